@@ -1,0 +1,1070 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvblock - KV-cache blocks for LLM inference servers
+ *
+ * The server owns compute: it runs prefill and decode and owns the page table that its attention kernels read. kvblock
+ * owns the rest about KV-cache blocks: which block holds which tokens, who uses it, in which tiers its bytes are (GPU,
+ * host memory, ...), and moving them, so that the fastest tier always has room and a prefix once computed is found again.
+ *
+ * Three promises: wrong bytes are never served (a block is findable only after its transfer succeeded; every error on
+ * the way is a miss); the server never waits for the cache (only create, destroy, clear, flush and kvb_op_wait may block);
+ * it embeds (no globals, environment variables, signals, abort or printf; allocator, clock, logger and events are yours).
+ *
+ * ---- A program ------------------------------------------------------------------------------------------------------
+ *
+ * examples/quickstart.c is a complete program. Its heart, errors left out:
+ *
+ *     kvb_hash_tokens(kv, 0, NULL, prompt, PROMPT_TOKENS, seqs, BLOCKS, &full);
+ *     struct kvb_query query = {.size = sizeof query, .tokens = prompt, .token_count = PROMPT_TOKENS};
+ *     kvb_match(kv, &query, hits, BLOCKS, &hit_count);              // the cached prefix, one strong handle a block
+ *     kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL);   // room for what must move up and what is new
+ *     kvb_onboard(kv, &(struct kvb_onboard){.size = ..., .sources = sources, .targets = blocks, .count = hit_count}, &op);
+ *     kvb_op_wait(kv, op, KVB_FOREVER);                             // or poll; or take the `done` callback
+ *     kvb_op_take(kv, op, blocks, hit_count, &good);                // blocks[0..good) hold the prefix
+ *     kvb_block_init(kv, blocks + good, inits, n, NULL);            // the rest: name the tokens ...
+ *     kvb_block_append(kv, blocks + good, appends, n, NULL);
+ *     kvb_block_schedule(kv, blocks + good, n, NULL);               // ... run the step ...
+ *     kvb_block_compute_done(kv, blocks + good, counts, n, &fence, NULL);
+ *     kvb_block_register(kv, blocks + good, n, NULL, NULL);         // ... publish: findable, offered to the tier below
+ *     kvb_block_unref(kv, blocks, BLOCKS, NULL);                    // parked: evictable, still findable
+ *
+ * ---- The life of a block --------------------------------------------------------------------------------------------
+ *
+ *  (alloc) -> Empty --init--> Partial <--append, more to come, space remains--+
+ *                              |  ^ ^ +----------------------------------------+
+ *               append, done   |  | +-------- compute_done, not full ----+
+ *               or now full    v  | cancel                               |
+ *                      ReadyForScheduling --schedule--> Inflight --------+
+ *                                 ^                       |              v compute_done, full
+ *                                 +----compute_failed-----+           Complete --register--> Registered
+ *
+ *  event \ state     Empty     Partial           Ready     Inflight                       Complete    Registered
+ *  init              Partial   -                 -         -                              -           -
+ *  append            -         Partial or Ready  -         Inflight (tokens of the next   -           -
+ *                                                          step)
+ *  schedule          -         -                 Inflight  Inflight (one step more)       -           -
+ *  cancel            -         -                 Partial   -                              -           -
+ *  compute_done      -         -                 -         Inflight, Partial or Complete  -           -
+ *  compute_failed    -         -                 -         Ready (with the last step)     -           -
+ *  truncate          -         Partial           Partial   -                              Partial     -
+ *  register          -         -                 -         -                              Registered  -
+ *  reset             Empty     Empty             Empty     -                              Empty       (by eviction)
+ *
+ *  A dash is KVB_ESTATE and changes nothing. A block knows token_count (tokens named) and computed_count (tokens whose KV
+ *  exists); it is full when both equal tokens_per_block. Registered blocks are immutable and shared.
+ *
+ * ---- Threads --------------------------------------------------------------------------------------------------------
+ *
+ *  Every function may be called from any thread at any time, except: kvb_manager_poll (the thread of its first call),
+ *  kvb_manager_destroy (once, when no other call is running). An unregistered block is moved by its sole holder only;
+ *  two threads that move the same block at the same time are a bug of the caller (KVB_ESHARED where it can be seen).
+ *  `done`, events, log messages and admission run with no lock held. Allocator and clock may run under locks and must not
+ *  call back into the library.
+ *
+ * ---- Conventions ----------------------------------------------------------------------------------------------------
+ *
+ *  - Functions return 0 or a negative KVB_E... code. On an error nothing has changed and out-parameters are cleared,
+ *    unless the function says otherwise.
+ *  - Calls on arrays treat every element on its own. `results` (may be NULL) gets one code an element; the return value is
+ *    the first error in array order, 0 if there is none. count == 0 does nothing and returns 0. At most 64 blocks are
+ *    handled under one hold of the library's lock.
+ *  - A NULL manager, or NULL where an array of count > 0 is expected, is KVB_EINVAL, as is a block that is not one of this
+ *    manager's (recognised by address, never dereferenced) or that nobody holds. This holds for every function below and
+ *    is not repeated there. Neither is KVB_EFORK: a child after fork(2) gets it from every call; the parent is unaffected.
+ *  - Every struct that begins with `size` must have it set to sizeof. Zero in any other field means the default. A tail
+ *    that this version does not know must be zero (KVB_EINVAL). In an array of such structs the first one's size is the
+ *    distance from one to the next. Value types (kvb_seq, kvb_weak, kvb_fence, kvb_hit) have no size and do not change
+ *    within a minor version.
+ *  - Strong handles are `struct kvb_block *`: counted references that pin one copy of one content in one tier. "Takes
+ *    over" means the callee owns the reference after a return of 0; "hands out" means the caller owns one more.
+ *  - Times are nanoseconds of the injected clock, sizes are bytes, priorities are 0 (goes first) to 100.
+ *
+ * ---- Caveats --------------------------------------------------------------------------------------------------------
+ *
+ *  - A match by keys alone (no tokens in the query) trusts whoever made the keys. Give tokens wherever tenants share a
+ *    manager: then namespace, the whole prefix (by a 128-bit digest) and this block's tokens are compared.
+ *  - Unregistered blocks at their last unref are reset and their content is gone. Register first.
+ *  - An unindexed duplicate (KVB_DUPLICATE_KEEP) is reset, not parked, at its last unref.
+ *  - With KVB_PROGRESS_POLL nothing moves unless the caller polls.
+ *  - Host memory only in this version: KVB_TIER_DEVICE lives in host memory that stands in for a GPU's.
+ */
+#ifndef KVBLOCK_H
+#define KVBLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVB_VERSION_MAJOR 0
+#define KVB_VERSION_MINOR 1
+#define KVB_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define KVB_NODISCARD __attribute__((warn_unused_result))
+#define KVB_API __attribute__((visibility("default")))
+#else
+#define KVB_NODISCARD
+#define KVB_API
+#endif
+
+/* ---- Errors ------------------------------------------------------------------------------------------------------- */
+
+/* Code, number, text. Numbers are stable: they may be stored and sent. */
+#define KVB_ERROR_MAP(X)                                                                                               \
+    X(EINVAL, -1, "invalid argument")                                                                                  \
+    X(ESTATE, -2, "not allowed in this state")                                                                         \
+    X(ESHARED, -3, "block has other holders")                                                                          \
+    X(ENOMEM, -4, "the allocator failed")                                                                              \
+    X(ENOSPC, -5, "no space left")                                                                                     \
+    X(EAGAIN, -6, "not now, try again")                                                                                \
+    X(ENOENT, -7, "not found")                                                                                         \
+    X(ESTALE, -8, "the content is gone")                                                                               \
+    X(EBUSY, -9, "in use")                                                                                             \
+    X(ECANCELED, -10, "cancelled")                                                                                     \
+    X(ETIMEDOUT, -11, "timed out")                                                                                     \
+    X(EIO, -12, "input/output error")                                                                                  \
+    X(ECORRUPT, -13, "content failed verification")                                                                    \
+    X(EMISMATCH, -14, "does not match what is stored")                                                                 \
+    X(ECOLLISION, -15, "the hash is taken by other content")                                                           \
+    X(EUNSUPPORTED, -16, "not supported here")                                                                         \
+    X(ETHREAD, -17, "wrong thread")                                                                                    \
+    X(EFORK, -18, "called in a child after fork")                                                                      \
+    X(EDEADLK, -19, "called from a callback that it would wait for")                                                   \
+    X(EDEVICE, -20, "the device failed")
+
+enum kvb_error {
+#define KVB_ERROR_ENUM(name, number, text) KVB_##name = number,
+    KVB_ERROR_MAP(KVB_ERROR_ENUM)
+#undef KVB_ERROR_ENUM
+        KVB_OK = 0
+};
+
+/* kvb_strerror - the text of a code. Static storage, never NULL; "unknown error" for other numbers, "success" for 0. */
+KVB_API const char *kvb_strerror(int code);
+
+/* kvb_error_name - the name of a code, as in "KVB_EINVAL". Static storage, never NULL; "KVB_UNKNOWN", "KVB_OK" for 0. */
+KVB_API const char *kvb_error_name(int code);
+
+/* kvb_version - the library's version at run time as "major.minor.patch". Static storage. */
+KVB_API const char *kvb_version(void);
+
+/* ---- Types -------------------------------------------------------------------------------------------------------- */
+
+struct kvb_manager;
+struct kvb_block; /* a strong handle: always counted, never dereferenced by the caller */
+struct kvb_op;    /* an onboarding under way */
+
+#define KVB_FOREVER UINT64_MAX
+#define KVB_PRIORITY_MAX 100
+/* Blocks start with this priority, and fall back to it when their retention ends (TensorRT-LLM's default as well). */
+#define KVB_PRIORITY_DEFAULT 35
+#define KVB_KEY_BYTES_MAX 64
+#define KVB_TOKENS_PER_BLOCK_MAX 65535
+
+enum kvb_tier { KVB_TIER_DEVICE = 0, KVB_TIER_HOST = 1, KVB_TIER_DISK = 2, KVB_TIER_REMOTE = 3 };
+#define KVB_TIER_COUNT 4
+
+enum kvb_state {
+    KVB_STATE_EMPTY = 0,
+    KVB_STATE_PARTIAL = 1,
+    KVB_STATE_READY = 2,
+    KVB_STATE_INFLIGHT = 3,
+    KVB_STATE_COMPLETE = 4,
+    KVB_STATE_REGISTERED = 5
+};
+
+/*
+ * A sequence hash: names one full block's content and everything before it.
+ * `hash` is NVIDIA Dynamo's sequence hash (chain of XXH3-64, salt and adapter folded in), good on the wire and across
+ * processes. `digest` is a seeded 128-bit digest of the same chain, good within this manager only: it tells apart
+ * contents whose `hash` collides. All-zero digest: not known; whoever uses such a name is trusted.
+ */
+struct kvb_seq {
+    uint64_t hash;
+    uint64_t digest[2];
+};
+
+/* A weak handle: pins nothing, may be copied and dropped freely. All-zero is a valid value that never upgrades. */
+struct kvb_weak {
+    uint32_t tier;
+    uint32_t slot;
+    uint64_t generation;
+};
+
+/* One block found by kvb_match: a strong handle that the caller owns, and where that copy is. */
+struct kvb_hit {
+    struct kvb_block *block;
+    uint32_t tier;
+    uint32_t slot;
+};
+
+/*
+ * A point in the server's stream of work. It is consumed in the call that takes it; nothing of the caller's is kept.
+ * KVB_FENCE_COUNTER: reached once kvb_fence_signal has been called with a value >= handle. (The host engine's fence.)
+ * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
+ */
+enum kvb_fence_kind { KVB_FENCE_NONE = 0, KVB_FENCE_COUNTER = 1 };
+struct kvb_fence {
+    uint32_t kind;
+    uint32_t reserved; /* 0 */
+    uint64_t handle;
+};
+
+/* ---- What the caller injects -------------------------------------------------------------------------------------- */
+
+/*
+ * alloc returns memory aligned to `alignment` (a power of two) or NULL; free gets the size that alloc got. Contents need
+ * not be zeroed. May run under the library's locks: must not call back. Used at create, kvb_namespace_open and destroy
+ * only; serving calls never allocate. Both NULL: the library's own (mmap for large pieces).
+ */
+struct kvb_allocator {
+    void *(*alloc)(void *context, size_t bytes, size_t alignment);
+    void (*free)(void *context, void *memory, size_t bytes);
+    void *context;
+};
+
+/* Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. */
+struct kvb_clock {
+    uint64_t (*now_ns)(void *context);
+    void *context;
+};
+
+/* Messages name what is wrong: function, block, state, event, field. They are for people; programs use the codes. */
+enum kvb_log_level { KVB_LOG_ERROR = 1, KVB_LOG_WARN = 2, KVB_LOG_INFO = 3, KVB_LOG_DEBUG = 4 };
+struct kvb_logger {
+    void (*log)(void *context, int level, int code, const char *message);
+    void *context;
+};
+
+/*
+ * What happened to copies, for routers. One event per (content, tier), in order of `sequence`, *stored* always before
+ * *removed*; delivered by progress, one at a time, no lock held. Pointers are valid during the call only.
+ * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here: forget everything, then call
+ * kvb_index_walk from within the sink; events that follow bring the picture up to date.
+ * KVB_EVENT_CLEARED: everything stored before is gone, from all tiers.
+ */
+enum kvb_event_kind { KVB_EVENT_STORED = 1, KVB_EVENT_REMOVED = 2, KVB_EVENT_CLEARED = 3, KVB_EVENT_LOST = 4 };
+struct kvb_event {
+    uint32_t size;
+    uint32_t kind;
+    uint64_t sequence;
+    uint32_t tier;
+    uint32_t namespace_id;
+    const void *key;        /* key_bytes long (struct kvb_seq if built in); NULL for CLEARED and LOST */
+    const void *parent_key; /* NULL: a root block, or the parent is not known */
+    const uint32_t *tokens; /* STORED: tokens_per_block of them if known; else NULL */
+    uint32_t token_count;
+    uint32_t lost_count; /* LOST only */
+};
+struct kvb_event_sink {
+    void (*deliver)(void *context, const struct kvb_event *event);
+    void *context;
+};
+
+/* Asked once for every block that a lane is about to copy down. Non-zero: copy it. Runs in progress, no lock held. */
+struct kvb_admission_request {
+    uint32_t size;
+    uint32_t from_tier, to_tier;
+    uint32_t namespace_id;
+    uint32_t priority;
+    uint32_t reserved;
+    const void *key;
+};
+struct kvb_admission {
+    int (*admit)(void *context, const struct kvb_admission_request *request);
+    void *context;
+};
+
+/* ---- Configuration ------------------------------------------------------------------------------------------------ */
+
+/* How one block's bytes lie: layers x parts (K and V: 2, MLA: 1) x chunk_bytes. Block bytes = the product, < 2^32. */
+struct kvb_layout {
+    uint32_t size;
+    uint32_t layers;
+    uint32_t parts;
+    uint32_t reserved;
+    uint64_t chunk_bytes;
+};
+
+/* When a block is offered to the lane below its tier. Default: ON_REGISTER for DEVICE, ON_COLD for the others. */
+enum kvb_trigger {
+    KVB_OFFLOAD_DEFAULT = 0,
+    KVB_OFFLOAD_ON_REGISTER = 1, /* write-through */
+    KVB_OFFLOAD_ON_PARK = 2,     /* when its last user leaves */
+    KVB_OFFLOAD_ON_COLD = 3,     /* when it enters the oldest tenth of its pool's eviction order */
+    KVB_OFFLOAD_MANUAL = 4       /* kvb_block_offload only */
+};
+
+/*
+ * One tier, and the offload lane from it to the next lower tier of the configuration (ignored for the lowest).
+ * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
+ * must outlive the manager.
+ */
+struct kvb_tier_config {
+    uint32_t size;
+    uint32_t tier; /* enum kvb_tier; each at most once, in ascending order */
+    uint32_t block_count;
+    uint32_t trigger;         /* enum kvb_trigger */
+    uint32_t ondeck_capacity; /* blocks; default 64, 1..65536 */
+    uint32_t batch;           /* blocks a batch; default 32, 1..1024 */
+    uint32_t depth;           /* batches with the engine at once; default 2, 1..64 */
+    uint32_t queue_capacity;  /* weak handles in the in-queue; default 65536, 1..2^24 */
+    void *memory;
+    uint64_t memory_bytes;
+};
+
+/*
+ * What register does if the same content is registered already in the same tier.
+ * KEEP: both live and the caller's page table stays valid; one of them is indexed (the new one if nobody holds the old).
+ * SHARE: the caller gets the registered block in place of its own, which is reset; only where no launched step uses it.
+ */
+enum kvb_duplicate { KVB_DUPLICATE_KEEP = 0, KVB_DUPLICATE_SHARE = 1 };
+
+enum kvb_progress { KVB_PROGRESS_THREAD = 0, KVB_PROGRESS_POLL = 1 };
+
+struct kvb_config {
+    uint32_t size;
+    uint32_t tokens_per_block;           /* 1..65535 */
+    const struct kvb_layout *layout;     /* copied */
+    const struct kvb_tier_config *tiers; /* copied */
+    uint32_t tier_count;                 /* 1..4 */
+    uint32_t key_bytes;                  /* 0: built-in sequence hashes (struct kvb_seq). 1..64: the caller's keys */
+    uint32_t progress;                   /* enum kvb_progress */
+    uint32_t duplicate;                  /* enum kvb_duplicate */
+    const char *policy;                  /* eviction policy by name; NULL: "lru" */
+    uint32_t event_capacity;             /* events in the ring; default 4096 if there is a sink, 2..2^24 */
+    uint32_t pin_capacity;               /* pins with an owner; default 1024, up to 2^24 */
+    uint32_t op_capacity;                /* onboard operations not yet released; default 1024, up to 2^20 */
+    uint32_t namespace_capacity;         /* default 65536, up to 2^24 */
+    uint64_t digest_seed;                /* 0: random. Other: reproducible digests */
+    struct kvb_allocator allocator;
+    struct kvb_clock clock;
+    struct kvb_logger logger;
+    struct kvb_event_sink sink;
+    struct kvb_admission admission;
+};
+
+/* Says what is wrong with a configuration, in words. */
+struct kvb_diagnosis {
+    uint32_t size;
+    int code;
+    char message[248];
+};
+
+/* ---- Manager ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * kvb_manager_create - build a manager: pools, index, lanes, engines, and its thread if it has one
+ *
+ * Ownership  Everything in `config` is copied except tier memory, which must outlive the manager, and what the callbacks'
+ *            contexts point to. `*manager` is the caller's until kvb_manager_destroy.
+ * Threads    Any. KVB_PROGRESS_THREAD starts one thread, named "kvblock", with all signals blocked.
+ * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates.
+ * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis` (may be NULL) says
+ *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
+                                             struct kvb_diagnosis *diagnosis);
+
+/*
+ * kvb_manager_destroy - stop, deliver every outstanding `done` and event, free everything
+ *
+ * Ownership  Weak handles and unreleased ops of this manager become invalid. Pins with an owner are released.
+ * Threads    Any, when no other call runs on this manager. Blocks until transfers that have started are over; what has not
+ *            started is cancelled.
+ * Errors     KVB_EBUSY   the caller still holds blocks (handles, matches, unreleased op results); nothing has changed
+ *            KVB_EDEADLK called from a callback           NULL is legal and does nothing.
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_destroy(struct kvb_manager *manager);
+
+/*
+ * kvb_manager_poll - make progress: move blocks, deliver `done` and events
+ *
+ * Threads    KVB_PROGRESS_POLL only; binds to the thread of its first call.
+ * Lifetime   Runs until nothing is left to do now or about `max_ns` have passed (one copy is never cut short; 0: one
+ *            small round). Never blocks.
+ * Returns    1 if work is left that could run now, 0 if not.
+ * Errors     KVB_ETHREAD  another thread, or the manager has its own       KVB_EDEADLK  called from a callback
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_poll(struct kvb_manager *manager, uint64_t max_ns);
+
+/*
+ * kvb_manager_event_fd - a descriptor that is readable (level-triggered) while kvb_manager_poll has something to do
+ *
+ * Ownership  The manager's: do not read, write or close it; put it into poll(2) or epoll. Valid until destroy.
+ * Threads    Any.
+ * Errors     KVB_EUNSUPPORTED  the manager has its own thread       Returns the descriptor (>= 0) otherwise.
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_event_fd(struct kvb_manager *manager);
+
+/*
+ * kvb_manager_next_timeout - how long the caller may sleep on the event fd
+ *
+ * Threads    Any. `*timeout_ns`: 0 if there is work now, the time to the next deadline, KVB_FOREVER if there is none.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager, uint64_t *timeout_ns);
+
+/*
+ * kvb_manager_flush - wait until all lanes are idle and every `done` and event so far has been delivered
+ *
+ * Threads    Any with KVB_PROGRESS_THREAD; the polling thread with KVB_PROGRESS_POLL, where it drives progress itself.
+ * Lifetime   Blocks up to `timeout_ns` (KVB_FOREVER: without limit).
+ * Errors     KVB_ETIMEDOUT  not idle in time, for instance because a fence is not signalled; in poll mode also at once when
+ *                           only the caller could change that and timeout_ns is 0
+ *            KVB_ETHREAD    as kvb_manager_poll        KVB_EDEADLK  called from a callback
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns);
+
+/*
+ * kvb_manager_clear - forget every registered content, in all tiers
+ *
+ * Ownership  Held blocks stay with their holders, unindexed, and are reset at their last unref. Parked blocks are freed.
+ *            Offers not yet committed are discarded as they come up. Nothing stored before is matched from the moment
+ *            KVB_EVENT_CLEARED takes its sequence number, which is before anything is freed.
+ * Threads    Any. Takes time proportional to the index, in steps of 64 entries: other calls go on in between.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_clear(struct kvb_manager *manager);
+
+/* kvb_key_bytes - distance between keys in the arrays below: sizeof(struct kvb_seq), or the configured key_bytes. 0: NULL */
+KVB_API size_t kvb_key_bytes(const struct kvb_manager *manager);
+
+/*
+ * kvb_tier_memory - where a tier's blocks lie: block i of the tier begins at *base + i x block bytes
+ *
+ * Threads    Any. Out: base address and length in bytes.
+ * Errors     KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes);
+
+/*
+ * kvb_fence_signal - advance the counter behind KVB_FENCE_COUNTER to at least `value`
+ *
+ * Threads    Any. Never goes back: a smaller value does nothing. Transfers that waited are started by progress.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_fence_signal(struct kvb_manager *manager, uint64_t value);
+
+/* ---- Names -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * kvb_namespace_open - the id of a (salt, adapter name) pair; equal bytes give the same id
+ *
+ * Blocks of different namespaces are never confused: both parts go into the hashes and are compared on a match by tokens.
+ * Id 0 always exists: no salt, no adapter. Ids live until destroy.
+ *
+ * Ownership  Both byte strings are copied. NULL with length 0 is empty; each up to 4096 bytes.
+ * Threads    Any. May allocate.
+ * Errors     KVB_ENOSPC  namespace_capacity reached        KVB_EINVAL  a string longer than 4096, or NULL with a length
+ *            KVB_ENOMEM  the allocator failed
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t salt_bytes,
+                                             const void *adapter, size_t adapter_bytes, uint32_t *namespace_id);
+
+/*
+ * kvb_hash_tokens - the sequence hashes of the full blocks of a token run
+ *
+ * parent NULL: the run begins at the root of the namespace; else it continues after that block. Writes at most `capacity`
+ * names, one for every tokens_per_block tokens; `*count` of them. A tail that fills no block is left out.
+ *
+ * Threads    Any; takes no lock. Nothing is kept.
+ * Errors     KVB_EUNSUPPORTED  the manager uses the caller's keys       KVB_ENOENT  unknown namespace
+ *            KVB_ENOSPC  capacity is too small for the full blocks; *count says how many are needed
+ * Source     interop formula of NVIDIA Dynamo's KV router: block = XXH3-64(tokens LE, seed salt_hash), seq[0] = block[0],
+ *            seq[i] = XXH3-64(seq[i-1] LE || block[i] LE, seed 1337)
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
+                                          const struct kvb_seq *parent, const uint32_t *tokens, size_t token_count,
+                                          struct kvb_seq *seqs, size_t capacity, size_t *count);
+
+/* ---- Room --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * kvb_alloc - take `count` Empty blocks of one tier, all or nothing
+ *
+ * Takes free blocks, then evicts parked ones in the policy's order, then turns on-deck handles that no engine has taken
+ * back into weak ones. Never fails while enough is free, parked or revocable, whatever the priorities.
+ *
+ * Ownership  Hands out one strong handle a block; the caller unrefs each.
+ * Threads    Any.
+ * Fence      "Free since this": the server's own earlier use of that memory is over once the fence is reached. A transfer
+ *            into these blocks waits for it.
+ * Out        blocks[0..count); NULLs on failure. `missing` (may be NULL): how many were lacking, 0 on success.
+ * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back      KVB_ENOSPC  the caller does
+ *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
+ *            On failure nothing has changed, except that if other threads took what was counted on while a request for
+ *            more than 64 blocks was under way, blocks evicted by then are free instead of parked.
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
+                                    const struct kvb_fence *fence, struct kvb_block **blocks, uint32_t *missing);
+
+/*
+ * kvb_block_ref - one more strong handle on each block
+ *
+ * Threads    Any; the caller holds each block already. Takes no lock.
+ * Errors     KVB_EAGAIN  2^20 - 1 handles on one block
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                                        int *results);
+
+/*
+ * kvb_block_unref - give strong handles back
+ *
+ * The last unref parks a Registered block (evictable, still findable) and resets and frees any other. The last element of
+ * the array is parked first: pass a sequence in order and its tail is evicted before its head. A block whose computation
+ * is under way lives until the step that writes it reports.
+ *
+ * Ownership  Takes over one handle of each block.
+ * Threads    Any. Takes no lock while others hold the block too.
+ * Errors     KVB_EINVAL  also: more unrefs than refs, where nobody holds the block any more
+ * Since      0.1
+ */
+KVB_API int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results);
+
+/*
+ * kvb_block_weak - a weak handle of a block
+ *
+ * Threads    Any; the caller holds the block. Pins nothing; copies are free.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block,
+                                         struct kvb_weak *weak);
+
+/*
+ * kvb_weak_upgrade - strong handles from weak ones, exactly while the content is there (held or parked)
+ *
+ * Ownership  Hands out blocks[i], NULL where results[i] is not 0.
+ * Threads    Any. Takes no lock while somebody holds the block.
+ * Errors     KVB_ESTALE  evicted or reset since: for ever      KVB_EINVAL  tier or slot that this manager does not have
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, uint32_t count,
+                                           struct kvb_block **blocks, int *results);
+
+/* ---- A block's life ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Who a block will be. `parent` names the block before it in the sequence (key_bytes long, copied; it need not be
+ * resident); NULL at position 0. A block at position > 0 without parent can be computed but not registered.
+ * `key` names the block itself if the caller knows already (from kvb_hash_tokens): then it is not computed again.
+ */
+struct kvb_block_init {
+    uint32_t size;
+    uint32_t namespace_id;
+    uint32_t position; /* block number in the sequence, 0 = root */
+    uint32_t reserved;
+    const void *parent;
+    const void *key;
+};
+
+/*
+ * kvb_block_init - Empty -> Partial
+ *
+ * Ownership  The caller keeps its handles; names are copied.       Threads  The sole holder of each block.
+ * Errors     KVB_ESTATE  not Empty      KVB_ESHARED  others hold it      KVB_ENOENT  unknown namespace
+ *            KVB_EINVAL  position 0 with a parent
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                         const struct kvb_block_init *inits, uint32_t count, int *results);
+
+/* More tokens will come: the block stays Partial while space remains. Without it, it becomes ReadyForScheduling. */
+#define KVB_MORE 1u
+
+/* Tokens for one block. `taken` is written: how many of `count` fitted. */
+struct kvb_append {
+    uint32_t size;
+    uint32_t flags; /* 0 or KVB_MORE */
+    const uint32_t *tokens;
+    uint32_t count;
+    uint32_t taken;
+};
+
+/*
+ * kvb_block_append - name tokens: Partial -> Partial or Ready; in Inflight, tokens of a step that is launched next
+ *
+ * Takes as many as fit. No tokens without KVB_MORE makes a non-empty Partial block Ready, full or not. Once the last token
+ * is named the block has its sequence hash.
+ *
+ * Ownership  The caller keeps its handles; tokens are copied.       Threads  The sole holder of each block.
+ * Errors     KVB_ESTATE  not Partial or Inflight      KVB_ESHARED  others hold it      KVB_ENOSPC  tokens for a full block
+ *            KVB_EINVAL  unknown flag; no tokens for an empty block without KVB_MORE
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                           struct kvb_append *appends, uint32_t count, int *results);
+
+/*
+ * kvb_block_schedule - Ready -> Inflight, or one outstanding step more in Inflight
+ *
+ * Ownership  Takes a reference for the step; its compute_done or compute_failed gives it back. The caller may drop its own
+ *            at once. Between the two, no one else may drop or reset the block's memory.
+ * Threads    The sole holder of each block.
+ * Errors     KVB_ESTATE  not Ready or Inflight      KVB_ESHARED  others hold it      KVB_EAGAIN  4095 outstanding steps
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                             uint32_t count, int *results);
+
+/*
+ * kvb_block_cancel - Ready -> Partial: it will not be scheduled now
+ *
+ * Ownership  The caller keeps its handles.       Threads  The sole holder of each block.
+ * Errors     KVB_ESTATE  not Ready      KVB_ESHARED  others hold it
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                                           int *results);
+
+/*
+ * kvb_block_compute_done - retire the oldest outstanding step; KV exists for the first computed[i] tokens
+ *
+ * With the last step Inflight ends: Complete if full, else Partial.
+ *
+ * Ownership  Gives the step's reference back; if it was the last one the block is reset and freed. The pointer is valid for
+ *            this call even if the caller has dropped its own handles.
+ * Threads    One thread at a time for a block.
+ * Fence      "Written after this": the KV is in memory once the fence is reached. Transfers out wait for it.
+ * Errors     KVB_ESTATE  no step outstanding      KVB_EINVAL  computed[i] below what was reported or above the named tokens
+ *            KVB_ESHARED others hold it
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                                 const uint32_t *computed, uint32_t count,
+                                                 const struct kvb_fence *fence, int *results);
+
+/*
+ * kvb_block_compute_failed - retire the oldest outstanding step, which wrote nothing of use
+ *
+ * Later outstanding steps built on it: what they report is ignored. With the last one the block is Ready again.
+ *
+ * Ownership, Threads, Errors  as kvb_block_compute_done (without KVB_EINVAL)
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                                   uint32_t count, int *results);
+
+/*
+ * kvb_block_truncate - keep the first token_counts[i] tokens: Partial, Ready or Complete -> Partial
+ *
+ * For rejected draft tokens. computed_count becomes min(computed_count, n); a name given or computed is forgotten.
+ *
+ * Ownership  The caller keeps its handles.       Threads  The sole holder of each block.
+ * Errors     KVB_ESTATE  another state      KVB_ESHARED  others hold it      KVB_EINVAL  more than the named tokens
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                             const uint32_t *token_counts, uint32_t count, int *results);
+
+/*
+ * kvb_block_reset - any unregistered state but Inflight -> Empty; weak handles of the old content die
+ *
+ * Ownership  The caller keeps its handles.       Threads  The sole holder of each block.
+ * Errors     KVB_ESTATE  Inflight (a device may still write there) or Registered      KVB_ESHARED  others hold it
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                                          int *results);
+
+/*
+ * kvb_block_clone - Empty -> Partial: the names (namespace, parent, position, tokens) of another block, for forks and beams
+ *
+ * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it, copies,
+ * and reports compute_done.
+ *
+ * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
+ * Errors     KVB_ESTATE  target not Empty, or source Empty or being filled      KVB_ESHARED  others hold the target
+ *            KVB_ENOENT  the source's tokens are not known      KVB_EINVAL  source and target are the same
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
+                                          struct kvb_block *target);
+
+/* Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had it. */
+#define KVB_REGISTER_KEEP 1u  /* KVB_DUPLICATE_KEEP for this call */
+#define KVB_REGISTER_SHARE 2u /* KVB_DUPLICATE_SHARE for this call */
+struct kvb_register {
+    uint32_t size;
+    uint32_t flags;
+    const void *keys;
+};
+
+/*
+ * kvb_block_register - Complete -> Registered: publish in the index, emit *stored*, offer to the lane below
+ *
+ * Ownership  The caller keeps its handles. With SHARE, blocks[i] may be replaced: the caller then holds the block that was
+ *            registered already and no longer its own.
+ * Threads    The sole holder of each block.
+ * Fence      "Written after this", as in kvb_block_compute_done; the later of the two counts.
+ * Options    May be NULL: the manager's duplicate policy, names from the tokens.
+ * Errors     KVB_ESTATE  not Complete      KVB_ESHARED  others hold it
+ *            KVB_EINVAL  position > 0 without parent; no key with the caller's keys; both flags
+ *            KVB_ECOLLISION  the hash, or the parent's, is indexed for other content: stays Complete, never findable
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
+                                             const struct kvb_register *options, const struct kvb_fence *fence,
+                                             int *results);
+
+/*
+ * kvb_block_set_priority - how late a block is evicted, and for how long that holds
+ *
+ * Priority only orders eviction. After `duration_ns` (0: for ever) the block has KVB_PRIORITY_DEFAULT, as if last used then.
+ *
+ * Ownership  The caller keeps its handles.       Threads  Any holder.
+ * Errors     KVB_EINVAL  priority above 100
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                                 uint32_t count, uint32_t priority, uint64_t duration_ns, int *results);
+
+/* ---- What a block is ---------------------------------------------------------------------------------------------- */
+
+struct kvb_block_info {
+    uint32_t size;
+    uint32_t tier;
+    uint32_t slot; /* the physical block id of the page table */
+    uint32_t state;
+    uint32_t token_count;
+    uint32_t computed_count;
+    uint32_t step_count;   /* outstanding steps */
+    uint32_t holder_count; /* strong handles, the steps' included */
+    uint32_t priority;
+    uint32_t indexed; /* 1: found by match */
+};
+
+/*
+ * kvb_block_describe - one block in numbers
+ *
+ * Ownership  `info->size` must be set.       Threads  Any holder.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block,
+                                             struct kvb_block_info *info);
+
+/*
+ * kvb_block_slot - the block's number in its tier, its physical block id. UINT32_MAX for NULL or a foreign pointer.
+ *
+ * Threads    Any; takes no lock, reads no memory of the block.
+ * Since      0.1
+ */
+KVB_API uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct kvb_block *block);
+
+/*
+ * kvb_block_key - the block's name, once its last token is named (or the caller gave it)
+ *
+ * Out        `key`: key_bytes bytes (struct kvb_seq if built in).
+ * Threads    Any holder.
+ * Errors     KVB_ENOENT  it has none yet, or its content was invalidated
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, void *key);
+
+/*
+ * kvb_block_address - where one chunk of a block lies
+ *
+ * Threads    Any holder. The memory is the caller's to write between schedule and compute_done, to read once Registered.
+ * Errors     KVB_EINVAL  layer or part out of the layout      KVB_EUNSUPPORTED  the tier has no addresses
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer,
+                                            uint32_t part, void **address);
+
+/* ---- Finding ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * What to look for. tokens: whole blocks of tokens_per_block from the root; a tail is ignored. keys: one a block.
+ * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared. Keys alone: the
+ * maker of the keys is trusted, except that a digest in a struct kvb_seq is compared.
+ */
+struct kvb_query {
+    uint32_t size;
+    uint32_t namespace_id; /* with tokens */
+    const uint32_t *tokens;
+    size_t token_count;
+    const void *keys;
+    size_t key_count;
+    uint32_t flags; /* 0 */
+    uint32_t reserved;
+};
+
+/*
+ * kvb_match - the leading run of blocks that exist, held
+ *
+ * hits[0..*count) each pin the copy in the fastest tier that has it. Stops at the first block that is nowhere, or at
+ * `capacity`.
+ *
+ * Ownership  Hands out one strong handle a hit; the caller unrefs each.       Threads  Any.
+ * Errors     KVB_EINVAL  neither tokens nor keys; unknown flags      KVB_ENOENT  unknown namespace
+ *            KVB_EUNSUPPORTED  tokens without keys where the manager uses the caller's keys
+ *            KVB_EAGAIN  2^20 - 1 handles on one block: the run ends before it, what is in hits is held
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct kvb_hit *hits,
+                                    size_t capacity, size_t *count);
+
+/*
+ * kvb_lookup - how long the leading run is, and in which tiers, without holding anything
+ *
+ * Out        tier_counts[t]: blocks of the run whose fastest copy is in tier t. Their sum is the run.
+ * Threads, Errors  as kvb_match
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
+                                     uint64_t tier_counts[KVB_TIER_COUNT]);
+
+/*
+ * kvb_invalidate - forget contents by key, in all tiers
+ *
+ * Held copies stay with their holders, unindexed; parked ones are freed; emits *removed* for each. A transfer of such a
+ * block ends without publishing anything.
+ *
+ * Threads    Any.
+ * Errors     KVB_ENOENT  (per element) not there
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count, int *results);
+
+/*
+ * kvb_invalidate_namespace - forget every content of one namespace
+ *
+ * Threads    Any. Time proportional to the index, in steps of 64 entries. `*removed` (may be NULL): contents forgotten.
+ *            What other threads register meanwhile may or may not be among them.
+ * Errors     KVB_ENOENT  unknown namespace
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
+                                                   uint64_t *removed);
+
+/*
+ * kvb_index_walk - call `visit` with a KVB_EVENT_STORED for every (content, tier) in the index, to (re)build a picture
+ *
+ * `sequence` of each is that of the latest event taken into account. Pointers are valid during the visit only. A non-zero
+ * return of visit ends the walk and is returned.
+ *
+ * Threads    Any, from within the event sink too. No lock is held during a visit; other calls go on in between.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_index_walk(struct kvb_manager *manager,
+                                         int (*visit)(void *arg, const struct kvb_event *event), void *arg);
+
+/* ---- Pins with an owner ------------------------------------------------------------------------------------------- */
+
+/*
+ * kvb_pin - one more strong handle on each block, in the name of `owner` (any number but 0, a request's id for one)
+ *
+ * Pinning the same block twice for one owner counts twice. After `lifetime_ns` (0: none) progress releases it and logs.
+ *
+ * Ownership  The library keeps the handles until unpin, unpin_all, the end of the lifetime, or destroy.
+ * Threads    Any holder.
+ * Errors     KVB_ENOSPC  pin_capacity reached      KVB_EINVAL  owner 0
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
+                                  uint32_t count, uint64_t lifetime_ns, int *results);
+
+/*
+ * kvb_unpin - release one pin of each block held by `owner`; the last element is parked first, as kvb_block_unref
+ *
+ * Threads    Any.
+ * Errors     KVB_ENOENT  this owner has no pin on it (any more)
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
+                                    uint32_t count, int *results);
+
+/*
+ * kvb_unpin_all - release everything that `owner` has pinned, last pinned first. `*released` (may be NULL): how many
+ *
+ * Threads    Any. An owner without pins is no error.
+ * Errors     KVB_EINVAL  owner 0
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *released);
+
+/* ---- Moving down: offload ----------------------------------------------------------------------------------------- */
+
+/*
+ * kvb_block_offload - offer registered blocks to the next tier down, now
+ *
+ * Ownership  The caller keeps its handles; the lane pins a block only while it is on deck or in transfer.
+ * Threads    Any holder.
+ * Fence      "Written after this".
+ * Priority   0..100; higher goes first. Does not change the block's own.
+ * Errors     KVB_ESTATE  not registered, or no longer indexed      KVB_ENOENT  no tier below
+ *            KVB_EBUSY  offered already and not done      KVB_EINVAL  priority above 100
+ *            A block whose copy exists below is counted as skipped, and is no error.
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                            uint32_t count, uint32_t priority, const struct kvb_fence *fence,
+                                            int *results);
+
+/*
+ * kvb_block_offload_cancel - take back offers that wait in the in-queue
+ *
+ * Threads    Any holder.
+ * Errors     KVB_ENOENT  not offered      KVB_EBUSY  committed already: on deck or in transfer
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                                                   uint32_t count, int *results);
+
+/* ---- Moving up: onboard ------------------------------------------------------------------------------------------- */
+
+/*
+ * Runs exactly once if kvb_onboard returned 0, and never otherwise; in progress, no lock held. `status`: 0, KVB_ECANCELED
+ * or KVB_ETIMEDOUT. `good_count`: length of the good prefix, which may be short even if status is 0.
+ */
+typedef void (*kvb_onboard_done)(void *arg, struct kvb_op *op, int status, uint32_t good_count);
+
+#define KVB_ONBOARD_PRIORITY 1u /* use the field `priority`; else KVB_PRIORITY_DEFAULT */
+struct kvb_onboard {
+    uint32_t size;
+    uint32_t flags;
+    struct kvb_block *const *sources; /* Registered blocks, in sequence order, as kvb_match returned them */
+    struct kvb_block *const *targets; /* Empty blocks of one tier above every source's, from kvb_alloc */
+    uint32_t count;
+    uint32_t priority;             /* 0..100 with KVB_ONBOARD_PRIORITY */
+    uint64_t timeout_ns;           /* 0: none */
+    const struct kvb_fence *fence; /* "free since this": the targets, as in kvb_alloc */
+    kvb_onboard_done done;         /* may be NULL */
+    void *arg;
+};
+
+/*
+ * kvb_onboard - bring blocks up into `targets`
+ *
+ * A content that somebody else is bringing up already is joined: nobody waits for more than that one block. Ends with the
+ * length of the good prefix: partial success is success. Targets of tier HOST make it a prefetch. Outranks offloading.
+ *
+ * Ownership  On 0 the op takes over the targets' handles and kvb_op_take hands blocks back. The caller keeps its handles of
+ *            the sources, and may drop them at once. `*op` is the caller's until kvb_op_release.
+ * Threads    Any.
+ * Lifetime   Nothing passed in is kept after return, except `arg`.
+ * On 0, `done` runs exactly once. On an error it never runs and nothing has changed.
+ * Errors     KVB_ESTATE   a source is not Registered, a target not Empty      KVB_ESHARED  others hold a target
+ *            KVB_EINVAL   count 0; a target twice; targets of several tiers; a source in the target's tier or above; flags
+ *            KVB_EAGAIN   op_capacity operations exist
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *request,
+                                      struct kvb_op **op);
+
+/*
+ * kvb_op_take - the blocks of a finished op: [0, *good_count) Registered, the rest Empty and ready to be computed
+ *
+ * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond the
+ * good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout only)
+ * or is by now shared by others, and no other block was free: allocate another.
+ *
+ * Ownership  Hands out one strong handle a block, once.       Threads  Any, from within `done` too.
+ * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already      KVB_EINVAL  count is not the op's
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks,
+                                      uint32_t count, uint32_t *good_count);
+
+/*
+ * kvb_op_wait - wait until `done` has run (or would have)
+ *
+ * Threads    As kvb_manager_flush: in poll mode it drives progress itself.       Returns the op's status.
+ * Errors     KVB_ETIMEDOUT  also: not finished within timeout_ns (kvb_op_take then says KVB_EAGAIN)
+ *            KVB_ETHREAD, KVB_EDEADLK  as kvb_manager_flush
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns);
+
+/*
+ * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the result
+ *
+ * Threads    Any.       A finished op is no error.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op);
+
+/*
+ * kvb_op_release - give an op back. One that is not finished is cancelled; blocks not taken are unreferenced
+ *
+ * Threads    Any, from within `done` too.       `done` still runs if it has not; the op is invalid for the caller.
+ * Errors     NULL op is legal and does nothing.
+ * Since      0.1
+ */
+KVB_API int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op);
+
+/* ---- Statistics --------------------------------------------------------------------------------------------------- */
+
+struct kvb_tier_stats {
+    uint64_t block_count; /* 0: no such tier */
+    uint64_t free_count, held_count, parked_count;
+    uint64_t transfer_count;  /* held by transfers alone, quarantined ones included */
+    uint64_t available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
+    uint64_t allocated, evicted, registered, duplicates, collisions;
+    uint64_t hits; /* blocks that kvb_match handed out here */
+};
+
+/* offered = transferred + skipped + discarded + shed + failed + cancelled + pending, always. Counts are blocks. */
+struct kvb_lane_stats {
+    uint32_t from_tier, to_tier;
+    uint64_t offered, transferred, skipped, discarded, shed, failed, cancelled, pending;
+    uint64_t skipped_present;    /* the target tier had it, or was getting it */
+    uint64_t skipped_no_target;  /* nothing free there, and nothing to evict of no higher priority */
+    uint64_t skipped_admission;  /* the hook said no */
+    uint64_t failed_transfer;    /* the engine reported an error */
+    uint64_t failed_invalidated; /* the content was invalidated or cleared while it moved */
+    uint64_t joined;             /* onboard lanes: blocks that waited for another's transfer (not offered again) */
+    uint64_t queued, ondeck, inflight; /* pending, by stage */
+    uint64_t pinned_max;               /* the most blocks this lane ever pinned at once */
+    uint64_t bytes, busy_ns;           /* transferred; time with at least one transfer under way */
+};
+
+#define KVB_LANE_COUNT_MAX 6
+struct kvb_stats {
+    uint32_t size;
+    uint32_t lane_count;
+    struct kvb_tier_stats tiers[KVB_TIER_COUNT];
+    struct kvb_lane_stats lanes[KVB_LANE_COUNT_MAX];
+    uint64_t index_entries, index_capacity;
+    uint64_t table_bytes; /* everything allocated but tier memory */
+    uint64_t events, events_lost;
+    uint64_t pins, pins_expired;
+    uint64_t ops_started, ops_completed, ops_cancelled, ops_timed_out;
+    char engine[32]; /* which engines run, and on which instruction set */
+    char hash[16];
+};
+
+/*
+ * kvb_manager_stats - a consistent snapshot of all counters
+ *
+ * Ownership  `stats->size` must be set.       Threads  Any.
+ * Errors     none beyond the conventions
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

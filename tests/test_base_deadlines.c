@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The deadline heap against a naive model, and its memory. */
+#include "base/deadlines.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+
+#define IDS 200
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint32_t random_below(uint32_t limit)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state % limit);
+}
+
+/* The model: deadline by id, UINT64_MAX for none. The first is found by looking at all. */
+static uint64_t model[IDS];
+
+static bool model_first(uint32_t *first)
+{
+    bool found = false;
+    for (uint32_t id = 0; id < IDS; id++) {
+        if (model[id] == UINT64_MAX || (found && model[id] >= model[*first]))
+            continue;
+        *first = id;
+        found = true;
+    }
+    return found;
+}
+
+static void check(const struct kvbi_deadlines *deadlines)
+{
+    uint32_t first = 0, count = 0;
+    struct kvbi_deadline got;
+    for (uint32_t id = 0; id < IDS; id++) {
+        assert_int_equal(kvbi_deadlines_contains(deadlines, id), model[id] != UINT64_MAX);
+        count += model[id] != UINT64_MAX;
+    }
+    assert_int_equal(kvbi_deadlines_count(deadlines), count);
+    bool found = model_first(&first);
+    assert_int_equal(kvbi_deadlines_first(deadlines, &got), found);
+    if (found) {
+        assert_int_equal(got.id, first);
+        assert_true(got.deadline_ns == model[first]);
+    }
+}
+
+static void test_deadlines_random_operations_match_the_model(void **state)
+{
+    (void)state;
+    struct kvbi_memory memory;
+    struct kvbi_deadlines deadlines;
+    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
+    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
+    for (uint32_t id = 0; id < IDS; id++)
+        model[id] = UINT64_MAX;
+    for (int step = 0; step < 20000; step++) {
+        uint32_t id = random_below(IDS), expected = 0;
+        uint64_t time = random_below(500); /* few values: many equal deadlines */
+        switch (random_below(step % 4000 < 2000 ? 8 : 4)) {
+        case 0:
+            kvbi_deadlines_remove(&deadlines, id);
+            model[id] = UINT64_MAX;
+            break;
+        case 1:
+            if (model_first(&expected) && model[expected] <= time) {
+                assert_true(kvbi_deadlines_pop_due(&deadlines, time, &id));
+                assert_int_equal(id, expected);
+                model[expected] = UINT64_MAX;
+            } else {
+                assert_false(kvbi_deadlines_pop_due(&deadlines, time, &id));
+            }
+            break;
+        default:
+            kvbi_deadlines_set(&deadlines, id, time);
+            model[id] = time;
+            break;
+        }
+        check(&deadlines);
+    }
+    kvbi_deadlines_destroy(&deadlines);
+}
+
+static void test_deadlines_full_come_out_in_order(void **state)
+{
+    (void)state;
+    struct kvbi_memory memory;
+    struct kvbi_deadlines deadlines;
+    uint32_t id;
+    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
+    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
+    for (uint32_t i = 0; i < IDS; i++)
+        kvbi_deadlines_set(&deadlines, i, UINT64_MAX - i);
+    assert_false(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX - IDS, &id));
+    for (uint32_t i = IDS; i-- > 0;) {
+        assert_true(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX, &id));
+        assert_int_equal(id, i);
+    }
+    assert_false(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX, &id));
+    kvbi_deadlines_destroy(&deadlines);
+}
+
+static void test_deadlines_without_ids_are_empty(void **state)
+{
+    (void)state;
+    struct kvbi_memory memory;
+    struct kvbi_deadlines deadlines;
+    struct kvbi_deadline first;
+    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
+    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, 0), 0);
+    assert_false(kvbi_deadlines_first(&deadlines, &first));
+    kvbi_deadlines_destroy(&deadlines);
+    kvbi_deadlines_destroy(&deadlines);
+}
+
+/* Fails from the n-th allocation on, or only there. */
+struct failing {
+    int left;
+    bool once;
+    int live;
+};
+
+static void *failing_alloc(void *context, size_t bytes, size_t alignment)
+{
+    struct failing *failing = context;
+    int number = failing->left--;
+    if (failing->once ? number == 0 : number <= 0)
+        return NULL;
+    failing->live++;
+    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static void failing_free(void *context, void *memory, size_t bytes)
+{
+    (void)bytes;
+    ((struct failing *)context)->live--;
+    free(memory);
+}
+
+static void test_deadlines_create_without_memory_leaks_nothing(void **state)
+{
+    (void)state;
+    for (int once = 0; once < 2; once++) {
+        for (int nth = 0; nth < 2; nth++) {
+            struct failing failing = {.left = nth, .once = once};
+            struct kvbi_memory memory;
+            struct kvbi_deadlines deadlines;
+            struct kvb_allocator allocator = {failing_alloc, failing_free, &failing};
+            assert_int_equal(kvbi_memory_init(&memory, &allocator), 0);
+            assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), KVB_ENOMEM);
+            assert_int_equal(failing.live, 0);
+            kvbi_deadlines_destroy(&deadlines);
+            assert_int_equal(failing.live, 0);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_deadlines_random_operations_match_the_model),
+        cmocka_unit_test(test_deadlines_full_come_out_in_order),
+        cmocka_unit_test(test_deadlines_without_ids_are_empty),
+        cmocka_unit_test(test_deadlines_create_without_memory_leaks_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
