@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table and the one function that moves a block. See lifecycle.h. */
+#include "block/lifecycle.h"
+
+#include <kvblock.h>
+
+#define TO(state) (1u << KVB_STATE_##state)
+
+/* next[event][state]: the set of states that the event may lead to; 0 is the dash of the table in lifecycle.h. */
+static const uint8_t next[KVBI_EVENT_COUNT][6] = {
+    [KVBI_EVENT_INIT] = {[KVB_STATE_EMPTY] = TO(PARTIAL)},
+    [KVBI_EVENT_APPEND] = {[KVB_STATE_PARTIAL] = TO(PARTIAL) | TO(READY), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
+    [KVBI_EVENT_SCHEDULE] = {[KVB_STATE_READY] = TO(INFLIGHT), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
+    [KVBI_EVENT_CANCEL] = {[KVB_STATE_READY] = TO(PARTIAL)},
+    [KVBI_EVENT_COMPUTE_DONE] = {[KVB_STATE_INFLIGHT] = TO(INFLIGHT) | TO(PARTIAL) | TO(COMPLETE)},
+    [KVBI_EVENT_COMPUTE_FAILED] = {[KVB_STATE_INFLIGHT] = TO(READY) | TO(INFLIGHT)},
+    [KVBI_EVENT_TRUNCATE] =
+        {[KVB_STATE_PARTIAL] = TO(PARTIAL), [KVB_STATE_READY] = TO(PARTIAL), [KVB_STATE_COMPLETE] = TO(PARTIAL)},
+    [KVBI_EVENT_REGISTER] = {[KVB_STATE_COMPLETE] = TO(REGISTERED)},
+    [KVBI_EVENT_RESET] = {[KVB_STATE_EMPTY] = TO(EMPTY),
+                          [KVB_STATE_PARTIAL] = TO(EMPTY),
+                          [KVB_STATE_READY] = TO(EMPTY),
+                          [KVB_STATE_COMPLETE] = TO(EMPTY)},
+    [KVBI_EVENT_EVICT] = {[KVB_STATE_REGISTERED] = TO(EMPTY)},
+    [KVBI_EVENT_FILL] = {[KVB_STATE_EMPTY] = TO(INFLIGHT)},
+    [KVBI_EVENT_FILLED] = {[KVB_STATE_INFLIGHT] = TO(REGISTERED)},
+    [KVBI_EVENT_FILL_FAILED] = {[KVB_STATE_INFLIGHT] = TO(EMPTY)},
+};
+
+static const char *const state_names[] = {"Empty", "Partial", "Ready", "Inflight", "Complete", "Registered"};
+static const char *const event_names[] = {"init",           "append",   "schedule",   "cancel", "compute_done",
+                                          "compute_failed", "truncate", "register",   "reset",  "evict",
+                                          "fill",           "filled",   "fill_failed"};
+
+/* life: state 3 bits | filling 1 | failed 1 | (spare 15) | steps 12 | tokens 16 | computed 16 */
+static uint64_t pack(const struct kvbi_life *life)
+{
+    return (uint64_t)life->state << 61 | (uint64_t)life->filling << 60 | (uint64_t)life->failed << 59 |
+           (uint64_t)life->steps << 32 | (uint64_t)life->tokens << 16 | life->computed;
+}
+
+static struct kvbi_life unpack(uint64_t word)
+{
+    return (struct kvbi_life){.state = (uint8_t)(word >> 61),
+                              .filling = (word >> 60) & 1,
+                              .failed = (word >> 59) & 1,
+                              .steps = (uint16_t)(word >> 32 & KVBI_STEPS_MAX),
+                              .tokens = (uint16_t)(word >> 16),
+                              .computed = (uint16_t)word};
+}
+
+const char *kvbi_state_name(uint8_t state)
+{
+    return state < sizeof state_names / sizeof *state_names ? state_names[state] : "?";
+}
+
+const char *kvbi_event_name(enum kvbi_event event)
+{
+    return event_names[event];
+}
+
+struct kvbi_life kvbi_life_get(const struct kvb_block *block)
+{
+    return unpack(atomic_load_explicit(&block->life, memory_order_acquire));
+}
+
+void kvbi_life_init(struct kvb_block *block)
+{
+    atomic_init(&block->life, 0);
+}
+
+/* A block that a transfer fills takes that transfer's events only, any other Inflight block none of them. */
+static bool allowed(const struct kvbi_life *life, enum kvbi_event event)
+{
+    bool of_transfer = event == KVBI_EVENT_FILLED || event == KVBI_EVENT_FILL_FAILED;
+    if (life->state == KVB_STATE_INFLIGHT && life->filling != of_transfer)
+        return false;
+    return next[event][life->state] != 0;
+}
+
+bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_event event)
+{
+    struct kvbi_life life = kvbi_life_get(block);
+    return allowed(&life, event);
+}
+
+/* Retire one step: the next one goes on, or Inflight ends in `state`. */
+static void retire(struct kvbi_life *life, uint8_t state)
+{
+    life->steps--;
+    if (life->steps > 0)
+        return;
+    life->state = state;
+    life->failed = false;
+}
+
+static int apply_append(struct kvbi_life *life, const struct kvbi_move *move)
+{
+    if (move->count > move->tokens_per_block - life->tokens)
+        return KVB_EINVAL;
+    if (life->tokens + move->count == 0 && !move->more)
+        return KVB_EINVAL;
+    life->tokens = (uint16_t)(life->tokens + move->count);
+    bool full = life->tokens == move->tokens_per_block;
+    bool adds_nothing = move->count == 0 && move->more;
+    if (life->state == KVB_STATE_PARTIAL && !adds_nothing && (full || !move->more))
+        life->state = KVB_STATE_READY;
+    return 0;
+}
+
+static int apply_compute_done(struct kvbi_life *life, const struct kvbi_move *move)
+{
+    if (!life->failed) {
+        if (move->count < life->computed || move->count > life->tokens)
+            return KVB_EINVAL;
+        life->computed = (uint16_t)move->count;
+    }
+    retire(life, life->computed == move->tokens_per_block ? KVB_STATE_COMPLETE : KVB_STATE_PARTIAL);
+    return 0;
+}
+
+static int apply_truncate(struct kvbi_life *life, const struct kvbi_move *move)
+{
+    if (move->count > life->tokens)
+        return KVB_EINVAL;
+    life->tokens = (uint16_t)move->count;
+    if (life->computed > life->tokens)
+        life->computed = life->tokens;
+    life->state = KVB_STATE_PARTIAL;
+    return 0;
+}
+
+static int apply(struct kvbi_life *life, enum kvbi_event event, const struct kvbi_move *move)
+{
+    switch (event) {
+    case KVBI_EVENT_INIT:
+        life->state = KVB_STATE_PARTIAL;
+        life->tokens = (uint16_t)move->count;
+        return 0;
+    case KVBI_EVENT_APPEND:
+        return apply_append(life, move);
+    case KVBI_EVENT_SCHEDULE:
+        if (life->steps == KVBI_STEPS_MAX)
+            return KVB_EAGAIN;
+        life->steps++;
+        life->state = KVB_STATE_INFLIGHT;
+        return 0;
+    case KVBI_EVENT_CANCEL:
+        life->state = KVB_STATE_PARTIAL;
+        return 0;
+    case KVBI_EVENT_COMPUTE_DONE:
+        return apply_compute_done(life, move);
+    case KVBI_EVENT_COMPUTE_FAILED:
+        life->failed = true;
+        retire(life, KVB_STATE_READY);
+        return 0;
+    case KVBI_EVENT_TRUNCATE:
+        return apply_truncate(life, move);
+    case KVBI_EVENT_REGISTER:
+        life->state = KVB_STATE_REGISTERED;
+        return 0;
+    case KVBI_EVENT_FILL:
+        *life = (struct kvbi_life){.state = KVB_STATE_INFLIGHT, .filling = true};
+        return 0;
+    case KVBI_EVENT_FILLED:
+        *life = (struct kvbi_life){.state = KVB_STATE_REGISTERED,
+                                   .tokens = (uint16_t)move->tokens_per_block,
+                                   .computed = (uint16_t)move->tokens_per_block};
+        return 0;
+    case KVBI_EVENT_RESET:
+    case KVBI_EVENT_EVICT:
+    case KVBI_EVENT_FILL_FAILED:
+        *life = (struct kvbi_life){.state = KVB_STATE_EMPTY};
+        return 0;
+    case KVBI_EVENT_COUNT:
+        break;
+    }
+    return KVB_EINVAL;
+}
+
+int kvbi_life_move(struct kvb_block *block, enum kvbi_event event, const struct kvbi_move *move,
+                   struct kvbi_life *after)
+{
+    uint64_t word = atomic_load_explicit(&block->life, memory_order_acquire);
+    struct kvbi_life life = unpack(word);
+    if (!allowed(&life, event))
+        return KVB_ESTATE;
+    uint8_t from = life.state;
+    int error = apply(&life, event, move);
+    if (error != 0)
+        return error;
+    if (!(next[event][from] & (1u << life.state)))
+        return KVB_ESTATE;
+    if (!atomic_compare_exchange_strong_explicit(&block->life, &word, pack(&life), memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return KVB_ESHARED;
+    if (after != NULL)
+        *after = life;
+    return 0;
+}
+
+const char *kvbi_life_check(const struct kvb_block *block, uint32_t tokens_per_block)
+{
+    struct kvbi_life life = kvbi_life_get(block);
+    if (life.computed > life.tokens || life.tokens > tokens_per_block)
+        return "computed <= named <= tokens_per_block";
+    if ((life.steps > 0) != (life.state == KVB_STATE_INFLIGHT && !life.filling))
+        return "outstanding steps exactly in Inflight";
+    if (life.filling && life.state != KVB_STATE_INFLIGHT)
+        return "filling only in Inflight";
+    if (life.failed && life.steps == 0)
+        return "a failed step only while others are out";
+    if (life.state >= KVB_STATE_COMPLETE && life.computed != tokens_per_block)
+        return "Complete and Registered are full";
+    if (life.state == KVB_STATE_EMPTY && life.tokens != 0)
+        return "Empty names nothing";
+    return NULL;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a block's content: one table, one function that moves a block.
+ *
+ *  (alloc) -> Empty --init--> Partial <--append, more to come, space remains--+
+ *                              |  ^ ^ +----------------------------------------+
+ *               append, done   |  | +-------- compute_done, not full ----+
+ *               or now full    v  | cancel                               |
+ *                      ReadyForScheduling --schedule--> Inflight --------+
+ *                                 ^                       |              v compute_done, full
+ *                                 +----compute_failed-----+           Complete --register--> Registered
+ *
+ *  event \ state   Empty    Partial         Ready    Inflight                      Complete  Registered
+ *  init            Partial  -               -        -                             -         -
+ *  append          -        Partial|Ready   -        Inflight                      -         -
+ *  schedule        -        -               Inflight Inflight                      -         -
+ *  cancel          -        -               Partial  -                             -         -
+ *  compute_done    -        -               -        Inflight|Partial|Complete     -         -
+ *  compute_failed  -        -               -        Ready|Inflight(1)             -         -
+ *  truncate        -        Partial         Partial  -                             Partial   -
+ *  register        -        -               -        -                             Registered -
+ *  reset           Empty    Empty           Empty    -                             Empty     -
+ *  evict           -        -               -        -                             -         Empty
+ *  fill            Inflight -               -        -                             -         -
+ *  filled          -        -               -        Registered                    -         -
+ *  fill_failed     -        -               -        Empty                         -         -
+ *
+ *  (1) a failed step that others still follow: a device may still write, so they are retired first, what they report is
+ *  ignored, and the last of them ends in Ready if it failed too, else in Partial.
+ *
+ * Owns       the table, the packing of `life`, the invariants: computed <= named <= tokens_per_block; steps > 0 exactly in
+ *            Inflight, except while a transfer fills the block; Complete and Registered are full; Empty names nothing.
+ * Callers    api/ and store/. Nothing else writes `life`.
+ * Lock       none: `life` is one atomic word, moved by compare-and-swap, so that two threads moving one block at once are
+ *            caught (KVB_ESHARED) instead of corrupting it. Where the slot is (store/) is another machine.
+ */
+#ifndef KVBI_BLOCK_LIFECYCLE_H
+#define KVBI_BLOCK_LIFECYCLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/slot.h"
+
+enum kvbi_event {
+    KVBI_EVENT_INIT = 0,
+    KVBI_EVENT_APPEND,
+    KVBI_EVENT_SCHEDULE,
+    KVBI_EVENT_CANCEL,
+    KVBI_EVENT_COMPUTE_DONE,
+    KVBI_EVENT_COMPUTE_FAILED,
+    KVBI_EVENT_TRUNCATE,
+    KVBI_EVENT_REGISTER,
+    KVBI_EVENT_RESET,
+    KVBI_EVENT_EVICT,
+    KVBI_EVENT_FILL,
+    KVBI_EVENT_FILLED,
+    KVBI_EVENT_FILL_FAILED,
+    KVBI_EVENT_COUNT
+};
+
+#define KVBI_STEPS_MAX 4095
+
+/* `life`, unpacked. */
+struct kvbi_life {
+    uint8_t state; /* enum kvb_state */
+    bool filling;  /* Inflight because a transfer writes it, not a step */
+    bool failed;   /* a step has failed, later ones are still out */
+    uint16_t steps;
+    uint16_t tokens;
+    uint16_t computed;
+};
+
+struct kvbi_move {
+    uint32_t tokens_per_block;
+    uint32_t count; /* append: tokens that fit; compute_done: computed; truncate: tokens to keep; init: tokens named */
+    bool more;      /* append: KVB_MORE */
+};
+
+const char *kvbi_state_name(uint8_t state);
+const char *kvbi_event_name(enum kvbi_event event);
+struct kvbi_life kvbi_life_get(const struct kvb_block *block);
+
+/* A new slot's life: Empty. Only before anybody can see the slot. */
+void kvbi_life_init(struct kvb_block *block);
+
+/*
+ * Move `block`. 0 and `*after` (may be NULL) is the new life. KVB_ESTATE: the table has a dash. KVB_EINVAL: count out of range for
+ * the event. KVB_EAGAIN: too many steps. KVB_ESHARED: another thread moved it meanwhile. On errors nothing has changed.
+ */
+int kvbi_life_move(struct kvb_block *block, enum kvbi_event event, const struct kvbi_move *move,
+                   struct kvbi_life *after);
+
+/* Whether the table allows the event at all, before its work is done; the same answer kvbi_life_move would give. */
+bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_event event);
+
+/* The invariants above. NULL, or what is broken. */
+const char *kvbi_life_check(const struct kvb_block *block, uint32_t tokens_per_block);
+
+#endif

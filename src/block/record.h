@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A record: the names and tokens of one content, shared by its copies in memory tiers and by events not yet delivered.
+ *
+ * Owns       the layout of a record (the pool of them is store/records.h).
+ * Callers    block/token_hash and block/lifecycle's callers write it while one unregistered block owns it; after
+ *            registration it is read-only.
+ * Lock       none while owned by an unregistered block; `users` and the free list are the store lock's.
+ */
+#ifndef KVBI_BLOCK_RECORD_H
+#define KVBI_BLOCK_RECORD_H
+
+#include <stdint.h>
+
+#include <kvblock.h>
+
+enum kvbi_record_flags {
+    KVBI_RECORD_HAS_PARENT = 1, /* parent (and parent key) are set */
+    KVBI_RECORD_NAMED = 2,      /* name (and key) are set: all tokens are known */
+    KVBI_RECORD_GIVEN = 4       /* ... because the caller gave the name at init */
+};
+
+/*
+ * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's keys name.hash is a hash of
+ * the key, name.digest one of namespace and tokens, and the keys follow: own, then parent's, key_bytes each.
+ */
+struct kvbi_record {
+    struct kvb_seq name;
+    struct kvb_seq parent;
+    uint32_t namespace_id;
+    uint32_t position;
+    uint16_t flags;
+    uint16_t spare;
+    uint32_t users; /* unregistered block, or index entry, and events */
+};
+
+_Static_assert(sizeof(struct kvbi_record) == 64, "a record's head is one cache line");
+
+/* How records lie in their pool; fixed at create. */
+struct kvbi_record_shape {
+    uint32_t tokens_per_block;
+    uint32_t key_bytes; /* 0: built-in hashes */
+    uint32_t tokens_offset;
+    uint32_t stride;
+};
+
+static inline uint32_t *kvbi_record_tokens(const struct kvbi_record_shape *shape, struct kvbi_record *record)
+{
+    return (uint32_t *)(void *)((unsigned char *)record + shape->tokens_offset);
+}
+
+static inline unsigned char *kvbi_record_key(struct kvbi_record *record)
+{
+    return (unsigned char *)record + sizeof *record;
+}
+
+static inline unsigned char *kvbi_record_parent_key(const struct kvbi_record_shape *shape, struct kvbi_record *record)
+{
+    return (unsigned char *)record + sizeof *record + shape->key_bytes;
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One slot of a pool: the struct behind the public `struct kvb_block *`.
+ *
+ * Owns       the layout of the slot and the two atomic words in it.
+ * Callers    block/ and store/ write; offload/ and api/ go through them.
+ * Invariants word: generation (44 bits, from 1) and users (20 bits). users goes 0->1 and 1->0 under the store lock only;
+ *            between held counts it moves without a lock. generation moves under the store lock while users is 0, or with
+ *            the sole holder's reset. `life` is written by lifecycle.c and by nothing else.
+ * Why        64 bytes, one cache line: a step, a ref and a park of one block touch one line, and neighbours in the pool
+ *            never share one. Where the slot is (place) and what it holds (life) are two machines and stay two fields.
+ *
+ * Wrap-around: a slot that is reused 10,000 times a second takes 55 years to use up 2^44 generations. It is then retired
+ * (never given out again) instead of wrapping, so an old weak handle can never match.
+ */
+#ifndef KVBI_BLOCK_SLOT_H
+#define KVBI_BLOCK_SLOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bands.h"
+
+#define KVBI_USERS_BITS 20
+#define KVBI_USERS_MAX ((UINT64_C(1) << KVBI_USERS_BITS) - 1)
+#define KVBI_GENERATION_MAX ((UINT64_C(1) << (64 - KVBI_USERS_BITS)) - 1)
+
+/* Where the slot is. Guarded by the store lock. */
+enum kvbi_place {
+    KVBI_PLACE_FREE = 0,    /* on the free stack */
+    KVBI_PLACE_HELD,        /* users > 0 */
+    KVBI_PLACE_PARKED,      /* Registered and indexed, users == 0: evictable unless a lane pins it */
+    KVBI_PLACE_TRANSFER,    /* users == 0, a transfer writes it (a lane's target) */
+    KVBI_PLACE_QUARANTINED, /* as TRANSFER, but its owner has given up on it */
+    KVBI_PLACE_RETIRED      /* out of generations */
+};
+
+enum kvbi_slot_flags {
+    KVBI_SLOT_PASSED = 1,    /* parked, but taken out of the order by an eviction that met a lane's pin */
+    KVBI_SLOT_REVOCABLE = 2, /* the only pin is an on-deck one that no engine has taken */
+};
+
+struct kvb_block {
+    _Atomic uint64_t word; /* generation << 20 | users */
+    _Atomic uint64_t life; /* see lifecycle.h */
+
+    /* the sole holder's while unregistered, then the store lock's */
+    uint64_t ticket; /* fence: what a transfer into or out of this slot waits for */
+    uint32_t record; /* names and tokens it owns, or KVBI_NONE */
+
+    /* the store lock's */
+    uint32_t entry; /* index entry, or KVBI_NONE */
+    uint32_t offer; /* node of its pending offer in the lane below, or KVBI_NONE */
+    uint8_t place;  /* enum kvbi_place */
+    uint8_t priority;
+    uint8_t lane_pins; /* lanes and operations that read or write the slot */
+    uint8_t flags;
+    uint64_t retention_ns;       /* when priority falls back to the default; 0: never */
+    struct kvbi_band_node order; /* the eviction policy's */
+};
+
+_Static_assert(sizeof(struct kvb_block) == 64, "a slot is one cache line");
+
+static inline uint64_t kvbi_word_users(uint64_t word)
+{
+    return word & KVBI_USERS_MAX;
+}
+
+static inline uint64_t kvbi_word_generation(uint64_t word)
+{
+    return word >> KVBI_USERS_BITS;
+}
+
+/* One more user of a block that has some already. 0, KVB_EINVAL (nobody holds it) or KVB_EAGAIN (the count is full). */
+int kvbi_slot_ref(struct kvb_block *block);
+
+/* One user less, unless it is the last one. True if done; false: users was 1 or 0, the store decides under its lock. */
+bool kvbi_slot_unref_shared(struct kvb_block *block);
+
+/* Upgrade while somebody holds it. 0; KVB_ESTALE: other generation; KVB_EAGAIN: count full; KVB_EBUSY: nobody holds it. */
+int kvbi_slot_upgrade_held(struct kvb_block *block, uint64_t generation);
+
+#endif

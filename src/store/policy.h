@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Eviction order behind a small interface: which parked block of a pool goes next.
+ *
+ * Owns       the order of the blocks that it was given; in each slot the field `order`, and nothing else.
+ * Callers    store/pool, under the store's lock. A new policy is a new file and one line in policy.c.
+ * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is when a block falls back to
+ *            KVB_PRIORITY_DEFAULT. "Cold" is the oldest tenth of the order, for the trigger of that name.
+ * Lock       the store's.
+ */
+#ifndef KVBI_STORE_POLICY_H
+#define KVBI_STORE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+#include "block/slot.h"
+
+struct kvbi_policy;
+
+struct kvbi_policy_ops {
+    const char *name;
+    int (*create)(struct kvbi_policy **policy, const struct kvbi_memory *memory, struct kvb_block *slots,
+                  uint32_t count);
+    void (*destroy)(struct kvbi_policy *policy);
+    /* A user's last unref, or a use through another tier: youngest of its band. */
+    void (*insert)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns, uint64_t now_ns);
+    /* Parked by a lane: goes directly before `parent` if that is in the same band, else youngest of its band. */
+    void (*insert_below)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
+                         uint32_t parent, uint64_t now_ns);
+    /* An eviction passed it by because it was pinned: oldest of its band. */
+    void (*insert_oldest)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns);
+    void (*remove)(struct kvbi_policy *policy, uint32_t slot);
+    bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
+    /* The next to go and its band, left in place. KVBI_NONE: nothing is there. */
+    uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band);
+    /* One block that has become cold since it was inserted, each once. KVBI_NONE: no more. */
+    uint32_t (*next_cold)(struct kvbi_policy *policy, uint64_t now_ns);
+    size_t (*bytes)(const struct kvbi_policy *policy);
+    uint32_t (*count)(const struct kvbi_policy *policy);
+};
+
+struct kvbi_policy {
+    const struct kvbi_policy_ops *ops;
+};
+
+/* By name; NULL: the default. NULL if there is none of that name. */
+const struct kvbi_policy_ops *kvbi_policy_find(const char *name);
+
+extern const struct kvbi_policy_ops kvbi_policy_lru;
+
+#endif

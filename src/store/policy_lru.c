@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Least recently used within priority bands.
+ *
+ * Owns       the band lists, the deadlines of retained blocks, the boundary between cold and warm.
+ * Invariants within a band the warm blocks are younger than `first_warm`, which is the oldest warm one, or KVBI_NONE. Blocks older
+ *            than it are cold. A block that is put among cold ones is cold at once and waits on the `told` stack until
+ *            next_cold hands it out. Cold blocks are at least a tenth of all once next_cold says there are no more.
+ * Why        the boundary moves by one link per change, so that "the oldest tenth" never needs a walk.
+ *
+ * Use of order.mark: 1 cold, 2 on the stack (linked by order.extra); the stack is cleaned lazily.
+ */
+#include "store/policy.h"
+
+#include <kvblock.h>
+
+#include "base/bands.h"
+#include "base/deadlines.h"
+
+#define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
+
+enum { MARK_COLD = 1, MARK_STACKED = 2 };
+
+struct lru {
+    struct kvbi_policy base;
+    const struct kvbi_memory *memory;
+    struct kvb_block *slots;
+    uint32_t slot_count;
+    struct kvbi_bands bands;
+    struct kvbi_deadlines deadlines;
+    uint32_t first_warm[KVBI_BAND_COUNT];
+    uint32_t cold_in_band[KVBI_BAND_COUNT];
+    uint64_t warm_bands[2];
+    uint32_t cold_count;
+    uint32_t told; /* top of the stack of blocks that became cold on arrival */
+};
+
+static struct kvbi_band_node *node_of(const struct lru *lru, uint32_t slot)
+{
+    return &lru->slots[slot].order;
+}
+
+static void set_first_warm(struct lru *lru, unsigned band, uint32_t slot)
+{
+    lru->first_warm[band] = slot;
+    if (slot == KVBI_NONE)
+        lru->warm_bands[band / 64] &= ~(UINT64_C(1) << band % 64);
+    else
+        lru->warm_bands[band / 64] |= UINT64_C(1) << band % 64;
+}
+
+static unsigned lowest_warm_band(const struct lru *lru)
+{
+    if (lru->warm_bands[0] != 0)
+        return (unsigned)__builtin_ctzll(lru->warm_bands[0]);
+    if (lru->warm_bands[1] != 0)
+        return 64 + (unsigned)__builtin_ctzll(lru->warm_bands[1]);
+    return KVBI_BAND_COUNT;
+}
+
+static void make_cold(struct lru *lru, uint32_t slot)
+{
+    struct kvbi_band_node *node = node_of(lru, slot);
+    node->mark |= MARK_COLD;
+    lru->cold_count++;
+    lru->cold_in_band[node->band]++;
+}
+
+static void make_cold_on_arrival(struct lru *lru, uint32_t slot)
+{
+    struct kvbi_band_node *node = node_of(lru, slot);
+    make_cold(lru, slot);
+    if (!(node->mark & MARK_STACKED)) {
+        node->mark |= MARK_STACKED;
+        node->extra = lru->told;
+        lru->told = slot;
+    }
+}
+
+static void set_deadline(struct lru *lru, uint32_t slot, uint64_t deadline_ns)
+{
+    if (deadline_ns != 0)
+        kvbi_deadlines_set(&lru->deadlines, slot, deadline_ns);
+}
+
+static void put_youngest(struct lru *lru, uint32_t slot, unsigned band, uint64_t deadline_ns)
+{
+    kvbi_bands_push_young(&lru->bands, slot, band);
+    if (lru->first_warm[band] == KVBI_NONE)
+        set_first_warm(lru, band, slot);
+    set_deadline(lru, slot, deadline_ns);
+}
+
+static void take_out(struct lru *lru, uint32_t slot)
+{
+    struct kvbi_band_node *node = node_of(lru, slot);
+    if (node->mark & MARK_COLD) {
+        node->mark &= (uint8_t)~MARK_COLD;
+        lru->cold_count--;
+        lru->cold_in_band[node->band]--;
+    } else if (lru->first_warm[node->band] == slot) {
+        set_first_warm(lru, node->band, kvbi_bands_next(&lru->bands, slot));
+    }
+    kvbi_bands_remove(&lru->bands, slot);
+    kvbi_deadlines_remove(&lru->deadlines, slot);
+}
+
+/* Retention has ended: default priority, as if used at that moment. */
+static void expire(struct lru *lru, uint64_t now_ns)
+{
+    uint32_t slot;
+    while (kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot)) {
+        take_out(lru, slot);
+        put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, 0);
+    }
+}
+
+static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns, uint64_t now_ns)
+{
+    struct lru *lru = (struct lru *)policy;
+    expire(lru, now_ns);
+    put_youngest(lru, slot, band, deadline_ns);
+}
+
+static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
+                             uint32_t parent, uint64_t now_ns)
+{
+    struct lru *lru = (struct lru *)policy;
+    expire(lru, now_ns); /* the parent may be among them */
+    const struct kvbi_band_node *above = node_of(lru, parent);
+    if (!above->linked || above->band != band) {
+        put_youngest(lru, slot, band, deadline_ns);
+        return;
+    }
+    kvbi_bands_insert_older_than(&lru->bands, slot, parent);
+    if (above->mark & MARK_COLD)
+        make_cold_on_arrival(lru, slot);
+    else if (lru->first_warm[band] == parent)
+        set_first_warm(lru, band, slot);
+    set_deadline(lru, slot, deadline_ns);
+}
+
+static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns)
+{
+    struct lru *lru = (struct lru *)policy;
+    kvbi_bands_push_old(&lru->bands, slot, band);
+    if (lru->cold_in_band[band] > 0)
+        make_cold_on_arrival(lru, slot);
+    else
+        set_first_warm(lru, band, slot);
+    set_deadline(lru, slot, deadline_ns);
+}
+
+static void lru_remove(struct kvbi_policy *policy, uint32_t slot)
+{
+    take_out((struct lru *)policy, slot);
+}
+
+static bool lru_contains(const struct kvbi_policy *policy, uint32_t slot)
+{
+    return kvbi_bands_is_linked(&((const struct lru *)policy)->bands, slot);
+}
+
+static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band)
+{
+    struct lru *lru = (struct lru *)policy;
+    expire(lru, now_ns);
+    uint32_t slot = kvbi_bands_lowest(&lru->bands);
+    if (slot != KVBI_NONE)
+        *band = node_of(lru, slot)->band;
+    return slot;
+}
+
+static uint32_t pop_told(struct lru *lru)
+{
+    while (lru->told != KVBI_NONE) {
+        uint32_t slot = lru->told;
+        struct kvbi_band_node *node = node_of(lru, slot);
+        lru->told = node->extra;
+        node->mark &= (uint8_t)~MARK_STACKED;
+        if (node->mark & MARK_COLD)
+            return slot;
+    }
+    return KVBI_NONE;
+}
+
+static bool colder_than_a_cold_one(const struct lru *lru, unsigned band)
+{
+    for (unsigned above = band + 1; above < KVBI_BAND_COUNT; above++)
+        if (lru->cold_in_band[above] > 0)
+            return true;
+    return false;
+}
+
+static uint32_t lru_next_cold(struct kvbi_policy *policy, uint64_t now_ns)
+{
+    struct lru *lru = (struct lru *)policy;
+    expire(lru, now_ns);
+    uint32_t told = pop_told(lru);
+    if (told != KVBI_NONE)
+        return told;
+    unsigned band = lowest_warm_band(lru);
+    if (band == KVBI_BAND_COUNT)
+        return KVBI_NONE;
+    uint32_t tenth = (kvbi_bands_count(&lru->bands) + COLD_FRACTION - 1) / COLD_FRACTION;
+    if (lru->cold_count >= tenth && !colder_than_a_cold_one(lru, band))
+        return KVBI_NONE;
+    uint32_t slot = lru->first_warm[band];
+    set_first_warm(lru, band, kvbi_bands_next(&lru->bands, slot));
+    make_cold(lru, slot);
+    return slot;
+}
+
+static void lru_destroy(struct kvbi_policy *policy)
+{
+    struct lru *lru = (struct lru *)policy;
+    kvbi_deadlines_destroy(&lru->deadlines);
+    kvbi_memory_free(lru->memory, lru, 1, sizeof *lru);
+}
+
+static int lru_create(struct kvbi_policy **policy, const struct kvbi_memory *memory, struct kvb_block *slots,
+                      uint32_t count)
+{
+    struct lru *lru = kvbi_memory_alloc(memory, 1, sizeof *lru, 64);
+    if (lru == NULL)
+        return KVB_ENOMEM;
+    *lru = (struct lru){
+        .base.ops = &kvbi_policy_lru, .memory = memory, .slots = slots, .slot_count = count, .told = KVBI_NONE};
+    kvbi_bands_init(&lru->bands, &slots[0].order, sizeof *slots);
+    for (unsigned band = 0; band < KVBI_BAND_COUNT; band++)
+        lru->first_warm[band] = KVBI_NONE;
+    if (kvbi_deadlines_create(&lru->deadlines, memory, count) != 0) {
+        lru_destroy(&lru->base);
+        return KVB_ENOMEM;
+    }
+    *policy = &lru->base;
+    return 0;
+}
+
+static size_t lru_bytes(const struct kvbi_policy *policy)
+{
+    const struct lru *lru = (const struct lru *)policy;
+    return sizeof *lru + (size_t)lru->slot_count * (sizeof(struct kvbi_deadline) + sizeof(uint32_t));
+}
+
+static uint32_t lru_count(const struct kvbi_policy *policy)
+{
+    return kvbi_bands_count(&((const struct lru *)policy)->bands);
+}
+
+const struct kvbi_policy_ops kvbi_policy_lru = {
+    .name = "lru",
+    .create = lru_create,
+    .destroy = lru_destroy,
+    .insert = lru_insert,
+    .insert_below = lru_insert_below,
+    .insert_oldest = lru_insert_oldest,
+    .remove = lru_remove,
+    .contains = lru_contains,
+    .victim = lru_victim,
+    .next_cold = lru_next_cold,
+    .bytes = lru_bytes,
+    .count = lru_count,
+};

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Places and counts. See pool.h. */
+#include "store/pool.h"
+
+#include "block/lifecycle.h"
+
+int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
+                     const struct kvbi_policy_ops *policy)
+{
+    *pool = (struct kvbi_pool){
+        .memory = memory, .tier = tier, .block_count = block_count, .in_memory = true, .free_count = block_count};
+    pool->slots = kvbi_memory_alloc(memory, block_count, sizeof *pool->slots, 64);
+    pool->free_stack = kvbi_memory_alloc_raw(memory, block_count, sizeof *pool->free_stack, 64);
+    if (pool->slots == NULL || pool->free_stack == NULL ||
+        policy->create(&pool->policy, memory, pool->slots, block_count) != 0) {
+        kvbi_pool_destroy(pool);
+        return KVB_ENOMEM;
+    }
+    for (uint32_t i = 0; i < block_count; i++) {
+        struct kvb_block *block = &pool->slots[i];
+        atomic_init(&block->word, UINT64_C(1) << KVBI_USERS_BITS);
+        kvbi_life_init(block);
+        block->record = block->entry = block->offer = KVBI_NONE;
+        block->priority = KVB_PRIORITY_DEFAULT;
+        pool->free_stack[i] = block_count - 1 - i; /* slot 0 on top: runs of neighbours for the engines */
+    }
+    return 0;
+}
+
+void kvbi_pool_destroy(struct kvbi_pool *pool)
+{
+    if (pool->memory == NULL)
+        return;
+    if (pool->policy != NULL)
+        pool->policy->ops->destroy(pool->policy);
+    kvbi_memory_free(pool->memory, pool->free_stack, pool->block_count, sizeof *pool->free_stack);
+    kvbi_memory_free(pool->memory, pool->slots, pool->block_count, sizeof *pool->slots);
+    *pool = (struct kvbi_pool){0};
+}
+
+size_t kvbi_pool_bytes(const struct kvbi_pool *pool)
+{
+    if (pool->slots == NULL)
+        return 0;
+    return (size_t)pool->block_count * (sizeof *pool->slots + sizeof *pool->free_stack) +
+           pool->policy->ops->bytes(pool->policy);
+}
+
+bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block)
+{
+    uintptr_t first = (uintptr_t)pool->slots, address = (uintptr_t)block;
+    return pool->slots != NULL && address >= first &&
+           address - first < (uintptr_t)pool->block_count * sizeof *pool->slots &&
+           (address - first) % sizeof *pool->slots == 0;
+}
+
+static uint32_t *place_count(struct kvbi_pool *pool, uint8_t place)
+{
+    switch (place) {
+    case KVBI_PLACE_FREE:
+        return &pool->free_count;
+    case KVBI_PLACE_HELD:
+        return &pool->held_count;
+    case KVBI_PLACE_PARKED:
+        return &pool->parked_count;
+    case KVBI_PLACE_RETIRED:
+        return &pool->retired_count;
+    default:
+        return &pool->transfer_count;
+    }
+}
+
+static bool revocable(const struct kvb_block *block)
+{
+    return block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
+}
+
+void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    --*place_count(pool, block->place);
+    if (block->place == KVBI_PLACE_PARKED) {
+        pool->pinned_count -= block->lane_pins > 0;
+        pool->revocable_count -= revocable(block);
+    }
+}
+
+void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_place place)
+{
+    block->place = (uint8_t)place;
+    ++*place_count(pool, block->place);
+    if (place == KVBI_PLACE_PARKED) {
+        pool->pinned_count += block->lane_pins > 0;
+        pool->revocable_count += revocable(block);
+    }
+}
+
+struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place)
+{
+    if (pool->free_count == 0)
+        return NULL;
+    struct kvb_block *block = &pool->slots[pool->free_stack[pool->free_count - 1]];
+    kvbi_pool_leave(pool, block);
+    kvbi_pool_enter(pool, block, place);
+    return block;
+}
+
+void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
+    kvbi_pool_leave(pool, block);
+    block->entry = block->offer = KVBI_NONE;
+    block->ticket = block->retention_ns = 0;
+    block->priority = KVB_PRIORITY_DEFAULT;
+    block->flags = 0;
+    if (generation == KVBI_GENERATION_MAX) {
+        kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
+        return;
+    }
+    atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS, memory_order_release);
+    pool->free_stack[pool->free_count] = kvbi_pool_slot(pool, block);
+    kvbi_pool_enter(pool, block, KVBI_PLACE_FREE);
+}
+
+unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t *deadline_ns)
+{
+    *deadline_ns = block->retention_ns;
+    if (block->retention_ns == 0 || now_ns < block->retention_ns)
+        return block->priority;
+    *deadline_ns = 0;
+    return KVB_PRIORITY_DEFAULT;
+}
+
+struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, uint64_t now_ns)
+{
+    const struct kvbi_policy_ops *policy = pool->policy->ops;
+    for (;;) {
+        unsigned band;
+        uint32_t slot = policy->victim(pool->policy, now_ns, &band);
+        if (slot == KVBI_NONE || band > band_max)
+            return NULL;
+        struct kvb_block *block = &pool->slots[slot];
+        if (block->lane_pins == 0)
+            return block;
+        policy->remove(pool->policy, slot);
+        block->flags |= KVBI_SLOT_PASSED;
+    }
+}
+
+void kvbi_pool_take_out_of_order(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    if (block->flags & KVBI_SLOT_PASSED)
+        block->flags &= (uint8_t)~KVBI_SLOT_PASSED;
+    else
+        pool->policy->ops->remove(pool->policy, kvbi_pool_slot(pool, block));
+}
+
+void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    enum kvbi_place place = block->place;
+    kvbi_pool_leave(pool, block);
+    block->lane_pins++;
+    kvbi_pool_enter(pool, block, place);
+}
+
+void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+{
+    enum kvbi_place place = block->place;
+    kvbi_pool_leave(pool, block);
+    block->lane_pins--;
+    kvbi_pool_enter(pool, block, place);
+    if (block->lane_pins == 0 && (block->flags & KVBI_SLOT_PASSED)) {
+        uint64_t deadline_ns;
+        unsigned band = kvbi_pool_band(block, now_ns, &deadline_ns);
+        block->flags &= (uint8_t)~KVBI_SLOT_PASSED;
+        pool->policy->ops->insert_oldest(pool->policy, kvbi_pool_slot(pool, block), band, deadline_ns);
+    }
+}
+
+void kvbi_pool_set_revocable(struct kvbi_pool *pool, struct kvb_block *block, bool value)
+{
+    enum kvbi_place place = block->place;
+    kvbi_pool_leave(pool, block);
+    block->flags = (uint8_t)(value ? block->flags | KVBI_SLOT_REVOCABLE : block->flags & ~KVBI_SLOT_REVOCABLE);
+    kvbi_pool_enter(pool, block, place);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pool: the slots of one tier, and where each of them is.
+ *
+ * Owns       the slots, the stack of free ones, the eviction order, the counts by place.
+ * Callers    store/ only, under the store's lock; slots may be named and found by address without it.
+ * Invariants every slot is in exactly one place (enum kvbi_place) and the counts say how many are in each. A slot is in the eviction
+ *            order exactly while it is PARKED and not PASSED. `pinned`: PARKED with lane_pins > 0; `revocable`: those whose only pin is an
+ *            on-deck one. available = free + parked - pinned + revocable.
+ * Lock       the store's.
+ */
+#ifndef KVBI_STORE_POOL_H
+#define KVBI_STORE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/memory.h"
+#include "block/slot.h"
+#include "store/policy.h"
+
+struct kvbi_pool {
+    const struct kvbi_memory *memory;
+    struct kvb_block *slots; /* NULL: no such tier */
+    uint32_t *free_stack;
+    struct kvbi_policy *policy;
+    uint32_t tier;
+    uint32_t block_count;
+    bool in_memory; /* its contents have a record */
+    uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
+    uint32_t pinned_count, revocable_count;
+    uint64_t allocated, evicted, registered, duplicates, collisions, hits;
+};
+
+int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
+                     const struct kvbi_policy_ops *policy); /* KVB_ENOMEM */
+void kvbi_pool_destroy(struct kvbi_pool *pool);             /* legal on a zeroed object */
+size_t kvbi_pool_bytes(const struct kvbi_pool *pool);
+
+static inline uint32_t kvbi_pool_slot(const struct kvbi_pool *pool, const struct kvb_block *block)
+{
+    return (uint32_t)(block - pool->slots);
+}
+
+static inline uint32_t kvbi_pool_available(const struct kvbi_pool *pool)
+{
+    return pool->free_count + pool->parked_count - pool->pinned_count + pool->revocable_count;
+}
+
+/* Is it a slot of this pool? By address alone. */
+bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block);
+
+/* Take the block out of its place's counts, and put it into another's. Every change of place, pins or REVOCABLE is in between. */
+void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_place place);
+
+/* A free slot, in place `place`. NULL: none is free. */
+struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place);
+/* Back to the free stack with the next generation, or retired if there is none. Its life is Empty by now. */
+void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block);
+
+/* Effective priority at `now_ns`, and the deadline of it (0: none left). */
+unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t *deadline_ns);
+
+/*
+ * The parked block that eviction would take next, of a band of at most `band_max`. Pinned ones that are met are taken out of the order
+ * (PASSED) and come back oldest when their pins are gone. NULL: none.
+ */
+struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, uint64_t now_ns);
+
+/* A PARKED block leaves the order, because somebody uses it or its content goes. Its place is still PARKED. */
+void kvbi_pool_take_out_of_order(struct kvbi_pool *pool, struct kvb_block *block);
+
+/* One lane or operation more, or less, that reads or writes the block. unpin puts a PASSED block back into the order. */
+void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
+void kvbi_pool_set_revocable(struct kvbi_pool *pool, struct kvb_block *block, bool revocable);
+
+#endif

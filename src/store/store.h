@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: all pools, the index over them, and the one lock that guards both.
+ *
+ * Owns       pools, index, records, events, pins, namespaces. It knows neither lanes nor engines: a lane pins blocks, takes
+ *            targets and reports fills through the calls below.
+ * Callers    offload/ and api/. Functions named ..._locked want `lock` held (asserted in debug builds).
+ * Invariants those of its parts, and between them:
+ *            - a block with an entry is named in that entry's copies; one being filled has its ready bit clear;
+ *            - PARKED means Registered, with an entry, users 0; HELD means users > 0; FREE means Empty, users 0;
+ *            - TRANSFER and QUARANTINED mean users 0 and lane_pins > 0: a lane still reads or writes there;
+ *            - a Registered block without an entry is an unindexed duplicate, or was invalidated: it is freed, not parked;
+ *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
+ * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks happen outside of it.
+ */
+#ifndef KVBI_STORE_STORE_H
+#define KVBI_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "block/lifecycle.h"
+#include "block/token_hash.h"
+#include "store/event_log.h"
+#include "store/index.h"
+#include "store/namespaces.h"
+#include "store/pins.h"
+#include "store/pool.h"
+#include "store/records.h"
+
+/* The most blocks that are handled under one hold of the lock. */
+#define KVBI_LOCK_BATCH 64
+
+struct kvbi_store {
+    /* set at create, read by anyone */
+    const struct kvbi_memory *memory;
+    struct kvbi_clock *clock;
+    const struct kvbi_log *log;
+    struct kvbi_token_hash hash;
+    size_t key_stride; /* kvb_key_bytes */
+    enum kvb_duplicate duplicate;
+    struct kvbi_namespaces namespaces; /* names are read without the lock */
+
+    struct kvbi_lock clear_lock; /* one clear at a time; taken before `lock` */
+    struct kvbi_lock lock;
+
+    /* under `lock`, but for slots as slot.h says and records of unregistered blocks */
+    struct kvbi_pool pools[KVB_TIER_COUNT];
+    struct kvbi_index index;
+    struct kvbi_records records;
+    struct kvbi_event_log events;
+    struct kvbi_pins pins;
+    uint64_t pins_expired;
+};
+
+struct kvbi_store_config {
+    const struct kvbi_memory *memory;
+    struct kvbi_clock *clock;
+    const struct kvbi_log *log;
+    const struct kvbi_hash_ops *hash;
+    uint64_t digest_seed;
+    uint32_t tokens_per_block, key_bytes;
+    enum kvb_duplicate duplicate;
+    const struct kvbi_policy_ops *policy;
+    uint32_t block_counts[KVB_TIER_COUNT];
+    uint32_t event_capacity, pin_capacity, namespace_capacity;
+};
+
+int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *config); /* KVB_ENOMEM */
+void kvbi_store_destroy(struct kvbi_store *store);                                       /* legal on a zeroed object */
+size_t kvbi_store_bytes(const struct kvbi_store *store);
+
+/* ---- No lock ---------------------------------------------------------------------------------------------------- */
+
+/* The pool of a block, by address; NULL for foreign pointers. */
+struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
+
+static inline struct kvbi_record *kvbi_store_record(const struct kvbi_store *store, uint32_t record)
+{
+    return kvbi_records_at(&store->records, record);
+}
+
+/* ---- Handles ---------------------------------------------------------------------------------------------------- */
+
+/* What became of a block at its last unref. */
+enum kvbi_release { KVBI_RELEASE_SHARED, KVBI_RELEASE_PARKED, KVBI_RELEASE_FREED, KVBI_RELEASE_LINGERS };
+
+/* One user more of a Registered block, parked or held. 0 or KVB_EAGAIN. */
+int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+/* One user less; the last one parks, frees, or leaves it to the transfer that still uses it. users must be > 0. */
+enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                                            uint64_t now_ns);
+
+/* ---- Room ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A free slot, or an evicted one of a band of at most band_max. user: HELD with one user and a record; else TRANSFER with one pin
+ * of a lane. NULL: there is none.
+ */
+struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool, bool user, unsigned band_max,
+                                         uint64_t now_ns);
+
+/* Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. */
+void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+
+/* ---- Publishing ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Complete -> Registered for a sole holder whose record is named. *block is replaced if `share` and it is a duplicate. 0 or
+ * KVB_ECOLLISION, KVB_ESTATE, KVB_EAGAIN (SHARE: too many handles).
+ */
+int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, bool share,
+                               uint64_t now_ns);
+
+/*
+ * A transfer begins to write `target` (Empty: HELD by an operation, or TRANSFER) with the content of `entry`. Pins it once more if
+ * it is HELD.
+ */
+void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
+                                  uint32_t entry);
+/*
+ * The transfer is over; its pin is given back. verified: Registered, published, *stored* emitted; parked if nobody holds it,
+ * directly below its parent. Else, or if the content was invalidated meanwhile: Empty, and free if nobody holds it. True if it was
+ * published.
+ */
+bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
+                                bool verified, uint64_t now_ns);
+/* Before anything was written: the target is Empty again and its content not expected here any more. */
+void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target);
+
+/* A lane pins a source while it is on deck or read. */
+static inline void kvbi_store_pin_locked(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    kvbi_pool_pin(pool, block);
+}
+void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                             uint64_t now_ns);
+
+/* ---- Finding ---------------------------------------------------------------------------------------------------- */
+
+/* Up to KVBI_LOCK_BATCH consecutive blocks of a sequence. */
+struct kvbi_probe {
+    const struct kvb_seq *names;       /* built-in: the names; the caller's keys: hash and digest of each */
+    const unsigned char *keys;         /* the caller's keys, or NULL */
+    const unsigned char *before;       /* the caller's key before the first, or NULL at the root */
+    const struct kvb_seq *name_before; /* the same for built-in hashes */
+    const uint32_t *tokens;            /* or NULL: names are trusted */
+    uint32_t namespace_id;
+    uint32_t count;
+};
+
+/* The leading run, held: hits[0..return). *error: KVB_EAGAIN if a block has too many handles. */
+uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe, struct kvb_hit *hits,
+                                 int *error);
+/* The leading run, not held: counts by fastest tier are added. */
+uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
+                                  uint64_t tier_counts[KVB_TIER_COUNT]);
+/* Bring the buckets in, before the lock is taken. */
+void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe);
+
+/* The live entry of a name or key. KVBI_NONE: none. */
+uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key);
+
+/* ---- Forgetting ------------------------------------------------------------------------------------------------- */
+
+/* Drop one copy from the index, with its event; the entry goes with the last one. The block is the caller's to deal with. */
+void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+/* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
+void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
+/* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */
+bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor, const uint32_t *namespace_id,
+                             uint64_t *removed);
+/* Everything stored so far is dead from here on; emits CLEARED. The caller sweeps, under clear_lock. */
+void kvbi_store_begin_clear_locked(struct kvbi_store *store);
+
+/* Emit an event about one copy. */
+void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry);
+/* The same picture without putting it into the ring. Tokens' record is named, not held. */
+void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry,
+                               struct kvbi_event_item *item);
+
+/* ---- Checking --------------------------------------------------------------------------------------------------- */
+
+/* Every invariant, by walking everything. NULL, or which one is broken. */
+const char *kvbi_store_check_locked(struct kvbi_store *store);
+
+#endif

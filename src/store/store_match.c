@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding the leading run of a sequence, a batch at a time.
+ *
+ * Callers    api/ through store.h. Lock: the store's.
+ * Why        at a million blocks a probe is three cache misses: bucket, entry, slot. Each is asked for over the whole batch
+ *            before the first is needed, so that they overlap.
+ */
+#include <string.h>
+
+#include "store/store.h"
+
+uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key)
+{
+    uint32_t id = kvbi_index_find(&store->index, hash, key);
+    if (id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id)))
+        return KVBI_NONE;
+    return id;
+}
+
+void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe)
+{
+    for (uint32_t i = 0; i < probe->count; i++)
+        kvbi_index_prefetch_bucket(&store->index, probe->names[i].hash);
+}
+
+static const void *key_at(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i)
+{
+    return probe->keys != NULL ? probe->keys + (size_t)i * store->index.key_bytes : NULL;
+}
+
+static bool parent_matches(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    bool has_parent = entry->flags & KVBI_ENTRY_HAS_PARENT;
+    if (probe->keys != NULL) {
+        const void *before = i > 0 ? key_at(store, probe, i - 1) : probe->before;
+        return has_parent == (before != NULL) &&
+               (before == NULL ||
+                memcmp(before, kvbi_index_parent_key(&store->index, id), store->index.key_bytes) == 0);
+    }
+    const struct kvb_seq *before = i > 0 ? &probe->names[i - 1] : probe->name_before;
+    return has_parent == (before != NULL) && (before == NULL || before->hash == entry->parent_hash);
+}
+
+/* With tokens everything is compared; without, the names are trusted as far as they go. */
+static bool content_matches(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    const uint64_t *digest = probe->names[i].digest;
+    bool digest_equal = digest[0] == entry->name.digest[0] && digest[1] == entry->name.digest[1];
+    if (probe->tokens == NULL)
+        return digest_equal || !kvbi_digest_known(digest);
+    if (!digest_equal || !kvbi_digest_known(digest) || entry->namespace_id != probe->namespace_id ||
+        !parent_matches(store, probe, i, id))
+        return false;
+    if (entry->record == KVBI_NONE)
+        return true; /* no copy in memory: the digest stands for the tokens */
+    uint32_t n = store->hash.tokens_per_block;
+    return memcmp(kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)),
+                  probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
+}
+
+static uint32_t fastest_tier(const struct kvbi_entry *entry)
+{
+    return (uint32_t)__builtin_ctz(entry->ready);
+}
+
+/* The leading run as entries. */
+static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t ids[KVBI_LOCK_BATCH])
+{
+    uint32_t run = 0;
+    for (uint32_t i = 0; i < probe->count; i++)
+        kvbi_index_prefetch_entry(&store->index, probe->names[i].hash);
+    for (; run < probe->count; run++) {
+        uint32_t id = kvbi_store_find_locked(store, probe->names[run].hash, key_at(store, probe, run));
+        if (id == KVBI_NONE || kvbi_index_at(&store->index, id)->ready == 0 || !content_matches(store, probe, run, id))
+            break;
+        const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+        uint32_t tier = fastest_tier(entry);
+        __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
+        ids[run] = id;
+    }
+    return run;
+}
+
+uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe, struct kvb_hit *hits,
+                                 int *error)
+{
+    kvbi_lock_assert_held(&store->lock);
+    uint32_t ids[KVBI_LOCK_BATCH];
+    uint32_t run = probe_run(store, probe, ids);
+    for (uint32_t i = 0; i < run; i++) {
+        const struct kvbi_entry *entry = kvbi_index_at(&store->index, ids[i]);
+        uint32_t tier = fastest_tier(entry);
+        struct kvbi_pool *pool = &store->pools[tier];
+        struct kvb_block *block = &pool->slots[entry->copies[tier]];
+        *error = kvbi_store_hold_locked(store, pool, block);
+        if (*error != 0)
+            return i;
+        pool->hits++;
+        hits[i] = (struct kvb_hit){.block = block, .tier = tier, .slot = entry->copies[tier]};
+    }
+    return run;
+}
+
+uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
+                                  uint64_t tier_counts[KVB_TIER_COUNT])
+{
+    kvbi_lock_assert_held(&store->lock);
+    uint32_t ids[KVBI_LOCK_BATCH];
+    uint32_t run = probe_run(store, probe, ids);
+    for (uint32_t i = 0; i < run; i++)
+        tier_counts[fastest_tier(kvbi_index_at(&store->index, ids[i]))]++;
+    return run;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Publishing computed blocks: first copy, copy beside those of other tiers, duplicate, collision.
+ *
+ * Callers    api/ through store.h. Lock: the store's.
+ * Rules      one content has one entry; one entry has at most one indexed copy a tier. A block whose hash stands for other
+ *            content is never indexed, nor is a descendant while its parent's hash stands for other content: otherwise a
+ *            match by tokens could walk from one chain into another.
+ */
+#include <string.h>
+
+#include "store/store.h"
+
+static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t record)
+{
+    if (entry->record == KVBI_NONE)
+        return kvbi_digest_known(entry->name.digest); /* compared by the caller already */
+    const struct kvbi_record_shape *shape = &store->records.shape;
+    return memcmp(kvbi_record_tokens(shape, kvbi_store_record(store, entry->record)),
+                  kvbi_record_tokens(shape, kvbi_store_record(store, record)),
+                  (size_t)shape->tokens_per_block * sizeof(uint32_t)) == 0;
+}
+
+static bool same_parent(const struct kvbi_store *store, uint32_t id, struct kvbi_record *record)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    bool has_parent = record->flags & KVBI_RECORD_HAS_PARENT;
+    if (has_parent != ((entry->flags & KVBI_ENTRY_HAS_PARENT) != 0))
+        return false;
+    if (!has_parent)
+        return true;
+    if (store->index.key_bytes > 0)
+        return memcmp(kvbi_index_parent_key(&store->index, id), kvbi_record_parent_key(&store->records.shape, record),
+                      store->index.key_bytes) == 0;
+    return entry->parent_hash == record->parent.hash;
+}
+
+/* Two names without digest cannot be proven equal beyond parent and tokens; then those decide. */
+static bool same_digest(const struct kvb_seq *a, const struct kvb_seq *b)
+{
+    if (!kvbi_digest_known(a->digest) || !kvbi_digest_known(b->digest))
+        return kvbi_digest_known(a->digest) == kvbi_digest_known(b->digest);
+    return a->digest[0] == b->digest[0] && a->digest[1] == b->digest[1];
+}
+
+static bool same_content(const struct kvbi_store *store, uint32_t id, uint32_t record_index)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    struct kvbi_record *record = kvbi_store_record(store, record_index);
+    return entry->namespace_id == record->namespace_id && same_digest(&entry->name, &record->name) &&
+           same_parent(store, id, record) && same_tokens(store, entry, record_index);
+}
+
+static bool parent_is_other_content(struct kvbi_store *store, const struct kvbi_record *record)
+{
+    if (store->index.key_bytes > 0 || !(record->flags & KVBI_RECORD_HAS_PARENT))
+        return false;
+    uint32_t parent = kvbi_store_find_locked(store, record->parent.hash, NULL);
+    return parent != KVBI_NONE && !same_digest(&kvbi_index_at(&store->index, parent)->name, &record->parent) &&
+           kvbi_digest_known(record->parent.digest);
+}
+
+static void set_registered(const struct kvbi_store *store, struct kvb_block *block)
+{
+    struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block};
+    int error = kvbi_life_move(block, KVBI_EVENT_REGISTER, &move, NULL);
+    KVBI_ASSERT(error == 0);
+    (void)error;
+}
+
+/* The block becomes the indexed copy of its tier. Its record goes to the entry, or back if the entry has one. */
+static void attach(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint32_t id,
+                   bool announce)
+{
+    struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    set_registered(store, block);
+    if (entry->record == KVBI_NONE)
+        entry->record = block->record;
+    else
+        kvbi_records_unref(&store->records, block->record);
+    block->record = KVBI_NONE;
+    block->entry = id;
+    entry->copies[pool->tier] = kvbi_pool_slot(pool, block);
+    entry->ready |= (uint8_t)(1u << pool->tier);
+    pool->registered++;
+    if (announce)
+        kvbi_store_emit_locked(store, KVB_EVENT_STORED, pool->tier, id);
+}
+
+static uint32_t new_entry(struct kvbi_store *store, uint32_t record_index)
+{
+    struct kvbi_record *record = kvbi_store_record(store, record_index);
+    uint32_t id = kvbi_index_insert(&store->index, record->name.hash, kvbi_record_key(record));
+    struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    entry->name = record->name;
+    entry->namespace_id = record->namespace_id;
+    if (record->flags & KVBI_RECORD_HAS_PARENT) {
+        entry->flags = KVBI_ENTRY_HAS_PARENT;
+        entry->parent_hash = record->parent.hash;
+        if (store->index.key_bytes > 0)
+            memcpy(kvbi_index_parent_key(&store->index, id), kvbi_record_parent_key(&store->records.shape, record),
+                   store->index.key_bytes);
+    }
+    return id;
+}
+
+/* Nobody holds or reads the old copy: the fresh one, which is in use, takes its place. Nothing is announced. */
+static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old, struct kvb_block *block,
+                      uint64_t now_ns)
+{
+    uint32_t id = old->entry;
+    if (block->priority == KVB_PRIORITY_DEFAULT && block->retention_ns == 0) {
+        block->priority = old->priority;
+        block->retention_ns = old->retention_ns;
+    }
+    attach(store, pool, block, id, false);
+    old->entry = KVBI_NONE;
+    int error = kvbi_store_hold_locked(store, pool, old); /* out of the order, and its last user leaves at once */
+    KVBI_ASSERT(error == 0);
+    (void)error;
+    kvbi_store_release_locked(store, pool, old, now_ns);
+}
+
+static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, uint32_t id,
+                              bool share, uint64_t now_ns)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    struct kvb_block *old = &pool->slots[entry->copies[pool->tier]];
+    bool ready = entry->ready & 1u << pool->tier;
+    if (ready && share) {
+        int error = kvbi_store_hold_locked(store, pool, old);
+        if (error != 0)
+            return error;
+        kvbi_store_release_locked(store, pool, *block, now_ns);
+        *block = old;
+    } else if (ready && old->place == KVBI_PLACE_PARKED && old->lane_pins == 0) {
+        take_over(store, pool, old, *block, now_ns);
+    } else {
+        set_registered(store, *block); /* unindexed: keeps its own record */
+    }
+    pool->duplicates++;
+    return 0;
+}
+
+int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, bool share,
+                               uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&store->lock);
+    if (!kvbi_life_allows(*block, KVBI_EVENT_REGISTER))
+        return KVB_ESTATE;
+    uint32_t record_index = (*block)->record;
+    struct kvbi_record *record = kvbi_store_record(store, record_index);
+    uint32_t id = kvbi_index_find(&store->index, record->name.hash, kvbi_record_key(record));
+    if (id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id))) {
+        kvbi_store_forget_locked(store, id);
+        id = KVBI_NONE;
+    }
+    if (parent_is_other_content(store, record) || (id != KVBI_NONE && !same_content(store, id, record_index))) {
+        pool->collisions++;
+        return KVB_ECOLLISION;
+    }
+    if (id == KVBI_NONE)
+        id = new_entry(store, record_index);
+    if (kvbi_index_at(&store->index, id)->copies[pool->tier] != KVBI_NONE)
+        return register_duplicate(store, pool, block, id, share, now_ns);
+    attach(store, pool, *block, id, true);
+    return 0;
+}

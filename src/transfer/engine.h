@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one interface of all transfer engines: batches of {source, target} in, one result a block out.
+ *
+ * An engine moves bytes between two kinds of memory. It never calls the pipeline, never moves a state: it posts completions,
+ * which progress reaps and applies. Progress alone calls submit, reap and drain (one thread at a time); fence calls come from any
+ * thread.
+ *
+ * Fences: `ticket` is a point in the engine's own order of things, made from a caller's fence by `import` in the call that takes
+ * the fence, and never refers to the caller's objects after that. 0 is always reached. Tickets of one engine are ordered: of
+ * two, the larger one implies the smaller.
+ *
+ * Lock       each engine its own, rank KVBI_RANK_ENGINE, never held while bytes move.
+ */
+#ifndef KVBI_TRANSFER_ENGINE_H
+#define KVBI_TRANSFER_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/memory.h"
+#include "transfer/tier.h"
+
+struct kvbi_copy {
+    const struct kvbi_tier *from, *to;
+    uint32_t from_slot, to_slot;
+    uint64_t ticket; /* not before this point */
+    uint64_t tag;    /* the submitter's, returned with the completion */
+};
+
+struct kvbi_completion {
+    uint64_t tag;
+    int result; /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
+};
+
+struct kvbi_engine;
+
+struct kvbi_engine_ops {
+    const char *name;
+    void (*destroy)(struct kvbi_engine *engine);
+    /*
+     * Takes all `count` copies or none: 0, or KVB_EAGAIN if the queue has no room for all. `urgent` ones (onboarding) are begun
+     * before any other that has not begun. Adjacent slots within a batch are coalesced.
+     */
+    int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent);
+    /*
+     * Up to `max` completions. Engines without a device of their own do the copying here, until `until_ns` by the clock has
+     * passed (at least one copy is finished if any is ready). Sets *more if copies are ready that time did not allow.
+     */
+    uint32_t (*reap)(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max, uint64_t until_ns,
+                     bool *more);
+    /* Readable while completions wait; -1 if the engine works in reap only. */
+    int (*event_fd)(struct kvbi_engine *engine);
+    /* Something that reap could complete now? Any thread. */
+    bool (*ready)(struct kvbi_engine *engine);
+    /* Give up what has not begun, wait for what has. All of it comes out of reap, the former with KVB_ECANCELED. */
+    void (*drain)(struct kvbi_engine *engine);
+    /* The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. */
+    int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket);
+    /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */
+    bool (*signal)(struct kvbi_engine *engine, uint64_t value);
+};
+
+struct kvbi_engine {
+    const struct kvbi_engine_ops *ops;
+};
+
+struct kvbi_hooks;
+struct kvbi_clock;
+
+/*
+ * Host to host. `capacity`: copies in the queue at most; taken at create. `hooks` (may be NULL): fault injection, see
+ * api/testing.h. KVB_ENOMEM.
+ */
+int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
+                              uint32_t capacity, const struct kvbi_hooks *hooks);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tier_host - see tier.h.
+ *
+ * Memory that is taken here starts on a page: registering it for I/O or pinning it for a GPU works by pages.
+ */
+#include "base/debug.h"
+#include "transfer/tier.h"
+
+#include <stddef.h>
+
+#define PAGE_BYTES 4096u
+
+int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id, uint32_t block_count,
+                          uint64_t block_bytes, void *base)
+{
+    *tier = (struct kvbi_tier){.tier = id,
+                               .block_count = block_count,
+                               .block_bytes = block_bytes,
+                               .base = base,
+                               .owned = base == NULL,
+                               .memory = memory};
+    if (base != NULL)
+        return 0;
+    KVBI_ASSERT(block_bytes <= SIZE_MAX);
+    tier->base = kvbi_memory_alloc_raw(memory, block_count, (size_t)block_bytes, PAGE_BYTES);
+    if (tier->base != NULL)
+        return 0;
+    *tier = (struct kvbi_tier){.memory = NULL};
+    return KVB_ENOMEM;
+}
+
+void kvbi_tier_destroy(struct kvbi_tier *tier)
+{
+    if (tier->memory != NULL && tier->owned)
+        kvbi_memory_free(tier->memory, tier->base, tier->block_count, (size_t)tier->block_bytes);
+    *tier = (struct kvbi_tier){.memory = NULL};
+}
