@@ -12,21 +12,87 @@
  *
  * ---- A program ------------------------------------------------------------------------------------------------------
  *
- * examples/quickstart.c is a complete program. Its heart, errors left out:
+ * examples/quickstart.c, whole:
  *
- *     kvb_hash_tokens(kv, 0, NULL, prompt, PROMPT_TOKENS, seqs, BLOCKS, &full);
- *     struct kvb_query query = {.size = sizeof query, .tokens = prompt, .token_count = PROMPT_TOKENS};
- *     kvb_match(kv, &query, hits, BLOCKS, &hit_count);              // the cached prefix, one strong handle a block
- *     kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL);   // room for what must move up and what is new
- *     kvb_onboard(kv, &(struct kvb_onboard){.size = ..., .sources = sources, .targets = blocks, .count = hit_count}, &op);
- *     kvb_op_wait(kv, op, KVB_FOREVER);                             // or poll; or take the `done` callback
- *     kvb_op_take(kv, op, blocks, hit_count, &good);                // blocks[0..good) hold the prefix
- *     kvb_block_init(kv, blocks + good, inits, n, NULL);            // the rest: name the tokens ...
- *     kvb_block_append(kv, blocks + good, appends, n, NULL);
- *     kvb_block_schedule(kv, blocks + good, n, NULL);               // ... run the step ...
- *     kvb_block_compute_done(kv, blocks + good, counts, n, &fence, NULL);
- *     kvb_block_register(kv, blocks + good, n, NULL, NULL);         // ... publish: findable, offered to the tier below
- *     kvb_block_unref(kv, blocks, BLOCKS, NULL);                    // parked: evictable, still findable
+ *     // One sequence through kvblock: prefilled, registered, offloaded, evicted, found again and brought back.
+ *     #include <kvblock.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *     #include <string.h>
+ *
+ *     #define CALL(call) check((call), #call)
+ *     static void check(int code, const char *call)
+ *     {
+ *         if (code)
+ *             exit(fprintf(stderr, "%s: %s\n", call, kvb_strerror(code)) ? 1 : 2);
+ *     }
+ *
+ *     enum { BLOCK_TOKENS = 16, BLOCKS = 4, PROMPT_TOKENS = BLOCKS * BLOCK_TOKENS, DEVICE_BLOCKS = 8, BLOCK_BYTES = 8192 };
+ *
+ *     int main(void)
+ *     {
+ *         // 8 blocks of "GPU" memory above 32 of host memory; to keep it short, a block is one chunk.
+ *         struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
+ *         struct kvb_tier_config tiers[] = {{.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = DEVICE_BLOCKS},
+ *                                           {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 32}};
+ *         struct kvb_config config = {.size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout};
+ *         config.tiers = tiers, config.tier_count = 2;
+ *         struct kvb_manager *kv;
+ *         CALL(kvb_manager_create(&config, &kv, NULL));
+ *
+ *         // A prompt, and the names of its blocks: each covers its own tokens and everything before them.
+ *         uint32_t prompt[PROMPT_TOKENS], good;
+ *         for (uint32_t i = 0; i < PROMPT_TOKENS; i++)
+ *             prompt[i] = 1000 + i;
+ *         struct kvb_seq seqs[BLOCKS];
+ *         size_t count;
+ *         CALL(kvb_hash_tokens(kv, 0, NULL, prompt, PROMPT_TOKENS, seqs, BLOCKS, &count));
+ *
+ *         // Prefill. Nothing is cached yet, so every block is new: name its tokens, launch the step, let it write.
+ *         struct kvb_block *blocks[BLOCKS], *sources[BLOCKS], *others[DEVICE_BLOCKS];
+ *         void *bytes, *expected = (char[BLOCK_BYTES]){0};
+ *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
+ *         for (uint32_t i = 0; i < BLOCKS; i++) { // a server passes arrays to these calls, one call for all blocks
+ *             struct kvb_block_init init = {.size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
+ *             struct kvb_append append = {.size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
+ *             CALL(kvb_block_init(kv, &blocks[i], &init, 1, NULL));
+ *             CALL(kvb_block_append(kv, &blocks[i], &append, 1, NULL));
+ *             CALL(kvb_block_schedule(kv, &blocks[i], 1, NULL));
+ *             CALL(kvb_block_address(kv, blocks[i], 0, 0, &bytes));
+ *             memset(bytes, 'a' + (int)i, BLOCK_BYTES); // the forward pass
+ *             CALL(kvb_block_compute_done(kv, &blocks[i], &append.taken, 1, NULL, NULL));
+ *         }
+ *         CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL, NULL)); // findable from here on, and offered to the host
+ *         CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));                // parked: evictable, still findable
+ *         CALL(kvb_manager_flush(kv, KVB_FOREVER));                       // a server need not wait; here we want to see it
+ *
+ *         // Other requests take the whole device tier: the prompt is evicted there. Its copies in host memory stay.
+ *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, DEVICE_BLOCKS, NULL, others, NULL));
+ *         CALL(kvb_block_unref(kv, others, DEVICE_BLOCKS, NULL));
+ *
+ *         // The prompt comes again: find it, bring it up into new blocks, look at every byte.
+ *         struct kvb_query query = {.size = sizeof query, .tokens = prompt, .token_count = PROMPT_TOKENS};
+ *         struct kvb_hit hits[BLOCKS];
+ *         CALL(kvb_match(kv, &query, hits, BLOCKS, &count));
+ *         for (size_t i = 0; i < count; i++)
+ *             sources[i] = hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
+ *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
+ *         struct kvb_onboard up = {.size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
+ *         struct kvb_op *op;
+ *         CALL(kvb_onboard(kv, &up, &op));
+ *         CALL(kvb_op_wait(kv, op, KVB_FOREVER));             // or poll, or take a callback
+ *         CALL(kvb_op_take(kv, op, blocks, up.count, &good)); // blocks[0, good) hold the prefix, others are to be computed
+ *         CALL(kvb_op_release(kv, op));
+ *         for (uint32_t i = 0; i < good; i++) {
+ *             CALL(kvb_block_address(kv, blocks[i], 0, 0, &bytes));
+ *             CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT : KVB_OK);
+ *         }
+ *         printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count, BLOCKS, good);
+ *         CALL(kvb_block_unref(kv, sources, up.count, NULL));
+ *         CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));
+ *         CALL(kvb_manager_destroy(kv));
+ *         return good == BLOCKS ? 0 : 1;
+ *     }
  *
  * ---- The life of a block --------------------------------------------------------------------------------------------
  *
@@ -66,8 +132,9 @@
  *  - Functions return 0 or a negative KVB_E... code. On an error nothing has changed and out-parameters are cleared,
  *    unless the function says otherwise.
  *  - Calls on arrays treat every element on its own. `results` (may be NULL) gets one code an element; the return value is
- *    the first error in array order, 0 if there is none. count == 0 does nothing and returns 0. At most 64 blocks are
- *    handled under one hold of the library's lock.
+ *    the first error in array order, 0 if there is none. count == 0 does nothing and returns 0. An error of the call as a
+ *    whole (a NULL array, an unknown fence, owner 0) leaves `results` alone. At most 64 blocks are handled under one hold of
+ *    the library's lock.
  *  - A NULL manager, or NULL where an array of count > 0 is expected, is KVB_EINVAL, as is a block that is not one of this
  *    manager's (recognised by address, never dereferenced) or that nobody holds. This holds for every function below and
  *    is not repeated there. Neither is KVB_EFORK: a child after fork(2) gets it from every call; the parent is unaffected.
@@ -77,7 +144,8 @@
  *    within a minor version.
  *  - Strong handles are `struct kvb_block *`: counted references that pin one copy of one content in one tier. "Takes
  *    over" means the callee owns the reference after a return of 0; "hands out" means the caller owns one more.
- *  - Times are nanoseconds of the injected clock, sizes are bytes, priorities are 0 (goes first) to 100.
+ *  - Times are nanoseconds: of the injected clock, but for how long flush and kvb_op_wait wait, which is real time. Sizes are
+ *    bytes, priorities 0 (evicted first) to 100.
  *
  * ---- Caveats --------------------------------------------------------------------------------------------------------
  *
@@ -299,7 +367,9 @@ enum kvb_trigger {
 };
 
 /*
- * One tier, and the offload lane from it to the next lower tier of the configuration (ignored for the lowest).
+ * One tier, and the lanes between it and the next lower tier of the configuration (ignored for the lowest): trigger, on deck
+ * and queue are the offload lane's, batch and depth hold for it and for the onboard lane back. An offload lane pins at most
+ * ondeck_capacity + batch x depth blocks.
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
  */
@@ -338,7 +408,7 @@ struct kvb_config {
     uint32_t event_capacity;             /* events in the ring; default 4096 if there is a sink, 2..2^24 */
     uint32_t pin_capacity;               /* pins with an owner; default 1024, up to 2^24 */
     uint32_t op_capacity;                /* onboard operations not yet released; default 1024, up to 2^20 */
-    uint32_t namespace_capacity;         /* default 65536, up to 2^24 */
+    uint32_t namespace_capacity;         /* id 0 included; default 65536, up to 2^24 */
     uint64_t digest_seed;                /* 0: random. Other: reproducible digests */
     struct kvb_allocator allocator;
     struct kvb_clock clock;
@@ -376,7 +446,7 @@ KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, st
  * Ownership  Weak handles and unreleased ops of this manager become invalid. Pins with an owner are released.
  * Threads    Any, when no other call runs on this manager. Blocks until transfers that have started are over; what has not
  *            started is cancelled.
- * Errors     KVB_EBUSY   the caller still holds blocks (handles, matches, unreleased op results); nothing has changed
+ * Errors     KVB_EBUSY   the caller still holds blocks, or steps of its own are under way; nothing has changed
  *            KVB_EDEADLK called from a callback           NULL is legal and does nothing.
  * Since      0.1
  */
@@ -417,9 +487,8 @@ KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager, 
  * kvb_manager_flush - wait until all lanes are idle and every `done` and event so far has been delivered
  *
  * Threads    Any with KVB_PROGRESS_THREAD; the polling thread with KVB_PROGRESS_POLL, where it drives progress itself.
- * Lifetime   Blocks up to `timeout_ns` (KVB_FOREVER: without limit).
- * Errors     KVB_ETIMEDOUT  not idle in time, for instance because a fence is not signalled; in poll mode also at once when
- *                           only the caller could change that and timeout_ns is 0
+ * Lifetime   Blocks up to `timeout_ns` of real time (KVB_FOREVER: without limit; 0: one look).
+ * Errors     KVB_ETIMEDOUT  not idle in time, for instance because a fence is not signalled
  *            KVB_ETHREAD    as kvb_manager_poll        KVB_EDEADLK  called from a callback
  * Since      0.1
  */
@@ -679,6 +748,7 @@ KVB_API KVB_NODISCARD int kvb_block_truncate(struct kvb_manager *manager, struct
  *
  * Ownership  The caller keeps its handles.       Threads  The sole holder of each block.
  * Errors     KVB_ESTATE  Inflight (a device may still write there) or Registered      KVB_ESHARED  others hold it
+ *            KVB_EAGAIN  the slot has no generation left (after 2^44 reuses): unref it
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
@@ -747,8 +817,8 @@ struct kvb_block_info {
     uint32_t computed_count;
     uint32_t step_count;   /* outstanding steps */
     uint32_t holder_count; /* strong handles, the steps' included */
-    uint32_t priority;
-    uint32_t indexed; /* 1: found by match */
+    uint32_t priority;     /* in force now: the default once its retention is over */
+    uint32_t indexed;      /* 1: found by match */
 };
 
 /*
@@ -1035,8 +1105,8 @@ struct kvb_lane_stats {
     uint64_t failed_invalidated; /* the content was invalidated or cleared while it moved */
     uint64_t joined;             /* onboard lanes: blocks that waited for another's transfer (not offered again) */
     uint64_t queued, ondeck, inflight; /* pending, by stage */
-    uint64_t pinned_max;               /* the most blocks this lane ever pinned at once */
-    uint64_t bytes, busy_ns;           /* transferred; time with at least one transfer under way */
+    uint64_t pinned_max;     /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
+    uint64_t bytes, busy_ns; /* transferred; time with at least one transfer under way */
 };
 
 #define KVB_LANE_COUNT_MAX 6

@@ -11,15 +11,7 @@
 
 #include <kvblock.h>
 
-struct kvbi_hash_ops;
-
-struct kvbi_hooks {
-    /* In place of the dispatched XXH3, to force collisions; NULL: the real one. */
-    const struct kvbi_hash_ops *hash;
-    /* Non-zero: this one copy fails with that code and writes nothing. NULL: none fails. Runs in progress, no lock held. */
-    int (*copy_fault)(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot);
-    void *context;
-};
+#include "base/hooks.h"
 
 int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvbi_hooks *hooks,
                                struct kvb_manager **manager, struct kvb_diagnosis *diagnosis);

@@ -72,7 +72,7 @@ struct kvbi_clock;
 
 /*
  * Host to host. `capacity`: copies in the queue at most; taken at create. `hooks` (may be NULL): fault injection, see
- * api/testing.h. KVB_ENOMEM.
+ * base/hooks.h. KVB_ENOMEM.
  */
 int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
                               uint32_t capacity, const struct kvbi_hooks *hooks);

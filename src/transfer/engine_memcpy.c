@@ -17,10 +17,10 @@
 #include "base/bands.h"
 #include "base/clock.h"
 #include "base/debug.h"
+#include "base/hooks.h"
 #include "base/lock.h"
 #include "base/platform.h"
 
-#include "api/testing.h"
 #include "transfer/copy.h"
 #include "transfer/engine.h"
 

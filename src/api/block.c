@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Room and handles: alloc, ref, unref, weak handles; registering; priority; what a block is.
+ *
+ * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks.
+ */
+#include <string.h>
+
+#include "api/manager.h"
+#include "base/struct_in.h"
+
+/* ---- alloc ------------------------------------------------------------------------------------------------------ */
+
+/* Why there is not enough: EAGAIN if what transfers hold would do. */
+static int shortage_locked(const struct kvbi_pool *pool, uint32_t missing)
+{
+    uint32_t coming = pool->transfer_count + pool->pinned_count - pool->revocable_count;
+    return coming >= missing ? KVB_EAGAIN : KVB_ENOSPC;
+}
+
+/* Blocks [taken, count) in turns. Returns 0, or why it cannot go on; *taken says how far it got. */
+static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint32_t count, uint64_t ticket,
+                      struct kvb_block **blocks, uint32_t *taken, uint32_t *missing)
+{
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    int error = 0;
+    kvbi_lock_take(&manager->store.lock);
+    uint32_t available = kvbi_pool_available(pool), wanted = count - *taken;
+    if (available < wanted) {
+        *missing = wanted - available;
+        error = shortage_locked(pool, *missing);
+    }
+    uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
+    while (error == 0 && *taken < end) {
+        struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
+        if (block == NULL) { /* only if slots were retired under our hands */
+            *missing = count - *taken;
+            error = shortage_locked(pool, *missing);
+            break;
+        }
+        block->ticket = ticket;
+        blocks[(*taken)++] = block;
+    }
+    kvbi_lock_release(&manager->store.lock);
+    return error;
+}
+
+int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const struct kvb_fence *fence,
+              struct kvb_block **blocks, uint32_t *missing)
+{
+    uint64_t ticket;
+    uint32_t taken = 0, lacking = 0;
+    int error = kvbi_enter_array(manager, blocks, count);
+    if (missing != NULL)
+        *missing = 0;
+    if (blocks != NULL && count > 0)
+        memset(blocks, 0, count * sizeof *blocks);
+    if (error == 0 && tier >= KVB_TIER_COUNT)
+        error = KVB_EINVAL;
+    if (error == 0 && manager->store.pools[tier].slots == NULL)
+        error = KVB_ENOENT;
+    if (error == 0)
+        error = kvbi_import_fence(manager, fence, &ticket);
+    while (error == 0 && taken < count)
+        error = alloc_some(manager, &manager->store.pools[tier], count, ticket, blocks, &taken, &lacking);
+    if (error != 0 && taken > 0) {
+        (void)kvb_block_unref(manager, blocks, taken, NULL);
+        memset(blocks, 0, taken * sizeof *blocks);
+    }
+    if (missing != NULL)
+        *missing = lacking;
+    return error;
+}
+
+/* ---- Handles ---------------------------------------------------------------------------------------------------- */
+
+int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    for (uint32_t i = 0; error == 0 && i < count; i++) {
+        bool ours = kvbi_store_pool_of(&manager->store, blocks[i]) != NULL;
+        kvbi_report(results, i, ours ? kvbi_slot_ref(blocks[i]) : KVB_EINVAL, &first, &first_at);
+    }
+    return error != 0 ? error : first;
+}
+
+int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error != 0)
+        return error;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    bool wake = false;
+    for (uint32_t i = count; i-- > 0;) {
+        struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, blocks[i]);
+        int result = pool == NULL ? KVB_EINVAL : 0;
+        if (pool != NULL && !kvbi_slot_unref_shared(blocks[i])) {
+            kvbi_turn_next(&turn);
+            if (kvbi_word_users(atomic_load_explicit(&blocks[i]->word, memory_order_acquire)) == 0)
+                result = KVB_EINVAL;
+            else
+                wake |= kvbi_release_locked(manager, pool, blocks[i], now_ns);
+        }
+        kvbi_report(results, i, result, &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    if (wake)
+        kvbi_progress_wake(&manager->progress);
+    if (first != 0)
+        kvbi_log(&manager->log, KVB_LOG_ERROR, first, "unref: element %u is no block that anybody holds", first_at);
+    return first;
+}
+
+int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block, struct kvb_weak *weak)
+{
+    int error = kvbi_enter(manager);
+    if (weak == NULL)
+        return error != 0 ? error : KVB_EINVAL;
+    *weak = (struct kvb_weak){0};
+    if (error != 0)
+        return error;
+    const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
+    if (pool == NULL)
+        return KVB_EINVAL;
+    *weak =
+        (struct kvb_weak){.tier = pool->tier,
+                          .slot = kvbi_pool_slot(pool, block),
+                          .generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_acquire))};
+    return 0;
+}
+
+/* Nobody holds it: if it is parked, and still the same content, it is taken out of the order. */
+static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block,
+                                 uint64_t generation)
+{
+    uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
+    if (kvbi_word_generation(word) != generation)
+        return KVB_ESTALE;
+    const struct kvbi_index *index = &manager->store.index;
+    if (kvbi_word_users(word) == 0 &&
+        (block->place != KVBI_PLACE_PARKED || !kvbi_index_alive(index, kvbi_index_at(index, block->entry))))
+        return KVB_ESTALE; /* of the latter, a clear has just not come to the slot yet */
+    return kvbi_store_hold_locked(&manager->store, pool, block);
+}
+
+static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak, struct kvbi_turn *turn,
+                       struct kvb_block **out)
+{
+    *out = NULL;
+    if (weak->tier >= KVB_TIER_COUNT || weak->slot >= manager->store.pools[weak->tier].block_count)
+        return weak->generation == 0 ? KVB_ESTALE : KVB_EINVAL;
+    struct kvbi_pool *pool = &manager->store.pools[weak->tier];
+    struct kvb_block *block = &pool->slots[weak->slot];
+    int error = kvbi_slot_upgrade_held(block, weak->generation);
+    if (error == KVB_EBUSY) {
+        kvbi_turn_next(turn);
+        error = upgrade_parked_locked(manager, pool, block, weak->generation);
+    }
+    if (error == 0)
+        *out = block;
+    return error;
+}
+
+int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, uint32_t count,
+                     struct kvb_block **blocks, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, weaks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (blocks != NULL && count > 0)
+        memset(blocks, 0, count * sizeof *blocks);
+    if (error == 0 && count > 0 && blocks == NULL)
+        error = KVB_EINVAL;
+    if (error != 0)
+        return error;
+    struct kvbi_turn turn = {.store = &manager->store};
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_report(results, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]), &first, &first_at);
+    kvbi_turn_end(&turn);
+    return first;
+}
+
+/* ---- register --------------------------------------------------------------------------------------------------- */
+
+/* Everything that needs no lock: the name, from the tokens, the call or init. */
+static int prepare_register(struct kvb_manager *manager, struct kvb_block *block, const void *key)
+{
+    int error = kvbi_sole_holder(manager, block);
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_REGISTER))
+        error = KVB_ESTATE;
+    if (error != 0)
+        return error;
+    const struct kvbi_store *store = &manager->store;
+    struct kvbi_record *record = kvbi_store_record(store, block->record);
+    if (record->position > 0 && !(record->flags & KVBI_RECORD_HAS_PARENT))
+        return KVB_EINVAL;
+    if (key != NULL && store->index.key_bytes > 0) {
+        memcpy(kvbi_record_key(record), key, store->index.key_bytes);
+        record->flags |= KVBI_RECORD_GIVEN;
+        record->flags &= (uint16_t)~KVBI_RECORD_NAMED;
+    }
+    if (record->flags & KVBI_RECORD_NAMED)
+        return 0;
+    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), &store->records.shape, record)
+               ? 0
+               : KVB_EINVAL;
+}
+
+static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share, uint64_t ticket,
+                           uint64_t now_ns)
+{
+    struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
+    struct kvb_block *own = *block;
+    if (ticket > own->ticket)
+        own->ticket = ticket;
+    int error = kvbi_store_register_locked(&manager->store, pool, block, share, now_ns);
+    if (error == 0 && *block == own)
+        kvbi_pipeline_registered_locked(&manager->pipeline, pool, own);
+    return error;
+}
+
+int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
+                       const struct kvb_register *options, const struct kvb_fence *fence, int *results)
+{
+    static const struct kvb_register none = {.size = sizeof none};
+    uint64_t ticket;
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (options == NULL)
+        options = &none;
+    if (error == 0 &&
+        (!kvbi_struct_fits(options, options->size, sizeof *options) || options->flags > KVB_REGISTER_SHARE))
+        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_import_fence(manager, fence, &ticket);
+    if (error != 0)
+        return error;
+    bool share =
+        options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE : options->flags == KVB_REGISTER_SHARE;
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    for (uint32_t begin = 0; begin < count; begin += KVBI_LOCK_BATCH) {
+        uint32_t n = count - begin < KVBI_LOCK_BATCH ? count - begin : KVBI_LOCK_BATCH;
+        int prepared[KVBI_LOCK_BATCH];
+        for (uint32_t i = 0; i < n; i++) {
+            const void *key = options->keys == NULL
+                                  ? NULL
+                                  : (const unsigned char *)options->keys + (begin + i) * manager->store.key_stride;
+            prepared[i] = prepare_register(manager, blocks[begin + i], key);
+        }
+        kvbi_lock_take(&manager->store.lock);
+        for (uint32_t i = 0; i < n; i++)
+            if (prepared[i] == 0)
+                prepared[i] = register_locked(manager, &blocks[begin + i], share, ticket, now_ns);
+        kvbi_lock_release(&manager->store.lock);
+        for (uint32_t i = 0; i < n; i++) {
+            if (prepared[i] != 0)
+                kvbi_log_refusal(manager, blocks[begin + i], KVBI_EVENT_REGISTER, prepared[i]);
+            kvbi_report(results, begin + i, prepared[i], &first, &first_at);
+        }
+    }
+    if (count > 0)
+        kvbi_progress_wake(&manager->progress);
+    return first;
+}
+
+/* ---- Priority --------------------------------------------------------------------------------------------------- */
+
+int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                           uint32_t priority, uint64_t duration_ns, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && priority > KVB_PRIORITY_MAX)
+        error = KVB_EINVAL;
+    if (error != 0)
+        return error;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    uint64_t until_ns = duration_ns == 0 || duration_ns > UINT64_MAX - now_ns ? 0 : now_ns + duration_ns;
+    for (uint32_t i = 0; i < count; i++) {
+        bool held = kvbi_held_pool(manager, blocks[i]) != NULL;
+        if (held) {
+            kvbi_turn_next(&turn);
+            blocks[i]->priority = (uint8_t)priority;
+            blocks[i]->retention_ns = until_ns;
+        }
+        kvbi_report(results, i, held ? 0 : KVB_EINVAL, &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    return first;
+}
+
+/* ---- What a block is -------------------------------------------------------------------------------------------- */
+
+int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block, struct kvb_block_info *info)
+{
+    int error = kvbi_enter(manager);
+    if (error == 0 && (info == NULL || info->size < sizeof *info))
+        error = KVB_EINVAL;
+    const struct kvbi_pool *pool = error == 0 ? kvbi_held_pool(manager, block) : NULL;
+    if (pool == NULL)
+        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_store *store = &manager->store;
+    uint64_t deadline_ns;
+    kvbi_lock_take(&store->lock);
+    struct kvbi_life life = kvbi_life_get(block);
+    bool indexed = block->entry != KVBI_NONE && life.state == KVB_STATE_REGISTERED &&
+                   kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry));
+    *info = (struct kvb_block_info){
+        .size = sizeof *info,
+        .tier = pool->tier,
+        .slot = kvbi_pool_slot(pool, block),
+        .state = life.state,
+        .token_count = life.tokens,
+        .computed_count = life.computed,
+        .step_count = life.steps,
+        .holder_count = (uint32_t)kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)),
+        .priority = kvbi_pool_band(block, kvbi_clock_now(&manager->clock), &deadline_ns),
+        .indexed = indexed};
+    kvbi_lock_release(&store->lock);
+    return 0;
+}
+
+uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct kvb_block *block)
+{
+    if (kvbi_enter(manager) != 0)
+        return UINT32_MAX;
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pool_owns(&manager->store.pools[tier], block))
+            return kvbi_pool_slot(&manager->store.pools[tier], block);
+    return UINT32_MAX;
+}
+
+static int key_locked(struct kvb_manager *manager, const struct kvb_block *block, void *key)
+{
+    struct kvbi_store *store = &manager->store;
+    if (block->entry != KVBI_NONE) {
+        const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
+        if (!kvbi_index_alive(&store->index, entry))
+            return KVB_ENOENT;
+        memcpy(key,
+               store->index.key_bytes > 0 ? (const void *)kvbi_index_key(&store->index, block->entry) : &entry->name,
+               store->key_stride);
+        return 0;
+    }
+    struct kvbi_record *record = block->record == KVBI_NONE ? NULL : kvbi_store_record(store, block->record);
+    bool given = record != NULL && (record->flags & (KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN));
+    if (!given || kvbi_life_get(block).state == KVB_STATE_EMPTY)
+        return KVB_ENOENT;
+    memcpy(key, store->index.key_bytes > 0 ? (const void *)kvbi_record_key(record) : &record->name, store->key_stride);
+    return 0;
+}
+
+int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, void *key)
+{
+    int error = kvbi_enter(manager);
+    if (error == 0 && key != NULL)
+        memset(key, 0, manager->store.key_stride);
+    if (error == 0 && (key == NULL || kvbi_held_pool(manager, block) == NULL))
+        error = KVB_EINVAL;
+    if (error != 0)
+        return error;
+    kvbi_lock_take(&manager->store.lock);
+    error = key_locked(manager, block, key);
+    kvbi_lock_release(&manager->store.lock);
+    return error;
+}
+
+int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer, uint32_t part,
+                      void **address)
+{
+    int error = kvbi_enter(manager);
+    if (address != NULL)
+        *address = NULL;
+    if (error != 0 || address == NULL || layer >= manager->layout.layers || part >= manager->layout.parts)
+        return error != 0 ? error : KVB_EINVAL;
+    const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
+    if (pool == NULL)
+        return KVB_EINVAL;
+    uint64_t chunk = (uint64_t)layer * manager->layout.parts + part;
+    *address = kvbi_tier_address(&manager->pipeline.tiers[pool->tier], kvbi_pool_slot(pool, block)) +
+               chunk * manager->layout.chunk_bytes;
+    return 0;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calls that move unregistered blocks: init, append, schedule, cancel, compute_done, compute_failed, truncate, reset, clone.
+ *
+ * Callers    the public. Lock: none, but for a last unref and for names of registered blocks: a sole holder moves its block,
+ *            its record is its own.
+ */
+#include <string.h>
+
+#include "api/manager.h"
+#include "base/struct_in.h"
+
+/* One block through one event, after the check that the caller is alone with it. */
+static int move_alone(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event,
+                      const struct kvbi_move *move)
+{
+    int error = kvbi_sole_holder(manager, block);
+    if (error == 0)
+        error = kvbi_life_move(block, event, move, NULL);
+    if (error != 0)
+        kvbi_log_refusal(manager, block, event, error);
+    return error;
+}
+
+/* ---- init ------------------------------------------------------------------------------------------------------- */
+
+static void write_names(const struct kvb_manager *manager, struct kvbi_record *record,
+                        const struct kvb_block_init *init)
+{
+    const struct kvbi_record_shape *shape = &manager->store.records.shape;
+    uint32_t users = record->users;
+    *record = (struct kvbi_record){.namespace_id = init->namespace_id, .position = init->position, .users = users};
+    if (init->parent != NULL) {
+        record->flags |= KVBI_RECORD_HAS_PARENT;
+        if (shape->key_bytes == 0) {
+            memcpy(&record->parent, init->parent, sizeof record->parent);
+        } else {
+            record->parent.hash = kvbi_key_tag(&manager->store.hash, init->parent, shape->key_bytes);
+            memcpy(kvbi_record_parent_key(shape, record), init->parent, shape->key_bytes);
+        }
+    }
+    if (init->key != NULL) {
+        record->flags |= KVBI_RECORD_GIVEN;
+        if (shape->key_bytes == 0)
+            memcpy(&record->name, init->key, sizeof record->name);
+        else
+            memcpy(kvbi_record_key(record), init->key, shape->key_bytes);
+    }
+}
+
+static int init_one(struct kvb_manager *manager, struct kvb_block *block, const struct kvb_block_init *init,
+                    uint32_t size)
+{
+    int error = kvbi_sole_holder(manager, block);
+    if (error != 0)
+        return error;
+    if (!kvbi_struct_fits(init, size, sizeof *init) || (init->position == 0 && init->parent != NULL) ||
+        init->reserved != 0)
+        return KVB_EINVAL;
+    if (kvbi_space(manager, init->namespace_id) == NULL)
+        return KVB_ENOENT;
+    if (!kvbi_life_allows(block, KVBI_EVENT_INIT))
+        return KVB_ESTATE;
+    write_names(manager, kvbi_store_record(&manager->store, block->record), init);
+    return kvbi_life_move(block, KVBI_EVENT_INIT, &(struct kvbi_move){0}, NULL);
+}
+
+int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks, const struct kvb_block_init *inits,
+                   uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && count > 0 && (inits == NULL || inits->size < sizeof *inits))
+        error = KVB_EINVAL; /* without a size there is no way from one to the next */
+    if (error != 0)
+        return error;
+    for (uint32_t i = 0; i < count; i++) {
+        error = init_one(manager, blocks[i], kvbi_stride(inits, inits->size, i), inits->size);
+        if (error != 0)
+            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_INIT, error);
+        kvbi_report(results, i, error, &first, &first_at);
+    }
+    return first;
+}
+
+/* ---- append ----------------------------------------------------------------------------------------------------- */
+
+static int append_one(struct kvb_manager *manager, struct kvb_block *block, struct kvb_append *append, uint32_t size)
+{
+    append->taken = 0;
+    int error = kvbi_sole_holder(manager, block);
+    if (error != 0)
+        return error;
+    if (!kvbi_struct_fits(append, size, sizeof *append) || (append->flags & ~KVB_MORE) != 0 ||
+        (append->count > 0 && append->tokens == NULL))
+        return KVB_EINVAL;
+    if (!kvbi_life_allows(block, KVBI_EVENT_APPEND))
+        return KVB_ESTATE;
+    const struct kvbi_store *store = &manager->store;
+    struct kvbi_record *record = kvbi_store_record(store, block->record);
+    struct kvbi_life life = kvbi_life_get(block);
+    uint32_t room = store->hash.tokens_per_block - life.tokens;
+    uint32_t fits = append->count < room ? append->count : room;
+    if (append->count > 0 && fits == 0)
+        return KVB_ENOSPC;
+    if (fits > 0)
+        memcpy(kvbi_record_tokens(&store->records.shape, record) + life.tokens, append->tokens,
+               fits * sizeof *append->tokens);
+    struct kvbi_move move = {
+        .tokens_per_block = store->hash.tokens_per_block, .count = fits, .more = append->flags & KVB_MORE};
+    error = kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL);
+    if (error != 0)
+        return error;
+    append->taken = fits;
+    if (fits > 0 && fits == room) /* the last token is named: so is the block, if its parent or key is known */
+        (void)kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), &store->records.shape, record);
+    return 0;
+}
+
+int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks, struct kvb_append *appends,
+                     uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && count > 0 && (appends == NULL || appends->size < sizeof *appends))
+        error = KVB_EINVAL;
+    if (error != 0)
+        return error;
+    uint32_t size = count > 0 ? appends->size : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct kvb_append *append = (struct kvb_append *)(void *)((unsigned char *)appends + (size_t)size * i);
+        error = append_one(manager, blocks[i], append, size);
+        if (error != 0)
+            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_APPEND, error);
+        kvbi_report(results, i, error, &first, &first_at);
+    }
+    return first;
+}
+
+/* ---- schedule, cancel, truncate, reset -------------------------------------------------------------------------- */
+
+static int schedule_one(struct kvb_manager *manager, struct kvb_block *block)
+{
+    struct kvbi_move nothing = {0};
+    int error = kvbi_sole_holder(manager, block);
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_SCHEDULE))
+        error = KVB_ESTATE;
+    if (error == 0)
+        error = kvbi_slot_ref(block); /* the step's own, before the step is out */
+    if (error != 0)
+        return error;
+    error = kvbi_life_move(block, KVBI_EVENT_SCHEDULE, &nothing, NULL);
+    if (error != 0)
+        (void)kvbi_slot_unref_shared(block);
+    return error;
+}
+
+int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    for (uint32_t i = 0; error == 0 && i < count; i++) {
+        int result = schedule_one(manager, blocks[i]);
+        if (result != 0)
+            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_SCHEDULE, result);
+        kvbi_report(results, i, result, &first, &first_at);
+    }
+    return error != 0 ? error : first;
+}
+
+int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_report(results, i, move_alone(manager, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}), &first,
+                    &first_at);
+    return error != 0 ? error : first;
+}
+
+static int truncate_one(struct kvb_manager *manager, struct kvb_block *block, uint32_t token_count)
+{
+    int error = move_alone(manager, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
+    if (error == 0)
+        kvbi_store_record(&manager->store, block->record)->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
+    return error;
+}
+
+int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks, const uint32_t *token_counts,
+                       uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && count > 0 && token_counts == NULL)
+        error = KVB_EINVAL;
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_report(results, i, truncate_one(manager, blocks[i], token_counts[i]), &first, &first_at);
+    return error != 0 ? error : first;
+}
+
+/* The generation moves with the content, so that weak handles of the old one die. */
+static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
+{
+    int error = kvbi_sole_holder(manager, block);
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_RESET))
+        error = KVB_ESTATE;
+    if (error == 0) {
+        uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
+        uint64_t generation = kvbi_word_generation(word);
+        uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
+        if (generation == KVBI_GENERATION_MAX)
+            error = KVB_EAGAIN; /* this slot has no generation left: unref it, and it is retired */
+        else if (!atomic_compare_exchange_strong(&block->word, &alone, renewed))
+            error = KVB_ESHARED;
+    }
+    if (error == 0)
+        error = kvbi_life_move(block, KVBI_EVENT_RESET, &(struct kvbi_move){0}, NULL);
+    if (error != 0)
+        kvbi_log_refusal(manager, block, KVBI_EVENT_RESET, error);
+    return error;
+}
+
+int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_report(results, i, reset_one(manager, blocks[i]), &first, &first_at);
+    return error != 0 ? error : first;
+}
+
+/* ---- compute ---------------------------------------------------------------------------------------------------- */
+
+/* The step's own reference goes back. It may be the last one, of a request that was aborted. */
+static bool end_step(struct kvb_manager *manager, struct kvb_block *block)
+{
+    if (kvbi_slot_unref_shared(block))
+        return false;
+    struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
+    kvbi_lock_take(&manager->store.lock);
+    bool wake = kvbi_release_locked(manager, pool, block, kvbi_clock_now(&manager->clock));
+    kvbi_lock_release(&manager->store.lock);
+    return wake;
+}
+
+static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event, uint32_t computed,
+                      uint64_t ticket)
+{
+    struct kvbi_move move = {.tokens_per_block = manager->store.hash.tokens_per_block, .count = computed};
+    int error = kvbi_sole_holder(manager, block);
+    if (error == 0 && !kvbi_life_allows(block, event))
+        error = KVB_ESTATE;
+    if (error == 0)
+        error = kvbi_life_move(block, event, &move, NULL);
+    if (error != 0) {
+        kvbi_log_refusal(manager, block, event, error);
+        return error;
+    }
+    if (ticket > block->ticket)
+        block->ticket = ticket;
+    if (end_step(manager, block))
+        kvbi_progress_wake(&manager->progress);
+    return 0;
+}
+
+int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const *blocks, const uint32_t *computed,
+                           uint32_t count, const struct kvb_fence *fence, int *results)
+{
+    uint64_t ticket;
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && count > 0 && computed == NULL)
+        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_import_fence(manager, fence, &ticket);
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], ticket), &first,
+                    &first_at);
+    return error != 0 ? error : first;
+}
+
+int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, 0), &first, &first_at);
+    return error != 0 ? error : first;
+}
+
+/* ---- clone ------------------------------------------------------------------------------------------------------ */
+
+/* The record that names a block's tokens: its own, or its entry's. Under the lock. NULL: they are not known. */
+static struct kvbi_record *record_of_locked(struct kvb_manager *manager, const struct kvb_block *block)
+{
+    uint32_t record = block->record;
+    if (record == KVBI_NONE && block->entry != KVBI_NONE)
+        record = kvbi_index_at(&manager->store.index, block->entry)->record;
+    return record == KVBI_NONE ? NULL : kvbi_store_record(&manager->store, record);
+}
+
+static void copy_names(const struct kvb_manager *manager, struct kvbi_record *from, struct kvbi_record *to,
+                       uint32_t token_count)
+{
+    const struct kvbi_record_shape *shape = &manager->store.records.shape;
+    uint32_t users = to->users;
+    memcpy(to, from, sizeof *to + 2 * (size_t)shape->key_bytes);
+    to->users = users;
+    if (token_count <
+        shape->tokens_per_block) /* what the clone will be is open: a name given for the source is not its own */
+        to->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
+    memcpy(kvbi_record_tokens(shape, to), kvbi_record_tokens(shape, from), token_count * sizeof(uint32_t));
+}
+
+int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source, struct kvb_block *target)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    if (source == target || kvbi_held_pool(manager, source) == NULL)
+        return KVB_EINVAL;
+    error = kvbi_sole_holder(manager, target);
+    if (error != 0)
+        return error;
+    struct kvbi_life life = kvbi_life_get(source);
+    if (life.state == KVB_STATE_EMPTY || life.filling || !kvbi_life_allows(target, KVBI_EVENT_INIT)) {
+        kvbi_log_refusal(manager, target, KVBI_EVENT_INIT, KVB_ESTATE);
+        return KVB_ESTATE;
+    }
+    kvbi_lock_take(&manager->store.lock);
+    struct kvbi_record *from = record_of_locked(manager, source);
+    if (from != NULL)
+        copy_names(manager, from, kvbi_store_record(&manager->store, target->record), life.tokens);
+    kvbi_lock_release(&manager->store.lock);
+    if (from == NULL)
+        return KVB_ENOENT;
+    return kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading a configuration. See config.h; the ranges are those of include/kvblock.h. */
+#include "api/config.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "api/manager.h"
+#include "base/struct_in.h"
+
+#define MEMORY_ALIGNMENT 64
+
+static const char *const tier_names[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
+
+int kvbi_diagnose(struct kvb_diagnosis *diagnosis, int code, const char *format, ...)
+{
+    if (diagnosis == NULL || diagnosis->size < sizeof *diagnosis)
+        return code;
+    va_list arguments;
+    va_start(arguments, format);
+    diagnosis->code = code;
+    (void)vsnprintf(diagnosis->message, sizeof diagnosis->message, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+/* 0 becomes the default; anything outside [low, high] is refused by name. */
+static int range(struct kvb_diagnosis *diagnosis, const char *name, uint32_t *value, uint32_t otherwise, uint32_t low,
+                 uint32_t high)
+{
+    if (*value == 0)
+        *value = otherwise;
+    if (*value < low || *value > high)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "%s: %u is not in %u..%u", name, *value, low, high);
+    return 0;
+}
+
+static int read_layout(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
+{
+    struct kvb_layout *layout = &config->layout;
+    uint64_t bytes;
+    if (config->c.layout == NULL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "layout: missing");
+    if (kvbi_struct_in(layout, sizeof *layout, sizeof *layout, config->c.layout) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "layout: size %u is wrong, or an unknown field is set",
+                             config->c.layout->size);
+    if (layout->layers == 0 || layout->parts == 0 || layout->chunk_bytes == 0 || layout->reserved != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                             "layout: layers, parts and chunk_bytes must not be 0, and reserved must be");
+    if (__builtin_mul_overflow((uint64_t)layout->layers * layout->parts, layout->chunk_bytes, &bytes) ||
+        bytes > UINT32_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "layout: a block of %u x %u x %llu bytes is 4 GiB or more",
+                             layout->layers, layout->parts, (unsigned long long)layout->chunk_bytes);
+    config->block_bytes = bytes;
+    return 0;
+}
+
+static int read_lane(struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    if (tier->trigger > KVB_OFFLOAD_MANUAL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].trigger: %u is none", tier_names[tier->tier],
+                             tier->trigger);
+    if (tier->trigger == KVB_OFFLOAD_DEFAULT)
+        tier->trigger = tier->tier == KVB_TIER_DEVICE ? KVB_OFFLOAD_ON_REGISTER : KVB_OFFLOAD_ON_COLD;
+    int error = range(diagnosis, "tiers[].ondeck_capacity", &tier->ondeck_capacity, 64, 1, 65536);
+    if (error == 0)
+        error = range(diagnosis, "tiers[].batch", &tier->batch, 32, 1, 1024);
+    if (error == 0)
+        error = range(diagnosis, "tiers[].depth", &tier->depth, 2, 1, 64);
+    if (error == 0)
+        error = range(diagnosis, "tiers[].queue_capacity", &tier->queue_capacity, 65536, 1, 1u << 24);
+    return error;
+}
+
+static int read_memory(const struct kvbi_config *config, const struct kvb_tier_config *tier,
+                       struct kvb_diagnosis *diagnosis)
+{
+    uint64_t needed;
+    const char *name = tier_names[tier->tier];
+    if (__builtin_mul_overflow((uint64_t)tier->block_count, config->block_bytes, &needed) || needed > SIZE_MAX / 2)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].block_count: %u blocks of %llu bytes overflow", name,
+                             tier->block_count, (unsigned long long)config->block_bytes);
+    if (tier->memory == NULL && tier->memory_bytes != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory_bytes is set without memory", name);
+    if (tier->memory == NULL)
+        return 0;
+    if ((uintptr_t)tier->memory % MEMORY_ALIGNMENT != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory is not aligned to %d", name, MEMORY_ALIGNMENT);
+    if (tier->memory_bytes < needed)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory_bytes: %llu, but the blocks need %llu", name,
+                             (unsigned long long)tier->memory_bytes, (unsigned long long)needed);
+    return 0;
+}
+
+static int read_tier(struct kvbi_config *config, const void *given, uint32_t position, int *previous,
+                     struct kvb_diagnosis *diagnosis)
+{
+    struct kvb_tier_config tier;
+    if (kvbi_struct_in(&tier, sizeof tier, sizeof tier, given) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%u]: size is wrong, or an unknown field is set", position);
+    if (tier.tier >= KVB_TIER_COUNT)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%u].tier: %u is none", position, tier.tier);
+    if ((int)tier.tier <= *previous)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%u].tier: %s is not below the one before it", position,
+                             tier_names[tier.tier]);
+    if (tier.block_count == 0 || tier.block_count == UINT32_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].block_count: %u is not in 1..2^32-2",
+                             tier_names[tier.tier], tier.block_count);
+    int error = read_lane(&tier, diagnosis);
+    if (error == 0)
+        error = read_memory(config, &tier, diagnosis);
+    *previous = (int)tier.tier;
+    config->tiers[tier.tier] = tier;
+    return error;
+}
+
+static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
+{
+    uint64_t blocks = 0;
+    int previous = -1, error = 0;
+    if (config->c.tiers == NULL || config->c.tier_count == 0 || config->c.tier_count > KVB_TIER_COUNT)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tier_count: %u is not in 1..%d, or tiers is NULL",
+                             config->c.tiers == NULL ? 0 : config->c.tier_count, KVB_TIER_COUNT);
+    for (uint32_t i = 0; error == 0 && i < config->c.tier_count; i++)
+        error = read_tier(config, kvbi_stride(config->c.tiers, config->c.tiers[0].size, i), i, &previous, diagnosis);
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        blocks += config->tiers[tier].block_count;
+    if (error == 0 && blocks + config->c.event_capacity >= UINT32_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers: %llu blocks in all, fewer than 2^32 are possible",
+                             (unsigned long long)blocks);
+    return error;
+}
+
+static int read_capacities(struct kvb_config *c, struct kvb_diagnosis *diagnosis)
+{
+    bool has_sink = c->sink.deliver != NULL;
+    int error = 0;
+    if (!has_sink && c->event_capacity != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "event_capacity is set without a sink");
+    if (has_sink)
+        error = range(diagnosis, "event_capacity", &c->event_capacity, 4096, 2, 1u << 24);
+    if (error == 0)
+        error = range(diagnosis, "pin_capacity", &c->pin_capacity, 1024, 1, 1u << 24);
+    if (error == 0)
+        error = range(diagnosis, "op_capacity", &c->op_capacity, 1024, 1, 1u << 20);
+    if (error == 0)
+        error = range(diagnosis, "namespace_capacity", &c->namespace_capacity, 65536, 1, 1u << 24);
+    return error;
+}
+
+static int read_scalars(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
+{
+    struct kvb_config *c = &config->c;
+    if (c->tokens_per_block == 0 || c->tokens_per_block > KVB_TOKENS_PER_BLOCK_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tokens_per_block: %u is not in 1..%d", c->tokens_per_block,
+                             KVB_TOKENS_PER_BLOCK_MAX);
+    if (c->key_bytes > KVB_KEY_BYTES_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "key_bytes: %u is not in 0..%d", c->key_bytes, KVB_KEY_BYTES_MAX);
+    if (c->progress > KVB_PROGRESS_POLL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "progress: %u is none", c->progress);
+    if (c->duplicate > KVB_DUPLICATE_SHARE)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "duplicate: %u is none", c->duplicate);
+    if ((c->allocator.alloc == NULL) != (c->allocator.free == NULL))
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "allocator: alloc and free come together");
+    config->policy = kvbi_policy_find(c->policy);
+    if (config->policy == NULL)
+        return kvbi_diagnose(diagnosis, KVB_EUNSUPPORTED, "policy: \"%.64s\" is not known", c->policy);
+    return read_capacities(c, diagnosis);
+}
+
+int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given, struct kvb_diagnosis *diagnosis)
+{
+    *config = (struct kvbi_config){0};
+    if (given == NULL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "config is NULL");
+    if (kvbi_struct_in(&config->c, sizeof config->c, sizeof config->c, given) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "config: size %u is wrong, or an unknown field is set",
+                             given->size);
+    int error = read_scalars(config, diagnosis);
+    if (error == 0)
+        error = read_layout(config, diagnosis);
+    if (error == 0)
+        error = read_tiers(config, diagnosis);
+    return error;
+}

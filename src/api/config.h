@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a configuration: sizes, ranges, defaults. Pure; the only place that knows what a field may be.
+ *
+ * Callers    api/manager.c.
+ */
+#ifndef KVBI_API_CONFIG_H
+#define KVBI_API_CONFIG_H
+
+#include <kvblock.h>
+
+#include "store/policy.h"
+
+struct kvbi_config {
+    struct kvb_config c; /* layout and tiers below instead of its pointers */
+    struct kvb_layout layout;
+    struct kvb_tier_config tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent */
+    uint64_t block_bytes;
+    const struct kvbi_policy_ops *policy;
+};
+
+/* 0, or KVB_EINVAL or KVB_EUNSUPPORTED with `diagnosis` (may be NULL) filled in. */
+int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given, struct kvb_diagnosis *diagnosis);
+
+/* Fill in a diagnosis; returns `code`. */
+int kvbi_diagnose(struct kvb_diagnosis *diagnosis, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Create, destroy, progress, and what all calls share. See manager.h. */
+#include "api/manager.h"
+
+#include <stdio.h>
+
+#include "api/config.h"
+#include "api/testing.h"
+
+#define STRINGIFY_(x) #x
+#define STRINGIFY(x) STRINGIFY_(x)
+
+const char *kvb_version(void)
+{
+    return STRINGIFY(KVB_VERSION_MAJOR) "." STRINGIFY(KVB_VERSION_MINOR) "." STRINGIFY(KVB_VERSION_PATCH);
+}
+
+/* ---- Shared by all calls ---------------------------------------------------------------------------------------- */
+
+int kvbi_enter(const struct kvb_manager *manager)
+{
+    if (manager == NULL)
+        return KVB_EINVAL;
+    return kvbi_fork_guard_is_child(&manager->guard) ? KVB_EFORK : 0;
+}
+
+int kvbi_enter_array(const struct kvb_manager *manager, const void *array, uint32_t count)
+{
+    int error = kvbi_enter(manager);
+    return error == 0 && count > 0 && array == NULL ? KVB_EINVAL : error;
+}
+
+struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_block *block)
+{
+    struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
+    if (pool == NULL || kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) == 0)
+        return NULL;
+    return pool;
+}
+
+int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block)
+{
+    if (kvbi_held_pool(manager, block) == NULL)
+        return KVB_EINVAL;
+    uint64_t users = kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire));
+    return users > kvbi_life_get(block).steps + UINT64_C(1) ? KVB_ESHARED : 0;
+}
+
+void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block, enum kvbi_event event, int error)
+{
+    static const char *const tiers[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
+    const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
+    if (pool == NULL)
+        return;
+    kvbi_log(&manager->log, KVB_LOG_WARN, error, "block %s/%u: %s in %s: %s", tiers[pool->tier],
+             kvbi_pool_slot(pool, block), kvbi_event_name(event), kvbi_state_name(kvbi_life_get(block).state),
+             kvb_strerror(error));
+}
+
+void kvbi_turn_next(struct kvbi_turn *turn)
+{
+    if (turn->left == 1)
+        kvbi_turn_end(turn);
+    if (turn->left == 0) {
+        kvbi_lock_take(&turn->store->lock);
+        turn->left = KVBI_LOCK_BATCH + 1;
+    }
+    turn->left--;
+}
+
+void kvbi_turn_end(struct kvbi_turn *turn)
+{
+    if (turn->left > 0)
+        kvbi_lock_release(&turn->store->lock);
+    turn->left = 0;
+}
+
+bool kvbi_release_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+{
+    if (kvbi_store_release_locked(&manager->store, pool, block, now_ns) != KVBI_RELEASE_PARKED ||
+        !kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
+        return false;
+    kvbi_pipeline_parked_locked(&manager->pipeline, pool, block);
+    uint32_t trigger = manager->pipeline.lanes[pool->tier].trigger;
+    return trigger == KVB_OFFLOAD_ON_PARK || trigger == KVB_OFFLOAD_ON_COLD;
+}
+
+int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket)
+{
+    *ticket = 0;
+    if (fence == NULL)
+        return 0;
+    struct kvbi_engine *engine = manager->pipeline.engine;
+    return engine->ops->import(engine, fence, ticket);
+}
+
+/* ---- Create ----------------------------------------------------------------------------------------------------- */
+
+static int create_store(struct kvb_manager *manager, const struct kvbi_config *config, const struct kvbi_hooks *hooks)
+{
+    struct kvbi_store_config store = {.memory = &manager->memory,
+                                      .clock = &manager->clock,
+                                      .log = &manager->log,
+                                      .hash = kvbi_hash_select(kvbi_isa_detect()),
+                                      .digest_seed = config->c.digest_seed,
+                                      .tokens_per_block = config->c.tokens_per_block,
+                                      .key_bytes = config->c.key_bytes,
+                                      .duplicate = (enum kvb_duplicate)config->c.duplicate,
+                                      .policy = config->policy,
+                                      .event_capacity = config->c.event_capacity,
+                                      .pin_capacity = config->c.pin_capacity,
+                                      .namespace_capacity = config->c.namespace_capacity};
+    if (hooks != NULL && hooks->hash != NULL)
+        store.hash = hooks->hash;
+    if (store.digest_seed == 0 && kvbi_random_u64(&store.digest_seed) != 0)
+        store.digest_seed = kvbi_clock_now(&manager->clock) ^ (uint64_t)(uintptr_t)manager;
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        store.block_counts[tier] = config->tiers[tier].block_count;
+    return kvbi_store_create(&manager->store, &store);
+}
+
+static int create_pipeline(struct kvb_manager *manager, const struct kvbi_config *config,
+                           const struct kvbi_hooks *hooks)
+{
+    struct kvbi_pipeline_config pipeline = {.tiers = config->tiers,
+                                            .admission = config->c.admission,
+                                            .block_bytes = config->block_bytes,
+                                            .op_capacity = config->c.op_capacity,
+                                            .hooks = hooks};
+    return kvbi_pipeline_create(&manager->pipeline, &manager->store, &pipeline);
+}
+
+static void free_manager(struct kvb_manager *manager)
+{
+    struct kvbi_memory memory = manager->memory;
+    kvbi_progress_destroy(&manager->progress);
+    kvbi_pipeline_destroy(&manager->pipeline);
+    kvbi_store_destroy(&manager->store);
+    kvbi_fork_guard_destroy(&manager->guard);
+    kvbi_memory_free(&memory, manager, 1, sizeof *manager);
+}
+
+int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks, struct kvb_manager **out,
+                               struct kvb_diagnosis *diagnosis)
+{
+    struct kvbi_config config;
+    struct kvbi_memory memory;
+    if (out == NULL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "manager is NULL");
+    *out = NULL;
+    int error = kvbi_config_read(&config, given, diagnosis);
+    if (error == 0)
+        error = kvbi_memory_init(&memory, &config.c.allocator);
+    if (error != 0)
+        return error;
+    struct kvb_manager *manager = kvbi_memory_alloc(&memory, 1, sizeof *manager, 64);
+    if (manager == NULL)
+        return kvbi_diagnose(diagnosis, KVB_ENOMEM, "no memory for the manager");
+    manager->memory = memory;
+    manager->layout = config.layout;
+    manager->block_bytes = config.block_bytes;
+    kvbi_clock_init(&manager->clock, &config.c.clock);
+    kvbi_log_init(&manager->log, &config.c.logger);
+    error = kvbi_fork_guard_create(&manager->guard);
+    if (error == 0)
+        error = create_store(manager, &config, hooks);
+    if (error == 0)
+        error = create_pipeline(manager, &config, hooks);
+    if (error == 0)
+        error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config.c.sink,
+                                     config.c.progress == KVB_PROGRESS_THREAD);
+    if (error != 0) {
+        free_manager(manager);
+        return kvbi_diagnose(diagnosis, error, "no memory, thread or descriptor for tables and tiers");
+    }
+    kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
+             manager->pipeline.engine->ops->name, manager->store.hash.ops->name);
+    *out = manager;
+    return kvbi_diagnose(diagnosis, 0, "ready");
+}
+
+int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager, struct kvb_diagnosis *diagnosis)
+{
+    return kvbi_manager_create_hooked(config, NULL, manager, diagnosis);
+}
+
+/* ---- Destroy ---------------------------------------------------------------------------------------------------- */
+
+/* Handles that neither pins nor operations account for: the caller's. Steps under way are the caller's too. */
+static uint64_t foreign_handles(struct kvb_manager *manager)
+{
+    uint64_t handles = 0;
+    kvbi_lock_take(&manager->store.lock);
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        const struct kvbi_pool *pool = &manager->store.pools[tier];
+        for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
+            handles += kvbi_word_users(atomic_load_explicit(&pool->slots[i].word, memory_order_acquire));
+    }
+    handles -= manager->store.pins.count + kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
+    kvbi_lock_release(&manager->store.lock);
+    return handles;
+}
+
+int kvb_manager_destroy(struct kvb_manager *manager)
+{
+    if (manager == NULL)
+        return 0;
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    if (kvbi_progress_may_wait(&manager->progress) == KVB_EDEADLK || atomic_load(&manager->destroying))
+        return KVB_EDEADLK;
+    uint64_t handles = foreign_handles(manager);
+    if (handles > 0) {
+        kvbi_log(&manager->log, KVB_LOG_WARN, KVB_EBUSY, "destroy: %llu handles are still held",
+                 (unsigned long long)handles);
+        return KVB_EBUSY;
+    }
+    atomic_store(&manager->destroying, true);
+    kvbi_progress_close(&manager->progress);
+    free_manager(manager);
+    return 0;
+}
+
+/* ---- Progress --------------------------------------------------------------------------------------------------- */
+
+int kvb_manager_poll(struct kvb_manager *manager, uint64_t max_ns)
+{
+    int error = kvbi_enter(manager);
+    return error != 0 ? error : kvbi_progress_poll(&manager->progress, max_ns);
+}
+
+int kvb_manager_event_fd(struct kvb_manager *manager)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    return manager->progress.own_thread ? KVB_EUNSUPPORTED : manager->progress.epoll_fd;
+}
+
+int kvb_manager_next_timeout(struct kvb_manager *manager, uint64_t *timeout_ns)
+{
+    if (timeout_ns == NULL)
+        return KVB_EINVAL;
+    *timeout_ns = 0;
+    int error = kvbi_enter(manager);
+    if (error == 0)
+        *timeout_ns = kvbi_progress_next_timeout(&manager->progress);
+    return error;
+}
+
+static bool idle(void *arg)
+{
+    return kvbi_progress_idle_locked(arg);
+}
+
+int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns)
+{
+    int error = kvbi_enter(manager);
+    if (error == 0)
+        error = kvbi_progress_may_wait(&manager->progress);
+    return error != 0 ? error : kvbi_progress_wait(&manager->progress, idle, &manager->progress, timeout_ns);
+}
+
+int kvb_manager_clear(struct kvb_manager *manager)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    struct kvbi_store *store = &manager->store;
+    uint32_t cursor = 0;
+    uint64_t removed = 0;
+    bool more = true;
+    kvbi_lock_take(&store->clear_lock);
+    kvbi_lock_take(&store->lock);
+    kvbi_store_begin_clear_locked(store);
+    kvbi_lock_release(&store->lock);
+    while (more) {
+        kvbi_lock_take(&store->lock);
+        more = kvbi_store_sweep_locked(store, &cursor, NULL, &removed);
+        kvbi_lock_release(&store->lock);
+    }
+    kvbi_lock_release(&store->clear_lock);
+    kvbi_progress_wake(&manager->progress);
+    return 0;
+}
+
+/* ---- What there is ---------------------------------------------------------------------------------------------- */
+
+size_t kvb_key_bytes(const struct kvb_manager *manager)
+{
+    return kvbi_enter(manager) == 0 ? manager->store.key_stride : 0;
+}
+
+int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes)
+{
+    int error = kvbi_enter(manager);
+    if (base != NULL)
+        *base = NULL;
+    if (bytes != NULL)
+        *bytes = 0;
+    if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
+        return error != 0 ? error : KVB_EINVAL;
+    const struct kvbi_tier *memory = &manager->pipeline.tiers[tier];
+    *base = memory->base;
+    *bytes = (uint64_t)memory->block_count * memory->block_bytes;
+    return memory->block_count > 0 ? 0 : KVB_ENOENT;
+}
+
+int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    struct kvbi_engine *engine = manager->pipeline.engine;
+    if (engine->ops->signal(engine, value))
+        kvbi_progress_wake(&manager->progress);
+    return 0;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every public call begins with: the manager, the checks that all of them share, and how array calls report.
+ *
+ * Owns       struct kvb_manager.
+ * Callers    api/ only.
+ * Lock       none of its own; each call takes the store's for KVBI_LOCK_BATCH blocks at most (struct kvbi_turn).
+ */
+#ifndef KVBI_API_MANAGER_H
+#define KVBI_API_MANAGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/platform.h"
+#include "offload/pipeline.h"
+#include "offload/progress.h"
+#include "store/store.h"
+
+struct kvb_manager {
+    struct kvbi_memory memory;
+    struct kvbi_clock clock;
+    struct kvbi_log log;
+    struct kvbi_fork_guard guard;
+    struct kvb_layout layout;
+    uint64_t block_bytes;
+    struct kvbi_store store;
+    struct kvbi_pipeline pipeline;
+    struct kvbi_progress progress;
+    _Atomic bool destroying;
+};
+
+/* 0, KVB_EINVAL (NULL) or KVB_EFORK. First in every call. */
+int kvbi_enter(const struct kvb_manager *manager);
+
+/* The same, and the array is there if count > 0. */
+int kvbi_enter_array(const struct kvb_manager *manager, const void *array, uint32_t count);
+
+/* The pool of a block that somebody holds; NULL for anything else. */
+struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_block *block);
+
+/* 0 if the caller is the block's sole holder (steps hold too), else KVB_EINVAL or KVB_ESHARED. */
+int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block);
+
+/* Notes one element's result; the first error in array order is what the call returns. */
+static inline void kvbi_report(int *results, uint32_t i, int result, int *first, uint32_t *first_at)
+{
+    if (results != NULL)
+        results[i] = result;
+    if (result != 0 && i <= *first_at) {
+        *first = result;
+        *first_at = i;
+    }
+}
+
+/* Log that a block refuses an event, naming block, state and event. */
+void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block, enum kvbi_event event, int error);
+
+/* The store's lock, held for at most KVBI_LOCK_BATCH elements in a row. */
+struct kvbi_turn {
+    struct kvbi_store *store;
+    uint32_t left; /* 0: not held */
+};
+
+void kvbi_turn_next(struct kvbi_turn *turn); /* take it, or go on, or let others in */
+void kvbi_turn_end(struct kvbi_turn *turn);
+
+/* Last unref of a block under the lock, with what a lane makes of it. True if progress has something to do. */
+bool kvbi_release_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
+
+/* The engine's ticket of a fence (NULL: 0). KVB_EINVAL. */
+int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket);
+
+/* Element i of an array of structs that say their own size. */
+static inline const void *kvbi_stride(const void *array, uint32_t size, uint32_t i)
+{
+    return (const unsigned char *)array + (size_t)size * i;
+}
+
+struct kvbi_namespace_name;
+/* NULL: no such namespace. */
+static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_manager *manager, uint32_t id)
+{
+    return kvbi_namespaces_name(&manager->store.namespaces, id);
+}
+
+#endif

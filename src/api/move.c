@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moving registered blocks: offers by hand, onboarding, its operations.
+ *
+ * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks.
+ */
+#include <string.h>
+
+#include "api/manager.h"
+#include "base/struct_in.h"
+
+/* ---- Down ------------------------------------------------------------------------------------------------------- */
+
+static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint32_t priority,
+                        uint64_t ticket)
+{
+    const struct kvbi_index *index = &manager->store.index;
+    if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
+        !kvbi_index_alive(index, kvbi_index_at(index, block->entry)))
+        return KVB_ESTATE;
+    if (!kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
+        return KVB_ENOENT;
+    if (block->offer != KVBI_NONE)
+        return KVB_EBUSY;
+    if (ticket > block->ticket)
+        block->ticket = ticket;
+    kvbi_lane_offer_locked(&manager->pipeline.lanes[pool->tier], block, priority);
+    return 0;
+}
+
+int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, uint32_t priority,
+                      const struct kvb_fence *fence, int *results)
+{
+    uint64_t ticket;
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error == 0 && priority > KVB_PRIORITY_MAX)
+        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_import_fence(manager, fence, &ticket);
+    if (error != 0)
+        return error;
+    struct kvbi_turn turn = {.store = &manager->store};
+    for (uint32_t i = 0; i < count; i++) {
+        struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
+        kvbi_turn_next(&turn);
+        kvbi_report(results, i, pool == NULL ? KVB_EINVAL : offer_locked(manager, pool, blocks[i], priority, ticket),
+                    &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    kvbi_progress_wake(&manager->progress);
+    return first;
+}
+
+int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error != 0)
+        return error;
+    struct kvbi_turn turn = {.store = &manager->store};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
+        int result = pool == NULL ? KVB_EINVAL : KVB_ENOENT;
+        kvbi_turn_next(&turn);
+        if (pool != NULL && kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
+            result = kvbi_lane_cancel_locked(&manager->pipeline.lanes[pool->tier], blocks[i]);
+        kvbi_report(results, i, result, &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    kvbi_progress_wake(&manager->progress); /* who waits for idle lanes may look */
+    return first;
+}
+
+/* ---- Up --------------------------------------------------------------------------------------------------------- */
+
+/* The request's fields, and the tier of its targets, which must have a lane into it. */
+static int read_request(struct kvb_manager *manager, const struct kvb_onboard *given, struct kvb_onboard *request,
+                        struct kvbi_pool **pool)
+{
+    if (given == NULL || kvbi_struct_in(request, sizeof *request, sizeof *request, given) != 0)
+        return KVB_EINVAL;
+    if (!(request->flags & KVB_ONBOARD_PRIORITY))
+        request->priority = KVB_PRIORITY_DEFAULT;
+    if (request->count == 0 || request->count == UINT32_MAX || request->sources == NULL || request->targets == NULL ||
+        (request->flags & ~KVB_ONBOARD_PRIORITY) != 0 || request->priority > KVB_PRIORITY_MAX)
+        return KVB_EINVAL;
+    *pool = kvbi_held_pool(manager, request->targets[0]);
+    return *pool == NULL || !kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier) ? KVB_EINVAL : 0;
+}
+
+/* Marks all targets, or none. */
+static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request)
+{
+    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    struct kvbi_turn turn = {.store = &manager->store};
+    int error = 0;
+    uint32_t i = 0;
+    for (; i < request->count; i++) {
+        kvbi_turn_next(&turn);
+        error = kvbi_op_reserve_locked(onboarding, op, request->sources[i], request->targets[i]);
+        if (error != 0)
+            break;
+    }
+    while (error != 0 && i-- > 0) {
+        kvbi_turn_next(&turn);
+        kvbi_op_unreserve_locked(onboarding, op, request->targets[i]);
+    }
+    kvbi_turn_end(&turn);
+    return error;
+}
+
+static void launch(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request, uint64_t ticket)
+{
+    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
+    for (uint32_t i = 0; i < request->count; i++) {
+        kvbi_turn_next(&turn);
+        kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket, request->priority);
+    }
+    kvbi_turn_next(&turn);
+    kvbi_op_start_locked(onboarding, op, timed ? now_ns + request->timeout_ns : 0);
+    kvbi_turn_end(&turn);
+}
+
+int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, struct kvb_op **out)
+{
+    struct kvb_onboard request;
+    struct kvbi_pool *pool = NULL;
+    uint64_t ticket;
+    int error = kvbi_enter(manager);
+    if (out == NULL)
+        return error != 0 ? error : KVB_EINVAL;
+    *out = NULL;
+    if (error == 0)
+        error = read_request(manager, given, &request, &pool);
+    if (error == 0)
+        error = kvbi_import_fence(manager, request.fence, &ticket);
+    if (error != 0)
+        return error;
+    struct kvbi_store *store = &manager->store;
+    kvbi_lock_take(&store->lock);
+    struct kvb_op *op = kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
+    kvbi_lock_release(&store->lock);
+    if (op == NULL)
+        return KVB_EAGAIN;
+    error = reserve(manager, op, &request);
+    if (error != 0) {
+        kvbi_lock_take(&store->lock);
+        kvbi_op_free_locked(&manager->pipeline.onboard, op);
+        kvbi_lock_release(&store->lock);
+        return error;
+    }
+    *out = op; /* before it can finish: `done` may run before this returns */
+    launch(manager, op, &request, ticket);
+    kvbi_progress_wake(&manager->progress);
+    return 0;
+}
+
+/* 0, or the error of a call that names an operation. */
+static int enter_op(struct kvb_manager *manager, const struct kvb_op *op)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0)
+        return error;
+    kvbi_lock_take(&manager->store.lock);
+    bool valid = kvbi_op_valid_locked(&manager->pipeline.onboard, op);
+    kvbi_lock_release(&manager->store.lock);
+    return valid ? 0 : KVB_EINVAL;
+}
+
+int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks, uint32_t count,
+                uint32_t *good_count)
+{
+    int error = enter_op(manager, op);
+    if (good_count != NULL)
+        *good_count = 0;
+    if (blocks != NULL && count > 0)
+        memset(blocks, 0, count * sizeof *blocks);
+    if (error == 0 && (blocks == NULL || good_count == NULL))
+        error = KVB_EINVAL;
+    if (error != 0)
+        return error;
+    struct kvbi_store *store = &manager->store;
+    kvbi_lock_take(&store->lock);
+    if (count != op->count)
+        error = KVB_EINVAL;
+    else if (op->state < KVBI_OP_FINISHED)
+        error = KVB_EAGAIN;
+    else if (op->taken || manager->pipeline.onboard.closing)
+        error = KVB_ESTATE;
+    else
+        op->taken = true;
+    kvbi_lock_release(&store->lock);
+    if (error != 0)
+        return error;
+    *good_count = op->failed_at;
+    for (bool more = true; more;) {
+        kvbi_lock_take(&store->lock);
+        more = kvbi_op_take_locked(&manager->pipeline.onboard, op, blocks, kvbi_clock_now(&manager->clock));
+        kvbi_lock_release(&store->lock);
+    }
+    kvbi_progress_wake(&manager->progress);
+    return 0;
+}
+
+static bool delivered(void *arg)
+{
+    return ((const struct kvb_op *)arg)->state == KVBI_OP_DELIVERED;
+}
+
+int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns)
+{
+    int error = enter_op(manager, op);
+    if (error == 0)
+        error = kvbi_progress_may_wait(&manager->progress);
+    if (error == 0)
+        error = kvbi_progress_wait(&manager->progress, delivered, op, timeout_ns);
+    return error != 0 ? error : op->status;
+}
+
+int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op)
+{
+    int error = enter_op(manager, op);
+    if (error != 0)
+        return error;
+    kvbi_lock_take(&manager->store.lock);
+    kvbi_op_abort_locked(&manager->pipeline.onboard, op, KVB_ECANCELED);
+    kvbi_lock_release(&manager->store.lock);
+    kvbi_progress_wake(&manager->progress);
+    return 0;
+}
+
+int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op)
+{
+    int error = kvbi_enter(manager);
+    if (error != 0 || op == NULL)
+        return error;
+    error = enter_op(manager, op);
+    if (error != 0)
+        return error;
+    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    kvbi_lock_take(&manager->store.lock);
+    op->released = true; /* if `done` is still to come, progress frees the operation after it */
+    bool over = op->state == KVBI_OP_DELIVERED;
+    kvbi_op_abort_locked(onboarding, op, KVB_ECANCELED);
+    kvbi_lock_release(&manager->store.lock);
+    for (bool more = over; more;) {
+        kvbi_lock_take(&manager->store.lock);
+        more = kvbi_op_take_locked(onboarding, op, NULL, kvbi_clock_now(&manager->clock));
+        if (!more)
+            kvbi_op_free_locked(onboarding, op);
+        kvbi_lock_release(&manager->store.lock);
+    }
+    kvbi_progress_wake(&manager->progress);
+    return 0;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pins with an owner: a handle that the library keeps in somebody's name.
+ *
+ * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks. The table of pins is store/pins.
+ */
+#include "api/manager.h"
+
+static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_block *block, uint64_t deadline_ns)
+{
+    int error = kvbi_slot_ref(block);
+    if (error != 0)
+        return error;
+    error = kvbi_pins_add(&manager->store.pins, owner, block, deadline_ns);
+    if (error != 0)
+        (void)kvbi_slot_unref_shared(block); /* the caller's own handle is there as well */
+    return error;
+}
+
+int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks, uint32_t count,
+            uint64_t lifetime_ns, int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error != 0 || owner == 0)
+        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    uint64_t deadline_ns = lifetime_ns == 0 || lifetime_ns > UINT64_MAX - now_ns ? 0 : now_ns + lifetime_ns;
+    for (uint32_t i = 0; i < count; i++) {
+        int result = kvbi_held_pool(manager, blocks[i]) == NULL ? KVB_EINVAL : 0;
+        if (result == 0) {
+            kvbi_turn_next(&turn);
+            result = pin_locked(manager, owner, blocks[i], deadline_ns);
+        }
+        kvbi_report(results, i, result, &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    if (deadline_ns != 0)
+        kvbi_progress_wake(&manager->progress); /* it may have to wake earlier than it thought */
+    return first;
+}
+
+int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks, uint32_t count,
+              int *results)
+{
+    int first = 0, error = kvbi_enter_array(manager, blocks, count);
+    uint32_t first_at = UINT32_MAX;
+    if (error != 0 || owner == 0)
+        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    bool wake = false;
+    for (uint32_t i = count; i-- > 0;) {
+        struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]); /* what is pinned is held */
+        int result = pool == NULL ? KVB_EINVAL : 0;
+        if (pool != NULL) {
+            kvbi_turn_next(&turn);
+            result = kvbi_pins_remove(&manager->store.pins, owner, blocks[i]);
+            if (result == 0)
+                wake |= kvbi_release_locked(manager, pool, blocks[i], now_ns);
+        }
+        kvbi_report(results, i, result, &first, &first_at);
+    }
+    kvbi_turn_end(&turn);
+    if (wake)
+        kvbi_progress_wake(&manager->progress);
+    return first;
+}
+
+int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *released)
+{
+    uint32_t count = 0;
+    int error = kvbi_enter(manager);
+    if (released != NULL)
+        *released = 0;
+    if (error != 0 || owner == 0)
+        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_turn turn = {.store = &manager->store};
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    struct kvb_block *block;
+    kvbi_turn_next(&turn);
+    while ((block = kvbi_pins_pop_owner(&manager->store.pins, owner)) != NULL) {
+        (void)kvbi_release_locked(manager, kvbi_store_pool_of(&manager->store, block), block, now_ns);
+        count++;
+        kvbi_turn_next(&turn);
+    }
+    kvbi_turn_end(&turn);
+    if (count > 0)
+        kvbi_progress_wake(&manager->progress);
+    if (released != NULL)
+        *released = count;
+    return 0;
+}

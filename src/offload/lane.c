@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The three stages of moving down. See lane.h. */
+#include "offload/lane.h"
+
+#define DECK_BAND 0
+
+void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns)
+{
+    if (book->inflight == 0 && count > 0)
+        book->busy_since_ns = now_ns;
+    book->inflight += count;
+}
+
+void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns)
+{
+    if (--book->inflight == 0)
+        book->stats.busy_ns += now_ns - book->busy_since_ns;
+}
+
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
+                     const struct kvbi_tier *from, const struct kvbi_tier *to)
+{
+    *lane = (struct kvbi_lane){.store = store,
+                               .from = &store->pools[from->tier],
+                               .to = &store->pools[to->tier],
+                               .from_tier = from,
+                               .to_tier = to,
+                               .trigger = config->trigger,
+                               .ondeck_capacity = config->ondeck_capacity,
+                               .inflight_max = config->batch * config->depth,
+                               .batch = config->batch};
+    lane->book.stats.from_tier = from->tier;
+    lane->book.stats.to_tier = to->tier;
+    int error = kvbi_in_queue_create(&lane->queue, store->memory, config->queue_capacity,
+                                     lane->ondeck_capacity + lane->inflight_max);
+    if (error != 0)
+        return error;
+    kvbi_bands_init(&lane->deck, &lane->queue.offers[0].node, sizeof *lane->queue.offers);
+    return 0;
+}
+
+void kvbi_lane_destroy(struct kvbi_lane *lane)
+{
+    kvbi_in_queue_destroy(&lane->queue);
+}
+
+static struct kvb_block *source_of(const struct kvbi_lane *lane, const struct kvbi_offer *offer)
+{
+    return &lane->from->slots[offer->slot];
+}
+
+/* Whether the content that was offered is still there and known. */
+static bool still_there(const struct kvbi_lane *lane, const struct kvbi_offer *offer)
+{
+    const struct kvb_block *block = source_of(lane, offer);
+    uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
+    return kvbi_word_generation(word) == offer->generation && block->entry != KVBI_NONE &&
+           kvbi_index_alive(&lane->store->index, kvbi_index_at(&lane->store->index, block->entry));
+}
+
+static bool present_below(const struct kvbi_lane *lane, const struct kvb_block *block)
+{
+    return kvbi_index_at(&lane->store->index, block->entry)->copies[lane->to->tier] != KVBI_NONE;
+}
+
+/* The offer ends here; the caller has counted why. */
+static void drop(struct kvbi_lane *lane, uint32_t id)
+{
+    const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvb_block *block = source_of(lane, offer);
+    if (block->offer == id)
+        block->offer = KVBI_NONE; /* else the slot has another life by now */
+    kvbi_in_queue_free(&lane->queue, id);
+}
+
+static void note_pinned(struct kvbi_lane *lane)
+{
+    uint64_t pinned = kvbi_lane_ondeck(lane) + lane->book.inflight;
+    if (pinned > lane->book.stats.pinned_max)
+        lane->book.stats.pinned_max = pinned;
+}
+
+static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
+{
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvb_block *block = source_of(lane, offer);
+    offer->stage = KVBI_OFFER_ONDECK;
+    kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
+    kvbi_store_pin_locked(lane->from, block);
+    kvbi_pool_set_revocable(lane->from, block, true);
+    note_pinned(lane);
+}
+
+static void take_off_deck(struct kvbi_lane *lane, uint32_t id)
+{
+    kvbi_bands_remove(&lane->deck, id);
+    kvbi_pool_set_revocable(lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)), false);
+}
+
+static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
+{
+    kvbi_store_unpin_locked(lane->store, lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
+}
+
+/* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offer. */
+static void drop_pinned(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
+{
+    struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
+    if (block->offer == id)
+        block->offer = KVBI_NONE;
+    unpin_source(lane, id, now_ns);
+    kvbi_in_queue_free(&lane->queue, id);
+}
+
+static void queue_up(struct kvbi_lane *lane, uint32_t id)
+{
+    uint32_t shed = kvbi_in_queue_push(&lane->queue, id);
+    if (shed == KVBI_NONE)
+        return;
+    lane->book.stats.shed++;
+    drop(lane, shed);
+}
+
+void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    KVBI_ASSERT(block->offer == KVBI_NONE && block->entry != KVBI_NONE);
+    lane->book.stats.offered++;
+    if (present_below(lane, block)) {
+        lane->book.stats.skipped++;
+        lane->book.stats.skipped_present++;
+        return;
+    }
+    uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
+    uint32_t id = kvbi_in_queue_new(&lane->queue, kvbi_pool_slot(lane->from, block), generation, (uint8_t)priority);
+    block->offer = id;
+    if (kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_count(&lane->queue) == 0)
+        put_on_deck(lane, id);
+    else
+        queue_up(lane, id);
+}
+
+int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    uint32_t id = block->offer;
+    if (id == KVBI_NONE)
+        return KVB_ENOENT;
+    if (kvbi_in_queue_at(&lane->queue, id)->stage != KVBI_OFFER_QUEUED)
+        return KVB_EBUSY;
+    kvbi_in_queue_remove(&lane->queue, id);
+    lane->book.stats.cancelled++;
+    drop(lane, id);
+    return 0;
+}
+
+bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    uint32_t id = lane->deck.youngest[DECK_BAND];
+    if (kvbi_lane_ondeck(lane) == 0)
+        return false;
+    while (id != KVBI_NONE) {
+        struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
+        if (block->place == KVBI_PLACE_PARKED && block->lane_pins == 1) {
+            take_off_deck(lane, id);
+            unpin_source(lane, id, now_ns);
+            queue_up(lane, id);
+            return true;
+        }
+        id = kvbi_in_queue_at(&lane->queue, id)->node.prev;
+    }
+    return false;
+}
+
+void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    uint32_t id;
+    while ((id = kvbi_in_queue_pop(&lane->queue)) != KVBI_NONE) {
+        lane->book.stats.cancelled++;
+        drop(lane, id);
+    }
+    while ((id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE) {
+        take_off_deck(lane, id);
+        lane->book.stats.cancelled++;
+        drop_pinned(lane, id, now_ns);
+    }
+}
+
+/* Room on deck goes to the best that waits and is still worth it. */
+static void refill(struct kvbi_lane *lane)
+{
+    struct kvb_lane_stats *stats = &lane->book.stats;
+    while (kvbi_lane_ondeck(lane) < lane->ondeck_capacity) {
+        uint32_t id = kvbi_in_queue_pop(&lane->queue);
+        if (id == KVBI_NONE)
+            return;
+        const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+        if (!still_there(lane, offer)) {
+            stats->discarded++;
+            drop(lane, id);
+        } else if (present_below(lane, source_of(lane, offer))) {
+            stats->skipped++;
+            stats->skipped_present++;
+            drop(lane, id);
+        } else {
+            put_on_deck(lane, id);
+        }
+    }
+}
+
+uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    uint32_t room = lane->inflight_max - lane->book.inflight;
+    uint32_t count = 0;
+    if (max > lane->batch)
+        max = lane->batch;
+    if (max > room)
+        max = room;
+    refill(lane);
+    while (count < max) {
+        uint32_t id = kvbi_bands_lowest(&lane->deck);
+        if (id == KVBI_NONE)
+            break;
+        take_off_deck(lane, id);
+        kvbi_in_queue_at(&lane->queue, id)->stage = KVBI_OFFER_TAKEN;
+        offers[count++] = id;
+    }
+    kvbi_lane_book_begin(&lane->book, count, now_ns);
+    refill(lane);
+    note_pinned(lane);
+    return count;
+}
+
+void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
+{
+    lane->book.stats.skipped++;
+    lane->book.stats.skipped_admission++;
+    kvbi_lane_book_end(&lane->book, now_ns);
+    drop_pinned(lane, id, now_ns);
+}
+
+bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvb_block *source = source_of(lane, offer);
+    struct kvb_lane_stats *stats = &lane->book.stats;
+    struct kvb_block *target = NULL;
+    if (!still_there(lane, offer)) {
+        stats->discarded++;
+    } else if (present_below(lane, source)) {
+        stats->skipped++;
+        stats->skipped_present++;
+    } else {
+        target = kvbi_store_take_locked(lane->store, lane->to, false, offer->priority, now_ns);
+        stats->skipped += target == NULL;
+        stats->skipped_no_target += target == NULL;
+    }
+    if (target == NULL) {
+        kvbi_lane_book_end(&lane->book, now_ns);
+        drop_pinned(lane, id, now_ns);
+        return false;
+    }
+    target->priority = source->priority;
+    target->retention_ns = source->retention_ns;
+    kvbi_store_fill_begin_locked(lane->store, lane->to, target, source->entry);
+    offer->target = kvbi_pool_slot(lane->to, target);
+    *copy = (struct kvbi_copy){.from = lane->from_tier,
+                               .to = lane->to_tier,
+                               .from_slot = offer->slot,
+                               .to_slot = offer->target,
+                               .ticket = source->ticket > target->ticket ? source->ticket : target->ticket,
+                               .tag = id};
+    return true;
+}
+
+struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    struct kvb_lane_stats *stats = &lane->book.stats;
+    struct kvb_block *target = &lane->to->slots[kvbi_in_queue_at(&lane->queue, id)->target];
+    bool published = kvbi_store_fill_end_locked(lane->store, lane->to, target, result == 0, now_ns);
+    if (published) {
+        stats->transferred++;
+        stats->bytes += lane->to_tier->block_bytes;
+    } else if (result == KVB_ECANCELED) {
+        stats->cancelled++;
+    } else {
+        stats->failed++;
+        stats->failed_transfer += result != 0;
+        stats->failed_invalidated += result == 0;
+    }
+    kvbi_lane_book_end(&lane->book, now_ns);
+    drop_pinned(lane, id, now_ns);
+    return published ? target : NULL;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An offload lane: one tier to the next lower one, in three stages.
+ *
+ *    offer ──► on deck (pinned, bounded) ──take──► engine ──complete──► copy registered below, source unpinned
+ *       │          ▲            │ revoke: room was needed
+ *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
+ *
+ * Owns       the offers of the lane and its counters.
+ * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
+ * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
+ *            is released by progress. A block has at most one offer (block->offer names it). offered = transferred + skipped +
+ *            discarded + shed + failed + cancelled + pending, after every call.
+ * Lock       the store's.
+ */
+#ifndef KVBI_OFFLOAD_LANE_H
+#define KVBI_OFFLOAD_LANE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "offload/in_queue.h"
+#include "store/store.h"
+#include "transfer/engine.h"
+
+/* Counters that both kinds of lane keep; `stats` is the public picture less the gauges. */
+struct kvbi_lane_book {
+    struct kvb_lane_stats stats;
+    uint32_t inflight;
+    uint64_t busy_since_ns;
+};
+
+struct kvbi_lane {
+    struct kvbi_store *store;
+    struct kvbi_pool *from, *to;
+    const struct kvbi_tier *from_tier, *to_tier;
+    uint32_t trigger; /* enum kvb_trigger, resolved */
+    uint32_t ondeck_capacity, inflight_max, batch;
+    struct kvbi_in_queue queue;
+    struct kvbi_bands deck; /* one band: first in, first out */
+    struct kvbi_lane_book book;
+};
+
+/* For both kinds of lane: copies that went to the engine, or came back. */
+void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns);
+void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
+
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
+                     const struct kvbi_tier *from, const struct kvbi_tier *to); /* KVB_ENOMEM */
+void kvbi_lane_destroy(struct kvbi_lane *lane);                                 /* legal on a zeroed object */
+
+/* Offers a Registered, indexed block that has no offer yet. */
+void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority);
+/* Takes back what waits. 0, KVB_ENOENT or KVB_EBUSY. */
+int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block);
+/* Turns the youngest on-deck handle on a block that nobody else holds into a weak one. False: there is none. */
+bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
+/* Cancels everything that has not been taken (destroy). */
+void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
+
+/* Up to `max` offers for the engine, off the deck, which is refilled. */
+uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns);
+/* A taken offer that admission refuses. */
+void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
+/* Gives a taken offer its target and describes the copy. False: skipped or discarded instead, and counted. */
+bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy, uint64_t now_ns);
+/* The engine's word on it. The block below if it was published there, else NULL. */
+struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result, uint64_t now_ns);
+
+static inline uint32_t kvbi_lane_ondeck(const struct kvbi_lane *lane)
+{
+    return kvbi_bands_count(&lane->deck);
+}
+
+static inline uint32_t kvbi_lane_pending(const struct kvbi_lane *lane)
+{
+    return kvbi_in_queue_count(&lane->queue) + kvbi_lane_ondeck(lane) + lane->book.inflight;
+}
+
+#endif

@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations: building, cutting short, finishing, handing blocks out. What happens to one block is in onboard_item.c. */
+#include "offload/onboard.h"
+
+#include "offload/pipeline.h"
+
+/* ---- Create ----------------------------------------------------------------------------------------------------- */
+
+static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier, const struct kvb_tier_config *config)
+{
+    struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    kvbi_bands_init(&lane->queue, &onboarding->items[0].node, sizeof *onboarding->items);
+    lane->batch = config->batch;
+    lane->inflight_max = config->batch * config->depth;
+    lane->book.stats.from_tier = onboarding->pipeline->lower[tier];
+    lane->book.stats.to_tier = tier;
+}
+
+int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
+                           const struct kvb_tier_config *tiers, uint32_t op_capacity)
+{
+    *onboarding = (struct kvbi_onboarding){.pipeline = pipeline,
+                                           .store = pipeline->store,
+                                           .op_capacity = op_capacity,
+                                           .attention = {KVBI_NONE, KVBI_NONE},
+                                           .finished = {KVBI_NONE, KVBI_NONE}};
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        bool has_lane = kvbi_pipeline_has_lane(pipeline, tier);
+        onboarding->base[tier] = has_lane ? onboarding->item_count : KVBI_NONE;
+        onboarding->item_count += has_lane ? tiers[tier].block_count : 0;
+    }
+    const struct kvbi_memory *memory = onboarding->store->memory;
+    uint32_t items = onboarding->item_count > 0 ? onboarding->item_count : 1;
+    onboarding->items = kvbi_memory_alloc(memory, items, sizeof *onboarding->items, 64);
+    onboarding->ops = kvbi_memory_alloc(memory, op_capacity, sizeof *onboarding->ops, 64);
+    if (onboarding->items == NULL || onboarding->ops == NULL ||
+        kvbi_deadlines_create(&onboarding->deadlines, memory, op_capacity) != 0) {
+        kvbi_onboarding_destroy(onboarding);
+        return KVB_ENOMEM;
+    }
+    for (uint32_t i = 0; i < items; i++)
+        onboarding->items[i].op = onboarding->items[i].first_waiter = onboarding->items[i].waits_on = KVBI_NONE;
+    for (uint32_t i = 0; i < op_capacity; i++)
+        onboarding->ops[i].next = i + 1 < op_capacity ? i + 1 : KVBI_NONE;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier))
+            create_lane(onboarding, tier, &tiers[tier]);
+    return 0;
+}
+
+void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding)
+{
+    if (onboarding->store == NULL)
+        return;
+    const struct kvbi_memory *memory = onboarding->store->memory;
+    kvbi_deadlines_destroy(&onboarding->deadlines);
+    kvbi_memory_free(memory, onboarding->ops, onboarding->op_capacity, sizeof *onboarding->ops);
+    kvbi_memory_free(memory, onboarding->items, onboarding->item_count > 0 ? onboarding->item_count : 1,
+                     sizeof *onboarding->items);
+    *onboarding = (struct kvbi_onboarding){0};
+}
+
+size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding)
+{
+    return (size_t)onboarding->item_count * sizeof *onboarding->items +
+           (size_t)onboarding->op_capacity *
+               (sizeof *onboarding->ops + sizeof(struct kvbi_deadline) + sizeof(uint32_t));
+}
+
+bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
+{
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (onboarding->lanes[tier].queue.count > 0 || onboarding->lanes[tier].book.inflight > 0)
+            return false;
+    return onboarding->attention.first == KVBI_NONE && onboarding->finished.first == KVBI_NONE;
+}
+
+/* ---- Lists ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t op_id(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
+{
+    return (uint32_t)(op - onboarding->ops);
+}
+
+static uint32_t item_id(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+{
+    return (uint32_t)(item - onboarding->items);
+}
+
+/* The neighbours of `item` in its operation's list, which point at `was`, shall point at `before` and `after` in its stead. */
+static void redirect(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was, uint32_t before,
+                     uint32_t after)
+{
+    struct kvb_op *op = &onboarding->ops[item->op];
+    if (item->prev != KVBI_NONE)
+        onboarding->items[item->prev].next = after;
+    else
+        op->first = after;
+    if (item->next != KVBI_NONE)
+        onboarding->items[item->next].prev = before;
+    else
+        op->last = before;
+    if (op->sweep == was)
+        op->sweep = after;
+}
+
+void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
+{
+    redirect(onboarding, item, item_id(onboarding, item), item->prev, item->next);
+    item->stage = KVBI_ITEM_NONE;
+    item->op = item->prev = item->next = KVBI_NONE;
+}
+
+/* `item` has taken over the links of `was`: make the neighbours agree. */
+static void settle(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was)
+{
+    redirect(onboarding, item, was, item_id(onboarding, item), item_id(onboarding, item));
+}
+
+void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a, struct kvbi_item *b)
+{
+    uint32_t a_id = item_id(onboarding, a), b_id = item_id(onboarding, b);
+    uint32_t op = a->op, index = a->index, prev = a->prev, next = a->next;
+    KVBI_ASSERT(a->op != b->op);
+    a->op = b->op, a->index = b->index, a->prev = b->prev, a->next = b->next;
+    b->op = op, b->index = index, b->prev = prev, b->next = next;
+    settle(onboarding, a, b_id);
+    settle(onboarding, b, a_id);
+}
+
+void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old, struct kvbi_item *item)
+{
+    *item = (struct kvbi_item){.op = old->op,
+                               .index = old->index,
+                               .prev = old->prev,
+                               .next = old->next,
+                               .waits_on = KVBI_NONE,
+                               .first_waiter = KVBI_NONE,
+                               .tier = old->tier};
+    settle(onboarding, item, item_id(onboarding, old));
+    old->op = old->prev = old->next = KVBI_NONE;
+}
+
+/* ---- Building --------------------------------------------------------------------------------------------------- */
+
+bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
+{
+    uintptr_t first = (uintptr_t)onboarding->ops, address = (uintptr_t)op;
+    return address >= first && address - first < (uintptr_t)onboarding->op_capacity * sizeof *op &&
+           (address - first) % sizeof *op == 0 && op->state >= KVBI_OP_RUNNING && !op->released;
+}
+
+struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const struct kvb_onboard *request, uint32_t tier)
+{
+    if (onboarding->op_count == onboarding->op_capacity || onboarding->closing)
+        return NULL;
+    struct kvb_op *op = &onboarding->ops[onboarding->op_free];
+    onboarding->op_free = op->next;
+    onboarding->op_count++;
+    *op = (struct kvb_op){.first = KVBI_NONE,
+                          .last = KVBI_NONE,
+                          .pending = 1, /* the building itself */
+                          .failed_at = request->count,
+                          .sweep = KVBI_NONE,
+                          .next = KVBI_NONE,
+                          .next_attention = KVBI_NONE,
+                          .tier = tier,
+                          .state = KVBI_OP_BUILDING,
+                          .done = request->done,
+                          .arg = request->arg};
+    return op;
+}
+
+int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, const struct kvb_block *source,
+                           struct kvb_block *target)
+{
+    struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, source);
+    struct kvbi_pool *to = kvbi_store_pool_of(onboarding->store, target);
+    if (from == NULL || to == NULL || to->tier != op->tier || from->tier <= to->tier)
+        return KVB_EINVAL;
+    uint64_t users = kvbi_word_users(atomic_load_explicit(&target->word, memory_order_acquire));
+    if (users == 0 || kvbi_word_users(atomic_load_explicit(&source->word, memory_order_acquire)) == 0)
+        return KVB_EINVAL;
+    if (kvbi_life_get(source).state != KVB_STATE_REGISTERED)
+        return KVB_ESTATE;
+    struct kvbi_item *item = kvbi_item_at(onboarding, to->tier, kvbi_pool_slot(to, target));
+    if (item->stage != KVBI_ITEM_NONE)
+        return item->op == op_id(onboarding, op) ? KVB_EINVAL : KVB_ESTATE;
+    if (kvbi_life_get(target).state != KVB_STATE_EMPTY)
+        return KVB_ESTATE;
+    if (users != 1)
+        return KVB_ESHARED;
+    *item = (struct kvbi_item){.op = op_id(onboarding, op),
+                               .prev = KVBI_NONE,
+                               .next = KVBI_NONE,
+                               .waits_on = KVBI_NONE,
+                               .first_waiter = KVBI_NONE,
+                               .stage = KVBI_ITEM_RESERVED,
+                               .tier = (uint8_t)to->tier,
+                               .target = target};
+    return 0;
+}
+
+void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                              const struct kvb_block *target)
+{
+    struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
+    struct kvbi_item *item = kvbi_item_at(onboarding, op->tier, kvbi_pool_slot(pool, target));
+    item->stage = KVBI_ITEM_NONE;
+    item->op = KVBI_NONE;
+}
+
+void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block *source,
+                        struct kvb_block *target, uint64_t ticket, uint32_t priority)
+{
+    struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
+    struct kvbi_item *item = kvbi_item_at(onboarding, op->tier, kvbi_pool_slot(pool, target));
+    uint32_t id = item_id(onboarding, item);
+    item->index = op->count++;
+    item->priority = (uint8_t)priority;
+    item->prev = op->last;
+    if (op->last != KVBI_NONE)
+        onboarding->items[op->last].next = id;
+    else
+        op->first = id;
+    op->last = id;
+    op->pending++;
+    target->priority = source->priority;
+    target->retention_ns = source->retention_ns;
+    if (ticket > target->ticket)
+        target->ticket = ticket;
+    if (op->failed_at < item->index)
+        kvbi_op_resolve_locked(onboarding, item, false); /* something before it has failed already */
+    else
+        kvbi_item_begin_locked(onboarding, item, source);
+}
+
+/* ---- Ending ----------------------------------------------------------------------------------------------------- */
+
+static void push(struct kvbi_onboarding *onboarding, struct kvbi_op_list *list, struct kvb_op *op)
+{
+    op->next = KVBI_NONE;
+    if (list->last != KVBI_NONE)
+        onboarding->ops[list->last].next = op_id(onboarding, op);
+    else
+        list->first = op_id(onboarding, op);
+    list->last = op_id(onboarding, op);
+}
+
+static void attend_to(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+{
+    if (op->on_attention)
+        return;
+    op->on_attention = true;
+    op->next_attention = onboarding->attention.first;
+    onboarding->attention.first = op_id(onboarding, op);
+}
+
+static void stop_attending(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+{
+    uint32_t *link = &onboarding->attention.first;
+    if (!op->on_attention)
+        return;
+    while (*link != op_id(onboarding, op))
+        link = &onboarding->ops[*link].next_attention;
+    *link = op->next_attention;
+    op->on_attention = false;
+}
+
+static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+{
+    if (op->pending > 0)
+        return;
+    op->status = op->failed_at < op->count ? op->abort : 0;
+    op->state = KVBI_OP_FINISHED;
+    onboarding->completed += op->status == 0;
+    onboarding->cancelled += op->status == KVB_ECANCELED;
+    onboarding->timed_out += op->status == KVB_ETIMEDOUT;
+    kvbi_deadlines_remove(&onboarding->deadlines, op_id(onboarding, op));
+    stop_attending(onboarding, op);
+    push(onboarding, &onboarding->finished, op);
+}
+
+void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good)
+{
+    struct kvb_op *op = &onboarding->ops[item->op];
+    item->stage = good ? KVBI_ITEM_GOOD : KVBI_ITEM_FAILED;
+    if (!good && item->index < op->failed_at) {
+        op->failed_at = item->index;
+        if (op->abort == 0 && item->next != KVBI_NONE) { /* what comes after is of no use to this operation */
+            op->sweep = item->next;
+            attend_to(onboarding, op);
+        }
+    }
+    op->pending--;
+    finish_if_over(onboarding, op);
+}
+
+void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, uint64_t deadline_ns)
+{
+    op->state = KVBI_OP_RUNNING;
+    onboarding->started++;
+    if (deadline_ns != 0)
+        kvbi_deadlines_set(&onboarding->deadlines, op_id(onboarding, op), deadline_ns);
+    op->pending--;
+    finish_if_over(onboarding, op);
+}
+
+void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, int status)
+{
+    if (op->state != KVBI_OP_RUNNING || op->abort != 0)
+        return;
+    op->abort = status;
+    op->sweep = op->first;
+    attend_to(onboarding, op);
+}
+
+void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding)
+{
+    onboarding->closing = true;
+    for (uint32_t i = 0; i < onboarding->op_capacity; i++)
+        kvbi_op_abort_locked(onboarding, &onboarding->ops[i], KVB_ECANCELED);
+}
+
+bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    uint32_t id;
+    while (kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id))
+        kvbi_op_abort_locked(onboarding, &onboarding->ops[id], KVB_ETIMEDOUT);
+    for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH; looked++) {
+        if (onboarding->attention.first == KVBI_NONE)
+            return false;
+        struct kvb_op *op = &onboarding->ops[onboarding->attention.first];
+        if (op->sweep == KVBI_NONE) {
+            stop_attending(onboarding, op);
+            continue;
+        }
+        struct kvbi_item *item = &onboarding->items[op->sweep];
+        op->sweep = item->next;
+        kvbi_item_cut_locked(onboarding, item, now_ns);
+    }
+    return onboarding->attention.first != KVBI_NONE;
+}
+
+struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding)
+{
+    if (onboarding->finished.first == KVBI_NONE)
+        return NULL;
+    struct kvb_op *op = &onboarding->ops[onboarding->finished.first];
+    onboarding->finished.first = op->next;
+    if (op->next == KVBI_NONE)
+        onboarding->finished.last = KVBI_NONE;
+    return op;
+}
+
+/* ---- Handing out ------------------------------------------------------------------------------------------------ */
+
+/* A handle that the operation gives up. It may be the block's last one, as any user's. */
+static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_pool *pool, struct kvb_block *block,
+                    uint64_t now_ns)
+{
+    if (kvbi_store_release_locked(onboarding->store, pool, block, now_ns) == KVBI_RELEASE_PARKED)
+        kvbi_pipeline_parked_locked(onboarding->pipeline, pool, block);
+}
+
+/*
+ * A block that arrived, but after one that did not: its holder is to compute it, so it must be Empty. If somebody shares
+ * it by now, it stays and the holder gets another one, or NULL.
+ */
+static struct kvb_block *make_empty(struct kvbi_onboarding *onboarding, struct kvbi_pool *pool, struct kvb_block *block,
+                                    uint64_t now_ns)
+{
+    uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
+    uint64_t generation = kvbi_word_generation(word);
+    uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
+    if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
+        !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        give_up(onboarding, pool, block, now_ns);
+        return kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+    }
+    struct kvbi_move nothing = {0};
+    if (block->entry != KVBI_NONE)
+        kvbi_store_detach_locked(onboarding->store, pool, block);
+    int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
+    KVBI_ASSERT(error == 0);
+    (void)error;
+    block->offer = KVBI_NONE;
+    block->record = kvbi_records_take(&onboarding->store->records);
+    return block;
+}
+
+/* One handle on the right block for the caller; whatever else the item holds goes back. */
+static struct kvb_block *hand_out(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvbi_item *item,
+                                  uint64_t now_ns)
+{
+    struct kvbi_store *store = onboarding->store;
+    struct kvbi_pool *pool = &store->pools[op->tier];
+    bool joined = item->result != NULL && item->result != item->target;
+    if (item->stage == KVBI_ITEM_FAILED)
+        return item->target;
+    if (item->index < op->failed_at) {
+        if (joined)
+            give_up(onboarding, pool, item->target, now_ns);
+        return item->result;
+    }
+    if (!joined)
+        return make_empty(onboarding, pool, item->target, now_ns);
+    give_up(onboarding, pool, item->result, now_ns);
+    return item->target;
+}
+
+static void give_back(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvbi_item *item,
+                      uint64_t now_ns)
+{
+    struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
+    if (item->result != NULL && item->result != item->target)
+        give_up(onboarding, pool, item->result, now_ns);
+    give_up(onboarding, pool, item->target, now_ns);
+}
+
+bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
+                         uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
+        struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
+        if (blocks != NULL)
+            blocks[item->index] = hand_out(onboarding, op, item, now_ns);
+        else
+            give_back(onboarding, op, item, now_ns);
+        kvbi_op_unlink_locked(onboarding, item);
+    }
+    return op->last != KVBI_NONE;
+}
+
+void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+{
+    op->state = KVBI_OP_FREE;
+    op->next = onboarding->op_free;
+    onboarding->op_free = op_id(onboarding, op);
+    onboarding->op_count--;
+}
+
+uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding)
+{
+    uint64_t handles = 0;
+    for (uint32_t i = 0; i < onboarding->item_count; i++) {
+        const struct kvbi_item *item = &onboarding->items[i];
+        if (item->op == KVBI_NONE)
+            continue;
+        handles += item->stage == KVBI_ITEM_GOOD && item->result != item->target ? 2 : 1;
+    }
+    return handles;
+}

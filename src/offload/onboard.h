@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Onboarding: operations that bring blocks up, block by block, each block once for all who want it.
+ *
+ *   kvb_onboard ──► item per target ──┬─ copy there already ───────────────────────────► good (that copy)
+ *                                     ├─ being filled: wait on that slot (join) ───────► good (that copy) or failed
+ *                                     └─ claim: queue on the lane below the target ─ engine ─► good (the target) or failed
+ *                                        (through each tier in between, whose copy stays)
+ *
+ * Owns       operations, items, who waits on which slot, the onboard lanes.
+ * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions and finished operations.
+ * Invariants an item is found by its target slot, and a target belongs to one operation from kvb_onboard to take or release.
+ *            pending counts an operation's items that are neither good nor failed (one more while it is being built). good_count
+ *            is the lowest failed index. An item that waits on a slot is on that slot's list, and that slot is being filled.
+ *            A MOVING item writes its own target. One that belongs to no operation is a carrier, whose target is a block in a tier
+ *            on the way up, or an orphan, whose operation has ended without it; nobody holds its target, only the transfer.
+ * Lock       the store's.
+ */
+#ifndef KVBI_OFFLOAD_ONBOARD_H
+#define KVBI_OFFLOAD_ONBOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/bands.h"
+#include "base/deadlines.h"
+#include "offload/lane.h"
+
+struct kvbi_pipeline;
+
+enum kvbi_item_stage {
+    KVBI_ITEM_NONE = 0,
+    KVBI_ITEM_RESERVED, /* its operation is being built */
+    KVBI_ITEM_QUEUED,   /* on a lane's queue; source pinned */
+    KVBI_ITEM_MOVING,   /* with the engine, which writes the target; source pinned */
+    KVBI_ITEM_WAITING,  /* for the fill of a slot: the same content (join), or a copy of it on the way up */
+    KVBI_ITEM_GOOD,
+    KVBI_ITEM_FAILED
+};
+
+struct kvbi_item {
+    struct kvbi_band_node node; /* of a lane's queue */
+    uint32_t op;                /* or KVBI_NONE: a carrier or an orphan */
+    uint32_t index;             /* in the request */
+    uint32_t prev, next;        /* items of the operation, in order */
+    uint32_t waits_on;          /* WAITING: item of the slot that is being filled */
+    uint32_t next_waiter;       /* on the same slot */
+    uint32_t first_waiter;      /* on this very slot */
+    uint8_t stage;
+    uint8_t priority;
+    uint8_t tier;             /* the target's */
+    bool claims;              /* the target is being filled for this item, now or when its turn comes */
+    struct kvb_block *target; /* what the item is named by */
+    struct kvb_block *source; /* QUEUED, MOVING: read from */
+    struct kvb_block *result; /* GOOD: where the content is; the target unless joined */
+};
+
+enum kvbi_op_state { KVBI_OP_FREE = 0, KVBI_OP_BUILDING, KVBI_OP_RUNNING, KVBI_OP_FINISHED, KVBI_OP_DELIVERED };
+
+struct kvb_op {
+    uint32_t first, last; /* items, in order of the request */
+    uint32_t count, pending, failed_at;
+    uint32_t sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
+    uint32_t next;  /* on the finished or free list */
+    uint32_t next_attention;
+    uint32_t tier; /* the targets' */
+    int abort;     /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
+    int status;
+    uint8_t state;
+    bool on_attention;
+    bool released, taken;
+    kvb_onboard_done done;
+    void *arg;
+};
+
+struct kvbi_onboard_lane {
+    struct kvbi_bands queue;
+    uint32_t inflight_max, batch;
+    struct kvbi_lane_book book;
+};
+
+struct kvbi_op_list {
+    uint32_t first, last;
+};
+
+struct kvbi_onboarding {
+    struct kvbi_pipeline *pipeline;
+    struct kvbi_store *store;
+    struct kvbi_item *items; /* one a slot of every tier but the lowest */
+    uint32_t item_count;
+    uint32_t base[KVB_TIER_COUNT]; /* item of slot 0, or KVBI_NONE for the lowest tier */
+    struct kvb_op *ops;
+    uint32_t op_capacity, op_free, op_count;
+    struct kvbi_deadlines deadlines;
+    struct kvbi_op_list attention, finished;
+    struct kvbi_onboard_lane lanes[KVB_TIER_COUNT]; /* by the tier they fill */
+    uint64_t started, completed, cancelled, timed_out;
+    bool closing; /* destroy has begun: no take any more */
+};
+
+/* Between onboard.c (operations) and onboard_item.c (blocks). */
+struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot);
+void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source);
+void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns);
+/* An item has become good or failed. */
+void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
+/* Item lists: an item leaves its operation; two exchange their operations; one takes another's place. */
+void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
+void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a, struct kvbi_item *b);
+void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old, struct kvbi_item *item);
+
+int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
+                           const struct kvb_tier_config *tiers, uint32_t op_capacity); /* KVB_ENOMEM */
+void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding);                      /* legal on a zeroed object */
+size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding);
+bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
+
+/* ---- For api/ ------------------------------------------------------------------------------------------------------ */
+
+/* Is it an operation that the caller may name? By address and state. */
+bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op);
+
+/* An operation being built: nothing of it finishes before kvbi_op_start_locked. NULL: op_capacity reached. */
+struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const struct kvb_onboard *request, uint32_t tier);
+/* Checks one pair and marks the target as this operation's. 0, or the error for the whole call. */
+int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, const struct kvb_block *source,
+                           struct kvb_block *target);
+/* Takes the mark off again. */
+void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                              const struct kvb_block *target);
+/* The next reserved block sets off. The target's handle is the operation's from here on. */
+void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block *source,
+                        struct kvb_block *target, uint64_t ticket, uint32_t priority);
+void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, uint64_t deadline_ns);
+
+/* Ends it as soon as progress gets to it. */
+void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, int status);
+/*
+ * Up to KVBI_LOCK_BATCH blocks of a finished operation, from its first item that is left: the handles in
+ * blocks[index] are handed out, or with blocks NULL given back. False: nothing is left.
+ */
+bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
+                         uint64_t now_ns);
+void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
+
+/* ---- For offload/progress ----------------------------------------------------------------------------------------- */
+
+/* Cuts short what is due or cancelled, KVBI_LOCK_BATCH items at a time. True if there is more. */
+bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
+/* Copies for the engine from the lane that fills `tier`: up to `max`. */
+uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
+                                     uint32_t max, uint64_t now_ns);
+/* The engine's word on item `id`. The block that was published, or NULL. Wakes who waits for it. */
+struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
+                                                  uint64_t now_ns);
+/* The fill of a slot by an offload lane is over: wakes who waits for it. */
+void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot, bool good,
+                                   uint64_t now_ns);
+/* The next finished operation whose `done` has not run. NULL: none. */
+struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding);
+/* Destroy: everything ends. */
+void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding);
+/* Handles that operations hold, for destroy's count. */
+uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding);
+
+#endif

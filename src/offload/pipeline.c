@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes, triggers and room. See pipeline.h. */
+#include "offload/pipeline.h"
+
+static void link_tiers(struct kvbi_pipeline *pipeline, const struct kvb_tier_config *tiers)
+{
+    uint32_t above = KVBI_NONE;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        pipeline->lower[tier] = pipeline->upper[tier] = KVBI_NONE;
+        if (tiers[tier].block_count == 0)
+            continue;
+        pipeline->upper[tier] = above;
+        if (above != KVBI_NONE)
+            pipeline->lower[above] = tier;
+        above = tier;
+    }
+}
+
+static int create_lanes(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config)
+{
+    int error = 0;
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier))
+            error = kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, &config->tiers[tier],
+                                     &pipeline->tiers[tier], &pipeline->tiers[pipeline->lower[tier]]);
+    return error;
+}
+
+/* What all lanes together may have with the engine, both ways. */
+static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config)
+{
+    uint32_t sum = 0;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier))
+            sum += 2 * config->tiers[tier].batch * config->tiers[tier].depth;
+    return sum > 0 ? sum : 1;
+}
+
+int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
+                         const struct kvbi_pipeline_config *config)
+{
+    *pipeline = (struct kvbi_pipeline){.store = store, .admission = config->admission};
+    link_tiers(pipeline, config->tiers);
+    int error = 0;
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
+        if (config->tiers[tier].block_count > 0)
+            error = kvbi_tier_host_create(&pipeline->tiers[tier], store->memory, tier, config->tiers[tier].block_count,
+                                          config->block_bytes, config->tiers[tier].memory);
+    if (error == 0)
+        error = create_lanes(pipeline, config);
+    if (error == 0)
+        error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->tiers, config->op_capacity);
+    if (error == 0)
+        error = kvbi_engine_memcpy_create(&pipeline->engine, store->memory, store->clock,
+                                          engine_capacity(pipeline, config), config->hooks);
+    if (error != 0)
+        kvbi_pipeline_destroy(pipeline);
+    return error;
+}
+
+void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline)
+{
+    if (pipeline->engine != NULL)
+        pipeline->engine->ops->destroy(pipeline->engine);
+    kvbi_onboarding_destroy(&pipeline->onboard);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        kvbi_lane_destroy(&pipeline->lanes[tier]);
+        kvbi_tier_destroy(&pipeline->tiers[tier]);
+    }
+    *pipeline = (struct kvbi_pipeline){0};
+}
+
+size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
+{
+    size_t bytes = kvbi_onboarding_bytes(&pipeline->onboard);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        bytes += kvbi_in_queue_bytes(&pipeline->lanes[tier].queue);
+    return bytes;
+}
+
+struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, bool user,
+                                            uint64_t now_ns)
+{
+    for (;;) {
+        struct kvb_block *block = kvbi_store_take_locked(pipeline->store, pool, user, KVB_PRIORITY_MAX, now_ns);
+        if (block != NULL || !kvbi_pipeline_has_lane(pipeline, pool->tier) ||
+            !kvbi_lane_revoke_locked(&pipeline->lanes[pool->tier], now_ns))
+            return block;
+    }
+}
+
+static void trigger(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block, uint32_t when)
+{
+    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) || pipeline->lanes[pool->tier].trigger != when)
+        return;
+    if (block->entry == KVBI_NONE || block->offer != KVBI_NONE)
+        return; /* an unindexed duplicate is never offered; one offer at a time */
+    uint64_t deadline_ns;
+    unsigned priority = kvbi_pool_band(block, kvbi_clock_now(pipeline->store->clock), &deadline_ns);
+    kvbi_lane_offer_locked(&pipeline->lanes[pool->tier], block, priority);
+}
+
+void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    trigger(pipeline, pool, block, KVB_OFFLOAD_ON_REGISTER);
+}
+
+void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    trigger(pipeline, pool, block, KVB_OFFLOAD_ON_PARK);
+}
+
+bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns)
+{
+    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) || pipeline->lanes[pool->tier].trigger != KVB_OFFLOAD_ON_COLD)
+        return false;
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH; n++) {
+        uint32_t slot = pool->policy->ops->next_cold(pool->policy, now_ns);
+        if (slot == KVBI_NONE)
+            return false;
+        trigger(pipeline, pool, &pool->slots[slot], KVB_OFFLOAD_ON_COLD);
+    }
+    return true;
+}
+
+bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)
+{
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier) && kvbi_lane_pending(&pipeline->lanes[tier]) > 0)
+            return false;
+    return kvbi_onboarding_idle_locked(&pipeline->onboard);
+}

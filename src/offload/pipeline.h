@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pipeline: which lanes there are, what triggers them, and how room is made when they stand in the way.
+ *
+ * Owns       the lanes of both directions, the tiers' memory, the engine.
+ * Callers    api/ after each store operation that a trigger cares about; offload/progress.
+ * Invariants tiers are linked in order of speed; lanes[t] exists where tier t has a lower neighbour, and onboard.lanes[t] likewise.
+ * Lock       the store's for everything named ..._locked; the rest is fixed at create.
+ */
+#ifndef KVBI_OFFLOAD_PIPELINE_H
+#define KVBI_OFFLOAD_PIPELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "offload/lane.h"
+#include "offload/onboard.h"
+#include "store/store.h"
+#include "transfer/engine.h"
+#include "transfer/tier.h"
+
+struct kvbi_pipeline {
+    struct kvbi_store *store;
+    struct kvbi_engine *engine;
+    struct kvb_admission admission;
+    struct kvbi_tier tiers[KVB_TIER_COUNT];
+    uint32_t lower[KVB_TIER_COUNT], upper[KVB_TIER_COUNT]; /* neighbours, or KVBI_NONE */
+    struct kvbi_lane lanes[KVB_TIER_COUNT];
+    struct kvbi_onboarding onboard;
+};
+
+struct kvbi_pipeline_config {
+    const struct kvb_tier_config *tiers; /* defaults resolved; one a tier, by index; block_count 0: absent */
+    struct kvb_admission admission;
+    uint64_t block_bytes;
+    uint32_t op_capacity;
+    const struct kvbi_hooks *hooks;
+};
+
+int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
+                         const struct kvbi_pipeline_config *config); /* KVB_ENOMEM */
+void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline);          /* legal on a zeroed object */
+size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline);
+
+static inline bool kvbi_pipeline_has_lane(const struct kvbi_pipeline *pipeline, uint32_t tier)
+{
+    return pipeline->lower[tier] != KVBI_NONE;
+}
+
+/* One block, for a user or as a transfer's target: free, evicted, or freed from the deck. NULL: there is none. */
+struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, bool user,
+                                            uint64_t now_ns);
+
+/* Triggers. */
+void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+/* Offers blocks of the pool that have become cold, KVBI_LOCK_BATCH at most. True if there may be more. */
+bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns);
+
+/* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
+bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);
+
+#endif

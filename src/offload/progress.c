@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who runs rounds, and when: the manager's thread, or the caller's polls. See progress.h. */
+#include "offload/progress.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "offload/round.h"
+
+/* How long the own thread looks for work before it sleeps: a cross-CPU wake-up costs about 30 us (docs/performance.md). */
+#define SPIN_NS 50000
+/* A batch of rounds between looks at `stop`; copies are not cut short by it. */
+#define SLICE_NS 5000000
+
+static uint64_t real_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t saturating_add(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* ---- Waking and sleeping ---------------------------------------------------------------------------------------- */
+
+void kvbi_progress_wake(struct kvbi_progress *progress)
+{
+    bool was = atomic_exchange(&progress->signalled, true);
+    if (progress->own_thread ? atomic_load(&progress->sleeping) : !was)
+        kvbi_wake_signal(&progress->wake);
+}
+
+static void acknowledge(struct kvbi_progress *progress)
+{
+    kvbi_wake_drain(&progress->wake);
+    atomic_store(&progress->signalled, false);
+    kvbi_lock_take(&progress->store->lock);
+    progress->quiet = false;
+    kvbi_lock_release(&progress->store->lock);
+}
+
+/* Nothing was found to do. Unless that changed meanwhile, waiters may look. */
+static void fall_quiet(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    progress->quiet = !atomic_load(&progress->signalled);
+    if (progress->waiters > 0)
+        kvbi_cond_broadcast(&progress->changed);
+    kvbi_lock_release(&progress->store->lock);
+}
+
+/* The earliest deadline of an operation or a pin, from now. */
+static uint64_t until_deadline(struct kvbi_progress *progress)
+{
+    struct kvbi_deadline first;
+    uint64_t deadline_ns = UINT64_MAX, pin_ns;
+    uint64_t now_ns = kvbi_clock_now(progress->store->clock);
+    kvbi_lock_take(&progress->store->lock);
+    if (kvbi_deadlines_first(&progress->pipeline->onboard.deadlines, &first))
+        deadline_ns = first.deadline_ns;
+    if (kvbi_pins_next_deadline(&progress->store->pins, &pin_ns) && pin_ns < deadline_ns)
+        deadline_ns = pin_ns;
+    kvbi_lock_release(&progress->store->lock);
+    if (deadline_ns == UINT64_MAX)
+        return UINT64_MAX;
+    return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+}
+
+/* Until the descriptor is readable, or the time is over. Rounded up to milliseconds, so that it never spins. */
+static void sleep_on(const struct kvbi_progress *progress, uint64_t timeout_ns)
+{
+    struct pollfd wait = {.fd = progress->epoll_fd, .events = POLLIN};
+    uint64_t ms = timeout_ns / 1000000 + 1;
+    int timeout = timeout_ns == UINT64_MAX ? -1 : ms > 3600000 ? 3600000 : (int)ms;
+    (void)poll(&wait, 1, timeout); /* EINTR and time-outs end in another look as well */
+}
+
+/* ---- The manager's own thread ----------------------------------------------------------------------------------- */
+
+static bool stopping(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    bool stop = progress->stop;
+    kvbi_lock_release(&progress->store->lock);
+    return stop;
+}
+
+static void drain_if_closing(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    bool closing = progress->closing;
+    kvbi_lock_release(&progress->store->lock);
+    if (closing)
+        progress->pipeline->engine->ops->drain(progress->pipeline->engine);
+}
+
+static void wait_for_work(struct kvbi_progress *progress)
+{
+    uint64_t give_up = real_ns() + SPIN_NS;
+    while (!atomic_load(&progress->signalled)) {
+        if (real_ns() >= give_up)
+            break;
+    }
+    atomic_store(&progress->sleeping, true);
+    if (!atomic_load(&progress->signalled))
+        sleep_on(progress, until_deadline(progress));
+    atomic_store(&progress->sleeping, false);
+}
+
+static void *run_thread(void *argument)
+{
+    struct kvbi_progress *progress = argument;
+    progress->runner = pthread_self();
+    atomic_store(&progress->bound, true);
+    while (!stopping(progress)) {
+        acknowledge(progress);
+        drain_if_closing(progress);
+        atomic_store(&progress->running, true);
+        while (kvbi_round(progress, saturating_add(kvbi_clock_now(progress->store->clock), SLICE_NS)))
+            drain_if_closing(progress);
+        atomic_store(&progress->running, false);
+        fall_quiet(progress);
+        wait_for_work(progress);
+    }
+    return NULL;
+}
+
+/* ---- Polling ---------------------------------------------------------------------------------------------------- */
+
+int kvbi_progress_may_wait(struct kvbi_progress *progress)
+{
+    if (progress->own_thread)
+        return atomic_load(&progress->bound) && pthread_equal(progress->runner, pthread_self()) ? KVB_EDEADLK : 0;
+    if (!atomic_load(&progress->bound)) {
+        progress->runner = pthread_self();
+        atomic_store(&progress->bound, true);
+    }
+    if (!pthread_equal(progress->runner, pthread_self()))
+        return KVB_ETHREAD;
+    return atomic_load(&progress->running) ? KVB_EDEADLK : 0;
+}
+
+/* Rounds until nothing is left or the time is over. True if something is left. */
+static bool run_rounds(struct kvbi_progress *progress, uint64_t max_ns)
+{
+    uint64_t until_ns = saturating_add(kvbi_clock_now(progress->store->clock), max_ns);
+    bool more = true;
+    acknowledge(progress);
+    atomic_store(&progress->running, true);
+    do {
+        drain_if_closing(progress);
+        more = kvbi_round(progress, until_ns);
+    } while (more && kvbi_clock_now(progress->store->clock) < until_ns);
+    atomic_store(&progress->running, false);
+    if (more)
+        kvbi_progress_wake(progress);
+    else
+        fall_quiet(progress);
+    return more;
+}
+
+int kvbi_progress_poll(struct kvbi_progress *progress, uint64_t max_ns)
+{
+    if (progress->own_thread)
+        return kvbi_progress_may_wait(progress) != 0 ? KVB_EDEADLK : KVB_ETHREAD;
+    int error = kvbi_progress_may_wait(progress);
+    return error != 0 ? error : run_rounds(progress, max_ns);
+}
+
+uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress)
+{
+    return atomic_load(&progress->signalled) ? 0 : until_deadline(progress);
+}
+
+/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+
+bool kvbi_progress_idle_locked(struct kvbi_progress *progress)
+{
+    return progress->quiet && !atomic_load(&progress->signalled) && kvbi_pipeline_idle_locked(progress->pipeline) &&
+           (progress->sink.deliver == NULL || !kvbi_event_log_pending(&progress->store->events));
+}
+
+static bool is_over(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg)
+{
+    kvbi_lock_take(&progress->store->lock);
+    bool result = over(arg);
+    kvbi_lock_release(&progress->store->lock);
+    return result;
+}
+
+static int wait_polling(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t give_up)
+{
+    for (;;) {
+        while (run_rounds(progress, SLICE_NS))
+            if (is_over(progress, over, arg))
+                return 0;
+        if (is_over(progress, over, arg))
+            return 0;
+        uint64_t now = real_ns();
+        if (now >= give_up)
+            return KVB_ETIMEDOUT;
+        uint64_t deadline = until_deadline(progress), left = give_up == UINT64_MAX ? UINT64_MAX : give_up - now;
+        sleep_on(progress, deadline < left ? deadline : left);
+    }
+}
+
+int kvbi_progress_wait(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t timeout_ns)
+{
+    uint64_t give_up = saturating_add(real_ns(), timeout_ns);
+    if (!progress->own_thread)
+        return wait_polling(progress, over, arg, give_up);
+    int error = 0;
+    kvbi_progress_wake(progress);
+    kvbi_lock_take(&progress->store->lock);
+    progress->waiters++;
+    while (!over(arg) && error == 0) {
+        uint64_t now = real_ns();
+        if (now >= give_up)
+            error = KVB_ETIMEDOUT;
+        else
+            (void)kvbi_cond_timedwait(&progress->changed, &progress->store->lock, give_up - now);
+    }
+    progress->waiters--;
+    kvbi_lock_release(&progress->store->lock);
+    return error;
+}
+
+/* ---- Create and destroy ----------------------------------------------------------------------------------------- */
+
+static int watch(const struct kvbi_progress *progress, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return fd < 0 || epoll_ctl(progress->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : KVB_ENOMEM;
+}
+
+int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *pipeline,
+                         const struct kvb_event_sink *sink, bool own_thread)
+{
+    *progress = (struct kvbi_progress){.store = pipeline->store,
+                                       .pipeline = pipeline,
+                                       .sink = *sink,
+                                       .own_thread = own_thread,
+                                       .wake = {.fd = -1},
+                                       .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
+    if (kvbi_cond_init(&progress->changed) != 0) {
+        if (progress->epoll_fd >= 0)
+            close(progress->epoll_fd);
+        *progress = (struct kvbi_progress){0};
+        return KVB_ENOMEM;
+    }
+    int error = progress->epoll_fd < 0 ? KVB_ENOMEM : kvbi_wake_create(&progress->wake);
+    if (error == 0)
+        error = watch(progress, kvbi_wake_fd(&progress->wake));
+    if (error == 0)
+        error = watch(progress, pipeline->engine->ops->event_fd(pipeline->engine));
+    if (error == 0 && own_thread) {
+        error = kvbi_thread_start(&progress->thread, "kvblock", run_thread, progress);
+        progress->started = error == 0;
+    }
+    if (error != 0)
+        kvbi_progress_destroy(progress);
+    return error;
+}
+
+void kvbi_progress_destroy(struct kvbi_progress *progress)
+{
+    if (progress->store == NULL)
+        return;
+    if (progress->started) {
+        kvbi_lock_take(&progress->store->lock);
+        progress->stop = true;
+        kvbi_lock_release(&progress->store->lock);
+        kvbi_progress_wake(progress);
+        pthread_join(progress->thread, NULL);
+    }
+    kvbi_cond_fini(&progress->changed);
+    kvbi_wake_destroy(&progress->wake);
+    if (progress->epoll_fd >= 0)
+        close(progress->epoll_fd);
+    *progress = (struct kvbi_progress){0};
+}
+
+static bool closed(void *arg)
+{
+    return kvbi_progress_idle_locked(arg);
+}
+
+void kvbi_progress_close(struct kvbi_progress *progress)
+{
+    uint64_t now_ns = kvbi_clock_now(progress->store->clock);
+    kvbi_lock_take(&progress->store->lock);
+    progress->closing = true;
+    kvbi_onboarding_abort_all_locked(&progress->pipeline->onboard);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
+            continue;
+        progress->pipeline->lanes[tier].trigger = KVB_OFFLOAD_MANUAL; /* nothing new */
+        kvbi_lane_cancel_all_locked(&progress->pipeline->lanes[tier], now_ns);
+    }
+    kvbi_lock_release(&progress->store->lock);
+    if (!progress->own_thread) /* whoever destroys drives the rest */
+        progress->runner = pthread_self();
+    kvbi_progress_wake(progress);
+    (void)kvbi_progress_wait(progress, closed, progress, UINT64_MAX);
+}

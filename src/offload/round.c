@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One round of progress. See round.h. */
+#include "offload/round.h"
+
+#include "offload/progress.h"
+
+/* A copy's tag says whose it is: an item of onboarding, or an offer of the lane below a tier. */
+#define TAG_ONBOARD (UINT64_C(1) << 63)
+#define TAG_TIER_SHIFT 32
+
+/* ---- Before the engine ------------------------------------------------------------------------------------------ */
+
+static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
+{
+    struct kvbi_store *store = progress->store;
+    uint64_t owners[KVBI_LOCK_BATCH];
+    uint32_t count = 0;
+    kvbi_lock_take(&store->lock);
+    struct kvb_block *block;
+    while (count < KVBI_LOCK_BATCH && (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
+        struct kvbi_pool *pool = kvbi_store_pool_of(store, block);
+        store->pins_expired++;
+        count++;
+        if (kvbi_store_release_locked(store, pool, block, now_ns) == KVBI_RELEASE_PARKED)
+            kvbi_pipeline_parked_locked(progress->pipeline, pool, block);
+    }
+    kvbi_lock_release(&store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_log(store->log, KVB_LOG_WARN, 0, "pin of owner %llu released: its lifetime has ended",
+                 (unsigned long long)owners[i]);
+    return count > 0;
+}
+
+static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
+{
+    struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
+    bool more = false, had = false;
+    kvbi_lock_take(&progress->store->lock);
+    had = onboarding->attention.first != KVBI_NONE;
+    more = kvbi_onboarding_attend_locked(onboarding, now_ns);
+    kvbi_lock_release(&progress->store->lock);
+    return had || more;
+}
+
+static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
+{
+    bool more = false;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        if (!kvbi_pipeline_has_lane(progress->pipeline, tier) ||
+            progress->pipeline->lanes[tier].trigger != KVB_OFFLOAD_ON_COLD)
+            continue;
+        kvbi_lock_take(&progress->store->lock);
+        more |= kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);
+        kvbi_lock_release(&progress->store->lock);
+    }
+    return more;
+}
+
+/* ---- Into the engine -------------------------------------------------------------------------------------------- */
+
+static void submit(struct kvbi_progress *progress, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+{
+    struct kvbi_engine *engine = progress->pipeline->engine;
+    if (count == 0)
+        return;
+    int error = engine->ops->submit(engine, copies, count, urgent);
+    KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
+    (void)error;
+}
+
+static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)
+{
+    struct kvbi_copy copies[KVBI_LOCK_BATCH];
+    struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
+    kvbi_lock_take(&progress->store->lock);
+    uint32_t before = onboarding->lanes[tier].queue.count;
+    uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
+    bool worked = count > 0 || onboarding->lanes[tier].queue.count != before;
+    kvbi_lock_release(&progress->store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        copies[i].tag |= TAG_ONBOARD;
+    submit(progress, copies, count, true);
+    return worked;
+}
+
+static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lane, const struct kvbi_event_item *item,
+                     uint32_t priority)
+{
+    const struct kvb_admission *admission = &progress->pipeline->admission;
+    struct kvb_admission_request request = {.size = sizeof request,
+                                            .from_tier = lane->from->tier,
+                                            .to_tier = lane->to->tier,
+                                            .namespace_id = item->namespace_id,
+                                            .priority = priority,
+                                            .key = item->key};
+    return admission->admit(admission->context, &request) != 0;
+}
+
+/* Asks about each taken offer, with no lock held; refused ones are dropped. Returns how many are left. */
+static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *lane, uint32_t *offers, uint32_t count,
+                              uint64_t now_ns)
+{
+    uint32_t kept = 0;
+    if (progress->pipeline->admission.admit == NULL)
+        return count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct kvbi_event_item item;
+        kvbi_lock_take(&progress->store->lock);
+        const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, offers[i]);
+        uint32_t entry = lane->from->slots[offer->slot].entry;
+        uint32_t priority = offer->priority;
+        if (entry != KVBI_NONE)
+            kvbi_store_picture_locked(progress->store, KVB_EVENT_STORED, lane->from->tier, entry, &item);
+        kvbi_lock_release(&progress->store->lock);
+        if (entry == KVBI_NONE || admitted(progress, lane, &item, priority)) {
+            offers[kept++] = offers[i]; /* invalidated meanwhile: aiming will find out */
+            continue;
+        }
+        kvbi_lock_take(&progress->store->lock);
+        kvbi_lane_refuse_locked(lane, offers[i], now_ns);
+        kvbi_lock_release(&progress->store->lock);
+    }
+    return kept;
+}
+
+static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)
+{
+    struct kvbi_lane *lane = &progress->pipeline->lanes[tier];
+    struct kvbi_copy copies[KVBI_LOCK_BATCH];
+    uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
+    kvbi_lock_take(&progress->store->lock);
+    uint32_t count = kvbi_lane_take_locked(lane, offers, KVBI_LOCK_BATCH, now_ns);
+    kvbi_lock_release(&progress->store->lock);
+    if (count == 0)
+        return false;
+    uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
+    kvbi_lock_take(&progress->store->lock);
+    for (uint32_t i = 0; i < kept; i++)
+        ready += kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns);
+    kvbi_lock_release(&progress->store->lock);
+    for (uint32_t i = 0; i < ready; i++)
+        copies[i].tag |= (uint64_t)tier << TAG_TIER_SHIFT;
+    submit(progress, copies, ready, false);
+    return true;
+}
+
+/* ---- Out of the engine ------------------------------------------------------------------------------------------ */
+
+static void apply_offload(struct kvbi_progress *progress, uint64_t tag, int result, uint64_t now_ns)
+{
+    struct kvbi_pipeline *pipeline = progress->pipeline;
+    struct kvbi_lane *lane = &pipeline->lanes[tag >> TAG_TIER_SHIFT];
+    uint32_t offer = (uint32_t)tag;
+    uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
+    struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
+    kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
+    if (block == NULL)
+        return;
+    /* The chain goes on: to the lane below, it is registered, and parked if nobody took hold of it. */
+    kvbi_pipeline_registered_locked(pipeline, lane->to, block);
+    if (block->place == KVBI_PLACE_PARKED)
+        kvbi_pipeline_parked_locked(pipeline, lane->to, block);
+}
+
+static bool reap(struct kvbi_progress *progress, uint64_t until_ns)
+{
+    struct kvbi_engine *engine = progress->pipeline->engine;
+    struct kvbi_completion completions[KVBI_LOCK_BATCH];
+    bool more = false;
+    uint32_t count = engine->ops->reap(engine, completions, KVBI_LOCK_BATCH, until_ns, &more);
+    if (count == 0)
+        return more;
+    uint64_t now_ns = kvbi_clock_now(progress->store->clock);
+    kvbi_lock_take(&progress->store->lock);
+    for (uint32_t i = 0; i < count; i++) {
+        if (completions[i].tag & TAG_ONBOARD)
+            kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completions[i].tag,
+                                            completions[i].result, now_ns);
+        else
+            apply_offload(progress, completions[i].tag, completions[i].result, now_ns);
+    }
+    kvbi_lock_release(&progress->store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
+            kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result, "a block's transfer failed: a miss");
+    return true;
+}
+
+/* ---- Delivery --------------------------------------------------------------------------------------------------- */
+
+static void give_back_released(struct kvbi_progress *progress, struct kvb_op *op)
+{
+    struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
+    bool more = true;
+    while (more) {
+        kvbi_lock_take(&progress->store->lock);
+        more = kvbi_op_take_locked(onboarding, op, NULL, kvbi_clock_now(progress->store->clock));
+        if (!more)
+            kvbi_op_free_locked(onboarding, op);
+        kvbi_lock_release(&progress->store->lock);
+    }
+}
+
+static bool deliver_op(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    struct kvb_op *op = kvbi_onboarding_next_finished_locked(&progress->pipeline->onboard);
+    kvbi_lock_release(&progress->store->lock);
+    if (op == NULL)
+        return false;
+    kvbi_lock_assert_none_held();
+    if (op->done != NULL)
+        op->done(op->arg, op, op->status, op->failed_at);
+    kvbi_lock_take(&progress->store->lock);
+    op->state = KVBI_OP_DELIVERED;
+    bool released = op->released;
+    kvbi_cond_broadcast(&progress->changed);
+    kvbi_lock_release(&progress->store->lock);
+    if (released)
+        give_back_released(progress, op);
+    return true;
+}
+
+static void deliver_event(struct kvbi_progress *progress, const struct kvbi_event_item *item)
+{
+    const struct kvbi_store *store = progress->store;
+    bool about_copy = item->kind == KVB_EVENT_STORED || item->kind == KVB_EVENT_REMOVED;
+    bool tokens = item->record != KVBI_NONE;
+    struct kvb_event event = {
+        .size = sizeof event,
+        .kind = item->kind,
+        .sequence = item->sequence,
+        .tier = item->tier,
+        .namespace_id = item->namespace_id,
+        .key = about_copy ? item->key : NULL,
+        .parent_key = about_copy && item->has_parent ? item->parent : NULL,
+        .tokens = tokens ? kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, item->record)) : NULL,
+        .token_count = tokens ? store->hash.tokens_per_block : 0,
+        .lost_count = item->lost_count};
+    progress->sink.deliver(progress->sink.context, &event);
+}
+
+static bool deliver_events(struct kvbi_progress *progress)
+{
+    struct kvbi_store *store = progress->store;
+    struct kvbi_event_item item;
+    if (progress->sink.deliver == NULL)
+        return false;
+    uint32_t count = 0;
+    kvbi_lock_take(&store->lock);
+    while (count < KVBI_LOCK_BATCH && kvbi_event_log_pop(&store->events, &item)) {
+        kvbi_lock_release(&store->lock);
+        kvbi_lock_assert_none_held();
+        deliver_event(progress, &item);
+        count++;
+        kvbi_lock_take(&store->lock);
+        kvbi_event_log_release(&store->events, &store->records, &item);
+    }
+    kvbi_lock_release(&store->lock);
+    return count > 0;
+}
+
+bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
+{
+    uint64_t now_ns = kvbi_clock_now(progress->store->clock);
+    bool worked = attend(progress, now_ns);
+    worked |= expire_pins(progress, now_ns);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
+            worked |= submit_onboard(progress, tier, now_ns);
+    worked |= offer_cold(progress, now_ns);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
+            worked |= submit_offload(progress, tier, now_ns);
+    worked |= reap(progress, until_ns);
+    while (deliver_op(progress))
+        worked = true;
+    worked |= deliver_events(progress);
+    return worked;
+}
