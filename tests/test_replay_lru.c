@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The hits of kvb_replay against an independent simulation of an exact LRU over the ids of the same trace.
+ */
+#ifndef KVB_REPLAY_PATH
+#include <stdio.h>
+
+int main(void)
+{
+    fputs("built without the examples: there is no kvb_replay to test\n", stderr);
+    return 77;
+}
+#else
+
+#include "support/replay_run.h"
+
+struct entry {
+    uint64_t id, used_at;
+};
+
+static struct entry *find_entry(struct entry *entries, size_t count, uint64_t id)
+{
+    while (count-- > 0)
+        if (entries[count].id == id)
+            return &entries[count];
+    return NULL;
+}
+
+static struct entry *oldest_entry(struct entry *entries, size_t count)
+{
+    struct entry *oldest = entries;
+    for (struct entry *entry = entries; entry < entries + count; entry++)
+        if (entry->used_at < oldest->used_at)
+            oldest = entry;
+    return oldest;
+}
+
+/* Hits of the leading runs; then all blocks of the request are touched, tail first, so that the head is youngest. */
+static uint64_t simulate_lru(const char *trace_name, size_t capacity)
+{
+    char path[128], *line = NULL;
+    path_in_folder(path, trace_name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    struct entry *entries = calloc(capacity, sizeof *entries);
+    uint64_t ids[512], hits = 0, time = 0;
+    size_t filled = 0, line_bytes = 0;
+    while (getline(&line, &line_bytes, file) > 0) {
+        size_t count = 0;
+        char *at = strchr(line, '[');
+        for (; count < 512 && *at != ']'; count++)
+            ids[count] = strtoull(at + 1, &at, 10);
+        for (size_t i = 0; i < count && find_entry(entries, filled, ids[i]); i++)
+            hits++;
+        while (count-- > 0) {
+            struct entry *entry = find_entry(entries, filled, ids[count]);
+            if (!entry)
+                entry = filled < capacity ? &entries[filled++] : oldest_entry(entries, filled);
+            *entry = (struct entry){ids[count], ++time};
+        }
+    }
+    free(entries);
+    free(line);
+    fclose(file);
+    return hits;
+}
+
+static void test_replay_one_tier_hits_as_an_exact_lru(void **state)
+{
+    static const size_t sizes[] = {120, 700};
+    (void)state;
+    for (int seed = 1; seed <= 3; seed++) {
+        write_workload(seed, 1500);
+        for (size_t i = 0; i < 2; i++) {
+            struct run run;
+            replay(&run, QUIET_JSON "--host-blocks 0 --device-blocks %zu --progress %s trace", sizes[i],
+                   progress_modes[(i + (size_t)seed) % 2]);
+            assert_good(&run);
+            double exact = (double)simulate_lru("trace", sizes[i]);
+            if (hits_of(run.out) < exact * 0.998 || hits_of(run.out) > exact * 1.002)
+                fail_msg("seed %d, %zu blocks: %.0f hits, an exact LRU has %.0f", seed, sizes[i], hits_of(run.out),
+                         exact);
+        }
+    }
+}
+
+static void test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower(void **state)
+{
+    static const struct {
+        size_t device, host;
+    } sizes[] = {{130, 700}, {200, 2500}};
+    (void)state;
+    for (int seed = 4; seed <= 6; seed++) {
+        write_workload(seed, 1500);
+        for (size_t i = 0; i < 2; i++) {
+            struct run run;
+            replay(&run, QUIET_JSON "--device-blocks %zu --host-blocks %zu --progress %s trace", sizes[i].device,
+                   sizes[i].host, progress_modes[(i + (size_t)seed) % 2]);
+            assert_good(&run);
+            double lower = (double)simulate_lru("trace", sizes[i].host);
+            if (hits_of(run.out) < lower * 0.98)
+                fail_msg("seed %d, %zu + %zu blocks: %.0f hits, an LRU of the lower tier's size has %.0f", seed,
+                         sizes[i].device, sizes[i].host, hits_of(run.out), lower);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replay_one_tier_hits_as_an_exact_lru),
+        cmocka_unit_test(test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower),
+    };
+    return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
+}
+
+#endif
