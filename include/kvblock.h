@@ -322,7 +322,7 @@ struct kvb_event {
     uint32_t tier;
     uint32_t namespace_id;
     const void *key;        /* key_bytes long (struct kvb_seq if built in); NULL for CLEARED and LOST */
-    const void *parent_key; /* NULL: a root block, or the parent is not known */
+    const void *parent_key; /* NULL: a root block. With built-in hashes its digest is zero */
     const uint32_t *tokens; /* STORED: tokens_per_block of them if known; else NULL */
     uint32_t token_count;
     uint32_t lost_count; /* LOST only */
@@ -388,7 +388,8 @@ struct kvb_tier_config {
 
 /*
  * What register does if the same content is registered already in the same tier.
- * KEEP: both live and the caller's page table stays valid; one of them is indexed (the new one if nobody holds the old).
+ * KEEP: both live and the caller's page table stays valid; one of them is indexed: the new one if nobody holds the
+ * old, whose priority and retention it inherits unless it has its own.
  * SHARE: the caller gets the registered block in place of its own, which is reset; only where no launched step uses it.
  */
 enum kvb_duplicate { KVB_DUPLICATE_KEEP = 0, KVB_DUPLICATE_SHARE = 1 };
@@ -622,7 +623,8 @@ KVB_API KVB_NODISCARD int kvb_block_weak(struct kvb_manager *manager, const stru
  *
  * Ownership  Hands out blocks[i], NULL where results[i] is not 0.
  * Threads    Any. Takes no lock while somebody holds the block.
- * Errors     KVB_ESTALE  evicted or reset since: for ever      KVB_EINVAL  tier or slot that this manager does not have
+ * Errors     KVB_ESTALE  evicted or reset since: for ever      KVB_EAGAIN  2^20 - 1 handles on one block
+ *            KVB_EINVAL  tier or slot that this manager does not have
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, uint32_t count,
@@ -723,7 +725,8 @@ KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager, st
 /*
  * kvb_block_compute_failed - retire the oldest outstanding step, which wrote nothing of use
  *
- * Later outstanding steps built on it: what they report is ignored. With the last one the block is Ready again.
+ * Later outstanding steps built on it: what they report is ignored. Once the last step is retired the block is Ready if that
+ * one failed too, else Partial.
  *
  * Ownership, Threads, Errors  as kvb_block_compute_done (without KVB_EINVAL)
  * Since      0.1
@@ -755,7 +758,8 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kv
                                           int *results);
 
 /*
- * kvb_block_clone - Empty -> Partial: the names (namespace, parent, position, tokens) of another block, for forks and beams
+ * kvb_block_clone - Empty -> Partial: the names (namespace, parent, position, tokens; a full block's key too) of another
+ * block, for forks and beams
  *
  * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it, copies,
  * and reports compute_done.
@@ -768,7 +772,10 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kv
 KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
                                           struct kvb_block *target);
 
-/* Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had it. */
+/*
+ * Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had it;
+ * ignored with built-in hashes.
+ */
 #define KVB_REGISTER_KEEP 1u  /* KVB_DUPLICATE_KEEP for this call */
 #define KVB_REGISTER_SHARE 2u /* KVB_DUPLICATE_SHARE for this call */
 struct kvb_register {
@@ -957,7 +964,7 @@ KVB_API KVB_NODISCARD int kvb_pin(struct kvb_manager *manager, uint64_t owner, s
  * kvb_unpin - release one pin of each block held by `owner`; the last element is parked first, as kvb_block_unref
  *
  * Threads    Any.
- * Errors     KVB_ENOENT  this owner has no pin on it (any more)
+ * Errors     KVB_ENOENT  this owner has no pin on it
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
@@ -1085,9 +1092,10 @@ KVB_API int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op);
 
 /* ---- Statistics --------------------------------------------------------------------------------------------------- */
 
+/* block_count = free + held + parked + transfer + retired (slots that have used up their generations). */
 struct kvb_tier_stats {
     uint64_t block_count; /* 0: no such tier */
-    uint64_t free_count, held_count, parked_count;
+    uint64_t free_count, held_count, parked_count, retired_count;
     uint64_t transfer_count;  /* held by transfers alone, quarantined ones included */
     uint64_t available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;

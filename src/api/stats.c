@@ -11,6 +11,7 @@ static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stat
                                      .free_count = pool->free_count,
                                      .held_count = pool->held_count,
                                      .parked_count = pool->parked_count,
+                                     .retired_count = pool->retired_count,
                                      .transfer_count = pool->transfer_count,
                                      .available_count = kvbi_pool_available(pool),
                                      .allocated = pool->allocated,

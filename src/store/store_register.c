@@ -105,8 +105,7 @@ static uint32_t new_entry(struct kvbi_store *store, uint32_t record_index)
 }
 
 /* Nobody holds or reads the old copy: the fresh one, which is in use, takes its place. Nothing is announced. */
-static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old, struct kvb_block *block,
-                      uint64_t now_ns)
+static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old, struct kvb_block *block)
 {
     uint32_t id = old->entry;
     if (block->priority == KVB_PRIORITY_DEFAULT && block->retention_ns == 0) {
@@ -115,10 +114,8 @@ static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct k
     }
     attach(store, pool, block, id, false);
     old->entry = KVBI_NONE;
-    int error = kvbi_store_hold_locked(store, pool, old); /* out of the order, and its last user leaves at once */
-    KVBI_ASSERT(error == 0);
-    (void)error;
-    kvbi_store_release_locked(store, pool, old, now_ns);
+    kvbi_pool_take_out_of_order(pool, old); /* its users stay 0, so that no weak handle upgrades meanwhile */
+    kvbi_store_free_locked(store, pool, old);
 }
 
 static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, uint32_t id,
@@ -134,7 +131,7 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, 
         kvbi_store_release_locked(store, pool, *block, now_ns);
         *block = old;
     } else if (ready && old->place == KVBI_PLACE_PARKED && old->lane_pins == 0) {
-        take_over(store, pool, old, *block, now_ns);
+        take_over(store, pool, old, *block);
     } else {
         set_registered(store, *block); /* unindexed: keeps its own record */
     }
