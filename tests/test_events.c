@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Events: what they show, their order, what is lost when the ring overflows and how a consumer comes back from that.
+ */
+#include "support/kv_picture.h"
+
+static struct kv_rig rig;
+
+enum { RUN = 2 };
+static uint32_t T[RUN * KV_TOKENS];
+
+static int setup(void **state)
+{
+    (void)state;
+    kv_rig_init(&rig);
+    kv_tokens(T, RUN * KV_TOKENS, 5);
+    kv_rig_open(&rig);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    kv_rig_close(&rig);
+    return 0;
+}
+
+/* A root block of its own for every seed, registered and held. */
+static struct kvb_block *store_one(uint64_t seed)
+{
+    uint32_t tokens[KV_TOKENS];
+    struct kvb_block *block = NULL;
+    kv_tokens(tokens, KV_TOKENS, seed);
+    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, 1, &block);
+    return block;
+}
+
+static struct kvb_seq name_of(uint64_t seed)
+{
+    uint32_t tokens[KV_TOKENS];
+    struct kvb_seq seq = {0};
+    size_t count = 0;
+    kv_tokens(tokens, KV_TOKENS, seed);
+    kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, tokens, KV_TOKENS, &seq, 1, &count));
+    return seq;
+}
+
+/* Let every block be taken once: what is parked is evicted. */
+static void evict_all(void)
+{
+    struct kvb_block *blocks[KV_BLOCKS];
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, blocks, NULL));
+    kv_ok(kvb_block_unref(rig.kv, blocks, KV_BLOCKS, NULL));
+}
+
+static struct picture picture;
+
+static void open_with_picture(uint32_t event_capacity, bool strict)
+{
+    memset(&picture, 0, sizeof picture);
+    kv_rig_init(&rig);
+    rig.config.event_capacity = event_capacity;
+    rig.config.sink = (struct kvb_event_sink){picture_deliver, &picture};
+    kv_rig_open(&rig);
+    picture.kv = rig.kv;
+    picture.strict = strict;
+}
+
+static void test_event_stored_shows_names_tokens_and_parent(void **state)
+{
+    (void)state;
+    struct kvb_block *run[2];
+    struct kvb_seq seqs[2];
+    size_t count = 0;
+    uint32_t ns = 0;
+    kv_ok(kvb_namespace_open(rig.kv, "t", 1, NULL, 0, &ns));
+    kv_ok(kvb_hash_tokens(rig.kv, ns, NULL, T, 2 * KV_TOKENS, seqs, 2, &count));
+    kv_store_run(&rig, KVB_TIER_DEVICE, ns, T, 2, run);
+    kv_poll(&rig);
+    assert_int_equal(rig.events.count, 2);
+    for (int i = 0; i < 2; i++) {
+        const struct kv_event_record *event = &rig.events.list[i];
+        assert_int_equal(event->kind, KVB_EVENT_STORED);
+        assert_int_equal(event->tier, KVB_TIER_DEVICE);
+        assert_int_equal(event->namespace_id, ns);
+        assert_memory_equal(event->key, &seqs[i], sizeof seqs[i]);
+        assert_int_equal(event->has_parent, i == 1);
+        assert_true(event->has_tokens);
+        assert_int_equal(event->token_count, KV_TOKENS);
+        assert_int_equal(event->first_token, T[(size_t)i * KV_TOKENS]);
+    }
+    struct kvb_seq parent; /* its digest may be left out: not known */
+    memcpy(&parent, rig.events.list[1].parent, sizeof parent);
+    assert_true(parent.hash == seqs[0].hash);
+    kv_ok(kvb_block_unref(rig.kv, run, 2, NULL));
+}
+
+static void test_events_show_stored_before_removed(void **state)
+{
+    (void)state;
+    struct kvb_seq key = name_of(1);
+    for (int i = 0; i < 3; i++) {
+        kv_unref(&rig, store_one(1));
+        evict_all();
+    }
+    kv_poll(&rig);
+    assert_int_equal(rig.events.count, 6);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(rig.events.list[i].kind, i % 2 == 0 ? KVB_EVENT_STORED : KVB_EVENT_REMOVED);
+        assert_memory_equal(rig.events.list[i].key, &key, sizeof key);
+        assert_true(i == 0 || rig.events.list[i].sequence > rig.events.list[i - 1].sequence);
+    }
+}
+
+static void test_events_wait_for_progress(void **state)
+{
+    (void)state;
+    struct kvb_block *block = store_one(1);
+    assert_int_equal(rig.events.count, 0);
+    kv_poll(&rig);
+    assert_int_equal(rig.events.count, 1);
+    kv_unref(&rig, block);
+}
+
+static void test_events_of_content_that_is_gone_still_show_its_tokens(void **state)
+{
+    (void)state;
+    kv_unref(&rig, store_one(1));
+    struct kvb_block *taken[KV_BLOCKS];
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, taken, NULL));
+    for (uint32_t i = 0; i < KV_BLOCKS; i++) { /* the slots and their records have other tokens by now */
+        kv_init(&rig, taken[i], 0, 0, NULL);
+        kv_append(&rig, taken[i], T, KV_TOKENS, 0);
+    }
+    kv_poll(&rig);
+    uint32_t tokens[KV_TOKENS];
+    kv_tokens(tokens, KV_TOKENS, 1);
+    assert_true(rig.events.list[0].has_tokens);
+    assert_int_equal(rig.events.list[0].first_token, tokens[0]);
+    kv_ok(kvb_block_unref(rig.kv, taken, KV_BLOCKS, NULL));
+}
+
+static void test_event_cleared_means_that_all_is_gone(void **state)
+{
+    (void)state;
+    open_with_picture(256, false);
+    struct kvb_block *held = store_one(1);
+    kv_unref(&rig, store_one(2));
+    kv_ok(kvb_manager_clear(rig.kv));
+    kv_unref(&rig, store_one(3));
+    kv_unref(&rig, held);
+    kv_poll(&rig);
+    assert_int_equal(picture.cleared, 1);
+    assert_picture_is_live(&rig, &picture);
+    assert_int_equal(picture.count, 1);
+    kv_rig_close(&rig);
+}
+
+static void test_event_cleared_and_same_content_again_is_stored(void **state)
+{
+    (void)state;
+    open_with_picture(256, false);
+    kv_unref(&rig, store_one(1));
+    kv_ok(kvb_manager_clear(rig.kv));
+    kv_unref(&rig, store_one(1));
+    kv_poll(&rig);
+    assert_int_equal(picture.count, 1);
+    assert_picture_is_live(&rig, &picture);
+    kv_rig_close(&rig);
+}
+
+static void test_event_overflow_gives_one_lost_with_the_number(void **state)
+{
+    (void)state;
+    open_with_picture(4, false);
+    for (uint64_t i = 0; i < 30; i++) {
+        kv_unref(&rig, store_one(i));
+    }
+    kv_poll(&rig);
+    assert_int_equal(picture.lost_events, 1);
+    /* 30 stored, 22 removed; LOST itself is none of them. */
+    assert_int_equal(picture.events - 1 + picture.lost_count, 52);
+    assert_int_equal(kv_stats(&rig).events_lost, picture.lost_count);
+    kv_rig_close(&rig);
+}
+
+static void test_event_overflow_and_walk_within_the_sink_gives_the_live_set(void **state)
+{
+    (void)state;
+    open_with_picture(4, false);
+    for (uint64_t round = 0; round < 20; round++) {
+        for (uint64_t i = 0; i < round; i++) {
+            kv_unref(&rig, store_one(i * round));
+        }
+        kv_poll(&rig);
+        assert_picture_is_live(&rig, &picture);
+    }
+    assert_true(picture.lost_events > 5);
+    kv_rig_close(&rig);
+}
+
+/* The same while the manager's own thread delivers and the store goes on changing. */
+static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state)
+{
+    (void)state;
+    memset(&picture, 0, sizeof picture);
+    kv_rig_init(&rig);
+    rig.config.event_capacity = 4;
+    rig.config.progress = KVB_PROGRESS_THREAD;
+    rig.config.sink = (struct kvb_event_sink){picture_deliver, &picture};
+    kv_rig_open(&rig);
+    picture.kv = rig.kv; /* no event before the first register */
+    uint64_t seed = 3;
+    for (int i = 0; i < 3000; i++) {
+        kv_unref(&rig, store_one(kv_random(&seed, 24)));
+    }
+    kv_settle(&rig);
+    assert_picture_is_live(&rig, &picture);
+    kv_rig_close(&rig);
+}
+
+static int note_sequence(void *arg, const struct kvb_event *event)
+{
+    uint64_t *wrong = arg; /* begins with the sequence that is expected */
+    wrong[1] += event->sequence != wrong[0];
+    return 0;
+}
+
+static void test_walk_says_which_event_is_the_latest_it_knows(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 3; i++) {
+        kv_unref(&rig, store_one(i));
+    }
+    kv_poll(&rig);
+    uint64_t check[2] = {rig.events.list[2].sequence, 0};
+    kv_ok(kvb_index_walk(rig.kv, note_sequence, check));
+    assert_int_equal(check[1], 0);
+}
+
+static int stop_at_second(void *arg, const struct kvb_event *event)
+{
+    (void)event;
+    return ++*(int *)arg == 2 ? 77 : 0;
+}
+
+static void test_walk_ends_where_visit_says_so(void **state)
+{
+    (void)state;
+    int visits = 0;
+    for (uint64_t i = 0; i < 4; i++) {
+        kv_unref(&rig, store_one(i));
+    }
+    assert_int_equal(kvb_index_walk(rig.kv, stop_at_second, &visits), 77);
+    assert_int_equal(visits, 2);
+}
+
+static void test_walk_of_an_empty_index_visits_nothing(void **state)
+{
+    (void)state;
+    int visits = 0;
+    kv_ok(kvb_index_walk(rig.kv, stop_at_second, &visits));
+    assert_int_equal(visits, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_event_stored_shows_names_tokens_and_parent),
+        TEST(test_events_show_stored_before_removed),
+        TEST(test_events_wait_for_progress),
+        TEST(test_events_of_content_that_is_gone_still_show_its_tokens),
+        cmocka_unit_test(test_event_cleared_means_that_all_is_gone),
+        cmocka_unit_test(test_event_cleared_and_same_content_again_is_stored),
+        cmocka_unit_test(test_event_overflow_gives_one_lost_with_the_number),
+        cmocka_unit_test(test_event_overflow_and_walk_within_the_sink_gives_the_live_set),
+        cmocka_unit_test(test_event_overflow_under_a_thread_ends_in_the_live_set),
+        TEST(test_walk_says_which_event_is_the_latest_it_knows),
+        TEST(test_walk_ends_where_visit_says_so),
+        TEST(test_walk_of_an_empty_index_visits_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
