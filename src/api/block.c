@@ -24,7 +24,7 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
 {
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     int error = 0;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     uint32_t available = kvbi_pool_available(pool), wanted = count - *taken;
     if (available < wanted) {
         *missing = wanted - available;
@@ -41,7 +41,7 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
         block->ticket = ticket;
         blocks[(*taken)++] = block;
     }
-    kvbi_lock_release(&manager->store.lock);
+    kvbi_unlock(manager);
     return error;
 }
 
@@ -85,30 +85,34 @@ int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, 
     return error != 0 ? error : first;
 }
 
+/* The caller's handle, and no step's: a block whose step is out outlives all of its handles. */
+static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
+{
+    struct kvbi_pool *pool = kvbi_store_pool_of(&turn->manager->store, block);
+    if (pool == NULL)
+        return KVB_EINVAL;
+    uint32_t steps = kvbi_life_get(block).steps;
+    if (steps > 0 && kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) <= steps)
+        return KVB_EINVAL;
+    if (kvbi_slot_unref_shared(block))
+        return 0;
+    kvbi_turn_next(turn);
+    if (kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) == 0)
+        return KVB_EINVAL;
+    kvbi_turn_release(turn, pool, block);
+    return 0;
+}
+
 int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
-    uint64_t now_ns = kvbi_clock_now(&manager->clock);
-    bool wake = false;
-    for (uint32_t i = count; i-- > 0;) {
-        struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, blocks[i]);
-        int result = pool == NULL ? KVB_EINVAL : 0;
-        if (pool != NULL && !kvbi_slot_unref_shared(blocks[i])) {
-            kvbi_turn_next(&turn);
-            if (kvbi_word_users(atomic_load_explicit(&blocks[i]->word, memory_order_acquire)) == 0)
-                result = KVB_EINVAL;
-            else
-                wake |= kvbi_release_locked(manager, pool, blocks[i], now_ns);
-        }
-        kvbi_report(results, i, result, &first, &first_at);
-    }
+    struct kvbi_turn turn = {.manager = manager};
+    for (uint32_t i = count; i-- > 0;)
+        kvbi_report(results, i, unref_one(&turn, blocks[i]), &first, &first_at);
     kvbi_turn_end(&turn);
-    if (wake)
-        kvbi_progress_wake(&manager->progress);
     if (first != 0)
         kvbi_log(&manager->log, KVB_LOG_ERROR, first, "unref: element %u is no block that anybody holds", first_at);
     return first;
@@ -175,7 +179,7 @@ int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, 
         error = KVB_EINVAL;
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++)
         kvbi_report(results, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]), &first, &first_at);
     kvbi_turn_end(&turn);
@@ -249,19 +253,17 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
                                   : (const unsigned char *)options->keys + (begin + i) * manager->store.key_stride;
             prepared[i] = prepare_register(manager, blocks[begin + i], key);
         }
-        kvbi_lock_take(&manager->store.lock);
+        kvbi_lock(manager);
         for (uint32_t i = 0; i < n; i++)
             if (prepared[i] == 0)
                 prepared[i] = register_locked(manager, &blocks[begin + i], share, ticket, now_ns);
-        kvbi_lock_release(&manager->store.lock);
+        kvbi_unlock(manager);
         for (uint32_t i = 0; i < n; i++) {
             if (prepared[i] != 0)
                 kvbi_log_refusal(manager, blocks[begin + i], KVBI_EVENT_REGISTER, prepared[i]);
             kvbi_report(results, begin + i, prepared[i], &first, &first_at);
         }
     }
-    if (count > 0)
-        kvbi_progress_wake(&manager->progress);
     return first;
 }
 
@@ -276,7 +278,7 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
         error = KVB_EINVAL;
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t until_ns = duration_ns == 0 || duration_ns > UINT64_MAX - now_ns ? 0 : now_ns + duration_ns;
     for (uint32_t i = 0; i < count; i++) {
@@ -304,7 +306,7 @@ int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *bloc
         return error != 0 ? error : KVB_EINVAL;
     struct kvbi_store *store = &manager->store;
     uint64_t deadline_ns;
-    kvbi_lock_take(&store->lock);
+    kvbi_lock(manager);
     struct kvbi_life life = kvbi_life_get(block);
     bool indexed = block->entry != KVBI_NONE && life.state == KVB_STATE_REGISTERED &&
                    kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry));
@@ -319,7 +321,7 @@ int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *bloc
         .holder_count = (uint32_t)kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)),
         .priority = kvbi_pool_band(block, kvbi_clock_now(&manager->clock), &deadline_ns),
         .indexed = indexed};
-    kvbi_lock_release(&store->lock);
+    kvbi_unlock(manager);
     return 0;
 }
 
@@ -362,9 +364,9 @@ int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, vo
         error = KVB_EINVAL;
     if (error != 0)
         return error;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     error = key_locked(manager, block, key);
-    kvbi_lock_release(&manager->store.lock);
+    kvbi_unlock(manager);
     return error;
 }
 

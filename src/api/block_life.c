@@ -232,15 +232,14 @@ int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks
 /* ---- compute ---------------------------------------------------------------------------------------------------- */
 
 /* The step's own reference goes back. It may be the last one, of a request that was aborted. */
-static bool end_step(struct kvb_manager *manager, struct kvb_block *block)
+static void end_step(struct kvb_manager *manager, struct kvb_block *block)
 {
     if (kvbi_slot_unref_shared(block))
-        return false;
-    struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
-    kvbi_lock_take(&manager->store.lock);
-    bool wake = kvbi_release_locked(manager, pool, block, kvbi_clock_now(&manager->clock));
-    kvbi_lock_release(&manager->store.lock);
-    return wake;
+        return;
+    struct kvbi_turn turn = {.manager = manager};
+    kvbi_turn_next(&turn);
+    kvbi_turn_release(&turn, kvbi_store_pool_of(&manager->store, block), block);
+    kvbi_turn_end(&turn);
 }
 
 static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event, uint32_t computed,
@@ -250,16 +249,19 @@ static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum
     int error = kvbi_sole_holder(manager, block);
     if (error == 0 && !kvbi_life_allows(block, event))
         error = KVB_ESTATE;
-    if (error == 0)
+    if (error == 0) {
+        uint64_t before = block->ticket;
+        if (ticket > before) /* ahead of the move: who sees the block Complete sees what to wait for */
+            block->ticket = ticket;
         error = kvbi_life_move(block, event, &move, NULL);
+        if (error != 0)
+            block->ticket = before;
+    }
     if (error != 0) {
         kvbi_log_refusal(manager, block, event, error);
         return error;
     }
-    if (ticket > block->ticket)
-        block->ticket = ticket;
-    if (end_step(manager, block))
-        kvbi_progress_wake(&manager->progress);
+    end_step(manager, block);
     return 0;
 }
 
@@ -290,13 +292,25 @@ int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *cons
 
 /* ---- clone ------------------------------------------------------------------------------------------------------ */
 
-/* The record that names a block's tokens: its own, or its entry's. Under the lock. NULL: they are not known. */
-static struct kvbi_record *record_of_locked(struct kvb_manager *manager, const struct kvb_block *block)
+/* The record that names a block's tokens, its own or its entry's, with one user more. KVBI_NONE: they are not known. */
+static uint32_t borrow_record(struct kvb_manager *manager, const struct kvb_block *block)
 {
+    struct kvbi_store *store = &manager->store;
+    kvbi_lock(manager);
     uint32_t record = block->record;
     if (record == KVBI_NONE && block->entry != KVBI_NONE)
-        record = kvbi_index_at(&manager->store.index, block->entry)->record;
-    return record == KVBI_NONE ? NULL : kvbi_store_record(&manager->store, record);
+        record = kvbi_index_at(&store->index, block->entry)->record;
+    if (record != KVBI_NONE)
+        kvbi_records_ref(&store->records, record);
+    kvbi_unlock(manager);
+    return record;
+}
+
+static void return_record(struct kvb_manager *manager, uint32_t record)
+{
+    kvbi_lock(manager);
+    kvbi_records_unref(&manager->store.records, record);
+    kvbi_unlock(manager);
 }
 
 static void copy_names(const struct kvb_manager *manager, struct kvbi_record *from, struct kvbi_record *to,
@@ -327,12 +341,11 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
         kvbi_log_refusal(manager, target, KVBI_EVENT_INIT, KVB_ESTATE);
         return KVB_ESTATE;
     }
-    kvbi_lock_take(&manager->store.lock);
-    struct kvbi_record *from = record_of_locked(manager, source);
-    if (from != NULL)
-        copy_names(manager, from, kvbi_store_record(&manager->store, target->record), life.tokens);
-    kvbi_lock_release(&manager->store.lock);
-    if (from == NULL)
+    uint32_t from = borrow_record(manager, source);
+    if (from == KVBI_NONE)
         return KVB_ENOENT;
+    copy_names(manager, kvbi_store_record(&manager->store, from), kvbi_store_record(&manager->store, target->record),
+               life.tokens);
+    return_record(manager, from);
     return kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
 }

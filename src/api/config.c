@@ -65,7 +65,7 @@ static int read_lane(struct kvb_tier_config *tier, struct kvb_diagnosis *diagnos
         tier->trigger = tier->tier == KVB_TIER_DEVICE ? KVB_OFFLOAD_ON_REGISTER : KVB_OFFLOAD_ON_COLD;
     int error = range(diagnosis, "tiers[].ondeck_capacity", &tier->ondeck_capacity, 64, 1, 65536);
     if (error == 0)
-        error = range(diagnosis, "tiers[].batch", &tier->batch, 32, 1, 1024);
+        error = range(diagnosis, "tiers[].batch", &tier->batch, 32, 1, KVBI_LOCK_BATCH);
     if (error == 0)
         error = range(diagnosis, "tiers[].depth", &tier->depth, 2, 1, 64);
     if (error == 0)

@@ -24,10 +24,10 @@ int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t sal
     if (error != 0)
         return error;
     struct kvbi_store *store = &manager->store;
-    kvbi_lock_take(&store->lock);
+    kvbi_lock(manager);
     error =
         kvbi_namespaces_open(&store->namespaces, &store->hash, salt, salt_bytes, adapter, adapter_bytes, namespace_id);
-    kvbi_lock_release(&store->lock);
+    kvbi_unlock(manager);
     return error;
 }
 
@@ -167,9 +167,9 @@ int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct
     if (error == 0)
         error = open_query(&cursor, manager, query, capacity);
     while (error == 0 && next_probe(&cursor, &probe)) {
-        kvbi_lock_take(&manager->store.lock);
+        kvbi_lock(manager);
         uint32_t run = kvbi_store_match_locked(&manager->store, &probe, hits + *count, &error);
-        kvbi_lock_release(&manager->store.lock);
+        kvbi_unlock(manager);
         *count += run;
         if (run < probe.count)
             break;
@@ -189,9 +189,9 @@ int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query, uint6
     if (error == 0)
         error = open_query(&cursor, manager, query, SIZE_MAX);
     while (error == 0 && next_probe(&cursor, &probe)) {
-        kvbi_lock_take(&manager->store.lock);
+        kvbi_lock(manager);
         uint32_t run = kvbi_store_lookup_locked(&manager->store, &probe, tier_counts);
-        kvbi_lock_release(&manager->store.lock);
+        kvbi_unlock(manager);
         if (run < probe.count)
             break;
         advance(&cursor, &probe);
@@ -226,14 +226,13 @@ int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count
     uint32_t first_at = UINT32_MAX;
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         kvbi_turn_next(&turn);
         const unsigned char *key = (const unsigned char *)keys + i * manager->store.key_stride;
         kvbi_report(results, i, invalidate_locked(manager, key), &first, &first_at);
     }
     kvbi_turn_end(&turn);
-    kvbi_progress_wake(&manager->progress);
     return first;
 }
 
@@ -247,12 +246,10 @@ int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
     if (error == 0 && kvbi_space(manager, namespace_id) == NULL)
         error = KVB_ENOENT;
     for (bool more = error == 0; more;) {
-        kvbi_lock_take(&manager->store.lock);
+        kvbi_lock(manager);
         more = kvbi_store_sweep_locked(&manager->store, &cursor, &namespace_id, &count);
-        kvbi_lock_release(&manager->store.lock);
+        kvbi_unlock(manager);
     }
-    if (error == 0)
-        kvbi_progress_wake(&manager->progress);
     if (removed != NULL)
         *removed = count;
     return error;
@@ -275,44 +272,45 @@ static uint32_t picture_locked(struct kvbi_store *store, uint32_t id, struct kvb
     return count;
 }
 
-static int visit_item(const struct kvbi_store *store, const struct kvbi_event_item *item,
-                      int (*visit)(void *arg, const struct kvb_event *event), void *arg)
+/* Everything there is of one entry, with no lock held during visits. *more: there are entries after it. */
+static int visit_entry(struct kvb_manager *manager, uint32_t id, bool *more,
+                       int (*visit)(void *arg, const struct kvb_event *event), void *arg)
 {
-    bool tokens = item->record != KVBI_NONE;
-    struct kvb_event event = {
-        .size = sizeof event,
-        .kind = item->kind,
-        .sequence = item->sequence,
-        .tier = item->tier,
-        .namespace_id = item->namespace_id,
-        .key = item->key,
-        .parent_key = item->has_parent ? item->parent : NULL,
-        .tokens = tokens ? kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, item->record)) : NULL,
-        .token_count = tokens ? store->hash.tokens_per_block : 0};
-    return visit(arg, &event);
+    struct kvbi_event_item items[KVB_TIER_COUNT];
+    struct kvbi_store *store = &manager->store;
+    int result = 0;
+    kvbi_lock(manager);
+    *more = id < store->index.untouched;
+    uint32_t count = *more ? picture_locked(store, id, items) : 0;
+    kvbi_unlock(manager);
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        struct kvb_event event = kvbi_event_view(&items[i], &store->records);
+        result = visit(arg, &event);
+    }
+    if (count > 0) {
+        kvbi_lock(manager);
+        kvbi_records_unref(&store->records, items[0].record);
+        kvbi_unlock(manager);
+    }
+    return result;
 }
 
 int kvb_index_walk(struct kvb_manager *manager, int (*visit)(void *arg, const struct kvb_event *event), void *arg)
 {
-    struct kvbi_event_item items[KVB_TIER_COUNT];
     int result = kvbi_enter(manager);
     if (result != 0 || visit == NULL)
         return result != 0 ? result : KVB_EINVAL;
-    struct kvbi_store *store = &manager->store;
-    for (uint32_t id = 0; result == 0; id++) {
-        kvbi_lock_take(&store->lock);
-        bool more = id < store->index.untouched;
-        uint32_t count = more ? picture_locked(store, id, items) : 0;
-        kvbi_lock_release(&store->lock);
-        if (!more)
-            break;
-        for (uint32_t i = 0; i < count && result == 0; i++)
-            result = visit_item(store, &items[i], visit, arg);
-        if (count > 0) {
-            kvbi_lock_take(&store->lock);
-            kvbi_records_unref(&store->records, items[0].record);
-            kvbi_lock_release(&store->lock);
-        }
-    }
+    kvbi_lock(manager);
+    bool admitted = manager->store.walkers < KVBI_WALKERS_MAX; /* each may keep one record alive */
+    manager->store.walkers += admitted;
+    kvbi_unlock(manager);
+    if (!admitted)
+        return KVB_EAGAIN;
+    bool more = true;
+    for (uint32_t id = 0; more && result == 0; id++)
+        result = visit_entry(manager, id, &more, visit, arg);
+    kvbi_lock(manager);
+    manager->store.walkers--;
+    kvbi_unlock(manager);
     return result;
 }

@@ -57,32 +57,44 @@ void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block
              kvb_strerror(error));
 }
 
+void kvbi_lock(struct kvb_manager *manager)
+{
+    kvbi_lock_take(&manager->store.lock);
+}
+
+void kvbi_unlock(struct kvb_manager *manager)
+{
+    bool work = manager->store.work;
+    manager->store.work = false;
+    kvbi_lock_release(&manager->store.lock);
+    if (work)
+        kvbi_progress_wake(&manager->progress);
+}
+
 void kvbi_turn_next(struct kvbi_turn *turn)
 {
     if (turn->left == 1)
         kvbi_turn_end(turn);
     if (turn->left == 0) {
-        kvbi_lock_take(&turn->store->lock);
+        turn->now_ns = kvbi_clock_now(&turn->manager->clock);
         turn->left = KVBI_LOCK_BATCH + 1;
+        kvbi_lock(turn->manager);
     }
     turn->left--;
 }
 
 void kvbi_turn_end(struct kvbi_turn *turn)
 {
-    if (turn->left > 0)
-        kvbi_lock_release(&turn->store->lock);
+    if (turn->left == 0)
+        return;
+    kvbi_pipeline_parked_locked(&turn->manager->pipeline, &turn->parking);
     turn->left = 0;
+    kvbi_unlock(turn->manager);
 }
 
-bool kvbi_release_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    if (kvbi_store_release_locked(&manager->store, pool, block, now_ns) != KVBI_RELEASE_PARKED ||
-        !kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
-        return false;
-    kvbi_pipeline_parked_locked(&manager->pipeline, pool, block);
-    uint32_t trigger = manager->pipeline.lanes[pool->tier].trigger;
-    return trigger == KVB_OFFLOAD_ON_PARK || trigger == KVB_OFFLOAD_ON_COLD;
+    kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block, turn->now_ns);
 }
 
 int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket)
@@ -190,14 +202,14 @@ int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **man
 static uint64_t foreign_handles(struct kvb_manager *manager)
 {
     uint64_t handles = 0;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         const struct kvbi_pool *pool = &manager->store.pools[tier];
         for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
             handles += kvbi_word_users(atomic_load_explicit(&pool->slots[i].word, memory_order_acquire));
     }
     handles -= manager->store.pins.count + kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
-    kvbi_lock_release(&manager->store.lock);
+    kvbi_unlock(manager);
     return handles;
 }
 
@@ -208,7 +220,7 @@ int kvb_manager_destroy(struct kvb_manager *manager)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    if (kvbi_progress_may_wait(&manager->progress) == KVB_EDEADLK || atomic_load(&manager->destroying))
+    if (kvbi_progress_in_callback(&manager->progress) || atomic_load(&manager->destroying))
         return KVB_EDEADLK;
     uint64_t handles = foreign_handles(manager);
     if (handles > 0) {
@@ -272,16 +284,15 @@ int kvb_manager_clear(struct kvb_manager *manager)
     uint64_t removed = 0;
     bool more = true;
     kvbi_lock_take(&store->clear_lock);
-    kvbi_lock_take(&store->lock);
+    kvbi_lock(manager);
     kvbi_store_begin_clear_locked(store);
-    kvbi_lock_release(&store->lock);
+    kvbi_unlock(manager);
     while (more) {
-        kvbi_lock_take(&store->lock);
+        kvbi_lock(manager);
         more = kvbi_store_sweep_locked(store, &cursor, NULL, &removed);
-        kvbi_lock_release(&store->lock);
+        kvbi_unlock(manager);
     }
     kvbi_lock_release(&store->clear_lock);
-    kvbi_progress_wake(&manager->progress);
     return 0;
 }
 

@@ -61,17 +61,23 @@ static inline void kvbi_report(int *results, uint32_t i, int result, int *first,
 /* Log that a block refuses an event, naming block, state and event. */
 void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block, enum kvbi_event event, int error);
 
-/* The store's lock, held for at most KVBI_LOCK_BATCH elements in a row. */
+/* The store's lock. Releasing it wakes progress if something came up for it meanwhile, so that no call can forget to. */
+void kvbi_lock(struct kvb_manager *manager);
+void kvbi_unlock(struct kvb_manager *manager);
+
+/* The lock, held for at most KVBI_LOCK_BATCH elements in a row. */
 struct kvbi_turn {
-    struct kvbi_store *store;
-    uint32_t left; /* 0: not held */
+    struct kvb_manager *manager;
+    uint32_t left;   /* 0: not held */
+    uint64_t now_ns; /* when it was taken: the clock is shared by all threads, and read where it is needed only */
+    struct kvbi_parking parking;
 };
 
 void kvbi_turn_next(struct kvbi_turn *turn); /* take it, or go on, or let others in */
 void kvbi_turn_end(struct kvbi_turn *turn);
 
-/* Last unref of a block under the lock, with what a lane makes of it. True if progress has something to do. */
-bool kvbi_release_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
+/* One user less of an element's block, after kvbi_turn_next. What it parks is offered when the turn ends. */
+void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block);
 
 /* The engine's ticket of a fence (NULL: 0). KVB_EINVAL. */
 int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket);

@@ -40,7 +40,7 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
         error = kvbi_import_fence(manager, fence, &ticket);
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         kvbi_turn_next(&turn);
@@ -48,7 +48,6 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
                     &first, &first_at);
     }
     kvbi_turn_end(&turn);
-    kvbi_progress_wake(&manager->progress);
     return first;
 }
 
@@ -58,7 +57,7 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
     uint32_t first_at = UINT32_MAX;
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         int result = pool == NULL ? KVB_EINVAL : KVB_ENOENT;
@@ -68,7 +67,6 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
         kvbi_report(results, i, result, &first, &first_at);
     }
     kvbi_turn_end(&turn);
-    kvbi_progress_wake(&manager->progress); /* who waits for idle lanes may look */
     return first;
 }
 
@@ -93,7 +91,7 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
 static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request)
 {
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     int error = 0;
     uint32_t i = 0;
     for (; i < request->count; i++) {
@@ -113,7 +111,7 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct 
 static void launch(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request, uint64_t ticket)
 {
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
     for (uint32_t i = 0; i < request->count; i++) {
@@ -140,22 +138,20 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
         error = kvbi_import_fence(manager, request.fence, &ticket);
     if (error != 0)
         return error;
-    struct kvbi_store *store = &manager->store;
-    kvbi_lock_take(&store->lock);
+    kvbi_lock(manager);
     struct kvb_op *op = kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
-    kvbi_lock_release(&store->lock);
+    kvbi_unlock(manager);
     if (op == NULL)
         return KVB_EAGAIN;
     error = reserve(manager, op, &request);
     if (error != 0) {
-        kvbi_lock_take(&store->lock);
+        kvbi_lock(manager);
         kvbi_op_free_locked(&manager->pipeline.onboard, op);
-        kvbi_lock_release(&store->lock);
+        kvbi_unlock(manager);
         return error;
     }
     *out = op; /* before it can finish: `done` may run before this returns */
     launch(manager, op, &request, ticket);
-    kvbi_progress_wake(&manager->progress);
     return 0;
 }
 
@@ -165,9 +161,9 @@ static int enter_op(struct kvb_manager *manager, const struct kvb_op *op)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     bool valid = kvbi_op_valid_locked(&manager->pipeline.onboard, op);
-    kvbi_lock_release(&manager->store.lock);
+    kvbi_unlock(manager);
     return valid ? 0 : KVB_EINVAL;
 }
 
@@ -183,8 +179,7 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
         error = KVB_EINVAL;
     if (error != 0)
         return error;
-    struct kvbi_store *store = &manager->store;
-    kvbi_lock_take(&store->lock);
+    kvbi_lock(manager);
     if (count != op->count)
         error = KVB_EINVAL;
     else if (op->state < KVBI_OP_FINISHED)
@@ -193,16 +188,15 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
         error = KVB_ESTATE;
     else
         op->taken = true;
-    kvbi_lock_release(&store->lock);
+    kvbi_unlock(manager);
     if (error != 0)
         return error;
     *good_count = op->failed_at;
     for (bool more = true; more;) {
-        kvbi_lock_take(&store->lock);
+        kvbi_lock(manager);
         more = kvbi_op_take_locked(&manager->pipeline.onboard, op, blocks, kvbi_clock_now(&manager->clock));
-        kvbi_lock_release(&store->lock);
+        kvbi_unlock(manager);
     }
-    kvbi_progress_wake(&manager->progress);
     return 0;
 }
 
@@ -226,10 +220,9 @@ int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op)
     int error = enter_op(manager, op);
     if (error != 0)
         return error;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     kvbi_op_abort_locked(&manager->pipeline.onboard, op, KVB_ECANCELED);
-    kvbi_lock_release(&manager->store.lock);
-    kvbi_progress_wake(&manager->progress);
+    kvbi_unlock(manager);
     return 0;
 }
 
@@ -242,18 +235,17 @@ int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op)
     if (error != 0)
         return error;
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_lock(manager);
     op->released = true; /* if `done` is still to come, progress frees the operation after it */
     bool over = op->state == KVBI_OP_DELIVERED;
     kvbi_op_abort_locked(onboarding, op, KVB_ECANCELED);
-    kvbi_lock_release(&manager->store.lock);
+    kvbi_unlock(manager);
     for (bool more = over; more;) {
-        kvbi_lock_take(&manager->store.lock);
+        kvbi_lock(manager);
         more = kvbi_op_take_locked(onboarding, op, NULL, kvbi_clock_now(&manager->clock));
         if (!more)
             kvbi_op_free_locked(onboarding, op);
-        kvbi_lock_release(&manager->store.lock);
+        kvbi_unlock(manager);
     }
-    kvbi_progress_wake(&manager->progress);
     return 0;
 }

@@ -24,7 +24,7 @@ int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const
     uint32_t first_at = UINT32_MAX;
     if (error != 0 || owner == 0)
         return error != 0 ? error : KVB_EINVAL;
-    struct kvbi_turn turn = {.store = &manager->store};
+    struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t deadline_ns = lifetime_ns == 0 || lifetime_ns > UINT64_MAX - now_ns ? 0 : now_ns + lifetime_ns;
     for (uint32_t i = 0; i < count; i++) {
@@ -48,9 +48,7 @@ int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *con
     uint32_t first_at = UINT32_MAX;
     if (error != 0 || owner == 0)
         return error != 0 ? error : KVB_EINVAL;
-    struct kvbi_turn turn = {.store = &manager->store};
-    uint64_t now_ns = kvbi_clock_now(&manager->clock);
-    bool wake = false;
+    struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = count; i-- > 0;) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]); /* what is pinned is held */
         int result = pool == NULL ? KVB_EINVAL : 0;
@@ -58,13 +56,11 @@ int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *con
             kvbi_turn_next(&turn);
             result = kvbi_pins_remove(&manager->store.pins, owner, blocks[i]);
             if (result == 0)
-                wake |= kvbi_release_locked(manager, pool, blocks[i], now_ns);
+                kvbi_turn_release(&turn, pool, blocks[i]);
         }
         kvbi_report(results, i, result, &first, &first_at);
     }
     kvbi_turn_end(&turn);
-    if (wake)
-        kvbi_progress_wake(&manager->progress);
     return first;
 }
 
@@ -76,18 +72,15 @@ int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *release
         *released = 0;
     if (error != 0 || owner == 0)
         return error != 0 ? error : KVB_EINVAL;
-    struct kvbi_turn turn = {.store = &manager->store};
-    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    struct kvbi_turn turn = {.manager = manager};
     struct kvb_block *block;
     kvbi_turn_next(&turn);
     while ((block = kvbi_pins_pop_owner(&manager->store.pins, owner)) != NULL) {
-        (void)kvbi_release_locked(manager, kvbi_store_pool_of(&manager->store, block), block, now_ns);
+        kvbi_turn_release(&turn, kvbi_store_pool_of(&manager->store, block), block);
         count++;
         kvbi_turn_next(&turn);
     }
     kvbi_turn_end(&turn);
-    if (count > 0)
-        kvbi_progress_wake(&manager->progress);
     if (released != NULL)
         *released = count;
     return 0;

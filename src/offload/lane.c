@@ -126,6 +126,7 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
     kvbi_lock_assert_held(&lane->store->lock);
     KVBI_ASSERT(block->offer == KVBI_NONE && block->entry != KVBI_NONE);
     lane->book.stats.offered++;
+    lane->store->work = true;
     if (present_below(lane, block)) {
         lane->book.stats.skipped++;
         lane->book.stats.skipped_present++;
@@ -150,6 +151,7 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
         return KVB_EBUSY;
     kvbi_in_queue_remove(&lane->queue, id);
     lane->book.stats.cancelled++;
+    lane->store->work = true; /* who waits for idle lanes may look */
     drop(lane, id);
     return 0;
 }
@@ -157,20 +159,20 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t id = lane->deck.youngest[DECK_BAND];
-    if (kvbi_lane_ondeck(lane) == 0)
-        return false;
-    while (id != KVBI_NONE) {
+    uint32_t wanted = lane->from->revocable_count < KVBI_LOCK_BATCH ? lane->from->revocable_count : KVBI_LOCK_BATCH;
+    uint32_t revoked = 0, id = lane->deck.youngest[DECK_BAND];
+    while (revoked < wanted) {
+        uint32_t older = kvbi_in_queue_at(&lane->queue, id)->node.prev;
         struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
         if (block->place == KVBI_PLACE_PARKED && block->lane_pins == 1) {
             take_off_deck(lane, id);
             unpin_source(lane, id, now_ns);
             queue_up(lane, id);
-            return true;
+            revoked++;
         }
-        id = kvbi_in_queue_at(&lane->queue, id)->node.prev;
+        id = older;
     }
-    return false;
+    return revoked > 0;
 }
 
 void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
@@ -188,11 +190,14 @@ void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
     }
 }
 
-/* Room on deck goes to the best that waits and is still worth it. */
+/*
+ * Room on deck goes to the best that waits and is still worth it. KVBI_LOCK_BATCH at a time: after a clear the whole queue may
+ * be stale. What is left over waits for the next round, which comes at once.
+ */
 static void refill(struct kvbi_lane *lane)
 {
     struct kvb_lane_stats *stats = &lane->book.stats;
-    while (kvbi_lane_ondeck(lane) < lane->ondeck_capacity) {
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && kvbi_lane_ondeck(lane) < lane->ondeck_capacity; n++) {
         uint32_t id = kvbi_in_queue_pop(&lane->queue);
         if (id == KVBI_NONE)
             return;

@@ -55,7 +55,7 @@ void kvbi_lane_destroy(struct kvbi_lane *lane);                                 
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority);
 /* Takes back what waits. 0, KVB_ENOENT or KVB_EBUSY. */
 int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block);
-/* Turns the youngest on-deck handle on a block that nobody else holds into a weak one. False: there is none. */
+/* Turns the youngest on-deck handles on blocks that nobody else holds into weak ones, a batch. False: there are none. */
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
 /* Cancels everything that has not been taken (destroy). */
 void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);

@@ -22,7 +22,7 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipel
     *onboarding = (struct kvbi_onboarding){.pipeline = pipeline,
                                            .store = pipeline->store,
                                            .op_capacity = op_capacity,
-                                           .attention = {KVBI_NONE, KVBI_NONE},
+                                           .attention = KVBI_NONE,
                                            .finished = {KVBI_NONE, KVBI_NONE}};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
         bool has_lane = kvbi_pipeline_has_lane(pipeline, tier);
@@ -72,7 +72,7 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (onboarding->lanes[tier].queue.count > 0 || onboarding->lanes[tier].book.inflight > 0)
             return false;
-    return onboarding->attention.first == KVBI_NONE && onboarding->finished.first == KVBI_NONE;
+    return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE;
 }
 
 /* ---- Lists ------------------------------------------------------------------------------------------------------ */
@@ -229,6 +229,8 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, s
     target->retention_ns = source->retention_ns;
     if (ticket > target->ticket)
         target->ticket = ticket;
+    if (target->ticket > op->ticket)
+        op->ticket = target->ticket;
     if (op->failed_at < item->index)
         kvbi_op_resolve_locked(onboarding, item, false); /* something before it has failed already */
     else
@@ -252,18 +254,24 @@ static void attend_to(struct kvbi_onboarding *onboarding, struct kvb_op *op)
     if (op->on_attention)
         return;
     op->on_attention = true;
-    op->next_attention = onboarding->attention.first;
-    onboarding->attention.first = op_id(onboarding, op);
+    op->prev_attention = KVBI_NONE;
+    op->next_attention = onboarding->attention;
+    if (op->next_attention != KVBI_NONE)
+        onboarding->ops[op->next_attention].prev_attention = op_id(onboarding, op);
+    onboarding->attention = op_id(onboarding, op);
+    onboarding->store->work = true;
 }
 
 static void stop_attending(struct kvbi_onboarding *onboarding, struct kvb_op *op)
 {
-    uint32_t *link = &onboarding->attention.first;
     if (!op->on_attention)
         return;
-    while (*link != op_id(onboarding, op))
-        link = &onboarding->ops[*link].next_attention;
-    *link = op->next_attention;
+    if (op->prev_attention != KVBI_NONE)
+        onboarding->ops[op->prev_attention].next_attention = op->next_attention;
+    else
+        onboarding->attention = op->next_attention;
+    if (op->next_attention != KVBI_NONE)
+        onboarding->ops[op->next_attention].prev_attention = op->prev_attention;
     op->on_attention = false;
 }
 
@@ -279,6 +287,7 @@ static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op
     kvbi_deadlines_remove(&onboarding->deadlines, op_id(onboarding, op));
     stop_attending(onboarding, op);
     push(onboarding, &onboarding->finished, op);
+    onboarding->store->work = true;
 }
 
 void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good)
@@ -326,12 +335,12 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     uint32_t id;
-    while (kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id))
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id); n++)
         kvbi_op_abort_locked(onboarding, &onboarding->ops[id], KVB_ETIMEDOUT);
     for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH; looked++) {
-        if (onboarding->attention.first == KVBI_NONE)
+        if (onboarding->attention == KVBI_NONE)
             return false;
-        struct kvb_op *op = &onboarding->ops[onboarding->attention.first];
+        struct kvb_op *op = &onboarding->ops[onboarding->attention];
         if (op->sweep == KVBI_NONE) {
             stop_attending(onboarding, op);
             continue;
@@ -340,7 +349,7 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
         op->sweep = item->next;
         kvbi_item_cut_locked(onboarding, item, now_ns);
     }
-    return onboarding->attention.first != KVBI_NONE;
+    return onboarding->attention != KVBI_NONE;
 }
 
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding)
@@ -356,82 +365,91 @@ struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onbo
 
 /* ---- Handing out ------------------------------------------------------------------------------------------------ */
 
+/* What a batch of handing out has in common. */
+struct handout {
+    struct kvbi_onboarding *onboarding;
+    const struct kvb_op *op;
+    struct kvbi_pool *pool;
+    struct kvbi_parking parking;
+    uint64_t now_ns;
+};
+
 /* A handle that the operation gives up. It may be the block's last one, as any user's. */
-static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_pool *pool, struct kvb_block *block,
-                    uint64_t now_ns)
+static void give_up(struct handout *handout, struct kvb_block *block)
 {
-    if (kvbi_store_release_locked(onboarding->store, pool, block, now_ns) == KVBI_RELEASE_PARKED)
-        kvbi_pipeline_parked_locked(onboarding->pipeline, pool, block);
+    kvbi_pipeline_release_locked(handout->onboarding->pipeline, &handout->parking, handout->pool, block,
+                                 handout->now_ns);
 }
 
 /*
  * A block that arrived, but after one that did not: its holder is to compute it, so it must be Empty. If somebody shares
  * it by now, it stays and the holder gets another one, or NULL.
  */
-static struct kvb_block *make_empty(struct kvbi_onboarding *onboarding, struct kvbi_pool *pool, struct kvb_block *block,
-                                    uint64_t now_ns)
+static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *block)
 {
+    struct kvbi_store *store = handout->onboarding->store;
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
     uint64_t generation = kvbi_word_generation(word);
     uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
     if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
         !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed, memory_order_acq_rel,
                                                  memory_order_relaxed)) {
-        give_up(onboarding, pool, block, now_ns);
-        return kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+        give_up(handout, block);
+        block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true, handout->now_ns);
+        if (block != NULL)
+            block->ticket = handout->op->ticket;
+        return block;
     }
     struct kvbi_move nothing = {0};
     if (block->entry != KVBI_NONE)
-        kvbi_store_detach_locked(onboarding->store, pool, block);
+        kvbi_store_detach_locked(store, handout->pool, block);
     int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
     block->offer = KVBI_NONE;
-    block->record = kvbi_records_take(&onboarding->store->records);
+    block->record = kvbi_records_take(&store->records);
     return block;
 }
 
 /* One handle on the right block for the caller; whatever else the item holds goes back. */
-static struct kvb_block *hand_out(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvbi_item *item,
-                                  uint64_t now_ns)
+static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *item)
 {
-    struct kvbi_store *store = onboarding->store;
-    struct kvbi_pool *pool = &store->pools[op->tier];
     bool joined = item->result != NULL && item->result != item->target;
     if (item->stage == KVBI_ITEM_FAILED)
         return item->target;
-    if (item->index < op->failed_at) {
+    if (item->index < handout->op->failed_at) {
         if (joined)
-            give_up(onboarding, pool, item->target, now_ns);
+            give_up(handout, item->target);
         return item->result;
     }
     if (!joined)
-        return make_empty(onboarding, pool, item->target, now_ns);
-    give_up(onboarding, pool, item->result, now_ns);
+        return make_empty(handout, item->target);
+    give_up(handout, item->result);
     return item->target;
 }
 
-static void give_back(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvbi_item *item,
-                      uint64_t now_ns)
+static void give_back(struct handout *handout, struct kvbi_item *item)
 {
-    struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     if (item->result != NULL && item->result != item->target)
-        give_up(onboarding, pool, item->result, now_ns);
-    give_up(onboarding, pool, item->target, now_ns);
+        give_up(handout, item->result);
+    give_up(handout, item->target);
 }
 
 bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
                          uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
+    struct handout handout = {
+        .onboarding = onboarding, .op = op, .pool = &onboarding->store->pools[op->tier], .now_ns = now_ns};
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
         struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
         if (blocks != NULL)
-            blocks[item->index] = hand_out(onboarding, op, item, now_ns);
+            blocks[item->index] = hand_out(&handout, item);
         else
-            give_back(onboarding, op, item, now_ns);
+            give_back(&handout, item);
         kvbi_op_unlink_locked(onboarding, item);
     }
+    kvbi_pipeline_parked_locked(onboarding->pipeline, &handout.parking);
     return op->last != KVBI_NONE;
 }
 

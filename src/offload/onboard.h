@@ -64,9 +64,10 @@ struct kvb_op {
     uint32_t count, pending, failed_at;
     uint32_t sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
     uint32_t next;  /* on the finished or free list */
-    uint32_t next_attention;
-    uint32_t tier; /* the targets' */
-    int abort;     /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
+    uint32_t next_attention, prev_attention;
+    uint64_t ticket; /* the latest point after which its targets were free */
+    uint32_t tier;   /* the targets' */
+    int abort;       /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
     int status;
     uint8_t state;
     bool on_attention;
@@ -94,7 +95,8 @@ struct kvbi_onboarding {
     struct kvb_op *ops;
     uint32_t op_capacity, op_free, op_count;
     struct kvbi_deadlines deadlines;
-    struct kvbi_op_list attention, finished;
+    struct kvbi_op_list finished;
+    uint32_t attention;                             /* first operation that is to be cut short */
     struct kvbi_onboard_lane lanes[KVB_TIER_COUNT]; /* by the tier they fill */
     uint64_t started, completed, cancelled, timed_out;
     bool closing; /* destroy has begun: no take any more */

@@ -80,6 +80,7 @@ static void queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
     struct kvbi_onboard_lane *lane = lane_of(onboarding, item);
     item->stage = KVBI_ITEM_QUEUED;
     lane->book.stats.offered++;
+    onboarding->store->work = true;
     kvbi_bands_push_young(&lane->queue, id_of(onboarding, item), item->priority);
 }
 
@@ -233,39 +234,62 @@ static bool use_copy_between(struct kvbi_onboarding *onboarding, struct kvbi_ite
     return true;
 }
 
-/* The next item of the lane becomes a copy for the engine, or ends, or waits. False: it must wait in the queue for room. */
-static bool take_one(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_item *item, struct kvbi_copy *copy,
-                     uint32_t *taken, uint64_t now_ns)
+enum taken { TAKEN_COPY, TAKEN_OTHERWISE, TAKEN_NO_ROOM };
+
+/* An item off the lane's queue becomes a copy for the engine, or waits for another's, or has ended; or there is no room for it. */
+static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_item *item,
+                           struct kvbi_copy *copy, uint64_t now_ns)
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
-    kvbi_bands_remove(&onboarding->lanes[tier].queue, id_of(onboarding, item));
+    struct kvbi_item *moves = item;
     if (content_of(onboarding, item) == KVBI_NONE) {
         book->stats.discarded++;
         drop_source(onboarding, item, now_ns);
         fail_claim(onboarding, item, now_ns);
-        return true;
+        return TAKEN_OTHERWISE;
     }
-    struct kvbi_item *moves = item;
     if (tier != item->tier) {
         if (use_copy_between(onboarding, item, tier, now_ns))
-            return true;
+            return TAKEN_OTHERWISE;
         moves = make_carrier(onboarding, item, tier, now_ns);
     }
-    if (moves == NULL && onboarding->store->pools[tier].transfer_count > 0) {
-        kvbi_bands_push_old(&onboarding->lanes[tier].queue, id_of(onboarding, item), item->priority);
-        return false; /* a transfer will give a block back */
-    }
-    if (moves == NULL) {
-        book->stats.skipped++;
-        book->stats.skipped_no_target++;
-        drop_source(onboarding, item, now_ns);
-        fail_claim(onboarding, item, now_ns);
-        return true;
-    }
+    if (moves == NULL)
+        return TAKEN_NO_ROOM;
     move(onboarding, moves, copy);
     kvbi_lane_book_begin(book, 1, now_ns);
-    ++*taken;
-    return true;
+    return TAKEN_COPY;
+}
+
+/* Will a transfer that writes or reads a block of the tier give one back? If not, waiting for it would be for ever. */
+static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t tier)
+{
+    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
+    uint32_t above = pipeline->upper[tier];
+    uint64_t moving = onboarding->lanes[tier].book.inflight + pipeline->lanes[tier].book.inflight;
+    if (above != KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
+        moving += onboarding->lanes[above].book.inflight + onboarding->lanes[above].queue.count +
+                  pipeline->lanes[above].book.inflight;
+    return moving > 0;
+}
+
+/* Items for which there was no room: back in line, in order, if room will come; else they have lost. */
+static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const uint32_t *items, uint32_t count,
+                     uint64_t now_ns)
+{
+    struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    bool wait = count > 0 && room_is_coming(onboarding, tier);
+    onboarding->store->pools[tier].room_wanted |= wait;
+    while (count-- > 0) {
+        struct kvbi_item *item = &onboarding->items[items[count]];
+        if (wait) {
+            kvbi_bands_push_old(&lane->queue, items[count], item->priority);
+            continue;
+        }
+        lane->book.stats.skipped++;
+        lane->book.stats.skipped_no_target++;
+        drop_source(onboarding, item, now_ns);
+        fail_claim(onboarding, item, now_ns);
+    }
 }
 
 uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
@@ -273,15 +297,27 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    uint32_t taken = 0;
+    uint32_t roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0;
     if (max > lane->batch)
         max = lane->batch;
     for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH && taken < max && lane->book.inflight < lane->inflight_max;
          looked++) {
         uint32_t id = kvbi_bands_highest(&lane->queue);
-        if (id == KVBI_NONE || !take_one(onboarding, tier, &onboarding->items[id], &copies[taken], &taken, now_ns))
+        if (id == KVBI_NONE)
             break;
+        kvbi_bands_remove(&lane->queue, id);
+        switch (take_one(onboarding, tier, &onboarding->items[id], &copies[taken], now_ns)) {
+        case TAKEN_COPY:
+            taken++;
+            break;
+        case TAKEN_NO_ROOM: /* what stands behind it may need none */
+            roomless[roomless_count++] = id;
+            break;
+        case TAKEN_OTHERWISE:
+            break;
+        }
     }
+    set_back(onboarding, tier, roomless, roomless_count, now_ns);
     if (lane->book.inflight > lane->book.stats.pinned_max)
         lane->book.stats.pinned_max = lane->book.inflight;
     return taken;
@@ -354,10 +390,12 @@ static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
 {
     struct kvbi_pool *pool = pool_of(onboarding, item);
     struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+    uint64_t ticket = onboarding->ops[item->op].ticket;
     if (other != NULL) {
         struct kvbi_item *replacement = kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
         kvbi_op_replace_locked(onboarding, item, replacement);
         replacement->target = other;
+        other->ticket = ticket;
         kvbi_op_resolve_locked(onboarding, replacement, false);
     } else {
         uint8_t stage = item->stage;

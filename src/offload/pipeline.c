@@ -105,9 +105,32 @@ void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi
     trigger(pipeline, pool, block, KVB_OFFLOAD_ON_REGISTER);
 }
 
-void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking, struct kvbi_pool *pool,
+                                  struct kvb_block *block, uint64_t now_ns)
 {
-    trigger(pipeline, pool, block, KVB_OFFLOAD_ON_PARK);
+    if (kvbi_store_release_locked(pipeline->store, pool, block, now_ns) != KVBI_RELEASE_PARKED ||
+        !kvbi_pipeline_has_lane(pipeline, pool->tier))
+        return;
+    uint32_t when = pipeline->lanes[pool->tier].trigger;
+    pipeline->store->work |= when == KVB_OFFLOAD_ON_COLD; /* the boundary has moved */
+    if (when == KVB_OFFLOAD_ON_PARK)
+        parking->blocks[parking->count++] = block;
+}
+
+void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking)
+{
+    while (parking->count > 0) {
+        struct kvb_block *block = parking->blocks[--parking->count];
+        if (block->place == KVBI_PLACE_PARKED) /* else it was needed for something else in the same breath */
+            trigger(pipeline, kvbi_store_pool_of(pipeline->store, block), block, KVB_OFFLOAD_ON_PARK);
+    }
+}
+
+void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    trigger(pipeline, pool, block, KVB_OFFLOAD_ON_REGISTER);
+    if (block->place == KVBI_PLACE_PARKED)
+        trigger(pipeline, pool, block, KVB_OFFLOAD_ON_PARK);
 }
 
 bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns)

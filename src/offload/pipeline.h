@@ -55,7 +55,24 @@ struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, stru
 
 /* Triggers. */
 void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
-void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+/* A lane has published it here: the chain goes on, as registered, and as parked if nobody took hold of it. */
+void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+
+/*
+ * Blocks are parked tail first, so that tails are evicted before heads, and offered head first, so that a full in-queue sheds
+ * tails. This remembers who was parked under one hold of the lock, until the offers are made at its end.
+ */
+struct kvbi_parking {
+    uint32_t count;
+    struct kvb_block *blocks[KVBI_LOCK_BATCH];
+};
+
+/* One user less. What is parked by it is noted; at most KVBI_LOCK_BATCH before kvbi_pipeline_parked_locked. */
+void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking, struct kvbi_pool *pool,
+                                  struct kvb_block *block, uint64_t now_ns);
+/* Offers them, the last parked first. Before the lock is released. */
+void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking);
+
 /* Offers blocks of the pool that have become cold, KVBI_LOCK_BATCH at most. True if there may be more. */
 bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns);
 

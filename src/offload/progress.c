@@ -27,6 +27,11 @@ static uint64_t saturating_add(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
+static uintptr_t this_thread(void)
+{
+    return (uintptr_t)pthread_self();
+}
+
 /* ---- Waking and sleeping ---------------------------------------------------------------------------------------- */
 
 void kvbi_progress_wake(struct kvbi_progress *progress)
@@ -50,6 +55,7 @@ static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
     progress->quiet = !atomic_load(&progress->signalled);
+    progress->store->work = false; /* callers wake when they release the lock: what is set is of the rounds just over */
     if (progress->waiters > 0)
         kvbi_cond_broadcast(&progress->changed);
     kvbi_lock_release(&progress->store->lock);
@@ -116,8 +122,7 @@ static void wait_for_work(struct kvbi_progress *progress)
 static void *run_thread(void *argument)
 {
     struct kvbi_progress *progress = argument;
-    progress->runner = pthread_self();
-    atomic_store(&progress->bound, true);
+    atomic_store(&progress->runner, this_thread());
     while (!stopping(progress)) {
         acknowledge(progress);
         drain_if_closing(progress);
@@ -133,17 +138,19 @@ static void *run_thread(void *argument)
 
 /* ---- Polling ---------------------------------------------------------------------------------------------------- */
 
+bool kvbi_progress_in_callback(struct kvbi_progress *progress)
+{
+    return atomic_load(&progress->running) && atomic_load(&progress->runner) == this_thread();
+}
+
 int kvbi_progress_may_wait(struct kvbi_progress *progress)
 {
-    if (progress->own_thread)
-        return atomic_load(&progress->bound) && pthread_equal(progress->runner, pthread_self()) ? KVB_EDEADLK : 0;
-    if (!atomic_load(&progress->bound)) {
-        progress->runner = pthread_self();
-        atomic_store(&progress->bound, true);
-    }
-    if (!pthread_equal(progress->runner, pthread_self()))
-        return KVB_ETHREAD;
-    return atomic_load(&progress->running) ? KVB_EDEADLK : 0;
+    uintptr_t runner = 0;
+    if (kvbi_progress_in_callback(progress))
+        return KVB_EDEADLK;
+    if (progress->own_thread || atomic_compare_exchange_strong(&progress->runner, &runner, this_thread()))
+        return 0;
+    return runner == this_thread() ? 0 : KVB_ETHREAD;
 }
 
 /* Rounds until nothing is left or the time is over. True if something is left. */
@@ -168,7 +175,7 @@ static bool run_rounds(struct kvbi_progress *progress, uint64_t max_ns)
 int kvbi_progress_poll(struct kvbi_progress *progress, uint64_t max_ns)
 {
     if (progress->own_thread)
-        return kvbi_progress_may_wait(progress) != 0 ? KVB_EDEADLK : KVB_ETHREAD;
+        return kvbi_progress_in_callback(progress) ? KVB_EDEADLK : KVB_ETHREAD;
     int error = kvbi_progress_may_wait(progress);
     return error != 0 ? error : run_rounds(progress, max_ns);
 }
@@ -197,14 +204,14 @@ static bool is_over(struct kvbi_progress *progress, bool (*over)(void *arg), voi
 static int wait_polling(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t give_up)
 {
     for (;;) {
-        while (run_rounds(progress, SLICE_NS))
-            if (is_over(progress, over, arg))
-                return 0;
+        bool more = run_rounds(progress, SLICE_NS);
         if (is_over(progress, over, arg))
             return 0;
         uint64_t now = real_ns();
         if (now >= give_up)
             return KVB_ETIMEDOUT;
+        if (more)
+            continue;
         uint64_t deadline = until_deadline(progress), left = give_up == UINT64_MAX ? UINT64_MAX : give_up - now;
         sleep_on(progress, deadline < left ? deadline : left);
     }
@@ -305,7 +312,7 @@ void kvbi_progress_close(struct kvbi_progress *progress)
     }
     kvbi_lock_release(&progress->store->lock);
     if (!progress->own_thread) /* whoever destroys drives the rest */
-        progress->runner = pthread_self();
+        atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);
     (void)kvbi_progress_wait(progress, closed, progress, UINT64_MAX);
 }

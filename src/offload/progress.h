@@ -30,11 +30,10 @@ struct kvbi_progress {
     pthread_t thread;
     struct kvbi_wake wake;
     int epoll_fd;
-    _Atomic bool signalled; /* something to do has come up since the runner last looked */
-    _Atomic bool sleeping;  /* own thread: wants the descriptor written */
-    _Atomic bool bound;     /* poll mode: `runner` is set */
-    _Atomic bool running;   /* a round is under way, in `runner` */
-    pthread_t runner;
+    _Atomic bool signalled;   /* something to do has come up since the runner last looked */
+    _Atomic bool sleeping;    /* own thread: wants the descriptor written */
+    _Atomic bool running;     /* a round is under way, in `runner` */
+    _Atomic uintptr_t runner; /* the thread that runs rounds (pthread_self); 0: none yet */
     struct kvbi_cond changed;
     bool quiet, stop, closing;
     uint32_t waiters;
@@ -52,6 +51,8 @@ int kvbi_progress_poll(struct kvbi_progress *progress, uint64_t max_ns);
 
 /* May the calling thread wait for progress? 0, KVB_EDEADLK, KVB_ETHREAD. In poll mode it becomes the runner. */
 int kvbi_progress_may_wait(struct kvbi_progress *progress);
+/* Is the calling thread in a round, that is, in a callback? Unlike the above it makes nobody the runner. */
+bool kvbi_progress_in_callback(struct kvbi_progress *progress);
 
 /*
  * Wait until over(arg), asked under the store's lock, says so. In poll mode drives progress. The time is real (CLOCK_MONOTONIC).

@@ -13,17 +13,17 @@
 static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
 {
     struct kvbi_store *store = progress->store;
+    struct kvbi_parking parking = {0};
     uint64_t owners[KVBI_LOCK_BATCH];
     uint32_t count = 0;
     kvbi_lock_take(&store->lock);
     struct kvb_block *block;
     while (count < KVBI_LOCK_BATCH && (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
-        struct kvbi_pool *pool = kvbi_store_pool_of(store, block);
         store->pins_expired++;
         count++;
-        if (kvbi_store_release_locked(store, pool, block, now_ns) == KVBI_RELEASE_PARKED)
-            kvbi_pipeline_parked_locked(progress->pipeline, pool, block);
+        kvbi_pipeline_release_locked(progress->pipeline, &parking, kvbi_store_pool_of(store, block), block, now_ns);
     }
+    kvbi_pipeline_parked_locked(progress->pipeline, &parking);
     kvbi_lock_release(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         kvbi_log(store->log, KVB_LOG_WARN, 0, "pin of owner %llu released: its lifetime has ended",
@@ -36,7 +36,7 @@ static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
     struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
     bool more = false, had = false;
     kvbi_lock_take(&progress->store->lock);
-    had = onboarding->attention.first != KVBI_NONE;
+    had = onboarding->attention != KVBI_NONE;
     more = kvbi_onboarding_attend_locked(onboarding, now_ns);
     kvbi_lock_release(&progress->store->lock);
     return had || more;
@@ -129,10 +129,12 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
+    uint32_t queued = kvbi_in_queue_count(&lane->queue);
     uint32_t count = kvbi_lane_take_locked(lane, offers, KVBI_LOCK_BATCH, now_ns);
+    bool discarded = kvbi_in_queue_count(&lane->queue) != queued;
     kvbi_lock_release(&progress->store->lock);
     if (count == 0)
-        return false;
+        return discarded;
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
     for (uint32_t i = 0; i < kept; i++)
@@ -154,12 +156,8 @@ static void apply_offload(struct kvbi_progress *progress, uint64_t tag, int resu
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
-    if (block == NULL)
-        return;
-    /* The chain goes on: to the lane below, it is registered, and parked if nobody took hold of it. */
-    kvbi_pipeline_registered_locked(pipeline, lane->to, block);
-    if (block->place == KVBI_PLACE_PARKED)
-        kvbi_pipeline_parked_locked(pipeline, lane->to, block);
+    if (block != NULL)
+        kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
 }
 
 static bool reap(struct kvbi_progress *progress, uint64_t until_ns)
@@ -221,25 +219,6 @@ static bool deliver_op(struct kvbi_progress *progress)
     return true;
 }
 
-static void deliver_event(struct kvbi_progress *progress, const struct kvbi_event_item *item)
-{
-    const struct kvbi_store *store = progress->store;
-    bool about_copy = item->kind == KVB_EVENT_STORED || item->kind == KVB_EVENT_REMOVED;
-    bool tokens = item->record != KVBI_NONE;
-    struct kvb_event event = {
-        .size = sizeof event,
-        .kind = item->kind,
-        .sequence = item->sequence,
-        .tier = item->tier,
-        .namespace_id = item->namespace_id,
-        .key = about_copy ? item->key : NULL,
-        .parent_key = about_copy && item->has_parent ? item->parent : NULL,
-        .tokens = tokens ? kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, item->record)) : NULL,
-        .token_count = tokens ? store->hash.tokens_per_block : 0,
-        .lost_count = item->lost_count};
-    progress->sink.deliver(progress->sink.context, &event);
-}
-
 static bool deliver_events(struct kvbi_progress *progress)
 {
     struct kvbi_store *store = progress->store;
@@ -251,7 +230,8 @@ static bool deliver_events(struct kvbi_progress *progress)
     while (count < KVBI_LOCK_BATCH && kvbi_event_log_pop(&store->events, &item)) {
         kvbi_lock_release(&store->lock);
         kvbi_lock_assert_none_held();
-        deliver_event(progress, &item);
+        struct kvb_event event = kvbi_event_view(&item, &store->records);
+        progress->sink.deliver(progress->sink.context, &event);
         count++;
         kvbi_lock_take(&store->lock);
         kvbi_event_log_release(&store->events, &store->records, &item);
@@ -273,7 +253,7 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
         if (kvbi_pipeline_has_lane(progress->pipeline, tier))
             worked |= submit_offload(progress, tier, now_ns);
     worked |= reap(progress, until_ns);
-    while (deliver_op(progress))
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;
     worked |= deliver_events(progress);
     return worked;

@@ -120,3 +120,20 @@ bool kvbi_event_log_pending(const struct kvbi_event_log *log)
 {
     return log->count > 0 || log->lost > 0;
 }
+
+struct kvb_event kvbi_event_view(const struct kvbi_event_item *item, const struct kvbi_records *records)
+{
+    bool about_copy = item->kind == KVB_EVENT_STORED || item->kind == KVB_EVENT_REMOVED;
+    bool tokens = item->record != KVBI_NONE;
+    return (struct kvb_event){
+        .size = sizeof(struct kvb_event),
+        .kind = item->kind,
+        .sequence = item->sequence,
+        .tier = item->tier,
+        .namespace_id = item->namespace_id,
+        .key = about_copy ? item->key : NULL,
+        .parent_key = about_copy && item->has_parent ? item->parent : NULL,
+        .tokens = tokens ? kvbi_record_tokens(&records->shape, kvbi_records_at(records, item->record)) : NULL,
+        .token_count = tokens ? records->shape.tokens_per_block : 0,
+        .lost_count = item->lost_count};
+}

@@ -30,8 +30,8 @@ struct kvbi_event_item {
     uint32_t record; /* KVBI_NONE: no tokens */
     uint32_t lost_count;
     bool has_parent;
-    unsigned char key[KVB_KEY_BYTES_MAX];
-    unsigned char parent[KVB_KEY_BYTES_MAX];
+    _Alignas(struct kvb_seq) unsigned char key[KVB_KEY_BYTES_MAX]; /* receivers read a struct kvb_seq here */
+    _Alignas(struct kvb_seq) unsigned char parent[KVB_KEY_BYTES_MAX];
 };
 
 struct kvbi_event_log {
@@ -57,6 +57,9 @@ bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item
 /* After delivery: gives the record back. */
 void kvbi_event_log_release(struct kvbi_event_log *log, struct kvbi_records *records,
                             const struct kvbi_event_item *item);
+
+/* The event as its receiver sees it; points into `item` and its record. */
+struct kvb_event kvbi_event_view(const struct kvbi_event_item *item, const struct kvbi_records *records);
 
 /* Something to deliver? */
 bool kvbi_event_log_pending(const struct kvbi_event_log *log);

@@ -17,6 +17,8 @@
 #include "base/bands.h"
 #include "base/deadlines.h"
 
+/* Retentions that end in one call: should thousands end at once, the others follow with the next calls. */
+#define EXPIRE_BATCH 64
 #define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
 
 enum { MARK_COLD = 1, MARK_STACKED = 2 };
@@ -109,7 +111,7 @@ static void take_out(struct lru *lru, uint32_t slot)
 static void expire(struct lru *lru, uint64_t now_ns)
 {
     uint32_t slot;
-    while (kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot)) {
+    for (unsigned n = 0; n < EXPIRE_BATCH && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
         take_out(lru, slot);
         put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, 0);
     }

@@ -29,7 +29,8 @@ struct kvbi_pool {
     struct kvbi_policy *policy;
     uint32_t tier;
     uint32_t block_count;
-    bool in_memory; /* its contents have a record */
+    bool in_memory;   /* its contents have a record */
+    bool room_wanted; /* a lane waits for a slot here */
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
     uint64_t allocated, evicted, registered, duplicates, collisions, hits;

@@ -21,8 +21,9 @@ static int create_parts(struct kvbi_store *store, const struct kvbi_store_config
     if (error == 0)
         error = kvbi_index_create(&store->index, config->memory, blocks, config->key_bytes);
     if (error == 0)
-        error = kvbi_records_create(&store->records, config->memory, blocks + config->event_capacity + 1,
-                                    config->tokens_per_block, config->key_bytes);
+        error =
+            kvbi_records_create(&store->records, config->memory, blocks + config->event_capacity + 1 + KVBI_WALKERS_MAX,
+                                config->tokens_per_block, config->key_bytes);
     if (error == 0)
         error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity);
     if (error == 0)
@@ -116,6 +117,13 @@ static void touch_copies_below(struct kvbi_store *store, const struct kvbi_entry
     }
 }
 
+/* A slot has become free or evictable. */
+static void note_room(struct kvbi_store *store, struct kvbi_pool *pool)
+{
+    store->work |= pool->room_wanted;
+    pool->room_wanted = false;
+}
+
 static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
     uint64_t deadline_ns;
@@ -124,6 +132,7 @@ static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_bl
     kvbi_pool_enter(pool, block, KVBI_PLACE_PARKED);
     pool->policy->ops->insert(pool->policy, kvbi_pool_slot(pool, block), band, deadline_ns, now_ns);
     touch_copies_below(store, kvbi_index_at(&store->index, block->entry), pool->tier, now_ns);
+    note_room(store, pool);
 }
 
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
@@ -131,11 +140,15 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, st
     struct kvbi_move nothing = {0};
     bool registered = kvbi_life_get(block).state == KVB_STATE_REGISTERED;
     int error = kvbi_life_move(block, registered ? KVBI_EVENT_EVICT : KVBI_EVENT_RESET, &nothing, NULL);
-    KVBI_ASSERT(error == 0);
-    (void)error;
     kvbi_records_unref(&store->records, block->record);
     block->record = KVBI_NONE;
-    kvbi_pool_give(pool, block);
+    if (error == 0) {
+        kvbi_pool_give(pool, block);
+    } else {
+        kvbi_pool_leave(pool, block);
+        kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
+    }
+    note_room(store, pool);
 }
 
 enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
@@ -282,6 +295,7 @@ void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *
 void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_pool_unpin(pool, block, now_ns);
+    note_room(store, pool);
     if (block->lane_pins == 0 && block->place == KVBI_PLACE_QUARANTINED)
         kvbi_store_free_locked(store, pool, block);
 }

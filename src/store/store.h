@@ -11,6 +11,7 @@
  *            - TRANSFER and QUARANTINED mean users 0 and lane_pins > 0: a lane still reads or writes there;
  *            - a Registered block without an entry is an unindexed duplicate, or was invalidated: it is freed, not parked;
  *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
+ *            - `work` is set wherever something comes up for progress: an event, an offer, room that a lane wants.
  * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks happen outside of it.
  */
 #ifndef KVBI_STORE_STORE_H
@@ -35,6 +36,9 @@
 #include "store/pool.h"
 #include "store/records.h"
 
+/* Index walks at the same time. */
+#define KVBI_WALKERS_MAX 16
+
 /* The most blocks that are handled under one hold of the lock. */
 #define KVBI_LOCK_BATCH 64
 
@@ -58,6 +62,8 @@ struct kvbi_store {
     struct kvbi_event_log events;
     struct kvbi_pins pins;
     uint64_t pins_expired;
+    uint32_t walkers; /* index walks under way; each may hold one record */
+    bool work;        /* something has come up for progress: a caller that releases the lock wakes it */
 };
 
 struct kvbi_store_config {
@@ -107,7 +113,10 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool, bool user, unsigned band_max,
                                          uint64_t now_ns);
 
-/* Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. */
+/*
+ * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. Should a step still be out,
+ * which takes more unrefs than refs, the slot is retired: a device may write there.
+ */
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
 
 /* ---- Publishing ------------------------------------------------------------------------------------------------- */

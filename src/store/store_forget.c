@@ -38,6 +38,7 @@ void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t ti
     struct kvbi_event_item item;
     kvbi_store_picture_locked(store, kind, tier, id, &item);
     kvbi_event_log_push(&store->events, &store->records, &item);
+    store->work |= store->events.capacity > 0;
 }
 
 static bool has_copy_in_memory(const struct kvbi_store *store, const struct kvbi_entry *entry)
@@ -77,6 +78,7 @@ void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, 
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
 {
     uint32_t copies[KVB_TIER_COUNT];
+    store->work = true; /* for lanes that have it queued or in transfer */
     memcpy(copies, kvbi_index_at(&store->index, id)->copies, sizeof copies);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         if (copies[tier] == KVBI_NONE)
@@ -120,5 +122,6 @@ void kvbi_store_begin_clear_locked(struct kvbi_store *store)
     struct kvbi_event_item item = {.kind = KVB_EVENT_CLEARED, .record = KVBI_NONE};
     kvbi_lock_assert_held(&store->lock);
     kvbi_event_log_push(&store->events, &store->records, &item);
+    store->work = true;
     store->index.epoch++;
 }
