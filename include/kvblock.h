@@ -294,7 +294,10 @@ struct kvb_allocator {
     void *context;
 };
 
-/* Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. */
+/*
+ * Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. The manager's own thread sleeps
+ * until the next deadline as if this clock ran in real time: one that jumps ahead should be followed by any call.
+ */
 struct kvb_clock {
     uint64_t (*now_ns)(void *context);
     void *context;
@@ -313,6 +316,8 @@ struct kvb_logger {
  * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here: forget everything, then call
  * kvb_index_walk from within the sink; events that follow bring the picture up to date.
  * KVB_EVENT_CLEARED: everything stored before is gone, from all tiers.
+ * After a walk the ring may still hold events that the walk has seen already: apply events in order as set operations (stored:
+ * put in, removed: take out), and the picture converges.
  */
 enum kvb_event_kind { KVB_EVENT_STORED = 1, KVB_EVENT_REMOVED = 2, KVB_EVENT_CLEARED = 3, KVB_EVENT_LOST = 4 };
 struct kvb_event {
@@ -554,7 +559,7 @@ KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const 
  * Threads    Any; takes no lock. Nothing is kept.
  * Errors     KVB_EUNSUPPORTED  the manager uses the caller's keys       KVB_ENOENT  unknown namespace
  *            KVB_ENOSPC  capacity is too small for the full blocks; *count says how many are needed
- * Source     interop formula of NVIDIA Dynamo's KV router: block = XXH3-64(tokens LE, seed salt_hash), seq[0] = block[0],
+ * Source     the formula of NVIDIA Dynamo's KV router: block = XXH3-64(tokens LE, seed salt_hash), seq[0] = block[0],
  *            seq[i] = XXH3-64(seq[i-1] LE || block[i] LE, seed 1337)
  * Since      0.1
  */
@@ -651,7 +656,7 @@ struct kvb_block_init {
  *
  * Ownership  The caller keeps its handles; names are copied.       Threads  The sole holder of each block.
  * Errors     KVB_ESTATE  not Empty      KVB_ESHARED  others hold it      KVB_ENOENT  unknown namespace
- *            KVB_EINVAL  position 0 with a parent
+ *            KVB_EINVAL  position 0 with a parent; a key that is the parent's
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
@@ -793,8 +798,10 @@ struct kvb_register {
  * Fence      "Written after this", as in kvb_block_compute_done; the later of the two counts.
  * Options    May be NULL: the manager's duplicate policy, names from the tokens.
  * Errors     KVB_ESTATE  not Complete      KVB_ESHARED  others hold it
- *            KVB_EINVAL  position > 0 without parent; no key with the caller's keys; both flags
- *            KVB_ECOLLISION  the hash, or the parent's, is indexed for other content: stays Complete, never findable
+ *            KVB_EINVAL  position > 0 without parent; no key with the caller's keys, or the parent's
+ *            key; both flags
+ *            KVB_ECOLLISION  the hash, or the parent's, is indexed for other content: stays Complete, not findable
+ *            A key given here is the block's from then on, even if registering fails.
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
@@ -850,7 +857,7 @@ KVB_API uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct 
  * kvb_block_key - the block's name, once its last token is named (or the caller gave it)
  *
  * Out        `key`: key_bytes bytes (struct kvb_seq if built in).
- * Threads    Any holder.
+ * Threads    Any holder of a Registered block, the sole holder of another.
  * Errors     KVB_ENOENT  it has none yet, or its content was invalidated
  * Since      0.1
  */
@@ -870,8 +877,9 @@ KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager, const s
 
 /*
  * What to look for. tokens: whole blocks of tokens_per_block from the root; a tail is ignored. keys: one a block.
- * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared. Keys alone: the
- * maker of the keys is trusted, except that a digest in a struct kvb_seq is compared.
+ * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared; a struct kvb_seq
+ * without digest gets it from the tokens. Keys alone: the maker of the keys is trusted, except that a digest in a struct kvb_seq
+ * is compared. With the caller's keys a block whose parent was not indexed when it was registered is found by keys alone only.
  */
 struct kvb_query {
     uint32_t size;
@@ -939,7 +947,7 @@ KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager, 
  * return of visit ends the walk and is returned.
  *
  * Threads    Any, from within the event sink too. No lock is held during a visit; other calls go on in between.
- * Errors     none beyond the conventions
+ * Errors     KVB_EAGAIN  16 walks are under way
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_index_walk(struct kvb_manager *manager,
@@ -1053,10 +1061,11 @@ KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager, const struct 
  *
  * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond the
  * good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout only)
- * or is by now shared by others, and no other block was free: allocate another.
+ * or is by now shared by others, and no other block was free: allocate another. A block that stands in
+ * for such a one carries the operation's fence.
  *
  * Ownership  Hands out one strong handle a block, once.       Threads  Any, from within `done` too.
- * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already      KVB_EINVAL  count is not the op's
+ * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already, or destroy is under way      KVB_EINVAL  count is not the op's
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks,
@@ -1065,7 +1074,8 @@ KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op
 /*
  * kvb_op_wait - wait until `done` has run (or would have)
  *
- * Threads    As kvb_manager_flush: in poll mode it drives progress itself.       Returns the op's status.
+ * Threads    As kvb_manager_flush: in poll mode it drives progress itself. Nobody may release the op meanwhile.
+ * Returns    The op's status.
  * Errors     KVB_ETIMEDOUT  also: not finished within timeout_ns (kvb_op_take then says KVB_EAGAIN)
  *            KVB_ETHREAD, KVB_EDEADLK  as kvb_manager_flush
  * Since      0.1

@@ -200,16 +200,18 @@ static int prepare_register(struct kvb_manager *manager, struct kvb_block *block
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     if (record->position > 0 && !(record->flags & KVBI_RECORD_HAS_PARENT))
         return KVB_EINVAL;
-    if (key != NULL && store->index.key_bytes > 0) {
-        memcpy(kvbi_record_key(record), key, store->index.key_bytes);
+    const struct kvbi_record_shape *shape = &store->records.shape;
+    if (key != NULL && shape->key_bytes > 0) {
+        if ((record->flags & KVBI_RECORD_HAS_PARENT) &&
+            memcmp(key, kvbi_record_parent_key(shape, record), shape->key_bytes) == 0)
+            return KVB_EINVAL;
+        memcpy(kvbi_record_key(record), key, shape->key_bytes);
         record->flags |= KVBI_RECORD_GIVEN;
         record->flags &= (uint16_t)~KVBI_RECORD_NAMED;
     }
     if (record->flags & KVBI_RECORD_NAMED)
         return 0;
-    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), &store->records.shape, record)
-               ? 0
-               : KVB_EINVAL;
+    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), shape, record) ? 0 : KVB_EINVAL;
 }
 
 static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share, uint64_t ticket,

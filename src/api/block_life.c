@@ -48,6 +48,13 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
     }
 }
 
+/* No block comes before itself; routers that build trees from events fall over one that does. */
+static bool is_own_parent(const struct kvb_manager *manager, const void *parent, const void *key)
+{
+    size_t bytes = manager->store.index.key_bytes > 0 ? manager->store.index.key_bytes : sizeof(uint64_t);
+    return parent != NULL && key != NULL && memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
+}
+
 static int init_one(struct kvb_manager *manager, struct kvb_block *block, const struct kvb_block_init *init,
                     uint32_t size)
 {
@@ -55,7 +62,7 @@ static int init_one(struct kvb_manager *manager, struct kvb_block *block, const 
     if (error != 0)
         return error;
     if (!kvbi_struct_fits(init, size, sizeof *init) || (init->position == 0 && init->parent != NULL) ||
-        init->reserved != 0)
+        init->reserved != 0 || is_own_parent(manager, init->parent, init->key))
         return KVB_EINVAL;
     if (kvbi_space(manager, init->namespace_id) == NULL)
         return KVB_ENOENT;
@@ -70,7 +77,8 @@ int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 && (inits == NULL || inits->size < sizeof *inits))
+    if (error == 0 && count > 0 &&
+        (inits == NULL || inits->size < sizeof *inits || inits->size % _Alignof(struct kvb_block_init) != 0))
         error = KVB_EINVAL; /* without a size there is no way from one to the next */
     if (error != 0)
         return error;
@@ -122,7 +130,8 @@ int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *block
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 && (appends == NULL || appends->size < sizeof *appends))
+    if (error == 0 && count > 0 &&
+        (appends == NULL || appends->size < sizeof *appends || appends->size % _Alignof(struct kvb_append) != 0))
         error = KVB_EINVAL;
     if (error != 0)
         return error;

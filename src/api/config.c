@@ -122,6 +122,9 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
     if (config->c.tiers == NULL || config->c.tier_count == 0 || config->c.tier_count > KVB_TIER_COUNT)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tier_count: %u is not in 1..%d, or tiers is NULL",
                              config->c.tiers == NULL ? 0 : config->c.tier_count, KVB_TIER_COUNT);
+    if (config->c.tiers[0].size % _Alignof(struct kvb_tier_config) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[0].size: %u is no multiple of %zu", config->c.tiers[0].size,
+                             _Alignof(struct kvb_tier_config));
     for (uint32_t i = 0; error == 0 && i < config->c.tier_count; i++)
         error = read_tier(config, kvbi_stride(config->c.tiers, config->c.tiers[0].size, i), i, &previous, diagnosis);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)

@@ -91,17 +91,38 @@ static int open_query(struct cursor *cursor, struct kvb_manager *manager, const 
     return cursor->space == NULL ? KVB_ENOENT : 0;
 }
 
-/* Names of the caller's keys: a tag each, and what the tokens say. */
+/* Names of the caller's keys: a tag each, and with tokens the digests that blocks registered behind one another have. */
 static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
 {
     const struct kvbi_store *store = &cursor->manager->store;
+    const uint64_t *before = cursor->done > 0 ? cursor->last.digest : cursor->space->digest;
     for (uint32_t i = 0; i < probe->count; i++) {
         struct kvb_seq *name = &cursor->names[i];
+        uint64_t own[2];
         *name = (struct kvb_seq){.hash = kvbi_key_tag(&store->hash, probe->keys + (size_t)i * store->index.key_bytes,
                                                       store->index.key_bytes)};
-        if (probe->tokens != NULL)
-            kvbi_token_digest(&store->hash, cursor->space, probe->tokens + (size_t)i * store->hash.tokens_per_block,
-                              name->digest);
+        if (probe->tokens == NULL)
+            continue;
+        kvbi_digest_tokens(&store->hash, probe->tokens + (size_t)i * store->hash.tokens_per_block, own);
+        kvbi_digest_chain(&store->hash, before, own, name->digest);
+        before = name->digest;
+    }
+}
+
+/* Names without digest, of which the tokens are there: completed. The run ends before a name that is not of its tokens. */
+static void complete_names(struct cursor *cursor, struct kvbi_probe *probe)
+{
+    const struct kvbi_store *store = &cursor->manager->store;
+    for (uint32_t i = 0; i < probe->count; i++) {
+        struct kvb_seq *name = &cursor->names[i], computed;
+        if (kvbi_digest_known(name->digest))
+            continue;
+        kvbi_name_block(&store->hash, cursor->space, i > 0 ? &cursor->names[i - 1] : probe->name_before,
+                        probe->tokens + (size_t)i * store->hash.tokens_per_block, &computed);
+        if (computed.hash != name->hash)
+            probe->count = i;
+        else
+            *name = computed;
     }
 }
 
@@ -137,11 +158,13 @@ static bool next_probe(struct cursor *cursor, struct kvbi_probe *probe)
         name_keys(cursor, probe);
     } else if (keys != NULL) {
         memcpy(cursor->names, keys + cursor->done * store->key_stride, probe->count * sizeof *cursor->names);
+        if (probe->tokens != NULL)
+            complete_names(cursor, probe);
     } else {
         name_tokens(cursor, probe);
     }
     kvbi_store_prefetch(store, probe);
-    return true;
+    return probe->count > 0;
 }
 
 /* The batch is done, all of it found. */

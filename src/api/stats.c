@@ -60,7 +60,8 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     stats->ops_completed = pipeline->onboard.completed;
     stats->ops_cancelled = pipeline->onboard.cancelled;
     stats->ops_timed_out = pipeline->onboard.timed_out;
-    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager;
+    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager +
+                         manager->pipeline.engine->ops->bytes(manager->pipeline.engine);
 }
 
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)

@@ -21,8 +21,9 @@ enum kvbi_record_flags {
 };
 
 /*
- * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's keys name.hash is a hash of
- * the key, name.digest one of namespace and tokens, and the keys follow: own, then parent's, key_bytes each.
+ * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's keys the hashes are those of
+ * the keys, which follow (own, then parent's, key_bytes each); parent.digest is the digest of this block's own tokens, from
+ * which registration makes name.digest with the help of the parent's entry.
  */
 struct kvbi_record {
     struct kvb_seq name;

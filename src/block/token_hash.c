@@ -37,13 +37,27 @@ void kvbi_namespace_name(const struct kvbi_token_hash *hash, const void *salt, s
     store_digest(hash->ops->hash128(both, sizeof both, hash->digest_seed), name->digest);
 }
 
+void kvbi_digest_tokens(const struct kvbi_token_hash *hash, const uint32_t *tokens, uint64_t own[2])
+{
+    struct kvbi_hash128 value =
+        hash->ops->hash128(tokens, (size_t)hash->tokens_per_block * sizeof *tokens, hash->digest_seed);
+    own[0] = value.low;
+    own[1] = value.high;
+}
+
+void kvbi_digest_chain(const struct kvbi_token_hash *hash, const uint64_t parent[2], const uint64_t own[2],
+                       uint64_t digest[2])
+{
+    uint64_t link[4] = {parent[0], parent[1], own[0], own[1]};
+    store_digest(hash->ops->hash128(link, sizeof link, hash->digest_seed), digest);
+}
+
 static void chain_digest(const struct kvbi_token_hash *hash, const uint64_t parent[2], const uint32_t *tokens,
                          uint64_t digest[2])
 {
-    struct kvbi_hash128 own =
-        hash->ops->hash128(tokens, (size_t)hash->tokens_per_block * sizeof *tokens, hash->digest_seed);
-    uint64_t link[4] = {parent[0], parent[1], own.low, own.high};
-    store_digest(hash->ops->hash128(link, sizeof link, hash->digest_seed), digest);
+    uint64_t own[2];
+    kvbi_digest_tokens(hash, tokens, own);
+    kvbi_digest_chain(hash, parent, own, digest);
 }
 
 void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
@@ -67,12 +81,6 @@ uint64_t kvbi_key_tag(const struct kvbi_token_hash *hash, const void *key, size_
     return hash->ops->hash64(key, key_bytes, hash->digest_seed);
 }
 
-void kvbi_token_digest(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
-                       const uint32_t *tokens, uint64_t digest[2])
-{
-    chain_digest(hash, space->digest, tokens, digest);
-}
-
 bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
                       const struct kvbi_record_shape *shape, struct kvbi_record *record)
 {
@@ -81,7 +89,7 @@ bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_name
         if (!(record->flags & KVBI_RECORD_GIVEN))
             return false;
         record->name.hash = kvbi_key_tag(hash, kvbi_record_key(record), shape->key_bytes);
-        kvbi_token_digest(hash, space, tokens, record->name.digest);
+        kvbi_digest_tokens(hash, tokens, record->parent.digest);
     } else {
         const struct kvb_seq *parent = (record->flags & KVBI_RECORD_HAS_PARENT) ? &record->parent : NULL;
         if (record->position > 0 && parent == NULL)

@@ -41,13 +41,15 @@ void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_names
 /* The 64-bit tag under which a caller's key is indexed. */
 uint64_t kvbi_key_tag(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes);
 
-/* Digest of namespace and tokens alone, for blocks under the caller's keys. */
-void kvbi_token_digest(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
-                       const uint32_t *tokens, uint64_t digest[2]);
+/* The two halves of a digest, for blocks under the caller's keys: of one block's tokens, and of that behind its parent's. */
+void kvbi_digest_tokens(const struct kvbi_token_hash *hash, const uint32_t *tokens, uint64_t own[2]);
+void kvbi_digest_chain(const struct kvbi_token_hash *hash, const uint64_t parent[2], const uint64_t own[2],
+                       uint64_t digest[2]);
 
 /*
  * Complete a full record's name from its tokens. False if it cannot be named: built-in hashes need the parent's name, the
- * caller's keys the key itself. A complete name given at init stands.
+ * caller's keys the key itself. A complete name given at init stands. Under the caller's keys the digest depends on what the
+ * parent's key stands for, which is known at registration: until then the record has the half of its tokens (record.h).
  */
 bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
                       const struct kvbi_record_shape *shape, struct kvbi_record *record);

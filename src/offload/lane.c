@@ -17,6 +17,22 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns)
         book->stats.busy_ns += now_ns - book->busy_since_ns;
 }
 
+void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published, uint64_t bytes, uint64_t now_ns)
+{
+    struct kvb_lane_stats *stats = &book->stats;
+    if (published) {
+        stats->transferred++;
+        stats->bytes += bytes;
+    } else if (result == KVB_ECANCELED) {
+        stats->cancelled++;
+    } else {
+        stats->failed++;
+        stats->failed_transfer += result != 0;
+        stats->failed_invalidated += result == 0;
+    }
+    kvbi_lane_book_end(book, now_ns);
+}
+
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
                      const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
@@ -285,20 +301,9 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    struct kvb_lane_stats *stats = &lane->book.stats;
     struct kvb_block *target = &lane->to->slots[kvbi_in_queue_at(&lane->queue, id)->target];
     bool published = kvbi_store_fill_end_locked(lane->store, lane->to, target, result == 0, now_ns);
-    if (published) {
-        stats->transferred++;
-        stats->bytes += lane->to_tier->block_bytes;
-    } else if (result == KVB_ECANCELED) {
-        stats->cancelled++;
-    } else {
-        stats->failed++;
-        stats->failed_transfer += result != 0;
-        stats->failed_invalidated += result == 0;
-    }
-    kvbi_lane_book_end(&lane->book, now_ns);
+    kvbi_lane_book_complete(&lane->book, result, published, lane->to_tier->block_bytes, now_ns);
     drop_pinned(lane, id, now_ns);
     return published ? target : NULL;
 }

@@ -46,6 +46,8 @@ struct kvbi_lane {
 /* For both kinds of lane: copies that went to the engine, or came back. */
 void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns);
 void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
+/* One that came back with `result`, and whether its content was published. */
+void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published, uint64_t bytes, uint64_t now_ns);
 
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
                      const struct kvbi_tier *from, const struct kvbi_tier *to); /* KVB_ENOMEM */

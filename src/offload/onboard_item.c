@@ -323,21 +323,6 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
     return taken;
 }
 
-static void count_completion(struct kvbi_onboarding *onboarding, uint32_t tier, int result, bool published)
-{
-    struct kvb_lane_stats *stats = &onboarding->lanes[tier].book.stats;
-    if (published) {
-        stats->transferred++;
-        stats->bytes += onboarding->pipeline->tiers[tier].block_bytes;
-    } else if (result == KVB_ECANCELED) {
-        stats->cancelled++;
-    } else {
-        stats->failed++;
-        stats->failed_transfer += result != 0;
-        stats->failed_invalidated += result == 0;
-    }
-}
-
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
                                                   uint64_t now_ns)
 {
@@ -345,8 +330,8 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     struct kvbi_item *item = &onboarding->items[id];
     bool published =
         kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item), item->target, result == 0, now_ns);
-    count_completion(onboarding, item->tier, result, published);
-    kvbi_lane_book_end(&onboarding->lanes[item->tier].book, now_ns);
+    kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
+                            onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
     drop_source(onboarding, item, now_ns);
     item->claims = false;
     item->target->ticket = 0; /* nobody needs to wait for it any more */

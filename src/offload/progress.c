@@ -187,8 +187,9 @@ uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress)
 
 /* ---- Waiting ---------------------------------------------------------------------------------------------------- */
 
-bool kvbi_progress_idle_locked(struct kvbi_progress *progress)
+bool kvbi_progress_idle_locked(void *arg)
 {
+    struct kvbi_progress *progress = arg;
     return progress->quiet && !atomic_load(&progress->signalled) && kvbi_pipeline_idle_locked(progress->pipeline) &&
            (progress->sink.deliver == NULL || !kvbi_event_log_pending(&progress->store->events));
 }
@@ -293,11 +294,6 @@ void kvbi_progress_destroy(struct kvbi_progress *progress)
     *progress = (struct kvbi_progress){0};
 }
 
-static bool closed(void *arg)
-{
-    return kvbi_progress_idle_locked(arg);
-}
-
 void kvbi_progress_close(struct kvbi_progress *progress)
 {
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
@@ -314,5 +310,5 @@ void kvbi_progress_close(struct kvbi_progress *progress)
     if (!progress->own_thread) /* whoever destroys drives the rest */
         atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);
-    (void)kvbi_progress_wait(progress, closed, progress, UINT64_MAX);
+    (void)kvbi_progress_wait(progress, kvbi_progress_idle_locked, progress, UINT64_MAX);
 }

@@ -60,8 +60,8 @@ bool kvbi_progress_in_callback(struct kvbi_progress *progress);
  */
 int kvbi_progress_wait(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t timeout_ns);
 
-/* Everything is delivered and nothing moves: for flush. Under the lock. */
-bool kvbi_progress_idle_locked(struct kvbi_progress *progress);
+/* Everything is delivered and nothing moves: what flush waits for. `progress` is a struct kvbi_progress. */
+bool kvbi_progress_idle_locked(void *progress);
 
 /* kvb_manager_next_timeout. */
 uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress);

@@ -14,7 +14,7 @@
 static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t record)
 {
     if (entry->record == KVBI_NONE)
-        return kvbi_digest_known(entry->name.digest); /* compared by the caller already */
+        return kvbi_digest_known(entry->name.digest); /* which the caller compares */
     const struct kvbi_record_shape *shape = &store->records.shape;
     return memcmp(kvbi_record_tokens(shape, kvbi_store_record(store, entry->record)),
                   kvbi_record_tokens(shape, kvbi_store_record(store, record)),
@@ -35,29 +35,54 @@ static bool same_parent(const struct kvbi_store *store, uint32_t id, struct kvbi
     return entry->parent_hash == record->parent.hash;
 }
 
-/* Two names without digest cannot be proven equal beyond parent and tokens; then those decide. */
-static bool same_digest(const struct kvb_seq *a, const struct kvb_seq *b)
-{
-    if (!kvbi_digest_known(a->digest) || !kvbi_digest_known(b->digest))
-        return kvbi_digest_known(a->digest) == kvbi_digest_known(b->digest);
-    return a->digest[0] == b->digest[0] && a->digest[1] == b->digest[1];
-}
+enum sameness {
+    SAME,
+    OTHER,        /* other content under the same name */
+    OLD_UNPROVEN, /* alike, but what came before the indexed one is not known */
+    NEW_UNPROVEN  /* alike, but what came before the new one is not known */
+};
 
-static bool same_content(const struct kvbi_store *store, uint32_t id, uint32_t record_index)
+static enum sameness compare_content(const struct kvbi_store *store, uint32_t id, uint32_t record_index)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvbi_record *record = kvbi_store_record(store, record_index);
-    return entry->namespace_id == record->namespace_id && same_digest(&entry->name, &record->name) &&
-           same_parent(store, id, record) && same_tokens(store, entry, record_index);
+    bool old_known = kvbi_digest_known(entry->name.digest), new_known = kvbi_digest_known(record->name.digest);
+    if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record) ||
+        !same_tokens(store, entry, record_index))
+        return OTHER;
+    if (old_known != new_known)
+        return new_known ? OLD_UNPROVEN : NEW_UNPROVEN;
+    return memcmp(entry->name.digest, record->name.digest, sizeof entry->name.digest) == 0 ? SAME : OTHER;
 }
 
+/* The parent's hash stands for other content than the one this block was computed behind. */
 static bool parent_is_other_content(struct kvbi_store *store, const struct kvbi_record *record)
 {
-    if (store->index.key_bytes > 0 || !(record->flags & KVBI_RECORD_HAS_PARENT))
+    if (store->index.key_bytes > 0 || !(record->flags & KVBI_RECORD_HAS_PARENT) ||
+        !kvbi_digest_known(record->parent.digest))
         return false;
     uint32_t parent = kvbi_store_find_locked(store, record->parent.hash, NULL);
-    return parent != KVBI_NONE && !same_digest(&kvbi_index_at(&store->index, parent)->name, &record->parent) &&
-           kvbi_digest_known(record->parent.digest);
+    if (parent == KVBI_NONE)
+        return false;
+    const uint64_t *digest = kvbi_index_at(&store->index, parent)->name.digest;
+    return memcmp(digest, record->parent.digest, sizeof record->parent.digest) != 0;
+}
+
+/* The digest of a block under the caller's key: behind its namespace, or behind what its parent's key stands for now. */
+static void complete_keyed_name(struct kvbi_store *store, struct kvbi_record *record)
+{
+    const uint64_t *before = NULL;
+    memset(record->name.digest, 0, sizeof record->name.digest);
+    if (record->flags & KVBI_RECORD_HAS_PARENT) {
+        uint32_t parent =
+            kvbi_store_find_locked(store, record->parent.hash, kvbi_record_parent_key(&store->records.shape, record));
+        if (parent != KVBI_NONE && kvbi_digest_known(kvbi_index_at(&store->index, parent)->name.digest))
+            before = kvbi_index_at(&store->index, parent)->name.digest;
+    } else {
+        before = kvbi_namespaces_name(&store->namespaces, record->namespace_id)->digest;
+    }
+    if (before != NULL) /* else it is found by its key alone */
+        kvbi_digest_chain(&store->hash, before, record->parent.digest, record->name.digest);
 }
 
 static void set_registered(const struct kvbi_store *store, struct kvb_block *block)
@@ -118,12 +143,14 @@ static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct k
     kvbi_store_free_locked(store, pool, old);
 }
 
+/* The same content is indexed in this tier already, ready or on its way, or what is indexed cannot be told from it. */
 static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, uint32_t id,
                               bool share, uint64_t now_ns)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvb_block *old = &pool->slots[entry->copies[pool->tier]];
     bool ready = entry->ready & 1u << pool->tier;
+    pool->duplicates++;
     if (ready && share) {
         int error = kvbi_store_hold_locked(store, pool, old);
         if (error != 0)
@@ -135,7 +162,6 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, 
     } else {
         set_registered(store, *block); /* unindexed: keeps its own record */
     }
-    pool->duplicates++;
     return 0;
 }
 
@@ -147,14 +173,23 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
         return KVB_ESTATE;
     uint32_t record_index = (*block)->record;
     struct kvbi_record *record = kvbi_store_record(store, record_index);
+    if (store->index.key_bytes > 0)
+        complete_keyed_name(store, record);
     uint32_t id = kvbi_index_find(&store->index, record->name.hash, kvbi_record_key(record));
-    if (id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id))) {
-        kvbi_store_forget_locked(store, id);
-        id = KVBI_NONE;
-    }
-    if (parent_is_other_content(store, record) || (id != KVBI_NONE && !same_content(store, id, record_index))) {
+    bool dead = id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id));
+    enum sameness sameness = id == KVBI_NONE || dead ? SAME : compare_content(store, id, record_index);
+    if (sameness == OTHER || parent_is_other_content(store, record)) {
         pool->collisions++;
         return KVB_ECOLLISION;
+    }
+    if (sameness == NEW_UNPROVEN) { /* lives, but is not found: nothing says that it is what the index promises */
+        set_registered(store, *block);
+        pool->duplicates++;
+        return 0;
+    }
+    if (dead || sameness == OLD_UNPROVEN) {
+        kvbi_store_forget_locked(store, id);
+        id = KVBI_NONE;
     }
     if (id == KVBI_NONE)
         id = new_entry(store, record_index);

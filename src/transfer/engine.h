@@ -59,6 +59,8 @@ struct kvbi_engine_ops {
     void (*drain)(struct kvbi_engine *engine);
     /* The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. */
     int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket);
+    /* What it has allocated for its tables. */
+    size_t (*bytes)(const struct kvbi_engine *engine);
     /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */
     bool (*signal)(struct kvbi_engine *engine, uint64_t value);
 };

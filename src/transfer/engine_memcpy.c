@@ -309,11 +309,17 @@ static void memcpy_destroy(struct kvbi_engine *engine)
     kvbi_memory_free(&memory, e, 1, sizeof *e);
 }
 
+static size_t memcpy_bytes(const struct kvbi_engine *engine)
+{
+    const struct memcpy_engine *e = (const struct memcpy_engine *)(const void *)engine;
+    return sizeof *e + (size_t)e->capacity * sizeof *e->items;
+}
+
 #define MEMCPY_OPS(engine_name)                                                                                        \
     {                                                                                                                  \
         .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit, .reap = memcpy_reap,                  \
         .event_fd = memcpy_event_fd, .ready = memcpy_ready, .drain = memcpy_drain, .import = memcpy_import,            \
-        .signal = memcpy_signal                                                                                        \
+        .signal = memcpy_signal, .bytes = memcpy_bytes                                                                 \
     }
 
 /* The same functions: they differ in what they tell the statistics about the kernel. */
