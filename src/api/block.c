@@ -31,6 +31,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
         error = shortage_locked(pool, *missing);
     }
     uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
+    if (error == 0)
+        kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
         struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
         if (block == NULL) { /* only if slots were retired under our hands */
@@ -227,11 +229,41 @@ static int register_locked(struct kvb_manager *manager, struct kvb_block **block
     return error;
 }
 
+/* What registering a batch takes besides its blocks. */
+struct registering {
+    struct kvb_manager *manager;
+    const unsigned char *keys; /* or NULL */
+    bool share;
+    uint64_t ticket, now_ns;
+};
+
+/* Blocks [begin, begin + count) of the call: named before the lock is taken, published under it. */
+static void register_batch(const struct registering *what, struct kvb_block **blocks, uint32_t begin, uint32_t count,
+                           int codes[KVBI_LOCK_BATCH])
+{
+    struct kvb_manager *manager = what->manager;
+    struct kvb_block *named[KVBI_LOCK_BATCH];
+    uint32_t named_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const void *key = what->keys == NULL ? NULL : what->keys + (begin + i) * manager->store.key_stride;
+        codes[i] = prepare_register(manager, blocks[begin + i], key);
+        if (codes[i] == 0)
+            named[named_count++] = blocks[begin + i];
+    }
+    kvbi_store_expect_names(&manager->store, named, named_count);
+    kvbi_lock(manager);
+    kvbi_store_expect_names_locked(&manager->store, named, named_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (codes[i] == 0)
+            codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->ticket, what->now_ns);
+    kvbi_unlock(manager);
+}
+
 int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
                        const struct kvb_register *options, const struct kvb_fence *fence, int *results)
 {
     static const struct kvb_register none = {.size = sizeof none};
-    uint64_t ticket;
+    struct registering what = {.manager = manager};
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     if (options == NULL)
@@ -240,30 +272,21 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
         (!kvbi_struct_fits(options, options->size, sizeof *options) || options->flags > KVB_REGISTER_SHARE))
         error = KVB_EINVAL;
     if (error == 0)
-        error = kvbi_import_fence(manager, fence, &ticket);
+        error = kvbi_import_fence(manager, fence, &what.ticket);
     if (error != 0)
         return error;
-    bool share =
+    what.keys = options->keys;
+    what.share =
         options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE : options->flags == KVB_REGISTER_SHARE;
-    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    what.now_ns = kvbi_clock_now(&manager->clock);
     for (uint32_t begin = 0; begin < count; begin += KVBI_LOCK_BATCH) {
+        int codes[KVBI_LOCK_BATCH];
         uint32_t n = count - begin < KVBI_LOCK_BATCH ? count - begin : KVBI_LOCK_BATCH;
-        int prepared[KVBI_LOCK_BATCH];
+        register_batch(&what, blocks, begin, n, codes);
         for (uint32_t i = 0; i < n; i++) {
-            const void *key = options->keys == NULL
-                                  ? NULL
-                                  : (const unsigned char *)options->keys + (begin + i) * manager->store.key_stride;
-            prepared[i] = prepare_register(manager, blocks[begin + i], key);
-        }
-        kvbi_lock(manager);
-        for (uint32_t i = 0; i < n; i++)
-            if (prepared[i] == 0)
-                prepared[i] = register_locked(manager, &blocks[begin + i], share, ticket, now_ns);
-        kvbi_unlock(manager);
-        for (uint32_t i = 0; i < n; i++) {
-            if (prepared[i] != 0)
-                kvbi_log_refusal(manager, blocks[begin + i], KVBI_EVENT_REGISTER, prepared[i]);
-            kvbi_report(results, begin + i, prepared[i], &first, &first_at);
+            if (codes[i] != 0)
+                kvbi_log_refusal(manager, blocks[begin + i], KVBI_EVENT_REGISTER, codes[i]);
+            kvbi_report(results, begin + i, codes[i], &first, &first_at);
         }
     }
     return first;

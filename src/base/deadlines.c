@@ -88,7 +88,7 @@ void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t 
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
 {
     KVBI_ASSERT(id < deadlines->capacity);
-    if (deadlines->place[id] == 0)
+    if (deadlines->count == 0 || deadlines->place[id] == 0) /* the former spares a cache miss where nobody has one */
         return;
     uint32_t hole = deadlines->place[id] - 1;
     deadlines->place[id] = 0;

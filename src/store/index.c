@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chained hashing over arrays of fixed size, at most one entry a bucket on average. See index.h. */
+/* Chained hashing over arrays of fixed size. See index.h. */
 #include "store/index.h"
 
 #include <string.h>
+
+/* At least; rounded up to a power of two. One bucket an entry costs half a cache miss more per probe (docs/performance.md). */
+#define BUCKETS_PER_ENTRY 2
 
 /* Sequence hashes are uniform, a caller's keys are hashed already; the multiplication guards against a poor test hash. */
 static uint32_t bucket_of(const struct kvbi_index *index, uint64_t hash)
@@ -13,7 +16,7 @@ static uint32_t bucket_of(const struct kvbi_index *index, uint64_t hash)
 int kvbi_index_create(struct kvbi_index *index, const struct kvbi_memory *memory, uint32_t capacity, uint32_t key_bytes)
 {
     uint32_t bits = 4;
-    while (bits < 31 && (UINT32_C(1) << bits) < capacity)
+    while (bits < 31 && (UINT64_C(1) << bits) < (uint64_t)capacity * BUCKETS_PER_ENTRY)
         bits++;
     *index = (struct kvbi_index){.memory = memory,
                                  .bucket_shift = 64 - bits,

@@ -36,6 +36,10 @@ struct kvbi_policy_ops {
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
     /* The next to go and its band, left in place. KVBI_NONE: nothing is there. */
     uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band);
+    /* Up to `max` of those that go next, without promise: for bringing in what their eviction will touch. */
+    uint32_t (*ahead)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
+    /* The slot will be removed soon: bring in what that touches. */
+    void (*prefetch)(const struct kvbi_policy *policy, uint32_t slot);
     /* One block that has become cold since it was inserted, each once. KVBI_NONE: no more. */
     uint32_t (*next_cold)(struct kvbi_policy *policy, uint64_t now_ns);
     size_t (*bytes)(const struct kvbi_policy *policy);

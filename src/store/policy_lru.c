@@ -173,6 +173,25 @@ static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, unsigned
     return slot;
 }
 
+static uint32_t lru_ahead(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
+{
+    const struct lru *lru = (const struct lru *)policy;
+    uint32_t count = 0, slot = kvbi_bands_lowest(&lru->bands);
+    for (; count < max && slot != KVBI_NONE; slot = kvbi_bands_next_in_order(&lru->bands, slot))
+        slots[count++] = slot;
+    return count;
+}
+
+static void lru_prefetch(const struct kvbi_policy *policy, uint32_t slot)
+{
+    const struct lru *lru = (const struct lru *)policy;
+    const struct kvbi_band_node *node = node_of(lru, slot);
+    if (node->linked && node->prev != KVBI_NONE)
+        __builtin_prefetch(node_of(lru, node->prev), 1);
+    if (node->linked && node->next != KVBI_NONE)
+        __builtin_prefetch(node_of(lru, node->next), 1);
+}
+
 static uint32_t pop_told(struct lru *lru)
 {
     while (lru->told != KVBI_NONE) {
@@ -260,6 +279,8 @@ const struct kvbi_policy_ops kvbi_policy_lru = {
     .remove = lru_remove,
     .contains = lru_contains,
     .victim = lru_victim,
+    .ahead = lru_ahead,
+    .prefetch = lru_prefetch,
     .next_cold = lru_next_cold,
     .bytes = lru_bytes,
     .count = lru_count,

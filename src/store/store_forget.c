@@ -36,9 +36,13 @@ void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t ti
 {
     kvbi_lock_assert_held(&store->lock);
     struct kvbi_event_item item;
+    if (store->events.capacity == 0) { /* nobody listens */
+        store->events.sequence++;
+        return;
+    }
     kvbi_store_picture_locked(store, kind, tier, id, &item);
     kvbi_event_log_push(&store->events, &store->records, &item);
-    store->work |= store->events.capacity > 0;
+    store->work = true;
 }
 
 static bool has_copy_in_memory(const struct kvbi_store *store, const struct kvbi_entry *entry)

@@ -66,21 +66,27 @@ static uint32_t fastest_tier(const struct kvbi_entry *entry)
     return (uint32_t)__builtin_ctz(entry->ready);
 }
 
-/* The leading run as entries. */
-static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t ids[KVBI_LOCK_BATCH])
+/* The leading run as entries. hold: their slots will be written. */
+static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t ids[KVBI_LOCK_BATCH],
+                          bool hold)
 {
-    uint32_t run = 0;
+    uint32_t found = 0, run = 0;
     for (uint32_t i = 0; i < probe->count; i++)
         kvbi_index_prefetch_entry(&store->index, probe->names[i].hash);
-    for (; run < probe->count; run++) {
-        uint32_t id = kvbi_store_find_locked(store, probe->names[run].hash, key_at(store, probe, run));
-        if (id == KVBI_NONE || kvbi_index_at(&store->index, id)->ready == 0 || !content_matches(store, probe, run, id))
+    for (; found < probe->count; found++) {
+        uint32_t id = kvbi_store_find_locked(store, probe->names[found].hash, key_at(store, probe, found));
+        if (id == KVBI_NONE || kvbi_index_at(&store->index, id)->ready == 0)
             break;
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
         uint32_t tier = fastest_tier(entry);
-        __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
-        ids[run] = id;
+        if (hold)
+            __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
+        if (probe->tokens != NULL && entry->record != KVBI_NONE)
+            __builtin_prefetch(kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)));
+        ids[found] = id;
     }
+    while (run < found && content_matches(store, probe, run, ids[run]))
+        run++;
     return run;
 }
 
@@ -89,17 +95,21 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
 {
     kvbi_lock_assert_held(&store->lock);
     uint32_t ids[KVBI_LOCK_BATCH];
-    uint32_t run = probe_run(store, probe, ids);
+    uint32_t run = probe_run(store, probe, ids, true);
     for (uint32_t i = 0; i < run; i++) {
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, ids[i]);
         uint32_t tier = fastest_tier(entry);
-        struct kvbi_pool *pool = &store->pools[tier];
-        struct kvb_block *block = &pool->slots[entry->copies[tier]];
-        *error = kvbi_store_hold_locked(store, pool, block);
+        struct kvbi_policy *policy = store->pools[tier].policy;
+        hits[i] = (struct kvb_hit){
+            .block = &store->pools[tier].slots[entry->copies[tier]], .tier = tier, .slot = entry->copies[tier]};
+        policy->ops->prefetch(policy, hits[i].slot);
+    }
+    for (uint32_t i = 0; i < run; i++) {
+        struct kvbi_pool *pool = &store->pools[hits[i].tier];
+        *error = kvbi_store_hold_locked(store, pool, hits[i].block);
         if (*error != 0)
             return i;
         pool->hits++;
-        hits[i] = (struct kvb_hit){.block = block, .tier = tier, .slot = entry->copies[tier]};
     }
     return run;
 }
@@ -109,7 +119,7 @@ uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_pr
 {
     kvbi_lock_assert_held(&store->lock);
     uint32_t ids[KVBI_LOCK_BATCH];
-    uint32_t run = probe_run(store, probe, ids);
+    uint32_t run = probe_run(store, probe, ids, false);
     for (uint32_t i = 0; i < run; i++)
         tier_counts[fastest_tier(kvbi_index_at(&store->index, ids[i]))]++;
     return run;
