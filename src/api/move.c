@@ -173,8 +173,6 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     int error = enter_op(manager, op);
     if (good_count != NULL)
         *good_count = 0;
-    if (blocks != NULL && count > 0)
-        memset(blocks, 0, count * sizeof *blocks);
     if (error == 0 && (blocks == NULL || good_count == NULL))
         error = KVB_EINVAL;
     if (error != 0)
@@ -189,6 +187,8 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     else
         op->taken = true;
     kvbi_unlock(manager);
+    if (error != KVB_EINVAL) /* else the array may not be as long as it is said to be */
+        memset(blocks, 0, count * sizeof *blocks);
     if (error != 0)
         return error;
     *good_count = op->failed_at;

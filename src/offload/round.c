@@ -46,8 +46,7 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 {
     bool more = false;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (!kvbi_pipeline_has_lane(progress->pipeline, tier) ||
-            progress->pipeline->lanes[tier].trigger != KVB_OFFLOAD_ON_COLD)
+        if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
             continue;
         kvbi_lock_take(&progress->store->lock);
         more |= kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);

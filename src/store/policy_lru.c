@@ -34,7 +34,8 @@ struct lru {
     uint32_t cold_in_band[KVBI_BAND_COUNT];
     uint64_t warm_bands[2];
     uint32_t cold_count;
-    uint32_t told; /* top of the stack of blocks that became cold on arrival */
+    uint32_t returned; /* the latest that came back from being passed, while it is in the order */
+    uint32_t told;     /* top of the stack of blocks that became cold on arrival */
 };
 
 static struct kvbi_band_node *node_of(const struct lru *lru, uint32_t slot)
@@ -103,6 +104,8 @@ static void take_out(struct lru *lru, uint32_t slot)
     } else if (lru->first_warm[node->band] == slot) {
         set_first_warm(lru, node->band, kvbi_bands_next(&lru->bands, slot));
     }
+    if (lru->returned == slot)
+        lru->returned = KVBI_NONE;
     kvbi_bands_remove(&lru->bands, slot);
     kvbi_deadlines_remove(&lru->deadlines, slot);
 }
@@ -142,13 +145,21 @@ static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned
     set_deadline(lru, slot, deadline_ns);
 }
 
+/* Oldest of its band, but behind one that came back just before: they were passed, and are let go, oldest first. */
 static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    kvbi_bands_push_old(&lru->bands, slot, band);
-    if (lru->cold_in_band[band] > 0)
+    bool behind = lru->returned != KVBI_NONE && node_of(lru, lru->returned)->band == band;
+    uint32_t younger = behind ? kvbi_bands_next(&lru->bands, lru->returned) : kvbi_bands_first(&lru->bands, band);
+    lru->returned = slot;
+    if (younger == KVBI_NONE) {
+        put_youngest(lru, slot, band, deadline_ns);
+        return;
+    }
+    kvbi_bands_insert_older_than(&lru->bands, slot, younger);
+    if (node_of(lru, younger)->mark & MARK_COLD)
         make_cold_on_arrival(lru, slot);
-    else
+    else if (lru->first_warm[band] == younger)
         set_first_warm(lru, band, slot);
     set_deadline(lru, slot, deadline_ns);
 }
@@ -245,8 +256,12 @@ static int lru_create(struct kvbi_policy **policy, const struct kvbi_memory *mem
     struct lru *lru = kvbi_memory_alloc(memory, 1, sizeof *lru, 64);
     if (lru == NULL)
         return KVB_ENOMEM;
-    *lru = (struct lru){
-        .base.ops = &kvbi_policy_lru, .memory = memory, .slots = slots, .slot_count = count, .told = KVBI_NONE};
+    *lru = (struct lru){.base.ops = &kvbi_policy_lru,
+                        .memory = memory,
+                        .slots = slots,
+                        .slot_count = count,
+                        .returned = KVBI_NONE,
+                        .told = KVBI_NONE};
     kvbi_bands_init(&lru->bands, &slots[0].order, sizeof *slots);
     for (unsigned band = 0; band < KVBI_BAND_COUNT; band++)
         lru->first_warm[band] = KVBI_NONE;
