@@ -44,9 +44,9 @@ void kvbi_progress_wake(struct kvbi_progress *progress)
 static void acknowledge(struct kvbi_progress *progress)
 {
     kvbi_wake_drain(&progress->wake);
-    atomic_store(&progress->signalled, false);
     kvbi_lock_take(&progress->store->lock);
-    progress->quiet = false;
+    progress->quiet = false; /* first: whoever waits must never see neither the signal nor that it is being followed */
+    atomic_store(&progress->signalled, false);
     kvbi_lock_release(&progress->store->lock);
 }
 
