@@ -1050,6 +1050,44 @@ static void test_poll_from_another_thread_is_refused(void **state)
     kv_expect(answers.flush, KVB_ETHREAD);
 }
 
+/* Two threads that were let go at the same time; each polls once. */
+struct race {
+    _Atomic int ready;
+    _Atomic int accepted, refused;
+};
+
+static void *poll_in_a_race(void *arg)
+{
+    struct race *race = arg;
+    atomic_fetch_add(&race->ready, 1);
+    while (atomic_load(&race->ready) < 2) {
+    }
+    int code = kvb_manager_poll(rig.kv, 0);
+    atomic_fetch_add(&race->accepted, code >= 0);
+    atomic_fetch_add(&race->refused, code == KVB_ETHREAD);
+    return NULL;
+}
+
+static void test_first_poll_by_two_threads_at_once_is_accepted_from_one(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 500; round++) {
+        struct race race = {0, 0, 0};
+        pthread_t threads[2];
+        prepare();
+        kv_rig_open(&rig);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(pthread_create(&threads[i], NULL, poll_in_a_race, &race), 0);
+        }
+        for (int i = 0; i < 2; i++) {
+            pthread_join(threads[i], NULL);
+        }
+        assert_int_equal(race.accepted, 1);
+        assert_int_equal(race.refused, 1);
+        kv_rig_close(&rig);
+    }
+}
+
 static void test_poll_of_a_manager_with_a_thread_is_refused(void **state)
 {
     (void)state;
@@ -1134,6 +1172,20 @@ static void test_destroy_with_held_handles_is_busy_and_changes_nothing(void **st
     kv_poll(&rig);
     assert_int_equal(rig.events.count, 2);
     kv_unref(&rig, run[0]);
+}
+
+static void test_refused_destroy_leaves_polling_to_another_thread(void **state)
+{
+    (void)state;
+    struct elsewhere answers = {1, 1};
+    pthread_t thread;
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    kv_expect(kvb_manager_destroy(rig.kv), KVB_EBUSY);
+    assert_int_equal(pthread_create(&thread, NULL, poll_elsewhere, &answers), 0);
+    pthread_join(thread, NULL);
+    kv_ok(answers.poll);
+    kv_ok(answers.flush);
+    kv_unref(&rig, block);
 }
 
 static void test_destroy_delivers_outstanding_events(void **state)
@@ -1308,11 +1360,13 @@ int main(void)
         TEST(test_onboard_of_what_cannot_be_onboarded_is_refused),
         TEST(test_op_null_is_legal_to_release_only),
         TEST(test_poll_from_another_thread_is_refused),
+        cmocka_unit_test(test_first_poll_by_two_threads_at_once_is_accepted_from_one),
         cmocka_unit_test(test_poll_of_a_manager_with_a_thread_is_refused),
         cmocka_unit_test(test_waiting_from_within_a_callback_would_deadlock),
         cmocka_unit_test(test_waiting_from_within_a_callback_of_the_thread_would_deadlock),
         cmocka_unit_test(test_other_calls_from_within_a_callback_are_legal),
         TEST(test_destroy_with_held_handles_is_busy_and_changes_nothing),
+        TEST(test_refused_destroy_leaves_polling_to_another_thread),
         cmocka_unit_test(test_destroy_delivers_outstanding_events),
         cmocka_unit_test(test_error_names_and_texts_are_the_headers),
         cmocka_unit_test(test_error_names_of_other_numbers_are_never_null),

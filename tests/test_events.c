@@ -3,6 +3,11 @@
  * Events: what they show, their order, what is lost when the ring overflows and how a consumer comes back from that.
  */
 #include "support/kv_picture.h"
+#include "support/kv_wait.h"
+
+#include <poll.h>
+
+#include "store/store.h"
 
 static struct kv_rig rig;
 
@@ -219,6 +224,74 @@ static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state
     kv_rig_close(&rig);
 }
 
+/* ---- Who says that there is something to deliver ------------------------------------------------------------------ */
+
+/* A tier full of parked blocks, all their events delivered. */
+static void fill_parked(void)
+{
+    for (uint64_t i = 0; i < KV_BLOCKS; i++) {
+        kv_unref(&rig, store_one(i));
+    }
+    kv_settle(&rig);
+}
+
+static void test_eviction_by_alloc_asks_for_a_poll(void **state)
+{
+    (void)state;
+    uint64_t timeout_ns = 0;
+    fill_parked();
+    kv_ok(kvb_manager_next_timeout(rig.kv, &timeout_ns));
+    assert_true(timeout_ns == KVB_FOREVER);
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    kv_ok(kvb_manager_next_timeout(rig.kv, &timeout_ns));
+    assert_true(timeout_ns == 0);
+    kv_unref(&rig, block);
+}
+
+static bool event_fd_is_readable(void)
+{
+    struct pollfd wait = {.fd = kvb_manager_event_fd(rig.kv), .events = POLLIN};
+    return poll(&wait, 1, 0) == 1;
+}
+
+static void test_eviction_by_alloc_makes_the_event_fd_readable(void **state)
+{
+    (void)state;
+    fill_parked();
+    assert_false(event_fd_is_readable());
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    assert_true(event_fd_is_readable());
+    kv_unref(&rig, block);
+}
+
+static struct kv_wait removed;
+
+static void signal_removed(void *context, const struct kvb_event *event)
+{
+    if (event->kind == KVB_EVENT_REMOVED) {
+        kv_wait_signal(context);
+    }
+}
+
+/* No call after alloc touches the manager until the events are there. */
+static void test_eviction_by_alloc_under_a_thread_is_delivered_unasked(void **state)
+{
+    (void)state;
+    struct kvb_block *blocks[KV_BLOCKS];
+    kv_wait_init(&removed);
+    kv_rig_init(&rig);
+    rig.config.progress = KVB_PROGRESS_THREAD;
+    rig.config.sink = (struct kvb_event_sink){signal_removed, &removed};
+    kv_rig_open(&rig);
+    fill_parked();
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, blocks, NULL));
+    assert_true(kv_wait_for(&removed, KV_BLOCKS));
+    kv_ok(kvb_block_unref(rig.kv, blocks, KV_BLOCKS, NULL));
+    kv_rig_close(&rig);
+}
+
+/* ---- Walking ------------------------------------------------------------------------------------------------------ */
+
 static int note_sequence(void *arg, const struct kvb_event *event)
 {
     uint64_t *wrong = arg; /* begins with the sequence that is expected */
@@ -263,6 +336,102 @@ static void test_walk_of_an_empty_index_visits_nothing(void **state)
     assert_int_equal(visits, 0);
 }
 
+/* Walks within walks: each stands at an entry of its own when the next one begins. */
+struct nest {
+    uint32_t depth, deepest; /* under way; the most that were */
+    uint32_t wanted;
+    int code;                  /* of the first one that was refused */
+    struct kvb_block **blocks; /* taken at the deepest point */
+    uint32_t block_count;
+    int alloc_code;
+};
+
+struct nest_walk {
+    struct nest *nest;
+    uint32_t skip; /* entries before the one to stand at */
+};
+
+static int walk_deeper(void *arg, const struct kvb_event *event)
+{
+    struct nest_walk *walk = arg;
+    struct nest *nest = walk->nest;
+    (void)event;
+    if (walk->skip-- > 0) {
+        return 0;
+    }
+    if (nest->depth == nest->wanted) {
+        nest->alloc_code = kvb_alloc(rig.kv, KVB_TIER_DEVICE, nest->block_count, NULL, nest->blocks, NULL);
+        return 1;
+    }
+    struct nest_walk next = {nest, nest->depth++};
+    nest->deepest = nest->depth > nest->deepest ? nest->depth : nest->deepest;
+    int code = kvb_index_walk(rig.kv, walk_deeper, &next);
+    if (code < 0 && nest->code == 0) {
+        nest->code = code;
+    }
+    nest->depth--;
+    return 1; /* the entry may be gone by now: no need to go on */
+}
+
+enum { WALKED_BLOCKS = KVBI_WALKERS_MAX + 4 };
+
+/* A manager without a sink, so that no record is there for events. `wanted` walks, one within the other. */
+static void nest_walks(struct nest *nest, struct kvb_block **blocks, uint32_t wanted)
+{
+    *nest = (struct nest){.wanted = wanted, .blocks = blocks, .block_count = WALKED_BLOCKS, .depth = 1};
+    kv_rig_init(&rig);
+    kv_rig_no_tiers(&rig);
+    kv_rig_add_tier(&rig, KVB_TIER_DEVICE, WALKED_BLOCKS, KVB_OFFLOAD_MANUAL);
+    rig.config.event_capacity = 0;
+    rig.config.sink = (struct kvb_event_sink){NULL, NULL};
+    kv_rig_open(&rig);
+    for (uint64_t i = 0; i < WALKED_BLOCKS; i++) {
+        kv_unref(&rig, store_one(i));
+    }
+    struct nest_walk outermost = {nest, 0};
+    assert_int_equal(kvb_index_walk(rig.kv, walk_deeper, &outermost), 1);
+}
+
+static void test_walks_within_walks_leave_room_for_every_block_to_be_named(void **state)
+{
+    (void)state;
+    struct nest nest;
+    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    nest_walks(&nest, blocks, KVBI_WALKERS_MAX);
+    kv_ok(nest.code);
+    assert_int_equal(nest.deepest, KVBI_WALKERS_MAX);
+    kv_ok(nest.alloc_code);
+    for (uint32_t i = 0; i < WALKED_BLOCKS; i++) {
+        kv_init(&rig, blocks[i], 0, 0, NULL);
+        kv_append(&rig, blocks[i], T, KV_TOKENS, 0);
+    }
+    kv_ok(kvb_block_unref(rig.kv, blocks, WALKED_BLOCKS, NULL));
+    kv_rig_close(&rig);
+}
+
+static void test_walk_within_too_many_walks_says_again(void **state)
+{
+    (void)state;
+    struct nest nest;
+    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    nest_walks(&nest, blocks, KVBI_WALKERS_MAX + 1);
+    kv_expect(nest.code, KVB_EAGAIN);
+    kv_rig_close(&rig);
+}
+
+static void test_walk_after_a_refused_one_sees_everything(void **state)
+{
+    (void)state;
+    struct nest nest;
+    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    nest_walks(&nest, blocks, KVBI_WALKERS_MAX + 1);
+    kv_expect(nest.code, KVB_EAGAIN);
+    int visits = -WALKED_BLOCKS; /* never comes to 2 */
+    kv_ok(kvb_index_walk(rig.kv, stop_at_second, &visits));
+    assert_int_equal(visits, 0);
+    kv_rig_close(&rig);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -277,9 +446,15 @@ int main(void)
         cmocka_unit_test(test_event_overflow_gives_one_lost_with_the_number),
         cmocka_unit_test(test_event_overflow_and_walk_within_the_sink_gives_the_live_set),
         cmocka_unit_test(test_event_overflow_under_a_thread_ends_in_the_live_set),
+        TEST(test_eviction_by_alloc_asks_for_a_poll),
+        TEST(test_eviction_by_alloc_makes_the_event_fd_readable),
+        cmocka_unit_test(test_eviction_by_alloc_under_a_thread_is_delivered_unasked),
         TEST(test_walk_says_which_event_is_the_latest_it_knows),
         TEST(test_walk_ends_where_visit_says_so),
         TEST(test_walk_of_an_empty_index_visits_nothing),
+        cmocka_unit_test(test_walks_within_walks_leave_room_for_every_block_to_be_named),
+        cmocka_unit_test(test_walk_within_too_many_walks_says_again),
+        cmocka_unit_test(test_walk_after_a_refused_one_sees_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

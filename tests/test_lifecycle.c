@@ -216,6 +216,19 @@ static void test_init_with_parent_at_position_0_is_invalid(void **state)
     kv_unref(&rig, block);
 }
 
+static void test_init_with_itself_as_parent_is_invalid(void **state)
+{
+    (void)state;
+    struct kvb_seq seq = {0};
+    size_t count = 0;
+    kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, T, KV_TOKENS, &seq, 1, &count));
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kvb_block_init init = {.size = sizeof init, .position = 1, .parent = &seq, .key = &seq};
+    kv_expect(kvb_block_init(rig.kv, &block, &init, 1, NULL), KVB_EINVAL);
+    assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_EMPTY);
+    kv_unref(&rig, block);
+}
+
 static void test_init_in_unknown_namespace_is_not_found(void **state)
 {
     (void)state;
@@ -662,6 +675,38 @@ static void test_abort_in_flight_and_report_again_is_invalid(void **state)
     kv_expect(kvb_block_compute_done(rig.kv, &block, &(uint32_t){2}, 1, NULL, NULL), KVB_EINVAL);
 }
 
+static void test_abort_in_flight_and_unref_again_is_invalid(void **state)
+{
+    (void)state;
+    struct kvb_block *block = block_in(KVB_STATE_INFLIGHT);
+    kv_unref(&rig, block);
+    kv_expect(kvb_block_unref(rig.kv, &block, 1, NULL), KVB_EINVAL);
+    assert_int_equal(kv_describe(&rig, block).holder_count, 1); /* the step's */
+    kv_done(&rig, block, 2);
+}
+
+static void test_abort_in_flight_and_unref_again_keeps_slot_until_step_reports(void **state)
+{
+    (void)state;
+    struct kvb_block *others[KV_BLOCKS], *block = block_in(KVB_STATE_INFLIGHT);
+    kv_unref(&rig, block);
+    kv_expect(kvb_block_unref(rig.kv, &block, 1, NULL), KVB_EINVAL);
+    kv_expect(kvb_alloc(rig.kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, others, NULL), KVB_ENOSPC);
+    kv_done(&rig, block, 2);
+    assert_int_equal(kv_stats(&rig).tiers[0].free_count, KV_BLOCKS);
+}
+
+static void test_abort_with_two_steps_and_unref_again_is_invalid(void **state)
+{
+    (void)state;
+    struct kvb_block *block = two_steps_out();
+    kv_unref(&rig, block);
+    kv_expect(kvb_block_unref(rig.kv, &block, 1, NULL), KVB_EINVAL);
+    assert_int_equal(kv_describe(&rig, block).holder_count, 2);
+    kv_done(&rig, block, 2);
+    kv_done(&rig, block, 4);
+}
+
 /* ---- truncate: rejected drafts ------------------------------------------------------------------------------------ */
 
 static struct kvb_block_info truncate_to(struct kvb_block *block, uint32_t keep)
@@ -1061,6 +1106,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_init_with_parent_at_position_0_is_invalid),
+        TEST(test_init_with_itself_as_parent_is_invalid),
         TEST(test_init_in_unknown_namespace_is_not_found),
         TEST(test_init_without_parent_can_be_computed_not_registered),
         TEST(test_append_more_with_space_left_stays_partial),
@@ -1097,6 +1143,9 @@ int main(void)
         TEST(test_abort_with_two_steps_frees_slot_with_the_last),
         TEST(test_abort_in_flight_leaves_nothing_to_find),
         TEST(test_abort_in_flight_and_report_again_is_invalid),
+        TEST(test_abort_in_flight_and_unref_again_is_invalid),
+        TEST(test_abort_in_flight_and_unref_again_keeps_slot_until_step_reports),
+        TEST(test_abort_with_two_steps_and_unref_again_is_invalid),
         TEST(test_truncate_of_complete_block_keeps_the_first_tokens),
         TEST(test_truncate_above_computed_keeps_computed_count),
         TEST(test_truncate_to_none_leaves_partial_without_tokens),

@@ -384,6 +384,52 @@ static void test_match_by_key_with_unknown_digest_trusts_the_caller(void **state
     assert_int_equal(match(&query, hits), 1);
 }
 
+/* Names as a router has them: hashes without digests. Tokens are there to be compared in their stead. */
+static void name_run_without_digests(struct kvb_seq *seqs)
+{
+    name_run(0, T, RUN, seqs);
+    for (int i = 0; i < RUN; i++) {
+        seqs[i].digest[0] = seqs[i].digest[1] = 0;
+    }
+}
+
+static void test_match_by_keys_with_unknown_digests_and_tokens_finds_the_run(void **state)
+{
+    (void)state;
+    struct kvb_seq seqs[RUN];
+    struct kvb_hit hits[RUN];
+    park_run(KVB_TIER_DEVICE, 0, T, RUN);
+    name_run_without_digests(seqs);
+    struct kvb_query query = by_both(0, T, seqs, RUN);
+    assert_int_equal(match(&query, hits), RUN);
+}
+
+static void test_match_by_keys_with_unknown_digests_and_other_tokens_stops_there(void **state)
+{
+    (void)state;
+    struct kvb_seq seqs[RUN];
+    struct kvb_hit hits[RUN];
+    uint32_t other[RUN * KV_TOKENS];
+    park_run(KVB_TIER_DEVICE, 0, T, RUN);
+    name_run_without_digests(seqs);
+    memcpy(other, T, sizeof other);
+    other[2 * KV_TOKENS] ^= 1;
+    struct kvb_query query = by_both(0, other, seqs, RUN);
+    assert_int_equal(match(&query, hits), 2);
+}
+
+static void test_lookup_by_keys_with_unknown_digests_and_tokens_counts_the_run(void **state)
+{
+    (void)state;
+    struct kvb_seq seqs[RUN];
+    uint64_t tiers[KVB_TIER_COUNT];
+    park_run(KVB_TIER_DEVICE, 0, T, RUN);
+    name_run_without_digests(seqs);
+    struct kvb_query query = by_both(0, T, seqs, RUN);
+    kv_ok(kvb_lookup(rig.kv, &query, tiers));
+    assert_int_equal(tiers[KVB_TIER_DEVICE], RUN);
+}
+
 static void test_match_by_key_with_wrong_digest_finds_nothing(void **state)
 {
     (void)state;
@@ -937,6 +983,64 @@ static void test_keyed_register_of_other_tokens_under_a_taken_key_collides(void 
     unref_all(blocks, 1);
 }
 
+static void test_keyed_init_with_itself_as_parent_is_invalid(void **state)
+{
+    (void)state;
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kvb_block_init init = {.size = sizeof init, .position = 1, .parent = key_at(0), .key = key_at(0)};
+    kv_expect(kvb_block_init(rig.kv, &block, &init, 1, NULL), KVB_EINVAL);
+    assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_EMPTY);
+    kv_unref(&rig, block);
+}
+
+static void test_keyed_register_with_its_parents_key_is_invalid(void **state)
+{
+    (void)state;
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kvb_register options = {.size = sizeof options, .keys = key_at(0)};
+    kv_complete(&rig, block, 0, 1, key_at(0), T + KV_TOKENS);
+    kv_expect(kvb_block_register(rig.kv, &block, 1, &options, NULL, NULL), KVB_EINVAL);
+    assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_COMPLETE);
+    kv_unref(&rig, block);
+}
+
+/* Under the root's key there are `tokens` by now; its child was computed behind T. Both are held. */
+static void replace_root(struct kvb_block **blocks, const uint32_t *tokens)
+{
+    struct kvb_register options = {.size = sizeof options, .keys = key_at(0)};
+    store_keyed_run(blocks, 2);
+    kv_unref(&rig, blocks[0]);
+    kv_ok(kvb_invalidate(rig.kv, key_at(0), 1, NULL));
+    blocks[0] = kv_alloc(&rig, KVB_TIER_DEVICE);
+    kv_complete(&rig, blocks[0], 0, 0, NULL, tokens);
+    kv_ok(kvb_block_register(rig.kv, &blocks[0], 1, &options, NULL, NULL));
+}
+
+static void test_keyed_child_behind_other_content_of_its_parent_is_not_served(void **state)
+{
+    (void)state;
+    struct kvb_block *blocks[RUN];
+    struct kvb_hit hits[RUN];
+    uint32_t other[RUN * KV_TOKENS];
+    memcpy(other, T, sizeof other);
+    other[0] ^= 1;
+    replace_root(blocks, other);
+    struct kvb_query query = by_both(0, other, keys, 2);
+    assert_int_equal(match(&query, hits), 1);
+    unref_all(blocks, 2);
+}
+
+static void test_keyed_child_behind_the_same_content_of_its_parent_is_served(void **state)
+{
+    (void)state;
+    struct kvb_block *blocks[RUN];
+    struct kvb_hit hits[RUN];
+    replace_root(blocks, T);
+    struct kvb_query query = by_both(0, T, keys, 2);
+    assert_int_equal(match(&query, hits), 2);
+    unref_all(blocks, 2);
+}
+
 /* All keys have one tag in the index: refused or stored, a key never finds another key's block. */
 static void test_keyed_collision_of_tags_serves_exact_keys_only(void **state)
 {
@@ -985,6 +1089,14 @@ static int run_keyed(void)
         {"invalidate_forgets_one_key", test_keyed_invalidate_forgets_one_key, setup_keys, teardown, NULL},
         {"register_of_other_tokens_under_a_taken_key_collides",
          test_keyed_register_of_other_tokens_under_a_taken_key_collides, setup_keys, teardown, NULL},
+        {"init_with_itself_as_parent_is_invalid", test_keyed_init_with_itself_as_parent_is_invalid, setup_keys,
+         teardown, NULL},
+        {"register_with_its_parents_key_is_invalid", test_keyed_register_with_its_parents_key_is_invalid, setup_keys,
+         teardown, NULL},
+        {"child_behind_other_content_of_its_parent_is_not_served",
+         test_keyed_child_behind_other_content_of_its_parent_is_not_served, setup_keys, teardown, NULL},
+        {"child_behind_the_same_content_of_its_parent_is_served",
+         test_keyed_child_behind_the_same_content_of_its_parent_is_served, setup_keys, teardown, NULL},
         {"collision_of_tags_serves_exact_keys_only", test_keyed_collision_of_tags_serves_exact_keys_only, NULL, NULL,
          NULL},
     };
@@ -1030,6 +1142,9 @@ int main(void)
         TEST(test_match_by_keys_with_other_tokens_finds_nothing),
         TEST(test_match_by_keys_with_tokens_of_another_namespace_finds_nothing),
         TEST(test_match_by_key_with_unknown_digest_trusts_the_caller),
+        TEST(test_match_by_keys_with_unknown_digests_and_tokens_finds_the_run),
+        TEST(test_match_by_keys_with_unknown_digests_and_other_tokens_stops_there),
+        TEST(test_lookup_by_keys_with_unknown_digests_and_tokens_counts_the_run),
         TEST(test_match_by_key_with_wrong_digest_finds_nothing),
         TEST(test_match_of_the_same_tokens_by_another_tenant_finds_nothing),
         TEST(test_match_with_another_adapter_finds_nothing),

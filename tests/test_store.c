@@ -4,6 +4,9 @@
  */
 #include "support/kv_test.h"
 
+#include "block/slot.h"
+#include "store/store.h"
+
 static struct kv_rig rig;
 
 enum { RUN = 8 };
@@ -400,6 +403,60 @@ static void test_retention_past_its_deadline_counts_as_last_used_then(void **sta
     give_back_taken();
 }
 
+enum { RETAINED = 3 * KVBI_LOCK_BATCH };
+
+/* A tier of blocks that are all parked and retained until the same moment, which has passed: nobody has looked since. */
+static void open_with_ended_retentions(struct kvb_block **blocks)
+{
+    static uint32_t tokens[RETAINED * KV_TOKENS];
+    kv_rig_init(&rig);
+    kv_rig_no_tiers(&rig);
+    kv_rig_add_tier(&rig, KVB_TIER_DEVICE, RETAINED, KVB_OFFLOAD_MANUAL);
+    kv_rig_open(&rig);
+    kv_tokens(tokens, RETAINED * KV_TOKENS, 1);
+    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, RETAINED, blocks);
+    kv_ok(kvb_block_set_priority(rig.kv, blocks, RETAINED, 80, KV_SECOND, NULL));
+    kv_ok(kvb_block_unref(rig.kv, blocks, RETAINED, NULL));
+    kv_advance(&rig, 2 * KV_SECOND);
+}
+
+/* How many are still where their retention had put them in the eviction order. */
+static uint32_t still_retained(struct kvb_block **blocks)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < RETAINED; i++) {
+        count += blocks[i]->order.linked && blocks[i]->order.band == 80;
+    }
+    return count;
+}
+
+static void test_retentions_that_end_together_are_ended_in_bounded_steps(void **state)
+{
+    (void)state;
+    struct kvb_block *blocks[RETAINED];
+    open_with_ended_retentions(blocks);
+    assert_int_equal(still_retained(blocks), RETAINED);
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    assert_in_range(still_retained(blocks), RETAINED - KVBI_LOCK_BATCH, RETAINED - 1);
+    kv_unref(&rig, block);
+    kv_rig_close(&rig);
+}
+
+static void test_retentions_that_end_together_are_all_ended_by_later_calls(void **state)
+{
+    (void)state;
+    enum { CALLS = RETAINED / KVBI_LOCK_BATCH };
+    struct kvb_block *blocks[RETAINED], *others[CALLS];
+    open_with_ended_retentions(blocks);
+    for (uint32_t i = 0; i < CALLS; i++) { /* nothing is free: every one looks at the order */
+        others[i] = kv_alloc(&rig, KVB_TIER_DEVICE);
+        kv_check(&rig);
+    }
+    assert_int_equal(still_retained(blocks), 0);
+    kv_ok(kvb_block_unref(rig.kv, others, CALLS, NULL));
+    kv_rig_close(&rig);
+}
+
 /* ---- Duplicates --------------------------------------------------------------------------------------------------- */
 
 /* The same content once more; `flags` of register. The caller holds what comes back. */
@@ -767,6 +824,8 @@ int main(void)
         TEST(test_retention_that_ends_while_held_is_default_priority),
         TEST(test_retention_past_its_deadline_shows_default_priority),
         TEST(test_retention_past_its_deadline_counts_as_last_used_then),
+        cmocka_unit_test(test_retentions_that_end_together_are_ended_in_bounded_steps),
+        cmocka_unit_test(test_retentions_that_end_together_are_all_ended_by_later_calls),
         TEST(test_duplicate_keep_of_held_block_leaves_both_alive),
         TEST(test_duplicate_keep_of_parked_block_takes_its_place),
         TEST(test_duplicate_taking_over_emits_nothing),

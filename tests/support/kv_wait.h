@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting for a callback that runs on the manager's own thread: the callback signals, the test waits until it has been
+ * signalled often enough. The bound of 10 s is there for failures only; a test that passes never waits for it.
+ */
+#ifndef KVB_TEST_SUPPORT_WAIT_H
+#define KVB_TEST_SUPPORT_WAIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <pthread.h>
+
+#define KV_WAIT_SECONDS 10
+
+struct kv_wait {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint64_t count;
+};
+
+static inline void kv_wait_init(struct kv_wait *wait)
+{
+    pthread_condattr_t monotonic;
+    memset(wait, 0, sizeof *wait);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&wait->mutex, NULL);
+    pthread_cond_init(&wait->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+static inline void kv_wait_signal(struct kv_wait *wait)
+{
+    pthread_mutex_lock(&wait->mutex);
+    wait->count++;
+    pthread_cond_broadcast(&wait->changed);
+    pthread_mutex_unlock(&wait->mutex);
+}
+
+/* Whether it has been signalled `count` times. False after 10 s: something did not happen. */
+static inline bool kv_wait_for(struct kv_wait *wait, uint64_t count)
+{
+    struct timespec give_up;
+    int code = 0;
+    clock_gettime(CLOCK_MONOTONIC, &give_up);
+    give_up.tv_sec += KV_WAIT_SECONDS;
+    pthread_mutex_lock(&wait->mutex);
+    while (wait->count < count && code == 0) {
+        code = pthread_cond_timedwait(&wait->changed, &wait->mutex, &give_up);
+    }
+    bool reached = wait->count >= count;
+    pthread_mutex_unlock(&wait->mutex);
+    return reached;
+}
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Offload lanes where order and bounds meet: who is offered first when many are parked at once, how much is looked at in
+ * one round, and waits that are over before the lane is idle.
+ */
+#include "support/move_test.h"
+
+#include "store/store.h"
+
+static struct kvb_lane_stats down(struct kv_rig *rig)
+{
+    return mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_HOST);
+}
+
+/* ---- Parked together ---------------------------------------------------------------------------------------------- */
+
+/* The run has arrived in HOST in order, head first. */
+static void expect_arrived_in_order(struct kv_rig *rig, const struct mv_run *run)
+{
+    assert_int_equal(mv_event_count(rig, KVB_EVENT_STORED, KVB_TIER_HOST), run->count);
+    for (uint32_t i = 0; i < run->count; i++) {
+        assert_true(mv_event(rig, KVB_EVENT_STORED, KVB_TIER_HOST, i) == run->seqs[i].hash);
+    }
+}
+
+static void test_park_of_a_sequence_offers_it_head_first(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(&rig, 0, 16, 1, 1, 16);
+    kv_rig_open(&rig);
+    mv_park(&rig, &run, KVB_TIER_DEVICE, 1, 8);
+    mv_step(&rig);
+    expect_arrived_in_order(&rig, &run);
+    kv_rig_close(&rig);
+}
+
+static void test_park_by_unpin_all_offers_a_sequence_head_first(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(&rig, 0, 16, 1, 1, 16);
+    kv_rig_open(&rig);
+    mv_store(&rig, &run, KVB_TIER_DEVICE, 1, 8);
+    kv_ok(kvb_pin(rig.kv, 7, run.blocks, run.count, 0, NULL));
+    mv_drop(&rig, &run);
+    kv_ok(kvb_unpin_all(rig.kv, 7, NULL));
+    mv_step(&rig);
+    expect_arrived_in_order(&rig, &run);
+    kv_rig_close(&rig);
+}
+
+/* One on deck, two in the in-queue: what is shed is the tail, so what arrives is a prefix. */
+static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(&rig, 0, 1, 1, 1, 2);
+    kv_rig_open(&rig);
+    mv_park(&rig, &run, KVB_TIER_DEVICE, 1, 8);
+    assert_int_equal(down(&rig).shed, 5);
+    mv_step(&rig);
+    mv_evict_all(&rig, KVB_TIER_DEVICE);
+    assert_int_equal(mv_found(&rig, &run), 3);
+    kv_rig_close(&rig);
+}
+
+/* ---- A round is small --------------------------------------------------------------------------------------------- */
+
+enum { STALE = 4 * KVBI_LOCK_BATCH };
+
+/* Many offers, all of which have lost their content, none looked at since. The blocks are held. */
+static void open_with_stale_offers(struct kv_rig *rig, struct kvb_block **blocks)
+{
+    static uint32_t tokens[STALE * KV_TOKENS];
+    mv_two_tiers(rig, STALE, STALE, KVB_OFFLOAD_MANUAL);
+    mv_bounds(rig, 0, 1, 1, 1, STALE);
+    kv_rig_open(rig);
+    kv_tokens(tokens, STALE * KV_TOKENS, 1);
+    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
+    kv_ok(kvb_block_offload(rig->kv, blocks, STALE, 50, NULL, NULL));
+    kv_ok(kvb_manager_clear(rig->kv));
+    assert_int_equal(down(rig).pending, STALE);
+}
+
+/* A round fills the deck twice, before and after it takes from it, and each time looks at a batch at most. */
+static void test_stale_offers_are_discarded_in_bounded_steps(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct kvb_block *blocks[STALE];
+    open_with_stale_offers(&rig, blocks);
+    assert_int_equal(kvb_manager_poll(rig.kv, 0), 1);
+    assert_in_range(down(&rig).discarded, 1, 2 * KVBI_LOCK_BATCH + 1);
+    kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
+    kv_rig_close(&rig);
+}
+
+static void test_stale_offers_are_all_discarded_by_later_rounds(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct kvb_block *blocks[STALE];
+    open_with_stale_offers(&rig, blocks);
+    mv_step(&rig);
+    assert_int_equal(down(&rig).discarded, STALE);
+    mv_expect_books(&rig, true);
+    kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
+    kv_rig_close(&rig);
+}
+
+/* ---- Waits that are over ------------------------------------------------------------------------------------------ */
+
+/* Every copy takes 10 ms of the injected clock, which is more than progress does between two looks at the time. */
+static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+{
+    (void)from_tier, (void)from_slot, (void)to_tier, (void)to_slot;
+    kv_advance(context, 10 * KV_MS);
+    return 0;
+}
+
+static void test_flush_for_no_time_returns_while_copies_are_left(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    struct kvbi_hooks hooks = {.copy_fault = slow_copy, .context = &rig};
+    mv_two_tiers(&rig, 40, 40, KVB_OFFLOAD_ON_REGISTER);
+    kv_rig_open_hooked(&rig, &hooks);
+    mv_store(&rig, &run, KVB_TIER_DEVICE, 1, 40);
+    kv_expect(kvb_manager_flush(rig.kv, 0), KVB_ETIMEDOUT);
+    assert_in_range(down(&rig).transferred, 1, 39);
+    mv_step(&rig);
+    assert_int_equal(down(&rig).transferred, 40);
+    mv_drop(&rig, &run);
+    kv_rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_park_of_a_sequence_offers_it_head_first),
+        cmocka_unit_test(test_park_by_unpin_all_offers_a_sequence_head_first),
+        cmocka_unit_test(test_park_of_more_than_the_in_queue_holds_sheds_the_tail),
+        cmocka_unit_test(test_stale_offers_are_discarded_in_bounded_steps),
+        cmocka_unit_test(test_stale_offers_are_all_discarded_by_later_rounds),
+        cmocka_unit_test(test_flush_for_no_time_returns_while_copies_are_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
