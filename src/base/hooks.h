@@ -2,11 +2,12 @@
 /*
  * What white-box tests may put in place of the real thing. In every build; api/testing.h is the only door to set it.
  *
- * Callers    api/ passes it down at create; engines ask copy_fault. Immutable after create.
+ * Callers    api/ passes it down at create; engines ask copy_fault and io_fault. Immutable after create.
  */
 #ifndef KVBI_BASE_HOOKS_H
 #define KVBI_BASE_HOOKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct kvbi_hash_ops;
@@ -16,6 +17,11 @@ struct kvbi_hooks {
     const struct kvbi_hash_ops *hash;
     /* Non-zero: this one copy fails with that code and writes nothing. NULL: none fails. Runs in progress, no lock held. */
     int (*copy_fault)(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot);
+    /*
+     * After each I/O of a disk engine: *result is what the system said, bytes or -errno. Non-zero: the engine is to believe the
+     * changed *result instead. NULL: it believes the system. Runs in progress or in a thread of the engine, no lock held.
+     */
+    int (*io_fault)(void *context, bool write, uint32_t slot, int64_t *result);
     void *context;
 };
 

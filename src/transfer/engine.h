@@ -23,11 +23,18 @@
 #include "base/memory.h"
 #include "transfer/tier.h"
 
+/* The content of a slot of a disk, by name: what is written under one identity is read under the same one only. */
+struct kvbi_identity {
+    uint64_t hash, digest[2]; /* struct kvb_seq */
+    uint64_t generation;      /* of the slot: how often it has been taken */
+};
+
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
-    uint64_t ticket; /* not before this point */
-    uint64_t tag;    /* the submitter's, returned with the completion */
+    uint64_t ticket;               /* not before this point */
+    uint64_t tag;                  /* the submitter's, returned with the completion */
+    struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
 };
 
 struct kvbi_completion {
@@ -42,7 +49,7 @@ struct kvbi_engine_ops {
     void (*destroy)(struct kvbi_engine *engine);
     /*
      * Takes all `count` copies or none: 0, or KVB_EAGAIN if the queue has no room for all. `urgent` ones (onboarding) are begun
-     * before any other that has not begun. Adjacent slots within a batch are coalesced.
+     * before any other that has not begun. Engines to whom it makes a difference join adjacent slots into one copy.
      */
     int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent);
     /*

@@ -2,39 +2,22 @@
 /*
  * engine_memcpy - copies between tiers in host memory; stands in for a GPU's copy engine where there is none
  *
- * Owns       a fixed array of items and six lists through it. Every item is in exactly one: free, waiting (for the counter
- *            to reach its ticket), one of the two ready ones, cancelled (completes through reap), or in the run that reap
- *            is copying ("begun").
+ * Owns       nothing but its queue. "Begun" are the items in the run that reap is copying.
  * Callers    see engine.h. No thread of its own: the copying is done in reap, without the lock.
- * Invariants lists run first in, first out; waiting_ticket is the smallest ticket in the waiting list (UINT64_MAX: it is
- *            empty), so that the list is walked only when the counter has passed it: waiting copies hold up nobody.
- * Lock       `lock` guards all of struct memcpy_engine below it; a begun item is reap's alone.
+ * Lock       the queue's; a begun item is reap's alone.
  * Why        a run of adjacent slots is one copy of up to RUN_BYTES: 1 MiB is where the kernel is at its full speed (see
  *            copy.h), and takes some 0.1 ms, which bounds by how much reap oversteps its time.
  */
-#include <string.h>
-
-#include "base/bands.h"
 #include "base/clock.h"
 #include "base/debug.h"
 #include "base/hooks.h"
-#include "base/lock.h"
 #include "base/platform.h"
 
 #include "transfer/copy.h"
 #include "transfer/engine.h"
+#include "transfer/ticket_queue.h"
 
 #define RUN_BYTES ((uint64_t)1 << 20)
-
-struct item {
-    struct kvbi_copy copy;
-    uint32_t next; /* in its list, or KVBI_NONE */
-    bool urgent;
-};
-
-struct list {
-    uint32_t first, last, count; /* first and last mean nothing while count is 0 */
-};
 
 struct memcpy_engine {
     struct kvbi_engine engine;
@@ -42,13 +25,7 @@ struct memcpy_engine {
     struct kvbi_clock *clock;
     const struct kvbi_hooks *hooks;
     const struct kvbi_copy_ops *kernel;
-    struct item *items;
-    uint32_t capacity;
-
-    struct kvbi_lock lock;
-    struct list free, waiting, cancelled;
-    struct list ready[2]; /* by urgent */
-    uint64_t counter, waiting_ticket;
+    struct kvbi_ticket_queue queue;
 };
 
 static struct memcpy_engine *of(struct kvbi_engine *engine)
@@ -56,96 +33,11 @@ static struct memcpy_engine *of(struct kvbi_engine *engine)
     return (struct memcpy_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- Lists -------------------------------------------------------------------------------------------------------- */
-
-static void push_locked(struct memcpy_engine *e, struct list *list, uint32_t index)
-{
-    kvbi_lock_assert_held(&e->lock);
-    e->items[index].next = KVBI_NONE;
-    if (list->count++ == 0)
-        list->first = index;
-    else
-        e->items[list->last].next = index;
-    list->last = index;
-}
-
-static uint32_t pop_locked(struct memcpy_engine *e, struct list *list)
-{
-    kvbi_lock_assert_held(&e->lock);
-    uint32_t index = list->first;
-    KVBI_ASSERT(list->count > 0);
-    list->first = e->items[index].next;
-    list->count--;
-    return index;
-}
-
-/* Empties `from`. O(1). */
-static void append_list_locked(struct memcpy_engine *e, struct list *to, struct list *from)
-{
-    kvbi_lock_assert_held(&e->lock);
-    if (from->count == 0)
-        return;
-    if (to->count == 0)
-        to->first = from->first;
-    else
-        e->items[to->last].next = from->first;
-    to->last = from->last;
-    to->count += from->count;
-    from->count = 0;
-}
-
-/* Into the ready list, or to wait for its ticket. */
-static void enqueue_locked(struct memcpy_engine *e, uint32_t index)
-{
-    const struct item *item = &e->items[index];
-    if (item->copy.ticket <= e->counter) {
-        push_locked(e, &e->ready[item->urgent], index);
-        return;
-    }
-    push_locked(e, &e->waiting, index);
-    if (e->waiting_ticket > item->copy.ticket)
-        e->waiting_ticket = item->copy.ticket;
-}
-
-/* Sorts the waiting list anew if the counter has reached one of its tickets. */
-static void promote_locked(struct memcpy_engine *e)
-{
-    kvbi_lock_assert_held(&e->lock);
-    if (e->counter < e->waiting_ticket)
-        return;
-    uint32_t count = e->waiting.count;
-    e->waiting_ticket = UINT64_MAX;
-    while (count-- > 0)
-        enqueue_locked(e, pop_locked(e, &e->waiting));
-}
-
-static bool ready_locked(const struct memcpy_engine *e)
-{
-    kvbi_lock_assert_held(&e->lock);
-    return e->ready[0].count > 0 || e->ready[1].count > 0 || e->cancelled.count > 0 ||
-           (e->waiting.count > 0 && e->counter >= e->waiting_ticket);
-}
-
 /* ---- Submitting --------------------------------------------------------------------------------------------------- */
 
 static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
 {
-    struct memcpy_engine *e = of(engine);
-    int result = KVB_EAGAIN;
-    kvbi_lock_take(&e->lock);
-    if (count <= e->free.count) {
-        for (uint32_t i = 0; i < count; i++) {
-            KVBI_ASSERT(copies[i].from->block_bytes == copies[i].to->block_bytes);
-            KVBI_ASSERT(copies[i].from_slot < copies[i].from->block_count);
-            KVBI_ASSERT(copies[i].to_slot < copies[i].to->block_count);
-            uint32_t index = pop_locked(e, &e->free);
-            e->items[index] = (struct item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
-            enqueue_locked(e, index);
-        }
-        result = 0;
-    }
-    kvbi_lock_release(&e->lock);
-    return result;
+    return kvbi_ticket_queue_submit(&of(engine)->queue, copies, count, urgent);
 }
 
 /* ---- Copying ------------------------------------------------------------------------------------------------------ */
@@ -158,20 +50,19 @@ static bool adjacent(const struct kvbi_copy *a, const struct kvbi_copy *b)
 }
 
 /* Takes at most `max` items to copy as one run: RUN_BYTES, but at least one block. Empty if none is ready. */
-static struct list take_run_locked(struct memcpy_engine *e, uint32_t max)
+static struct kvbi_ticket_list take_run_locked(struct memcpy_engine *e, uint32_t max)
 {
-    struct list run = {.first = KVBI_NONE}, *ready = &e->ready[e->ready[1].count > 0];
-    kvbi_lock_assert_held(&e->lock);
+    struct kvbi_ticket_list run = {.first = KVBI_NONE}, *ready = kvbi_ticket_next_locked(&e->queue);
     if (max == 0 || ready->count == 0)
         return run;
-    const struct item *last = &e->items[ready->first];
+    const struct kvbi_ticket_item *last = &e->queue.items[ready->first];
     uint64_t block_bytes = last->copy.from->block_bytes, blocks = RUN_BYTES / (block_bytes > 0 ? block_bytes : 1);
     if (max > blocks)
         max = blocks > 0 ? (uint32_t)blocks : 1;
-    push_locked(e, &run, pop_locked(e, ready));
-    while (run.count < max && ready->count > 0 && adjacent(&last->copy, &e->items[ready->first].copy)) {
-        last = &e->items[ready->first];
-        push_locked(e, &run, pop_locked(e, ready));
+    kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
+    while (run.count < max && ready->count > 0 && adjacent(&last->copy, &e->queue.items[ready->first].copy)) {
+        last = &e->queue.items[ready->first];
+        kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
     }
     return run;
 }
@@ -191,12 +82,13 @@ static void copy_blocks(const struct memcpy_engine *e, const struct kvbi_copy *f
 }
 
 /* Copies a run, around the blocks that are to fail, and writes a completion each. No lock is held. */
-static void copy_run(const struct memcpy_engine *e, const struct list *run, struct kvbi_completion *completions)
+static void copy_run(const struct memcpy_engine *e, const struct kvbi_ticket_list *run,
+                     struct kvbi_completion *completions)
 {
     const struct kvbi_copy *start = NULL;
     uint32_t pending = 0, index = run->first;
-    for (uint32_t i = 0; i < run->count; i++, index = e->items[index].next) {
-        const struct kvbi_copy *copy = &e->items[index].copy;
+    for (uint32_t i = 0; i < run->count; i++, index = e->queue.items[index].next) {
+        const struct kvbi_copy *copy = &e->queue.items[index].copy;
         completions[i] = (struct kvbi_completion){.tag = copy->tag, .result = fault_of(e, copy)};
         if (completions[i].result == 0) {
             start = pending++ == 0 ? copy : start;
@@ -208,46 +100,35 @@ static void copy_run(const struct memcpy_engine *e, const struct list *run, stru
     copy_blocks(e, start, pending);
 }
 
-static uint32_t complete_cancelled_locked(struct memcpy_engine *e, struct kvbi_completion *completions, uint32_t max)
-{
-    uint32_t count = 0;
-    while (count < max && e->cancelled.count > 0) {
-        uint32_t index = pop_locked(e, &e->cancelled);
-        completions[count++] = (struct kvbi_completion){.tag = e->items[index].copy.tag, .result = KVB_ECANCELED};
-        push_locked(e, &e->free, index);
-    }
-    return count;
-}
-
 static uint32_t memcpy_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
                             uint64_t until_ns, bool *more)
 {
     struct memcpy_engine *e = of(engine);
-    kvbi_lock_take(&e->lock);
-    uint32_t count = complete_cancelled_locked(e, completions, max);
+    kvbi_lock_take(&e->queue.lock);
+    uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
     for (bool time_left = true; time_left;) {
-        promote_locked(e);
-        struct list run = take_run_locked(e, max - count);
+        kvbi_ticket_promote_locked(&e->queue);
+        struct kvbi_ticket_list run = take_run_locked(e, max - count);
         if (run.count == 0)
             break;
-        kvbi_lock_release(&e->lock);
+        kvbi_lock_release(&e->queue.lock);
         copy_run(e, &run, completions + count);
         count += run.count;
         time_left = kvbi_clock_now(e->clock) < until_ns;
-        kvbi_lock_take(&e->lock);
-        append_list_locked(e, &e->free, &run);
+        kvbi_lock_take(&e->queue.lock);
+        kvbi_ticket_append_locked(&e->queue, &e->queue.free, &run);
     }
-    *more = ready_locked(e);
-    kvbi_lock_release(&e->lock);
+    *more = kvbi_ticket_ready_locked(&e->queue);
+    kvbi_lock_release(&e->queue.lock);
     return count;
 }
 
 static bool memcpy_ready(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
-    kvbi_lock_take(&e->lock);
-    bool ready = ready_locked(e);
-    kvbi_lock_release(&e->lock);
+    kvbi_lock_take(&e->queue.lock);
+    bool ready = kvbi_ticket_ready_locked(&e->queue);
+    kvbi_lock_release(&e->queue.lock);
     return ready;
 }
 
@@ -255,13 +136,10 @@ static bool memcpy_ready(struct kvbi_engine *engine)
 static void memcpy_drain(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
-    kvbi_lock_take(&e->lock);
-    append_list_locked(e, &e->cancelled, &e->ready[1]);
-    append_list_locked(e, &e->cancelled, &e->ready[0]);
-    append_list_locked(e, &e->cancelled, &e->waiting);
-    e->waiting_ticket = UINT64_MAX;
-    KVBI_ASSERT(e->cancelled.count + e->free.count == e->capacity);
-    kvbi_lock_release(&e->lock);
+    kvbi_lock_take(&e->queue.lock);
+    kvbi_ticket_cancel_locked(&e->queue);
+    KVBI_ASSERT(e->queue.cancelled.count + e->queue.free.count == e->queue.capacity);
+    kvbi_lock_release(&e->queue.lock);
 }
 
 static int memcpy_event_fd(struct kvbi_engine *engine)
@@ -270,32 +148,21 @@ static int memcpy_event_fd(struct kvbi_engine *engine)
     return -1;
 }
 
-/* ---- Fences: a ticket is a value of the counter ------------------------------------------------------------------- */
-
 static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
 {
     (void)engine;
-    *ticket = 0;
-    if (fence == NULL)
-        return 0;
-    if (fence->reserved != 0 || (fence->kind != KVB_FENCE_NONE && fence->kind != KVB_FENCE_COUNTER))
-        return KVB_EINVAL;
-    if (fence->kind == KVB_FENCE_COUNTER)
-        *ticket = fence->handle;
-    return 0;
+    return kvbi_ticket_import(fence, ticket);
 }
 
 static bool memcpy_signal(struct kvbi_engine *engine, uint64_t value)
 {
-    struct memcpy_engine *e = of(engine);
-    bool reached = false;
-    kvbi_lock_take(&e->lock);
-    if (value > e->counter) {
-        e->counter = value;
-        reached = e->waiting.count > 0 && value >= e->waiting_ticket;
-    }
-    kvbi_lock_release(&e->lock);
-    return reached;
+    return kvbi_ticket_signal(&of(engine)->queue, value);
+}
+
+static size_t memcpy_bytes(const struct kvbi_engine *engine)
+{
+    return sizeof(struct memcpy_engine) +
+           kvbi_ticket_queue_bytes(&((const struct memcpy_engine *)(const void *)engine)->queue);
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -304,15 +171,8 @@ static void memcpy_destroy(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
     struct kvbi_memory memory = e->memory;
-    kvbi_lock_fini(&e->lock);
-    kvbi_memory_free(&memory, e->items, e->capacity, sizeof *e->items);
+    kvbi_ticket_queue_destroy(&e->queue);
     kvbi_memory_free(&memory, e, 1, sizeof *e);
-}
-
-static size_t memcpy_bytes(const struct kvbi_engine *engine)
-{
-    const struct memcpy_engine *e = (const struct memcpy_engine *)(const void *)engine;
-    return sizeof *e + (size_t)e->capacity * sizeof *e->items;
 }
 
 #define MEMCPY_OPS(engine_name)                                                                                        \
@@ -333,28 +193,15 @@ int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_mem
     struct memcpy_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct memcpy_engine));
     if (e == NULL)
         return KVB_ENOMEM;
-    e->items = kvbi_memory_alloc_raw(memory, capacity, sizeof *e->items, 0);
-    if (e->items == NULL)
-        goto free_engine;
-    if (kvbi_lock_init(&e->lock, KVBI_RANK_ENGINE) != 0)
-        goto free_items;
     e->memory = *memory;
+    if (kvbi_ticket_queue_create(&e->queue, &e->memory, capacity) != 0) {
+        kvbi_memory_free(memory, e, 1, sizeof *e);
+        return KVB_ENOMEM;
+    }
     e->clock = clock;
     e->hooks = hooks;
-    e->capacity = capacity;
     e->kernel = kvbi_copy_select(kvbi_isa_detect());
     e->engine.ops = e->kernel == &kvbi_copy_baseline ? &ops_baseline : &ops_avx2;
-    e->waiting_ticket = UINT64_MAX;
-    kvbi_lock_take(&e->lock);
-    for (uint32_t i = 0; i < capacity; i++)
-        push_locked(e, &e->free, i);
-    kvbi_lock_release(&e->lock);
     *engine = &e->engine;
     return 0;
-
-free_items:
-    kvbi_memory_free(memory, e->items, capacity, sizeof *e->items);
-free_engine:
-    kvbi_memory_free(memory, e, 1, sizeof *e);
-    return KVB_ENOMEM;
 }

@@ -2,7 +2,7 @@
 /*
  * Where one tier's bytes lie: what engines read and write. Knows addresses, no store.
  *
- * Owns       the memory of the tier, unless it is the caller's.
+ * Owns       the memory of the tier, unless it is the caller's; the file of a disk tier (transfer/tier_disk.h).
  * Callers    api/manager creates and destroys; engines and kvb_block_address read. Immutable after create: no lock.
  */
 #ifndef KVBI_TRANSFER_TIER_H
@@ -13,6 +13,8 @@
 
 #include "base/memory.h"
 
+struct kvbi_disk;
+
 struct kvbi_tier {
     uint32_t tier; /* enum kvb_tier */
     uint32_t block_count;
@@ -20,6 +22,7 @@ struct kvbi_tier {
     unsigned char *base;
     bool owned;
     const struct kvbi_memory *memory;
+    struct kvbi_disk *disk; /* owned; NULL: the tier is memory, at `base` */
 };
 
 /* Host memory: `base` of the caller, or NULL to take block_count x block_bytes (not zeroed). KVB_ENOMEM. */

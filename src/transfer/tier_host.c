@@ -6,6 +6,7 @@
  */
 #include "base/debug.h"
 #include "transfer/tier.h"
+#include "transfer/tier_disk.h"
 
 #include <stddef.h>
 
@@ -32,6 +33,7 @@ int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
 
 void kvbi_tier_destroy(struct kvbi_tier *tier)
 {
+    kvbi_disk_close(tier->disk);
     if (tier->memory != NULL && tier->owned)
         kvbi_memory_free(tier->memory, tier->base, tier->block_count, (size_t)tier->block_bytes);
     *tier = (struct kvbi_tier){.memory = NULL};

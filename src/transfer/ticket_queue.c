@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ticket_queue - see ticket_queue.h. */
+#include "transfer/ticket_queue.h"
+
+#include "base/debug.h"
+
+/* ---- Lists -------------------------------------------------------------------------------------------------------- */
+
+void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list, uint32_t index)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    queue->items[index].next = KVBI_NONE;
+    if (list->count++ == 0)
+        list->first = index;
+    else
+        queue->items[list->last].next = index;
+    list->last = index;
+}
+
+uint32_t kvbi_ticket_pop_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    uint32_t index = list->first;
+    KVBI_ASSERT(list->count > 0);
+    list->first = queue->items[index].next;
+    list->count--;
+    return index;
+}
+
+void kvbi_ticket_append_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *to,
+                               struct kvbi_ticket_list *from)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    if (from->count == 0)
+        return;
+    if (to->count == 0)
+        to->first = from->first;
+    else
+        queue->items[to->last].next = from->first;
+    to->last = from->last;
+    to->count += from->count;
+    from->count = 0;
+}
+
+/* Into the ready list, or to wait for its ticket. */
+static void enqueue_locked(struct kvbi_ticket_queue *queue, uint32_t index)
+{
+    const struct kvbi_ticket_item *item = &queue->items[index];
+    if (item->copy.ticket <= queue->counter) {
+        kvbi_ticket_push_locked(queue, &queue->ready[item->urgent], index);
+        return;
+    }
+    kvbi_ticket_push_locked(queue, &queue->waiting, index);
+    if (queue->waiting_ticket > item->copy.ticket)
+        queue->waiting_ticket = item->copy.ticket;
+}
+
+void kvbi_ticket_promote_locked(struct kvbi_ticket_queue *queue)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    if (queue->counter < queue->waiting_ticket)
+        return;
+    uint32_t count = queue->waiting.count;
+    queue->waiting_ticket = UINT64_MAX;
+    while (count-- > 0)
+        enqueue_locked(queue, kvbi_ticket_pop_locked(queue, &queue->waiting));
+}
+
+struct kvbi_ticket_list *kvbi_ticket_next_locked(struct kvbi_ticket_queue *queue)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    return &queue->ready[queue->ready[1].count > 0];
+}
+
+bool kvbi_ticket_ready_locked(const struct kvbi_ticket_queue *queue)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    return queue->ready[0].count > 0 || queue->ready[1].count > 0 || queue->cancelled.count > 0 ||
+           (queue->waiting.count > 0 && queue->counter >= queue->waiting_ticket);
+}
+
+/* ---- In, and out without having been begun ------------------------------------------------------------------------ */
+
+int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies, uint32_t count,
+                             bool urgent)
+{
+    int result = KVB_EAGAIN;
+    kvbi_lock_take(&queue->lock);
+    if (count <= queue->free.count) {
+        for (uint32_t i = 0; i < count; i++) {
+            KVBI_ASSERT(copies[i].from->block_bytes == copies[i].to->block_bytes);
+            KVBI_ASSERT(copies[i].from_slot < copies[i].from->block_count);
+            KVBI_ASSERT(copies[i].to_slot < copies[i].to->block_count);
+            uint32_t index = kvbi_ticket_pop_locked(queue, &queue->free);
+            queue->items[index] = (struct kvbi_ticket_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
+            enqueue_locked(queue, index);
+        }
+        result = 0;
+    }
+    kvbi_lock_release(&queue->lock);
+    return result;
+}
+
+void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
+{
+    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[1]);
+    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[0]);
+    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->waiting);
+    queue->waiting_ticket = UINT64_MAX;
+}
+
+uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue, struct kvbi_completion *completions,
+                                               uint32_t max)
+{
+    uint32_t count = 0;
+    while (count < max && queue->cancelled.count > 0) {
+        uint32_t index = kvbi_ticket_pop_locked(queue, &queue->cancelled);
+        completions[count++] = (struct kvbi_completion){.tag = queue->items[index].copy.tag, .result = KVB_ECANCELED};
+        kvbi_ticket_push_locked(queue, &queue->free, index);
+    }
+    return count;
+}
+
+/* ---- Fences ------------------------------------------------------------------------------------------------------- */
+
+int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket)
+{
+    *ticket = 0;
+    if (fence == NULL)
+        return 0;
+    if (fence->reserved != 0 || (fence->kind != KVB_FENCE_NONE && fence->kind != KVB_FENCE_COUNTER))
+        return KVB_EINVAL;
+    if (fence->kind == KVB_FENCE_COUNTER)
+        *ticket = fence->handle;
+    return 0;
+}
+
+bool kvbi_ticket_signal(struct kvbi_ticket_queue *queue, uint64_t value)
+{
+    bool reached = false;
+    kvbi_lock_take(&queue->lock);
+    if (value > queue->counter) {
+        queue->counter = value;
+        reached = queue->waiting.count > 0 && value >= queue->waiting_ticket;
+    }
+    kvbi_lock_release(&queue->lock);
+    return reached;
+}
+
+/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+
+int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_memory *memory, uint32_t capacity)
+{
+    *queue = (struct kvbi_ticket_queue){.memory = memory, .capacity = capacity, .waiting_ticket = UINT64_MAX};
+    queue->items = kvbi_memory_alloc_raw(memory, capacity, sizeof *queue->items, 0);
+    if (queue->items == NULL)
+        return KVB_ENOMEM;
+    if (kvbi_lock_init(&queue->lock, KVBI_RANK_ENGINE) != 0) {
+        kvbi_memory_free(memory, queue->items, capacity, sizeof *queue->items);
+        return KVB_ENOMEM;
+    }
+    kvbi_lock_take(&queue->lock);
+    for (uint32_t i = 0; i < capacity; i++)
+        kvbi_ticket_push_locked(queue, &queue->free, i);
+    kvbi_lock_release(&queue->lock);
+    return 0;
+}
+
+void kvbi_ticket_queue_destroy(struct kvbi_ticket_queue *queue)
+{
+    kvbi_lock_fini(&queue->lock);
+    kvbi_memory_free(queue->memory, queue->items, queue->capacity, sizeof *queue->items);
+}
+
+size_t kvbi_ticket_queue_bytes(const struct kvbi_ticket_queue *queue)
+{
+    return queue->capacity * sizeof *queue->items;
+}

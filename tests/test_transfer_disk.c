@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file of a disk tier: what is taken, what is refused and in which words; names and checksums of slots. */
+#include "transfer/tier_disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "support/disk_path.h"
+#include "support/failing_memory.h"
+
+#define BLOCKS 8
+
+struct fixture {
+    struct failing_memory failing;
+    struct kvbi_memory memory;
+    struct disk_path place;
+    struct kvbi_tier tier;
+    struct kvbi_disk_config config;
+    char message[256];
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    f->memory = failing_memory(&f->failing, INT64_MAX);
+    disk_path_make(&f->place);
+    f->config = (struct kvbi_disk_config){.path = f->place.file, .block_count = BLOCKS, .block_bytes = 65536};
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    kvbi_tier_destroy(&f->tier);
+    disk_path_remove(&f->place);
+    int left = f->failing.live_count != 0;
+    free(f);
+    return left;
+}
+
+static int open_tier(struct fixture *f)
+{
+    strcpy(f->message, "untouched");
+    return kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+}
+
+/* Refused with that code, the path and these words; nothing is left open. */
+static void expect_refusal(struct fixture *f, int code, const char *words)
+{
+    int result = open_tier(f);
+    if (result != code || strstr(f->message, words) == NULL ||
+        (f->config.path != NULL && strstr(f->message, f->config.path) == NULL))
+        fail_msg("%d (expected %d): \"%s\" (expected \"%s\")", result, code, f->message, words);
+    assert_null(f->tier.disk);
+    assert_int_equal(f->failing.live_count, 0);
+}
+
+static void write_file(const char *path, const char *bytes, size_t count)
+{
+    int fd = open(path, O_WRONLY | O_CREAT, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, count), (ssize_t)count);
+    close(fd);
+}
+
+static bool exists(const char *path)
+{
+    struct stat status;
+    return lstat(path, &status) == 0;
+}
+
+/* ---- What is taken ------------------------------------------------------------------------------------------------ */
+
+static void test_disk_new_file_is_private_and_has_its_space(void **state)
+{
+    struct fixture *f = *state;
+    struct stat status;
+    assert_int_equal(open_tier(f), 0);
+    assert_string_equal(f->message, "");
+    assert_int_equal(stat(f->place.file, &status), 0);
+    assert_int_equal(status.st_mode, S_IFREG | 0600);
+    assert_int_equal(status.st_size, KVBI_DISK_DATA_OFFSET + BLOCKS * 65536);
+    assert_true(status.st_blocks * 512 >= status.st_size);
+    assert_true((fcntl(f->tier.disk->file.fd, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_int_equal(f->tier.tier, KVB_TIER_DISK);
+    assert_int_equal(f->tier.block_count, BLOCKS);
+    assert_int_equal(f->tier.block_bytes, 65536);
+    assert_null(f->tier.base);
+    assert_int_equal(f->tier.disk->slot_bytes, 65536);
+    assert_true(kvbi_disk_bytes(f->tier.disk) >= BLOCKS * 16);
+}
+
+static void test_disk_mode_says_direct_or_why_not(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(open_tier(f), 0);
+    bool direct = (fcntl(f->tier.disk->file.fd, F_GETFL) & O_DIRECT) != 0;
+    assert_int_equal(f->tier.disk->file.direct, direct);
+    assert_int_equal(strcmp(f->tier.disk->mode, "O_DIRECT") == 0, direct);
+    assert_int_equal(strstr(f->tier.disk->mode, "buffered (no O_DIRECT: ") != NULL, !direct);
+    kvbi_tier_destroy(&f->tier);
+    f->config.buffered = true;
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(fcntl(f->tier.disk->file.fd, F_GETFL) & O_DIRECT, 0);
+    assert_string_equal(f->tier.disk->mode, "buffered (asked for)");
+}
+
+static void test_disk_odd_block_is_padded_and_says_so(void **state)
+{
+    struct fixture *f = *state;
+    f->config.block_bytes = 5000;
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(f->tier.disk->slot_bytes, 8192);
+    assert_non_null(strstr(f->tier.disk->mode, "blocks of 5000 bytes padded to 8192"));
+    assert_int_equal(kvbi_disk_offset(f->tier.disk, 3), KVBI_DISK_DATA_OFFSET + 3 * 8192);
+}
+
+static void test_disk_file_of_zeros_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    char zeros[10000] = {0};
+    write_file(f->place.file, zeros, sizeof zeros);
+    assert_int_equal(open_tier(f), 0);
+}
+
+static void test_disk_earlier_file_is_made_private_and_cut(void **state)
+{
+    struct fixture *f = *state;
+    struct stat status;
+    assert_int_equal(open_tier(f), 0);
+    kvbi_tier_destroy(&f->tier);
+    assert_int_equal(chmod(f->place.file, 0644), 0);
+    f->config.block_count = 2;
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(stat(f->place.file, &status), 0);
+    assert_int_equal(status.st_mode, S_IFREG | 0600);
+    assert_int_equal(status.st_size, KVBI_DISK_DATA_OFFSET + 2 * 65536);
+}
+
+static void test_disk_starts_empty_at_each_open(void **state)
+{
+    struct fixture *f = *state;
+    static const struct kvbi_identity who = {.hash = 1, .digest = {2, 3}, .generation = 4};
+    static const char payload[65536] = {5};
+    assert_int_equal(open_tier(f), 0);
+    uint64_t before = kvbi_disk_name(f->tier.disk, 1, &who);
+    assert_false(kvbi_disk_holds(f->tier.disk, 1, before));
+    kvbi_disk_publish(f->tier.disk, 1, before, kvbi_disk_checksum(f->tier.disk, before, payload));
+    assert_true(kvbi_disk_holds(f->tier.disk, 1, before));
+    kvbi_tier_destroy(&f->tier);
+    assert_int_equal(open_tier(f), 0);
+    assert_true(kvbi_disk_name(f->tier.disk, 1, &who) != before);
+    assert_false(kvbi_disk_holds(f->tier.disk, 1, before));
+}
+
+/* ---- Names and checksums ------------------------------------------------------------------------------------------ */
+
+static void test_disk_name_depends_on_slot_and_all_of_the_identity(void **state)
+{
+    struct fixture *f = *state;
+    const struct kvbi_identity who[] = {{.hash = 1, .digest = {2, 3}, .generation = 4},
+                                        {.hash = 9, .digest = {2, 3}, .generation = 4},
+                                        {.hash = 1, .digest = {9, 3}, .generation = 4},
+                                        {.hash = 1, .digest = {2, 9}, .generation = 4},
+                                        {.hash = 1, .digest = {2, 3}, .generation = 9}};
+    assert_int_equal(open_tier(f), 0);
+    uint64_t name = kvbi_disk_name(f->tier.disk, 1, &who[0]);
+    assert_true(name != 0 && name == kvbi_disk_name(f->tier.disk, 1, &who[0]));
+    assert_true(name != kvbi_disk_name(f->tier.disk, 2, &who[0]));
+    for (int i = 1; i < 5; i++)
+        assert_true(name != kvbi_disk_name(f->tier.disk, 1, &who[i]));
+}
+
+static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
+{
+    struct fixture *f = *state;
+    unsigned char payload[5000];
+    f->config.block_bytes = sizeof payload;
+    assert_int_equal(open_tier(f), 0);
+    memset(payload, 7, sizeof payload);
+    uint64_t checksum = kvbi_disk_checksum(f->tier.disk, 1, payload);
+    assert_true(checksum != kvbi_disk_checksum(f->tier.disk, 2, payload));
+    kvbi_disk_publish(f->tier.disk, 0, 1, checksum);
+    assert_true(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
+    assert_false(kvbi_disk_verify(f->tier.disk, 0, 2, payload));
+    for (size_t i = 0; i < sizeof payload; i++) {
+        payload[i] ^= 1;
+        assert_false(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
+        payload[i] ^= 1;
+    }
+    kvbi_disk_forget(f->tier.disk, 0);
+    assert_false(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
+}
+
+/* ---- What is refused ---------------------------------------------------------------------------------------------- */
+
+static void test_disk_no_path_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->config.path = NULL;
+    expect_refusal(f, KVB_EINVAL, "needs a path");
+    f->config.path = "";
+    expect_refusal(f, KVB_EINVAL, "needs a path");
+}
+
+static void test_disk_sizes_that_no_file_has_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->config.block_bytes = 0;
+    expect_refusal(f, KVB_EINVAL, "more than a file can have");
+    f->config.block_bytes = UINT64_MAX;
+    expect_refusal(f, KVB_EINVAL, "more than a file can have");
+    f->config.block_bytes = UINT64_C(1) << 61;
+    expect_refusal(f, KVB_EINVAL, "more than a file can have");
+    f->config = (struct kvbi_disk_config){.path = f->place.file, .block_bytes = 4096};
+    expect_refusal(f, KVB_EINVAL, "more than a file can have");
+    assert_false(exists(f->place.file));
+}
+
+static void test_disk_missing_directory_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->config.path = "no_such_directory/blocks";
+    expect_refusal(f, KVB_ENOENT, "directory does not exist");
+    write_file(f->place.file, "x", 1);
+    char below[128];
+    (void)snprintf(below, sizeof below, "%s/blocks", f->place.file);
+    f->config.path = below;
+    expect_refusal(f, KVB_ENOENT, "directory does not exist");
+}
+
+static void test_disk_directory_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    char slash[128];
+    f->config.path = f->place.directory;
+    expect_refusal(f, KVB_EINVAL, "is a directory");
+    (void)snprintf(slash, sizeof slash, "%s/new/", f->place.directory);
+    f->config.path = slash;
+    expect_refusal(f, KVB_EINVAL, "Is a directory");
+}
+
+static void test_disk_symbolic_link_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(symlink("elsewhere", f->place.file), 0);
+    expect_refusal(f, KVB_EINVAL, "symbolic link");
+    char target[128];
+    (void)snprintf(target, sizeof target, "%s/elsewhere", f->place.directory);
+    assert_false(exists(target));
+}
+
+static void test_disk_fifo_is_refused_without_waiting_for_a_writer(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(mkfifo(f->place.file, 0600), 0);
+    expect_refusal(f, KVB_EINVAL, "FIFO");
+}
+
+static void test_disk_socket_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", f->place.file);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    expect_refusal(f, KVB_EINVAL, "socket");
+    close(fd);
+}
+
+static void test_disk_character_device_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->config.path = "/dev/zero";
+    expect_refusal(f, KVB_EINVAL, "character device");
+}
+
+static void test_disk_file_of_another_user_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->config.path = "/etc/passwd";
+    if (geteuid() == 0) {
+        f->config.path = f->place.file;
+        write_file(f->place.file, "", 0);
+        assert_int_equal(chown(f->place.file, 12345, 12345), 0);
+    }
+    expect_refusal(f, KVB_EINVAL, "belongs to user");
+}
+
+static void test_disk_file_with_other_content_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    char back[16] = {0};
+    write_file(f->place.file, "my thesis", 9);
+    expect_refusal(f, KVB_EMISMATCH, "has not written");
+    int fd = open(f->place.file, O_RDONLY);
+    assert_int_equal(read(fd, back, sizeof back), 9);
+    assert_string_equal(back, "my thesis");
+    close(fd);
+}
+
+static void test_disk_file_in_use_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct kvbi_tier second;
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(
+        kvbi_tier_disk_create(&second, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message),
+        KVB_EBUSY);
+    assert_non_null(strstr(f->message, "another process"));
+    kvbi_tier_destroy(&f->tier);
+    assert_int_equal(open_tier(f), 0);
+}
+
+/* In a process of its own, which holds it until it is killed. */
+static void test_disk_lock_of_a_killed_process_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    int pipes[2];
+    char byte = 0;
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        byte = open_tier(f) == 0 ? 'y' : 'n';
+        (void)!write(pipes[1], &byte, 1);
+        for (;;)
+            pause();
+    }
+    assert_int_equal(read(pipes[0], &byte, 1), 1);
+    assert_int_equal(byte, 'y');
+    expect_refusal(f, KVB_EBUSY, "another process");
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(open_tier(f), 0);
+    close(pipes[0]), close(pipes[1]);
+}
+
+/* flock goes with the open file, which a forked child has too. */
+static void test_disk_closed_file_is_free_while_a_child_has_it_open(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(open_tier(f), 0);
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    kvbi_tier_destroy(&f->tier);
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* The result of opening in a child with one soft limit, its message in f->message. */
+static int open_with_limit(struct fixture *f, __rlimit_resource_t which, rlim_t value)
+{
+    int pipes[2], status;
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+        (void)setrlimit(which, &limit);
+        int result = open_tier(f);
+        (void)!write(pipes[1], f->message, sizeof f->message);
+        _exit(-result);
+    }
+    assert_int_equal(read(pipes[0], f->message, sizeof f->message), sizeof f->message);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(pipes[0]), close(pipes[1]);
+    assert_true(WIFEXITED(status)); /* and not ended by SIGXFSZ */
+    return -WEXITSTATUS(status);
+}
+
+static void test_disk_file_size_limit_is_named(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, 1 << 20), KVB_ENOSPC);
+    assert_non_null(strstr(f->message, "RLIMIT_FSIZE allows files of 1048576 bytes"));
+    assert_false(exists(f->place.file));
+    assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, KVBI_DISK_DATA_OFFSET + BLOCKS * 65536), 0);
+}
+
+static void test_disk_descriptor_limit_is_named(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(open_with_limit(f, RLIMIT_NOFILE, 3), KVB_ENOMEM);
+    assert_non_null(strstr(f->message, "RLIMIT_NOFILE"));
+    assert_false(exists(f->place.file));
+}
+
+static void test_disk_without_permission_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+    assert_int_equal(chmod(f->place.directory, 0500), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+            _exit(99);
+        int result = open_tier(f);
+        _exit(result == KVB_EINVAL && strstr(f->message, "may not be") != NULL ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(chmod(f->place.directory, 0700), 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void test_disk_allocation_failures_leave_nothing(void **state)
+{
+    struct fixture *f = *state;
+    int64_t successes = 0;
+    for (;; successes++) {
+        f->memory = failing_memory(&f->failing, successes);
+        if (open_tier(f) == 0)
+            break;
+        assert_int_equal(f->failing.live_count, 0);
+        assert_non_null(strstr(f->message, "no memory"));
+        assert_false(exists(f->place.file));
+    }
+    assert_int_equal(successes, 2);
+}
+
+static void test_disk_message_is_cut_or_left_out(void **state)
+{
+    struct fixture *f = *state;
+    f->config.path = f->place.directory;
+    assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, NULL, 0), KVB_EINVAL);
+    for (size_t bytes = 1; bytes < 60; bytes++) {
+        memset(f->message, 'x', sizeof f->message);
+        assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, f->message, bytes), KVB_EINVAL);
+        assert_true(strlen(f->message) < bytes);
+        assert_int_equal(f->message[bytes], 'x');
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_disk_new_file_is_private_and_has_its_space),
+        TEST(test_disk_mode_says_direct_or_why_not),
+        TEST(test_disk_odd_block_is_padded_and_says_so),
+        TEST(test_disk_file_of_zeros_is_taken),
+        TEST(test_disk_earlier_file_is_made_private_and_cut),
+        TEST(test_disk_starts_empty_at_each_open),
+        TEST(test_disk_name_depends_on_slot_and_all_of_the_identity),
+        TEST(test_disk_checksum_depends_on_name_and_every_byte),
+        TEST(test_disk_no_path_is_refused),
+        TEST(test_disk_sizes_that_no_file_has_are_refused),
+        TEST(test_disk_missing_directory_is_refused),
+        TEST(test_disk_directory_is_refused),
+        TEST(test_disk_symbolic_link_is_refused),
+        TEST(test_disk_fifo_is_refused_without_waiting_for_a_writer),
+        TEST(test_disk_socket_is_refused),
+        TEST(test_disk_character_device_is_refused),
+        TEST(test_disk_file_of_another_user_is_refused),
+        TEST(test_disk_file_with_other_content_is_left_alone),
+        TEST(test_disk_file_in_use_is_refused),
+        TEST(test_disk_lock_of_a_killed_process_is_gone),
+        TEST(test_disk_closed_file_is_free_while_a_child_has_it_open),
+        TEST(test_disk_file_size_limit_is_named),
+        TEST(test_disk_descriptor_limit_is_named),
+        TEST(test_disk_without_permission_is_refused),
+        TEST(test_disk_allocation_failures_leave_nothing),
+        TEST(test_disk_message_is_cut_or_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

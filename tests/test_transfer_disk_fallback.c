@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where io_uring is refused, wholly or in part: `auto` chooses threads, or a lesser ring, says so, and works. Each case in a
+ * child of its own, under a seccomp filter or limits that it cannot take back.
+ */
+#include "support/disk_rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+/* What a child found wrong: a line of this file; 0 nothing. */
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                              \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+static bool refuse(const int *calls, size_t count, int error)
+{
+    struct sock_filter filter[16];
+    unsigned short at = 0;
+    filter[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (size_t i = 0; i < count; i++) {
+        filter[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+        filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error);
+    }
+    filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    const struct sock_fprog program = {.len = at, .filter = filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+}
+
+static const struct rig_variant automatic = {.name = "auto", .engine = KVBI_DISK_AUTO};
+static const struct rig_variant automatic_poll = {.name = "auto", .engine = KVBI_DISK_AUTO, .poll = true};
+
+/* 32 blocks down and up again. */
+static bool round_trip(struct rig *rig)
+{
+    uint32_t count = rig->host.block_count < 32 ? rig->host.block_count : 32;
+    for (uint32_t i = 0; i < count; i++) {
+        struct kvbi_copy copy = rig_down(rig, i, i, i, i);
+        rig_fill(rig, i, i);
+        if (rig->engine->ops->submit(rig->engine, &copy, 1, false) != 0)
+            return false;
+    }
+    if (!rig_wait(rig, rig->done + count))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        rig_fill(rig, i, 1000);
+        if (rig->results[i] != 0 || rig_move(rig, rig_up(rig, i, i, i, 0), true) != 0 || !rig_has(rig, i, i))
+            return false;
+    }
+    return true;
+}
+
+static bool says(const struct rig *rig, const char *words)
+{
+    if (strstr(rig->said, words) != NULL)
+        return true;
+    (void)fprintf(stderr, "\"%s\" does not say \"%s\"\n", rig->said, words);
+    return false;
+}
+
+/* The engine that `auto` takes: its name, some words of what it says, and a round trip. */
+static int expect_engine(const struct rig_variant *variant, const char *name, const char *words, const char *more)
+{
+    struct rig rig;
+    CHECK(rig_open(&rig, variant, 65536, 64, NULL) == 0);
+    CHECK(rig_start(&rig) == 0);
+    CHECK(strcmp(rig.engine->ops->name, name) == 0);
+    CHECK(says(&rig, words) && says(&rig, more) && says(&rig, rig.disk.disk->mode));
+    CHECK(round_trip(&rig));
+    CHECK(rig_close(&rig));
+    return 0;
+}
+
+static void in_child(int (*body)(void))
+{
+    int status;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(body());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* ---- System calls refused ----------------------------------------------------------------------------------------- */
+
+static const int all[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register};
+
+static int setup_eperm(void)
+{
+    CHECK(refuse(all, 3, EPERM));
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Operation not permitted", "4 threads");
+}
+
+static int setup_enosys(void)
+{
+    CHECK(refuse(all, 3, ENOSYS));
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Function not implemented", "4 threads");
+}
+
+static int setup_eopnotsupp(void)
+{
+    CHECK(refuse(all, 1, EOPNOTSUPP));
+    return expect_engine(&automatic_poll, "posix", "no io_uring: io_uring_setup: Operation not supported",
+                         "inside poll");
+}
+
+static int enter_eperm(void)
+{
+    CHECK(refuse(all + 1, 1, EPERM));
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_enter: Operation not permitted", "4 threads");
+}
+
+static int register_eperm(void)
+{
+    CHECK(refuse(all + 2, 1, EPERM));
+    return expect_engine(&automatic, "uring", "file not registered: Operation not permitted",
+                         "buffers not registered: Operation not permitted");
+}
+
+static int explicit_ring_refused(void)
+{
+    static const struct rig_variant ring = {.name = "uring", .engine = KVBI_DISK_URING};
+    struct rig rig;
+    CHECK(refuse(all, 3, EPERM));
+    CHECK(rig_open(&rig, &ring, 65536, 4, NULL) == 0);
+    CHECK(rig_start(&rig) == KVB_EUNSUPPORTED);
+    CHECK(rig.engine == NULL && says(&rig, "no io_uring: io_uring_setup: Operation not permitted"));
+    CHECK(rig_close(&rig));
+    return 0;
+}
+
+/* A sandbox that is put on while the ring is at work: all ends, within seconds, and nothing more is begun. */
+static int refused_later(void)
+{
+    struct rig rig;
+    CHECK(rig_open(&rig, &automatic, 65536, 64, NULL) == 0);
+    CHECK(rig_start(&rig) == 0);
+    if (strcmp(rig.engine->ops->name, "uring") == 0) {
+        CHECK(round_trip(&rig));
+        for (uint32_t i = 0; i < 16; i++) {
+            struct kvbi_copy copy = rig_down(&rig, i, i, i, i);
+            CHECK(rig.engine->ops->submit(rig.engine, &copy, 1, false) == 0);
+        }
+        CHECK(refuse(all, 3, EPERM));
+        uint32_t expected = rig.done + 16;
+        while (rig.done < expected) {
+            bool more;
+            CHECK(rig_reap(&rig, 64, &more));
+        }
+        CHECK(rig_move(&rig, rig_up(&rig, 20, 20, 20, 20), true) == KVB_EIO);
+        rig.engine->ops->drain(rig.engine);
+    }
+    CHECK(rig_close(&rig));
+    return 0;
+}
+
+/* ---- Limits ------------------------------------------------------------------------------------------------------- */
+
+static bool limit(__rlimit_resource_t which, rlim_t value)
+{
+    const struct rlimit limits = {.rlim_cur = value, .rlim_max = value};
+    return setrlimit(which, &limits) == 0;
+}
+
+/* To a user without CAP_IPC_LOCK, in a directory of its own. */
+static bool drop_privileges(void)
+{
+    if (geteuid() != 0)
+        return true;
+    char place[] = "/tmp/disk_test.XXXXXX";
+    return mkdtemp(place) != NULL && chdir(place) == 0 && chown(".", 65534, 65534) == 0 &&
+           setresuid(65534, 65534, 65534) == 0;
+}
+
+static int leave(int result)
+{
+    char place[128];
+    if (getcwd(place, sizeof place) != NULL && strncmp(place, "/tmp/disk_test.", 15) == 0)
+        (void)rmdir(place);
+    return result;
+}
+
+/* Kernels differ in what they charge a ring for; either answer is right if it is said. */
+static int no_locked_memory(void)
+{
+    struct rig rig;
+    CHECK(drop_privileges() && limit(RLIMIT_MEMLOCK, 0));
+    CHECK(rig_open(&rig, &automatic, 65536, 64, NULL) == 0);
+    CHECK(rig_start(&rig) == 0);
+    if (strcmp(rig.engine->ops->name, "posix") == 0)
+        CHECK(says(&rig, "no io_uring: io_uring_setup: Cannot allocate memory"));
+    else
+        CHECK(says(&rig, "buffers not registered: Cannot allocate memory"));
+    CHECK(round_trip(&rig));
+    CHECK(rig_close(&rig));
+    return leave(0);
+}
+
+static int little_locked_memory(void)
+{
+    struct rig rig;
+    CHECK(drop_privileges() && limit(RLIMIT_MEMLOCK, 8 << 20));
+    CHECK(rig_open(&rig, &automatic, 1 << 20, 16, NULL) == 0);
+    CHECK(rig_start(&rig) == 0);
+    if (strcmp(rig.engine->ops->name, "uring") == 0)
+        CHECK(says(&rig, "buffers not registered: Cannot allocate memory"));
+    CHECK(round_trip(&rig));
+    CHECK(rig_close(&rig));
+    return leave(0);
+}
+
+static int no_descriptor_left(void)
+{
+    struct rig rig;
+    CHECK(rig_open(&rig, &automatic_poll, 65536, 64, NULL) == 0);
+    int next = dup(0);
+    (void)close(next);
+    CHECK(limit(RLIMIT_NOFILE, (rlim_t)next));
+    CHECK(rig_start(&rig) == 0);
+    CHECK(says(&rig, "no io_uring: io_uring_setup: Too many open files") || next < 3);
+    CHECK(strcmp(rig.engine->ops->name, "posix") == 0);
+    CHECK(round_trip(&rig));
+    CHECK(rig_close(&rig) || true); /* its directory cannot be listed any more; the parent's tear-down does it */
+    (void)unlink(rig.place.file);
+    (void)rmdir(rig.place.directory);
+    return 0;
+}
+
+/* ---- Memory that a ring does not take ----------------------------------------------------------------------------- */
+
+static int foreign_memory(void)
+{
+    struct rig rig;
+    int fd = open("foreign_memory.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, 64 * 65536) == 0);
+    void *base = mmap(NULL, 64 * 65536, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    (void)unlink("foreign_memory.tmp");
+    (void)close(fd);
+    CHECK(base != MAP_FAILED);
+    CHECK(rig_open(&rig, &automatic, 65536, 64, base) == 0);
+    CHECK(rig_start(&rig) == 0);
+    if (strcmp(rig.engine->ops->name, "uring") == 0)
+        CHECK(says(&rig, "buffers not registered: ") || says(&rig, "fixed buffers"));
+    CHECK(round_trip(&rig));
+    CHECK(rig_close(&rig));
+    return 0;
+}
+
+#define CASE(body)                                                                                                     \
+    static void test_fallback_##body(void **state)                                                                     \
+    {                                                                                                                  \
+        (void)state;                                                                                                   \
+        in_child(body);                                                                                                \
+    }
+CASE(setup_eperm)
+CASE(setup_enosys)
+CASE(setup_eopnotsupp)
+CASE(enter_eperm)
+CASE(register_eperm)
+CASE(explicit_ring_refused)
+CASE(refused_later)
+CASE(no_locked_memory)
+CASE(little_locked_memory)
+CASE(no_descriptor_left)
+CASE(foreign_memory)
+
+static void test_fallback_is_not_taken_where_a_ring_works(void **state)
+{
+    (void)state;
+    struct rig rig;
+    assert_int_equal(rig_open(&rig, &automatic, 65536, 4, NULL), 0);
+    assert_int_equal(rig_start(&rig), 0);
+    print_message("auto: %s\n", rig.said);
+    assert_int_equal(strncmp(rig.said, "uring (", 7) == 0, strcmp(rig.engine->ops->name, "uring") == 0);
+    assert_true(rig_close(&rig));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fallback_is_not_taken_where_a_ring_works),
+        cmocka_unit_test(test_fallback_setup_eperm),
+        cmocka_unit_test(test_fallback_setup_enosys),
+        cmocka_unit_test(test_fallback_setup_eopnotsupp),
+        cmocka_unit_test(test_fallback_enter_eperm),
+        cmocka_unit_test(test_fallback_register_eperm),
+        cmocka_unit_test(test_fallback_explicit_ring_refused),
+        cmocka_unit_test(test_fallback_refused_later),
+        cmocka_unit_test(test_fallback_no_locked_memory),
+        cmocka_unit_test(test_fallback_little_locked_memory),
+        cmocka_unit_test(test_fallback_no_descriptor_left),
+        cmocka_unit_test(test_fallback_foreign_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
