@@ -154,7 +154,8 @@
  *  - Unregistered blocks at their last unref are reset and their content is gone. Register first.
  *  - An unindexed duplicate (KVB_DUPLICATE_KEEP) is reset, not parked, at its last unref.
  *  - With KVB_PROGRESS_POLL nothing moves unless the caller polls.
- *  - Host memory only in this version: KVB_TIER_DEVICE lives in host memory that stands in for a GPU's.
+ *  - KVB_TIER_DEVICE lives in host memory that stands in for a GPU's in this version.
+ *  - The disk tier does not survive a restart in this version: its file starts empty at each open.
  */
 #ifndef KVBLOCK_H
 #define KVBLOCK_H
@@ -362,6 +363,10 @@ struct kvb_layout {
     uint64_t chunk_bytes;
 };
 
+/* AUTO: io_uring if a ring works with this very file here, else threads with preadv and pwritev. The log says which, and why. */
+enum kvb_disk_engine { KVB_DISK_ENGINE_AUTO = 0, KVB_DISK_ENGINE_URING = 1, KVB_DISK_ENGINE_POSIX = 2 };
+#define KVB_DISK_ERRORS_MAX 16
+
 /* When a block is offered to the lane below its tier. Default: ON_REGISTER for DEVICE, ON_COLD for the others. */
 enum kvb_trigger {
     KVB_OFFLOAD_DEFAULT = 0,
@@ -377,6 +382,10 @@ enum kvb_trigger {
  * ondeck_capacity + batch x depth blocks.
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
+ * path: a file of block_count slots, each padded to 4096 bytes; made if it is not there, mode 0600, sized at once, one process
+ * at a time, empty at each open (what an earlier run left is never trusted). Direct I/O where the file system takes it. Every
+ * block read is verified by name and checksum. A block that cannot be read, or not as it was written, is a miss and is forgotten; after
+ * KVB_DISK_ERRORS_MAX errors in a row the tier is out of service: nothing is found or written there any more, the rest goes on.
  */
 struct kvb_tier_config {
     uint32_t size;
@@ -389,6 +398,9 @@ struct kvb_tier_config {
     uint32_t queue_capacity;  /* weak handles in the in-queue; default 65536, 1..2^24 */
     void *memory;
     uint64_t memory_bytes;
+    const char *path;     /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: they are in memory */
+    uint32_t disk_engine; /* enum kvb_disk_engine */
+    uint32_t reserved;    /* 0 */
 };
 
 /*
@@ -440,7 +452,9 @@ struct kvb_diagnosis {
  * Threads    Any. KVB_PROGRESS_THREAD starts one thread, named "kvblock", with all signals blocked.
  * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates.
  * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis` (may be NULL) says
- *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy
+ *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
+ *            io_uring where it alone was asked for, a file system that cannot hold the file
+ *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT  the disk tier's file: `diagnosis` names path and reason
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
@@ -1109,19 +1123,21 @@ struct kvb_tier_stats {
     uint64_t transfer_count;  /* held by transfers alone, quarantined ones included */
     uint64_t available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
-    uint64_t hits; /* blocks that kvb_match handed out here */
+    uint64_t hits;           /* blocks that kvb_match handed out here */
+    uint64_t out_of_service; /* 1: after too many errors in a row */
 };
 
 /* offered = transferred + skipped + discarded + shed + failed + cancelled + pending, always. Counts are blocks. */
 struct kvb_lane_stats {
     uint32_t from_tier, to_tier;
     uint64_t offered, transferred, skipped, discarded, shed, failed, cancelled, pending;
-    uint64_t skipped_present;    /* the target tier had it, or was getting it */
-    uint64_t skipped_no_target;  /* nothing free there, and nothing to evict of no higher priority */
-    uint64_t skipped_admission;  /* the hook said no */
-    uint64_t failed_transfer;    /* the engine reported an error */
-    uint64_t failed_invalidated; /* the content was invalidated or cleared while it moved */
-    uint64_t joined;             /* onboard lanes: blocks that waited for another's transfer (not offered again) */
+    uint64_t skipped_present;        /* the target tier had it, or was getting it */
+    uint64_t skipped_no_target;      /* nothing free there, and nothing to evict of no higher priority */
+    uint64_t skipped_out_of_service; /* the target tier takes nothing any more */
+    uint64_t skipped_admission;      /* the hook said no */
+    uint64_t failed_transfer;        /* the engine reported an error */
+    uint64_t failed_invalidated;     /* the content was invalidated or cleared while it moved */
+    uint64_t joined;                 /* onboard lanes: blocks that waited for another's transfer (not offered again) */
     uint64_t queued, ondeck, inflight; /* pending, by stage */
     uint64_t pinned_max;     /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
     uint64_t bytes, busy_ns; /* transferred; time with at least one transfer under way */
@@ -1138,7 +1154,7 @@ struct kvb_stats {
     uint64_t events, events_lost;
     uint64_t pins, pins_expired;
     uint64_t ops_started, ops_completed, ops_cancelled, ops_timed_out;
-    char engine[32]; /* which engines run, and on which instruction set */
+    char engine[192]; /* which engines run, how, and why not others */
     char hash[16];
 };
 

@@ -22,6 +22,8 @@ const char options_help[] = "usage: kvb_replay [options] [TRACE]\n"
                             "\n"
                             "  --device-blocks N   blocks of the device tier (default 512)\n"
                             "  --host-blocks N     blocks of the host tier, 0 = no such tier (default 8192)\n"
+                            "  --disk-blocks N     blocks of the disk tier, 0 = no such tier (default 0)\n"
+                            "  --disk PATH         the file of the disk tier; made, or emptied\n"
                             "  --block-bytes N     bytes of a block, a multiple of 64 (default 65536)\n"
                             "  --policy NAME       eviction policy (default: the library's)\n"
                             "  --trigger register|park|cold\n"
@@ -166,6 +168,8 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
     const struct option table[] = {
         {"device-blocks", KIND_NUMBER, &options->device_blocks, 1, UINT32_MAX - 1},
         {"host-blocks", KIND_NUMBER, &options->host_blocks, 0, UINT32_MAX - 1},
+        {"disk-blocks", KIND_NUMBER, &options->disk_blocks, 0, UINT32_MAX - 1},
+        {"disk", KIND_TEXT, &options->disk_path, 0, 0},
         {"block-bytes", KIND_NUMBER, &options->block_bytes, 64, UINT32_MAX},
         {"limit", KIND_NUMBER, &options->limit, 1, UINT64_MAX},
         {"seed", KIND_NUMBER, &options->seed, 0, UINT64_MAX},
@@ -198,6 +202,10 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
     }
     if (options->block_bytes % 64) {
         snprintf(error, error_bytes, "--block-bytes: %" PRIu64 " is not a multiple of 64", options->block_bytes);
+        return -1;
+    }
+    if (!options->disk_blocks != !options->disk_path) {
+        snprintf(error, error_bytes, "--disk, --disk-blocks: one is of no use without the other");
         return -1;
     }
     return 0;

@@ -13,7 +13,8 @@ struct options {
     const char *json_path;  /* NULL: none, "-": stdout */
     const char *write_path; /* NULL: replay; else write the requests there instead */
     const char *policy;     /* NULL: the library's default */
-    uint64_t device_blocks, host_blocks, block_bytes;
+    const char *disk_path;  /* of the disk tier, with disk_blocks */
+    uint64_t device_blocks, host_blocks, disk_blocks, block_bytes;
     uint64_t limit; /* UINT64_MAX: none */
     uint64_t seed;
     uint32_t trigger;  /* enum kvb_trigger */

@@ -43,24 +43,26 @@ static struct lane_bounds bounds_within(uint64_t spare)
 static int check_room(const struct options *options, uint32_t longest, char *error, size_t error_bytes)
 {
     uint64_t needed = longest;
-    if (options->host_blocks)
+    if (options->host_blocks || options->disk_blocks)
         needed += LANE_PINS_LEAST;
     if (options->device_blocks >= needed)
         return 0;
     int used = snprintf(error, error_bytes,
                         "--device-blocks: %" PRIu64 " is too few: the longest request has %" PRIu32 " blocks",
                         options->device_blocks, longest);
-    if (options->host_blocks && used > 0 && (size_t)used < error_bytes)
+    if (needed > longest && used > 0 && (size_t)used < error_bytes)
         snprintf(error + used, error_bytes - (size_t)used,
-                 " and the lane to the host tier pins %d more at least (%" PRIu64 " in all)", LANE_PINS_LEAST, needed);
+                 " and the lane to the next tier pins %d more at least (%" PRIu64 " in all)", LANE_PINS_LEAST, needed);
     return -1;
 }
 
 static int check_memory(const struct options *options, char *error, size_t error_bytes)
 {
     uint64_t blocks = options->device_blocks + options->host_blocks;
-    if (blocks >= UINT32_MAX) {
-        snprintf(error, error_bytes, "--device-blocks, --host-blocks: %" PRIu64 " blocks are 2^32 - 1 or more", blocks);
+    if (blocks + options->disk_blocks >= UINT32_MAX) {
+        snprintf(error, error_bytes,
+                 "--device-blocks, --host-blocks, --disk-blocks: %" PRIu64 " blocks are 2^32 - 1 or more",
+                 blocks + options->disk_blocks);
         return -1;
     }
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
@@ -107,28 +109,36 @@ static int create(struct setup *setup, const struct options *options, const stru
                                 .layers = REPLAY_LAYERS,
                                 .parts = REPLAY_PARTS,
                                 .chunk_bytes = options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS)};
-    struct kvb_tier_config tiers[] = {
-        {.size = sizeof *tiers,
-         .tier = KVB_TIER_DEVICE,
-         .block_count = (uint32_t)options->device_blocks,
-         .trigger = options->trigger,
-         .ondeck_capacity = bounds->ondeck_capacity,
-         .batch = bounds->batch,
-         .depth = bounds->depth,
-         .memory = setup->memory[KVB_TIER_DEVICE],
-         .memory_bytes = options->device_blocks * options->block_bytes},
-        {.size = sizeof *tiers,
-         .tier = KVB_TIER_HOST,
-         .block_count = (uint32_t)options->host_blocks,
-         .memory = setup->memory[KVB_TIER_HOST],
-         .memory_bytes = options->host_blocks * options->block_bytes},
-    };
+    const struct kvb_tier_config device = {.size = sizeof device,
+                                           .tier = KVB_TIER_DEVICE,
+                                           .block_count = (uint32_t)options->device_blocks,
+                                           .trigger = options->trigger,
+                                           .ondeck_capacity = bounds->ondeck_capacity,
+                                           .batch = bounds->batch,
+                                           .depth = bounds->depth,
+                                           .memory = setup->memory[KVB_TIER_DEVICE],
+                                           .memory_bytes = options->device_blocks * options->block_bytes};
+    const struct kvb_tier_config host = {.size = sizeof host,
+                                         .tier = KVB_TIER_HOST,
+                                         .block_count = (uint32_t)options->host_blocks,
+                                         .memory = setup->memory[KVB_TIER_HOST],
+                                         .memory_bytes = options->host_blocks * options->block_bytes};
+    const struct kvb_tier_config disk = {.size = sizeof disk,
+                                         .tier = KVB_TIER_DISK,
+                                         .block_count = (uint32_t)options->disk_blocks,
+                                         .path = options->disk_path};
+    struct kvb_tier_config tiers[3] = {device};
+    uint32_t tier_count = 1;
+    if (options->host_blocks)
+        tiers[tier_count++] = host;
+    if (options->disk_blocks)
+        tiers[tier_count++] = disk;
     /* SHARE: a block computed twice counts as a use of the one that is there, as an LRU over contents would have it. */
     struct kvb_config config = {.size = sizeof config,
                                 .tokens_per_block = REPLAY_TOKENS_PER_BLOCK,
                                 .layout = &layout,
                                 .tiers = tiers,
-                                .tier_count = options->host_blocks ? 2 : 1,
+                                .tier_count = tier_count,
                                 .progress = options->progress,
                                 .duplicate = KVB_DUPLICATE_SHARE,
                                 .policy = options->policy,

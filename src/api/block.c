@@ -61,6 +61,8 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const 
         error = KVB_EINVAL;
     if (error == 0 && manager->store.pools[tier].slots == NULL)
         error = KVB_ENOENT;
+    if (error == 0 && !manager->store.pools[tier].in_memory)
+        error = KVB_EUNSUPPORTED;
     if (error == 0)
         error = kvbi_import_fence(manager, fence, &ticket);
     while (error == 0 && taken < count)
@@ -406,6 +408,8 @@ int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
         return KVB_EINVAL;
+    if (!pool->in_memory)
+        return KVB_EUNSUPPORTED;
     uint64_t chunk = (uint64_t)layer * manager->layout.parts + part;
     *address = kvbi_tier_address(&manager->pipeline.tiers[pool->tier], kvbi_pool_slot(pool, block)) +
                chunk * manager->layout.chunk_bytes;

@@ -10,7 +10,8 @@ static const char *check_book(const struct kvb_lane_stats *stats, uint64_t pendi
     if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed + stats->failed +
                               stats->cancelled + pending)
         return "offered = transferred + skipped + discarded + shed + failed + cancelled + pending";
-    if (stats->skipped != stats->skipped_present + stats->skipped_no_target + stats->skipped_admission)
+    if (stats->skipped !=
+        stats->skipped_present + stats->skipped_no_target + stats->skipped_admission + stats->skipped_out_of_service)
         return "every skip has a reason";
     if (stats->failed != stats->failed_transfer + stats->failed_invalidated)
         return "every failure has a reason";

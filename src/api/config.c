@@ -93,6 +93,19 @@ static int read_memory(const struct kvbi_config *config, const struct kvb_tier_c
     return 0;
 }
 
+static int read_disk(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    const char *name = tier_names[tier->tier];
+    if (tier->disk_engine > KVB_DISK_ENGINE_POSIX || tier->reserved != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].disk_engine: %u is none, or reserved is set", name,
+                             tier->disk_engine);
+    if (tier->path != NULL && tier->tier != KVB_TIER_DISK)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].path: only DISK is kept in a file", name);
+    if (tier->path != NULL && tier->memory != NULL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s]: path and memory exclude each other", name);
+    return 0;
+}
+
 static int read_tier(struct kvbi_config *config, const void *given, uint32_t position, int *previous,
                      struct kvb_diagnosis *diagnosis)
 {
@@ -110,6 +123,8 @@ static int read_tier(struct kvbi_config *config, const void *given, uint32_t pos
     int error = read_lane(&tier, diagnosis);
     if (error == 0)
         error = read_memory(config, &tier, diagnosis);
+    if (error == 0)
+        error = read_disk(&tier, diagnosis);
     *previous = (int)tier.tier;
     config->tiers[tier.tier] = tier;
     return error;
@@ -127,6 +142,10 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
                              _Alignof(struct kvb_tier_config));
     for (uint32_t i = 0; error == 0 && i < config->c.tier_count; i++)
         error = read_tier(config, kvbi_stride(config->c.tiers, config->c.tiers[0].size, i), i, &previous, diagnosis);
+    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL && previous != KVB_TIER_DISK)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[REMOTE]: nothing is below a DISK that is kept in a file");
+    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL && config->c.tier_count == 1)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DISK].path: there is no tier in memory above it");
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;
     if (error == 0 && blocks + config->c.event_capacity >= UINT32_MAX)

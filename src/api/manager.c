@@ -102,8 +102,7 @@ int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence
     *ticket = 0;
     if (fence == NULL)
         return 0;
-    struct kvbi_engine *engine = manager->pipeline.engine;
-    return engine->ops->import(engine, fence, ticket);
+    return kvbi_engines_import(&manager->pipeline.engines, fence, ticket);
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -128,18 +127,20 @@ static int create_store(struct kvb_manager *manager, const struct kvbi_config *c
         store.digest_seed = kvbi_clock_now(&manager->clock) ^ (uint64_t)(uintptr_t)manager;
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         store.block_counts[tier] = config->tiers[tier].block_count;
+    store.on_disk[KVB_TIER_DISK] = config->tiers[KVB_TIER_DISK].path != NULL;
     return kvbi_store_create(&manager->store, &store);
 }
 
 static int create_pipeline(struct kvb_manager *manager, const struct kvbi_config *config,
-                           const struct kvbi_hooks *hooks)
+                           const struct kvbi_hooks *hooks, char *message, size_t message_bytes)
 {
     struct kvbi_pipeline_config pipeline = {.tiers = config->tiers,
                                             .admission = config->c.admission,
                                             .block_bytes = config->block_bytes,
                                             .op_capacity = config->c.op_capacity,
+                                            .own_thread = config->c.progress == KVB_PROGRESS_THREAD,
                                             .hooks = hooks};
-    return kvbi_pipeline_create(&manager->pipeline, &manager->store, &pipeline);
+    return kvbi_pipeline_create(&manager->pipeline, &manager->store, &pipeline, message, message_bytes);
 }
 
 static void free_manager(struct kvb_manager *manager)
@@ -157,6 +158,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
 {
     struct kvbi_config config;
     struct kvbi_memory memory;
+    char message[sizeof diagnosis->message] = "no memory, thread or descriptor for tables and tiers";
     if (out == NULL)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "manager is NULL");
     *out = NULL;
@@ -177,16 +179,16 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
     if (error == 0)
         error = create_store(manager, &config, hooks);
     if (error == 0)
-        error = create_pipeline(manager, &config, hooks);
+        error = create_pipeline(manager, &config, hooks, message, sizeof message);
     if (error == 0)
         error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config.c.sink,
                                      config.c.progress == KVB_PROGRESS_THREAD);
     if (error != 0) {
         free_manager(manager);
-        return kvbi_diagnose(diagnosis, error, "no memory, thread or descriptor for tables and tiers");
+        return kvbi_diagnose(diagnosis, error, "%s", message);
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
-             manager->pipeline.engine->ops->name, manager->store.hash.ops->name);
+             manager->pipeline.engines.said, manager->store.hash.ops->name);
     *out = manager;
     return kvbi_diagnose(diagnosis, 0, "ready");
 }
@@ -310,6 +312,8 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
     if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
         return error != 0 ? error : KVB_EINVAL;
     const struct kvbi_tier *memory = &manager->pipeline.tiers[tier];
+    if (memory->disk != NULL)
+        return KVB_EUNSUPPORTED;
     *base = memory->base;
     *bytes = (uint64_t)memory->block_count * memory->block_bytes;
     return memory->block_count > 0 ? 0 : KVB_ENOENT;
@@ -320,8 +324,7 @@ int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    struct kvbi_engine *engine = manager->pipeline.engine;
-    if (engine->ops->signal(engine, value))
+    if (kvbi_engines_signal(&manager->pipeline.engines, value))
         kvbi_progress_wake(&manager->progress);
     return 0;
 }

@@ -40,8 +40,10 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     struct kvbi_pipeline *pipeline = &manager->pipeline;
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (store->pools[tier].slots != NULL)
+        if (store->pools[tier].slots != NULL) {
             tier_stats(&store->pools[tier], &stats->tiers[tier]);
+            stats->tiers[tier].out_of_service = !(store->serving & 1u << tier);
+        }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
             lane_stats(&pipeline->lanes[tier].book, kvbi_in_queue_count(&pipeline->lanes[tier].queue),
@@ -60,8 +62,7 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     stats->ops_completed = pipeline->onboard.completed;
     stats->ops_cancelled = pipeline->onboard.cancelled;
     stats->ops_timed_out = pipeline->onboard.timed_out;
-    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager +
-                         manager->pipeline.engine->ops->bytes(manager->pipeline.engine);
+    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager;
 }
 
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)
@@ -73,7 +74,7 @@ int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)
     kvbi_lock_take(&manager->store.lock);
     stats_locked(manager, stats);
     kvbi_lock_release(&manager->store.lock);
-    (void)snprintf(stats->engine, sizeof stats->engine, "%s", manager->pipeline.engine->ops->name);
+    (void)snprintf(stats->engine, sizeof stats->engine, "%s", manager->pipeline.engines.said);
     (void)snprintf(stats->hash, sizeof stats->hash, "%s", manager->store.hash.ops->name);
     return 0;
 }

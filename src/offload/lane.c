@@ -33,6 +33,16 @@ void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool publi
     kvbi_lane_book_end(book, now_ns);
 }
 
+struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const struct kvb_block *named,
+                                        const struct kvb_block *slot)
+{
+    const struct kvb_seq *name = &kvbi_index_at(&store->index, named->entry)->name;
+    return (struct kvbi_identity){.hash = name->hash,
+                                  .digest = {name->digest[0], name->digest[1]},
+                                  .generation =
+                                      kvbi_word_generation(atomic_load_explicit(&slot->word, memory_order_relaxed))};
+}
+
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
                      const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
@@ -143,9 +153,11 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
     KVBI_ASSERT(block->offer == KVBI_NONE && block->entry != KVBI_NONE);
     lane->book.stats.offered++;
     lane->store->work = true;
-    if (present_below(lane, block)) {
+    bool in_service = lane->store->serving & 1u << lane->to->tier;
+    if (!in_service || present_below(lane, block)) {
         lane->book.stats.skipped++;
-        lane->book.stats.skipped_present++;
+        lane->book.stats.skipped_present += in_service;
+        lane->book.stats.skipped_out_of_service += !in_service;
         return;
     }
     uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
@@ -272,6 +284,9 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
     struct kvb_block *target = NULL;
     if (!still_there(lane, offer)) {
         stats->discarded++;
+    } else if (!(lane->store->serving & 1u << lane->to->tier)) {
+        stats->skipped++;
+        stats->skipped_out_of_service++;
     } else if (present_below(lane, source)) {
         stats->skipped++;
         stats->skipped_present++;
@@ -294,7 +309,8 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
                                .from_slot = offer->slot,
                                .to_slot = offer->target,
                                .ticket = source->ticket > target->ticket ? source->ticket : target->ticket,
-                               .tag = id};
+                               .tag = id,
+                               .identity = kvbi_lane_identity(lane->store, target, target)};
     return true;
 }
 

@@ -49,6 +49,10 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
 /* One that came back with `result`, and whether its content was published. */
 void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published, uint64_t bytes, uint64_t now_ns);
 
+/* Under which name a disk keeps `named`'s content in `slot`. Under the store's lock; `named` has an entry. */
+struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const struct kvb_block *named,
+                                        const struct kvb_block *slot);
+
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
                      const struct kvbi_tier *from, const struct kvbi_tier *to); /* KVB_ENOMEM */
 void kvbi_lane_destroy(struct kvbi_lane *lane);                                 /* legal on a zeroed object */

@@ -187,7 +187,8 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
                                .from_slot = kvbi_pool_slot(from, item->source),
                                .to_slot = kvbi_pool_slot(pool_of(onboarding, item), item->target),
                                .ticket = after > free_since ? after : free_since,
-                               .tag = id_of(onboarding, item)};
+                               .tag = id_of(onboarding, item),
+                               .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
 }
 
 /* A block in between carries the content up; the item waits for it. NULL: there is no room for one. */
@@ -242,7 +243,8 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier, st
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
-    if (content_of(onboarding, item) == KVBI_NONE) {
+    const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
+    if (content_of(onboarding, item) == KVBI_NONE || !(onboarding->store->serving & 1u << from->tier)) {
         book->stats.discarded++;
         drop_source(onboarding, item, now_ns);
         fail_claim(onboarding, item, now_ns);
@@ -323,6 +325,17 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
     return taken;
 }
 
+/* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure. */
+static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source, int result)
+{
+    struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
+    if (pool->in_memory)
+        return;
+    kvbi_pipeline_note_disk_locked(onboarding->pipeline, pool, result);
+    if (result != 0 && result != KVB_ECANCELED && source->entry != KVBI_NONE)
+        kvbi_store_forget_copy_locked(onboarding->store, pool, source);
+}
+
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
                                                   uint64_t now_ns)
 {
@@ -332,6 +345,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
         kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item), item->target, result == 0, now_ns);
     kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
                             onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
+    forget_unreadable(onboarding, item->source, result);
     drop_source(onboarding, item, now_ns);
     item->claims = false;
     item->target->ticket = 0; /* nobody needs to wait for it any more */

@@ -2,6 +2,10 @@
 /* Lanes, triggers and room. See pipeline.h. */
 #include "offload/pipeline.h"
 
+#include <stdio.h>
+
+#include "transfer/tier_disk.h"
+
 static void link_tiers(struct kvbi_pipeline *pipeline, const struct kvb_tier_config *tiers)
 {
     uint32_t above = KVBI_NONE;
@@ -36,23 +40,51 @@ static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline, const stru
     return sum > 0 ? sum : 1;
 }
 
+static int create_tiers(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config, char *message,
+                        size_t message_bytes)
+{
+    const struct kvbi_memory *memory = pipeline->store->memory;
+    int error = 0;
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++) {
+        const struct kvb_tier_config *given = &config->tiers[tier];
+        struct kvbi_disk_config disk = {
+            .path = given->path, .block_count = given->block_count, .block_bytes = config->block_bytes};
+        if (given->block_count > 0 && given->path != NULL)
+            error = kvbi_tier_disk_create(&pipeline->tiers[tier], memory, tier, &disk, message, message_bytes);
+        else if (given->block_count > 0)
+            error = kvbi_tier_host_create(&pipeline->tiers[tier], memory, tier, given->block_count, config->block_bytes,
+                                          given->memory);
+    }
+    return error;
+}
+
+static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config, char *message,
+                          size_t message_bytes)
+{
+    struct kvbi_store *store = pipeline->store;
+    struct kvbi_engines_config engines = {.tiers = pipeline->tiers,
+                                          .configs = config->tiers,
+                                          .capacity = engine_capacity(pipeline, config),
+                                          .own_thread = config->own_thread,
+                                          .hooks = config->hooks};
+    int error = kvbi_engines_create(&pipeline->engines, store->memory, store->clock, &engines);
+    if (error != 0 && pipeline->engines.said[0] != '\0')
+        (void)snprintf(message, message_bytes, "%s", pipeline->engines.said);
+    return error;
+}
+
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
-                         const struct kvbi_pipeline_config *config)
+                         const struct kvbi_pipeline_config *config, char *message, size_t message_bytes)
 {
     *pipeline = (struct kvbi_pipeline){.store = store, .admission = config->admission};
     link_tiers(pipeline, config->tiers);
-    int error = 0;
-    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
-        if (config->tiers[tier].block_count > 0)
-            error = kvbi_tier_host_create(&pipeline->tiers[tier], store->memory, tier, config->tiers[tier].block_count,
-                                          config->block_bytes, config->tiers[tier].memory);
+    int error = create_tiers(pipeline, config, message, message_bytes);
     if (error == 0)
         error = create_lanes(pipeline, config);
     if (error == 0)
         error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->tiers, config->op_capacity);
     if (error == 0)
-        error = kvbi_engine_memcpy_create(&pipeline->engine, store->memory, store->clock,
-                                          engine_capacity(pipeline, config), config->hooks);
+        error = create_engines(pipeline, config, message, message_bytes);
     if (error != 0)
         kvbi_pipeline_destroy(pipeline);
     return error;
@@ -60,8 +92,7 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
 
 void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline)
 {
-    if (pipeline->engine != NULL)
-        pipeline->engine->ops->destroy(pipeline->engine);
+    kvbi_engines_destroy(&pipeline->engines);
     kvbi_onboarding_destroy(&pipeline->onboard);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
         kvbi_lane_destroy(&pipeline->lanes[tier]);
@@ -75,6 +106,10 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
     size_t bytes = kvbi_onboarding_bytes(&pipeline->onboard);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         bytes += kvbi_in_queue_bytes(&pipeline->lanes[tier].queue);
+    for (uint32_t i = 0; i < pipeline->engines.count; i++)
+        bytes += pipeline->engines.all[i]->ops->bytes(pipeline->engines.all[i]);
+    if (pipeline->tiers[KVB_TIER_DISK].disk != NULL)
+        bytes += kvbi_disk_bytes(pipeline->tiers[KVB_TIER_DISK].disk);
     return bytes;
 }
 
@@ -144,6 +179,18 @@ bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool 
         trigger(pipeline, pool, &pool->slots[slot], KVB_OFFLOAD_ON_COLD);
     }
     return true;
+}
+
+void kvbi_pipeline_note_disk_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, int result)
+{
+    uint8_t bit = (uint8_t)(1u << pool->tier);
+    if (result == KVB_ECANCELED)
+        return;
+    pipeline->disk_errors = result == 0 ? 0 : pipeline->disk_errors + 1;
+    if (pipeline->disk_errors < KVB_DISK_ERRORS_MAX || !(pipeline->store->serving & bit))
+        return;
+    pipeline->store->serving &= (uint8_t)~bit;
+    pipeline->disk_lost_unsaid = true;
 }
 
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)

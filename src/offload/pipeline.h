@@ -15,20 +15,22 @@
 
 #include <kvblock.h>
 
+#include "offload/engines.h"
 #include "offload/lane.h"
 #include "offload/onboard.h"
 #include "store/store.h"
-#include "transfer/engine.h"
 #include "transfer/tier.h"
 
 struct kvbi_pipeline {
     struct kvbi_store *store;
-    struct kvbi_engine *engine;
+    struct kvbi_engines engines;
     struct kvb_admission admission;
     struct kvbi_tier tiers[KVB_TIER_COUNT];
     uint32_t lower[KVB_TIER_COUNT], upper[KVB_TIER_COUNT]; /* neighbours, or KVBI_NONE */
     struct kvbi_lane lanes[KVB_TIER_COUNT];
     struct kvbi_onboarding onboard;
+    uint32_t disk_errors;  /* in a row */
+    bool disk_lost_unsaid; /* out of service, and the log does not know yet */
 };
 
 struct kvbi_pipeline_config {
@@ -36,12 +38,13 @@ struct kvbi_pipeline_config {
     struct kvb_admission admission;
     uint64_t block_bytes;
     uint32_t op_capacity;
+    bool own_thread;
     const struct kvbi_hooks *hooks;
 };
 
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
-                         const struct kvbi_pipeline_config *config); /* KVB_ENOMEM */
-void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline);          /* legal on a zeroed object */
+                         const struct kvbi_pipeline_config *config, char *message, size_t message_bytes);
+void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline); /* legal on a zeroed object */
 size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline);
 
 static inline bool kvbi_pipeline_has_lane(const struct kvbi_pipeline *pipeline, uint32_t tier)
@@ -75,6 +78,12 @@ void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_par
 
 /* Offers blocks of the pool that have become cold, KVBI_LOCK_BATCH at most. True if there may be more. */
 bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns);
+
+/*
+ * A disk has answered: KVB_DISK_ERRORS_MAX errors in a row take its tier out of service. Its copies are not found any more, its lane
+ * takes nothing; what is in transfer ends.
+ */
+void kvbi_pipeline_note_disk_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, int result);
 
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);

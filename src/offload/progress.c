@@ -103,18 +103,21 @@ static void drain_if_closing(struct kvbi_progress *progress)
     bool closing = progress->closing;
     kvbi_lock_release(&progress->store->lock);
     if (closing)
-        progress->pipeline->engine->ops->drain(progress->pipeline->engine);
+        kvbi_engines_drain(&progress->pipeline->engines);
+}
+
+static bool has_work(const struct kvbi_progress *progress)
+{
+    return atomic_load(&progress->signalled) || kvbi_engines_ready(&progress->pipeline->engines);
 }
 
 static void wait_for_work(struct kvbi_progress *progress)
 {
     uint64_t give_up = real_ns() + SPIN_NS;
-    while (!atomic_load(&progress->signalled)) {
-        if (real_ns() >= give_up)
-            break;
-    }
+    while (!has_work(progress) && real_ns() < give_up)
+        ;
     atomic_store(&progress->sleeping, true);
-    if (!atomic_load(&progress->signalled))
+    if (!has_work(progress))
         sleep_on(progress, until_deadline(progress));
     atomic_store(&progress->sleeping, false);
 }
@@ -265,8 +268,8 @@ int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *p
     int error = progress->epoll_fd < 0 ? KVB_ENOMEM : kvbi_wake_create(&progress->wake);
     if (error == 0)
         error = watch(progress, kvbi_wake_fd(&progress->wake));
-    if (error == 0)
-        error = watch(progress, pipeline->engine->ops->event_fd(pipeline->engine));
+    for (uint32_t i = 0; error == 0 && i < pipeline->engines.count; i++)
+        error = watch(progress, pipeline->engines.all[i]->ops->event_fd(pipeline->engines.all[i]));
     if (error == 0 && own_thread) {
         error = kvbi_thread_start(&progress->thread, "kvblock", run_thread, progress);
         progress->started = error == 0;

@@ -59,9 +59,9 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 
 static void submit(struct kvbi_progress *progress, const struct kvbi_copy *copies, uint32_t count, bool urgent)
 {
-    struct kvbi_engine *engine = progress->pipeline->engine;
     if (count == 0)
         return;
+    struct kvbi_engine *engine = kvbi_engines_between(&progress->pipeline->engines, copies[0].from, copies[0].to);
     int error = engine->ops->submit(engine, copies, count, urgent);
     KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
     (void)error;
@@ -154,14 +154,15 @@ static void apply_offload(struct kvbi_progress *progress, uint64_t tag, int resu
     uint32_t offer = (uint32_t)tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
+    if (!lane->to->in_memory)
+        kvbi_pipeline_note_disk_locked(pipeline, lane->to, result);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
     if (block != NULL)
         kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
 }
 
-static bool reap(struct kvbi_progress *progress, uint64_t until_ns)
+static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uint64_t until_ns)
 {
-    struct kvbi_engine *engine = progress->pipeline->engine;
     struct kvbi_completion completions[KVBI_LOCK_BATCH];
     bool more = false;
     uint32_t count = engine->ops->reap(engine, completions, KVBI_LOCK_BATCH, until_ns, &more);
@@ -176,7 +177,13 @@ static bool reap(struct kvbi_progress *progress, uint64_t until_ns)
         else
             apply_offload(progress, completions[i].tag, completions[i].result, now_ns);
     }
+    bool lost = progress->pipeline->disk_lost_unsaid;
+    progress->pipeline->disk_lost_unsaid = false;
     kvbi_lock_release(&progress->store->lock);
+    if (lost)
+        kvbi_log(progress->store->log, KVB_LOG_ERROR, KVB_EIO,
+                 "tier DISK is out of service after %d errors in a row: its blocks are misses from now on",
+                 KVB_DISK_ERRORS_MAX);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
             kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result, "a block's transfer failed: a miss");
@@ -251,7 +258,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(progress->pipeline, tier))
             worked |= submit_offload(progress, tier, now_ns);
-    worked |= reap(progress, until_ns);
+    for (uint32_t i = progress->pipeline->engines.count; i-- > 0;) /* the disk's first: the memory's copies here */
+        worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;
     worked |= deliver_events(progress);

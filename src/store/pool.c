@@ -5,10 +5,10 @@
 #include "block/lifecycle.h"
 
 int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
-                     const struct kvbi_policy_ops *policy)
+                     bool in_memory, const struct kvbi_policy_ops *policy)
 {
     *pool = (struct kvbi_pool){
-        .memory = memory, .tier = tier, .block_count = block_count, .in_memory = true, .free_count = block_count};
+        .memory = memory, .tier = tier, .block_count = block_count, .in_memory = in_memory, .free_count = block_count};
     pool->slots = kvbi_memory_alloc(memory, block_count, sizeof *pool->slots, 64);
     pool->free_stack = kvbi_memory_alloc_raw(memory, block_count, sizeof *pool->free_stack, 64);
     if (pool->slots == NULL || pool->free_stack == NULL ||

@@ -2,28 +2,27 @@
 /* Building and taking down the store; handles, room and fills. See store.h; register, match and forget have files of their own. */
 #include "store/store.h"
 
-static uint64_t sum_blocks(const struct kvbi_store_config *config)
+static uint32_t sum_blocks(const struct kvbi_store_config *config, bool in_memory_only)
 {
     uint64_t sum = 0;
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
-        sum += config->block_counts[tier];
-    return sum;
+        sum += in_memory_only && config->on_disk[tier] ? 0 : config->block_counts[tier];
+    return (uint32_t)sum; /* the configuration's reader has checked that it fits */
 }
 
 static int create_parts(struct kvbi_store *store, const struct kvbi_store_config *config)
 {
-    uint32_t blocks = (uint32_t)sum_blocks(config);
     int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash, config->namespace_capacity);
     for (unsigned tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (config->block_counts[tier] > 0)
-            error =
-                kvbi_pool_create(&store->pools[tier], config->memory, tier, config->block_counts[tier], config->policy);
+            error = kvbi_pool_create(&store->pools[tier], config->memory, tier, config->block_counts[tier],
+                                     !config->on_disk[tier], config->policy);
     if (error == 0)
-        error = kvbi_index_create(&store->index, config->memory, blocks, config->key_bytes);
+        error = kvbi_index_create(&store->index, config->memory, sum_blocks(config, false), config->key_bytes);
     if (error == 0)
-        error =
-            kvbi_records_create(&store->records, config->memory, blocks + config->event_capacity + 1 + KVBI_WALKERS_MAX,
-                                config->tokens_per_block, config->key_bytes);
+        error = kvbi_records_create(&store->records, config->memory,
+                                    sum_blocks(config, true) + config->event_capacity + 1 + KVBI_WALKERS_MAX,
+                                    config->tokens_per_block, config->key_bytes);
     if (error == 0)
         error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity);
     if (error == 0)
@@ -39,7 +38,8 @@ int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *
         .log = config->log,
         .hash = {.ops = config->hash, .digest_seed = config->digest_seed, .tokens_per_block = config->tokens_per_block},
         .key_stride = config->key_bytes > 0 ? config->key_bytes : sizeof(struct kvb_seq),
-        .duplicate = config->duplicate};
+        .duplicate = config->duplicate,
+        .serving = (1u << KVB_TIER_COUNT) - 1};
     if (kvbi_lock_init(&store->lock, KVBI_RANK_STORE) != 0)
         return KVB_ENOMEM;
     if (kvbi_lock_init(&store->clear_lock, KVBI_RANK_CLEAR) != 0) {

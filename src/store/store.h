@@ -62,6 +62,7 @@ struct kvbi_store {
     struct kvbi_event_log events;
     struct kvbi_pins pins;
     uint64_t pins_expired;
+    uint8_t serving;  /* bit per tier: copies there are found; cleared when a tier goes out of service */
     uint32_t walkers; /* index walks under way; each may hold one record */
     bool work;        /* something has come up for progress: a caller that releases the lock wakes it */
 };
@@ -76,6 +77,7 @@ struct kvbi_store_config {
     enum kvb_duplicate duplicate;
     const struct kvbi_policy_ops *policy;
     uint32_t block_counts[KVB_TIER_COUNT];
+    bool on_disk[KVB_TIER_COUNT]; /* contents there have no record */
     uint32_t event_capacity, pin_capacity, namespace_capacity;
 };
 
@@ -188,6 +190,8 @@ uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const v
 
 /* Drop one copy from the index, with its event; the entry goes with the last one. The block is the caller's to deal with. */
 void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+/* Drop one copy that turned out unreadable; who holds or reads the block keeps it until then. */
+void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
 /* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
 /* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */

@@ -79,6 +79,26 @@ void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, 
         kvbi_index_erase(&store->index, id);
 }
 
+/* The copy is not in the index any more: what nobody holds goes, at once or when the lane that reads it lets go. */
+static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    if (block->place != KVBI_PLACE_PARKED)
+        return; /* its holders, or the transfer that fills it, deal with it */
+    kvbi_pool_take_out_of_order(pool, block);
+    if (block->lane_pins == 0) {
+        kvbi_store_free_locked(store, pool, block);
+    } else {
+        kvbi_pool_leave(pool, block);
+        kvbi_pool_enter(pool, block, KVBI_PLACE_QUARANTINED);
+    }
+}
+
+void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    kvbi_store_detach_locked(store, pool, block);
+    abandon(store, pool, block);
+}
+
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
 {
     uint32_t copies[KVB_TIER_COUNT];
@@ -90,15 +110,7 @@ void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
         struct kvbi_pool *pool = &store->pools[tier];
         struct kvb_block *block = &pool->slots[copies[tier]];
         kvbi_store_detach_locked(store, pool, block);
-        if (block->place != KVBI_PLACE_PARKED)
-            continue; /* its holders, or the transfer that fills it, deal with it */
-        kvbi_pool_take_out_of_order(pool, block);
-        if (block->lane_pins == 0) {
-            kvbi_store_free_locked(store, pool, block);
-        } else {
-            kvbi_pool_leave(pool, block);
-            kvbi_pool_enter(pool, block, KVBI_PLACE_QUARANTINED);
-        }
+        abandon(store, pool, block);
     }
 }
 

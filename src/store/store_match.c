@@ -61,9 +61,15 @@ static bool content_matches(const struct kvbi_store *store, const struct kvbi_pr
                   probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
 }
 
-static uint32_t fastest_tier(const struct kvbi_entry *entry)
+/* Tiers that have the content and are in service. */
+static unsigned tiers_of(const struct kvbi_store *store, const struct kvbi_entry *entry)
 {
-    return (uint32_t)__builtin_ctz(entry->ready);
+    return entry->ready & store->serving;
+}
+
+static uint32_t fastest_tier(const struct kvbi_store *store, const struct kvbi_entry *entry)
+{
+    return (uint32_t)__builtin_ctz(tiers_of(store, entry));
 }
 
 /* The leading run as entries. hold: their slots will be written. */
@@ -75,10 +81,10 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
         kvbi_index_prefetch_entry(&store->index, probe->names[i].hash);
     for (; found < probe->count; found++) {
         uint32_t id = kvbi_store_find_locked(store, probe->names[found].hash, key_at(store, probe, found));
-        if (id == KVBI_NONE || kvbi_index_at(&store->index, id)->ready == 0)
+        if (id == KVBI_NONE || tiers_of(store, kvbi_index_at(&store->index, id)) == 0)
             break;
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
-        uint32_t tier = fastest_tier(entry);
+        uint32_t tier = fastest_tier(store, entry);
         if (hold)
             __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
         if (probe->tokens != NULL && entry->record != KVBI_NONE)
@@ -90,6 +96,21 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
     return run;
 }
 
+/* A content that came up from a disk has no tokens; who has just proved to know them brings them along. */
+static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+{
+    struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    bool in_memory = false;
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        in_memory |= (entry->ready & 1u << tier) && store->pools[tier].in_memory;
+    if (entry->record != KVBI_NONE || !in_memory)
+        return;
+    uint32_t n = store->hash.tokens_per_block;
+    entry->record = kvbi_records_take(&store->records);
+    memcpy(kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)),
+           probe->tokens + (size_t)i * n, n * sizeof *probe->tokens);
+}
+
 uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe, struct kvb_hit *hits,
                                  int *error)
 {
@@ -98,12 +119,15 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
     uint32_t run = probe_run(store, probe, ids, true);
     for (uint32_t i = 0; i < run; i++) {
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, ids[i]);
-        uint32_t tier = fastest_tier(entry);
+        uint32_t tier = fastest_tier(store, entry);
         struct kvbi_policy *policy = store->pools[tier].policy;
         hits[i] = (struct kvb_hit){
             .block = &store->pools[tier].slots[entry->copies[tier]], .tier = tier, .slot = entry->copies[tier]};
         policy->ops->prefetch(policy, hits[i].slot);
     }
+    if (probe->tokens != NULL)
+        for (uint32_t i = 0; i < run; i++)
+            adopt_tokens(store, probe, i, ids[i]);
     for (uint32_t i = 0; i < run; i++) {
         struct kvbi_pool *pool = &store->pools[hits[i].tier];
         *error = kvbi_store_hold_locked(store, pool, hits[i].block);
@@ -121,6 +145,6 @@ uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_pr
     uint32_t ids[KVBI_LOCK_BATCH];
     uint32_t run = probe_run(store, probe, ids, false);
     for (uint32_t i = 0; i < run; i++)
-        tier_counts[fastest_tier(kvbi_index_at(&store->index, ids[i]))]++;
+        tier_counts[fastest_tier(store, kvbi_index_at(&store->index, ids[i]))]++;
     return run;
 }

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engines of a manager: one for memory, one for the disk if there is one, and who moves what.
+ *
+ * Owns       the engines.
+ * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
+ * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same to the others.
+ */
+#ifndef KVBI_OFFLOAD_ENGINES_H
+#define KVBI_OFFLOAD_ENGINES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/clock.h"
+#include "transfer/engine.h"
+#include "transfer/tier.h"
+
+#define KVBI_ENGINE_MAX 2
+
+struct kvbi_engines {
+    struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
+    uint32_t count;
+    char said[192]; /* which ones, how, and why not others */
+};
+
+struct kvbi_engines_config {
+    const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
+    const struct kvb_tier_config *configs;
+    uint32_t capacity; /* copies with each engine at most */
+    bool own_thread;   /* submit and reap come from the manager's thread; else from whoever polls */
+    const struct kvbi_hooks *hooks;
+};
+
+/* 0; else `said` has the reason. */
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory, struct kvbi_clock *clock,
+                        const struct kvbi_engines_config *config);
+void kvbi_engines_destroy(struct kvbi_engines *engines); /* legal on a zeroed object */
+
+/* Who copies between these two. */
+struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines, const struct kvbi_tier *from,
+                                         const struct kvbi_tier *to);
+
+int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence, uint64_t *ticket);
+bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value);
+/* Something that reap could complete now. */
+bool kvbi_engines_ready(const struct kvbi_engines *engines);
+void kvbi_engines_drain(const struct kvbi_engines *engines);
+
+#endif
