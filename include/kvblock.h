@@ -385,7 +385,8 @@ enum kvb_trigger {
  * path: a file of block_count slots, each padded to 4096 bytes; made if it is not there, mode 0600, sized at once, one process
  * at a time, empty at each open (what an earlier run left is never trusted). Direct I/O where the file system takes it. Every
  * block read is verified by name and checksum. A block that cannot be read, or not as it was written, is a miss and is forgotten; after
- * KVB_DISK_ERRORS_MAX errors in a row the tier is out of service: nothing is found or written there any more, the rest goes on.
+ * KVB_DISK_ERRORS_MAX such failures in a row, of reads or writes, the tier is out of service: nothing is found or written there any more,
+ * *removed* is emitted for what it held, and the rest goes on.
  */
 struct kvb_tier_config {
     uint32_t size;
@@ -454,7 +455,8 @@ struct kvb_diagnosis {
  * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis` (may be NULL) says
  *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
  *            io_uring where it alone was asked for, a file system that cannot hold the file
- *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT  the disk tier's file: `diagnosis` names path and reason
+ *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT, KVB_EMISMATCH, KVB_EINVAL  the disk tier's file: full, in use, failing, its
+ *            folder missing, of other content, of the wrong kind or owner: `diagnosis` names path and reason
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
@@ -534,6 +536,7 @@ KVB_API size_t kvb_key_bytes(const struct kvb_manager *manager);
  *
  * Threads    Any. Out: base address and length in bytes.
  * Errors     KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3
+ *            KVB_EUNSUPPORTED  the tier is kept in a file
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes);
@@ -596,6 +599,7 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  * Out        blocks[0..count); NULLs on failure. `missing` (may be NULL): how many were lacking, 0 on success.
  * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back      KVB_ENOSPC  the caller does
  *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
+ *            KVB_EUNSUPPORTED  a tier that is kept in a file: only lanes take blocks there
  *            On failure nothing has changed, except that if other threads took what was counted on while a request for
  *            more than 64 blocks was under way, blocks evicted by then are free instead of parked.
  * Since      0.1

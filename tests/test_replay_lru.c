@@ -105,11 +105,32 @@ static void test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower(void **state
     }
 }
 
+static void test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk(void **state)
+{
+    static const struct {
+        size_t device, host, disk;
+    } sizes[] = {{130, 400, 1500}, {200, 700, 2500}, {130, 0, 2500}};
+    (void)state;
+    write_workload(7, 1000);
+    for (size_t i = 0; i < 3; i++) {
+        struct run run;
+        replay(&run,
+               QUIET_JSON "--device-blocks %zu --host-blocks %zu --disk-blocks %zu --disk blocks --progress %s trace",
+               sizes[i].device, sizes[i].host, sizes[i].disk, progress_modes[i % 2]);
+        assert_good(&run);
+        double lowest = (double)simulate_lru("trace", sizes[i].disk);
+        if (hits_of(run.out) < lowest * 0.98)
+            fail_msg("%zu + %zu + %zu blocks: %.0f hits, an LRU of the disk's size has %.0f", sizes[i].device,
+                     sizes[i].host, sizes[i].disk, hits_of(run.out), lowest);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_one_tier_hits_as_an_exact_lru),
         cmocka_unit_test(test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower),
+        cmocka_unit_test(test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk),
     };
     return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
 }

@@ -260,6 +260,7 @@ static void json_config(FILE *stream, const struct options *options)
             options_pace_name(options), options_progress_name(options));
     json_number(stream, "device_blocks", options->device_blocks);
     json_number(stream, "host_blocks", options->host_blocks);
+    json_number(stream, "disk_blocks", options->disk_blocks);
     json_number(stream, "block_bytes", options->block_bytes);
     fprintf(stream, "\"seed\": %" PRIu64 "},\n", options->seed);
 }

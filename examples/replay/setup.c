@@ -169,11 +169,13 @@ int setup_open(struct setup *setup, const struct options *options, uint32_t long
     if (!status)
         return 0;
     free_memory(setup);
-    if (status == KVB_EUNSUPPORTED && options->policy)
+    if (options->disk_path && strncmp(diagnosis.message, options->disk_path, strlen(options->disk_path)) == 0)
+        snprintf(error, error_bytes, "--disk: %s", diagnosis.message);
+    else if (status == KVB_EUNSUPPORTED && options->policy)
         snprintf(error, error_bytes, "--policy: '%s': %s", options->policy, diagnosis.message);
     else
         snprintf(error, error_bytes, "no manager: %s: %s", kvb_strerror(status), diagnosis.message);
-    return status == KVB_EUNSUPPORTED || status == KVB_EINVAL ? 2 : 1;
+    return status == KVB_ENOMEM || status == KVB_EIO ? 1 : 2;
 }
 
 int setup_close(struct setup *setup)

@@ -158,7 +158,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
 {
     struct kvbi_config config;
     struct kvbi_memory memory;
-    char message[sizeof diagnosis->message] = "no memory, thread or descriptor for tables and tiers";
+    char message[sizeof diagnosis->message] = ""; /* of the part that failed, if it has something to say */
     if (out == NULL)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "manager is NULL");
     *out = NULL;
@@ -185,7 +185,8 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
                                      config.c.progress == KVB_PROGRESS_THREAD);
     if (error != 0) {
         free_manager(manager);
-        return kvbi_diagnose(diagnosis, error, "%s", message);
+        return kvbi_diagnose(diagnosis, error, "%s",
+                             message[0] != '\0' ? message : "no memory, thread or descriptor for tables and tiers");
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              manager->pipeline.engines.said, manager->store.hash.ops->name);

@@ -76,7 +76,7 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
                          const struct kvbi_pipeline_config *config, char *message, size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){.store = store, .admission = config->admission};
+    *pipeline = (struct kvbi_pipeline){.store = store, .admission = config->admission, .lost_cursor = KVBI_NONE};
     link_tiers(pipeline, config->tiers);
     int error = create_tiers(pipeline, config, message, message_bytes);
     if (error == 0)
@@ -191,6 +191,22 @@ void kvbi_pipeline_note_disk_locked(struct kvbi_pipeline *pipeline, struct kvbi_
         return;
     pipeline->store->serving &= (uint8_t)~bit;
     pipeline->disk_lost_unsaid = true;
+    pipeline->lost_cursor = 0;
+}
+
+bool kvbi_pipeline_forget_lost_locked(struct kvbi_pipeline *pipeline)
+{
+    struct kvbi_pool *pool = &pipeline->store->pools[KVB_TIER_DISK];
+    if (pipeline->lost_cursor == KVBI_NONE)
+        return false;
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && pipeline->lost_cursor < pool->block_count; n++) {
+        struct kvb_block *block = &pool->slots[pipeline->lost_cursor++];
+        if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
+            kvbi_store_forget_copy_locked(pipeline->store, pool, block);
+    }
+    if (pipeline->lost_cursor == pool->block_count)
+        pipeline->lost_cursor = KVBI_NONE;
+    return true;
 }
 
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)

@@ -31,6 +31,7 @@ struct kvbi_pipeline {
     struct kvbi_onboarding onboard;
     uint32_t disk_errors;  /* in a row */
     bool disk_lost_unsaid; /* out of service, and the log does not know yet */
+    uint32_t lost_cursor;  /* next slot of the lost tier whose content is to be forgotten; KVBI_NONE: nothing to do */
 };
 
 struct kvbi_pipeline_config {
@@ -84,6 +85,8 @@ bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool 
  * takes nothing; what is in transfer ends.
  */
 void kvbi_pipeline_note_disk_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, int result);
+/* Forgets what a lost tier held, with its events, KVBI_LOCK_BATCH slots at a time. True if there was something to do. */
+bool kvbi_pipeline_forget_lost_locked(struct kvbi_pipeline *pipeline);
 
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);

@@ -42,6 +42,14 @@ static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
     return had || more;
 }
 
+static bool forget_lost(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    bool worked = kvbi_pipeline_forget_lost_locked(progress->pipeline);
+    kvbi_lock_release(&progress->store->lock);
+    return worked;
+}
+
 static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 {
     bool more = false;
@@ -153,9 +161,11 @@ static void apply_offload(struct kvbi_progress *progress, uint64_t tag, int resu
     struct kvbi_lane *lane = &pipeline->lanes[tag >> TAG_TIER_SHIFT];
     uint32_t offer = (uint32_t)tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
-    struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     if (!lane->to->in_memory)
         kvbi_pipeline_note_disk_locked(pipeline, lane->to, result);
+    if (result == 0 && !(pipeline->store->serving & 1u << lane->to->tier))
+        result = KVB_EIO; /* what a lost tier says now is not believed */
+    struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
     if (block != NULL)
         kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
@@ -251,6 +261,7 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     bool worked = attend(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
+    worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(progress->pipeline, tier))
             worked |= submit_onboard(progress, tier, now_ns);

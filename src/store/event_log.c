@@ -100,6 +100,7 @@ bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item
         *item = *at(log, 0);
         log->head = (log->head + 1) % log->capacity;
         log->count--;
+        log->shown += item->record != KVBI_NONE;
         return true;
     }
     if (log->lost == 0)
@@ -112,7 +113,7 @@ bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item
 void kvbi_event_log_release(struct kvbi_event_log *log, struct kvbi_records *records,
                             const struct kvbi_event_item *item)
 {
-    (void)log;
+    log->shown -= item->record != KVBI_NONE;
     kvbi_records_unref(records, item->record);
 }
 

@@ -40,6 +40,7 @@ struct kvbi_event_log {
     uint32_t capacity; /* 0: nobody listens, pushes only count sequence numbers */
     uint32_t head, count;
     uint32_t lost;     /* dropped since the last LOST was put into the ring */
+    uint32_t shown;    /* popped and not yet released, with a record: being delivered */
     uint64_t sequence; /* of the latest event */
     uint64_t pushed, lost_total;
 };

@@ -116,7 +116,7 @@ static const char *check_index(const struct kvbi_store *store)
     return used == store->index.count ? NULL : "the index counts its entries";
 }
 
-/* Users of records: blocks that own one, entries, events in the ring. */
+/* Users of records: blocks that own one, entries, events in the ring or being delivered. */
 static const char *check_records(const struct kvbi_store *store)
 {
     uint64_t expected = 0, users = 0;
@@ -127,6 +127,7 @@ static const char *check_records(const struct kvbi_store *store)
         expected += kvbi_index_at(&store->index, id)->used && kvbi_index_at(&store->index, id)->record != KVBI_NONE;
     for (uint32_t i = 0; i < store->events.count; i++)
         expected += store->events.ring[(store->events.head + i) % store->events.capacity].record != KVBI_NONE;
+    expected += store->events.shown;
     for (uint32_t i = 0; i < store->records.capacity; i++)
         users += kvbi_store_record(store, i)->users;
     return users == expected ? NULL : "every user of a record is a block, an entry or an event";

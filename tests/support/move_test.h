@@ -279,7 +279,8 @@ static inline void mv_expect_books(struct kv_rig *rig, bool idle)
         assert_int_equal(lane->offered, lane->transferred + lane->skipped + lane->discarded + lane->shed +
                                             lane->failed + lane->cancelled + lane->pending);
         assert_int_equal(lane->pending, lane->queued + lane->ondeck + lane->inflight);
-        assert_int_equal(lane->skipped, lane->skipped_present + lane->skipped_no_target + lane->skipped_admission);
+        assert_int_equal(lane->skipped, lane->skipped_present + lane->skipped_no_target + lane->skipped_admission +
+                                            lane->skipped_out_of_service);
         assert_int_equal(lane->failed, lane->failed_transfer + lane->failed_invalidated);
         if (idle) {
             assert_int_equal(lane->pending, 0);
