@@ -280,6 +280,26 @@ static void test_disk_out_of_service_is_not_matched(void **state)
     scene_end(scene);
 }
 
+static int count_disk_copies(void *arg, const struct kvb_event *event)
+{
+    if (event->tier == KVB_TIER_DISK)
+        ++*(uint32_t *)arg;
+    return 0;
+}
+
+/* Routers are told by *removed*, and a walk agrees. */
+static void test_disk_out_of_service_is_forgotten(void **state)
+{
+    struct mv_run kept;
+    uint32_t copies = 0;
+    struct scene *scene = scene_with_lost_disk(state, &kept);
+    settle(scene);
+    kv_ok(kvb_index_walk(scene->rig.kv, count_disk_copies, &copies));
+    assert_int_equal(copies, 0);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].parked_count, 0);
+    scene_end(scene);
+}
+
 static void test_disk_out_of_service_takes_no_offers(void **state)
 {
     struct mv_run kept, run;
@@ -422,6 +442,7 @@ int main(void)
         DISK_TEST(test_disk_is_out_of_service_after_errors_in_a_row),
         DISK_TEST(test_disk_out_of_service_is_logged_once),
         DISK_TEST(test_disk_out_of_service_is_not_matched),
+        DISK_TEST(test_disk_out_of_service_is_forgotten),
         DISK_TEST(test_disk_out_of_service_takes_no_offers),
         DISK_TEST(test_disk_out_of_service_leaves_device_and_host_serving),
         DISK_TEST(test_content_on_a_disk_out_of_service_can_be_stored_above),
