@@ -395,7 +395,7 @@ struct kvb_tier_config {
     uint32_t trigger;         /* enum kvb_trigger */
     uint32_t ondeck_capacity; /* blocks; default 64, 1..65536 */
     uint32_t batch;           /* blocks a batch; default 32, 1..64 */
-    uint32_t depth;           /* batches with the engine at once; default 2, 1..64 */
+    uint32_t depth;           /* batches with the engine at once; default 2, above a tier in a file 4; 1..64 */
     uint32_t queue_capacity;  /* weak handles in the in-queue; default 65536, 1..2^24 */
     void *memory;
     uint64_t memory_bytes;

@@ -10,6 +10,7 @@
 #include "base/struct_in.h"
 
 #define MEMORY_ALIGNMENT 64
+#define DEPTH_ABOVE_DISK 4
 
 static const char *const tier_names[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
 
@@ -120,6 +121,7 @@ static int read_tier(struct kvbi_config *config, const void *given, uint32_t pos
     if (tier.block_count == 0 || tier.block_count == UINT32_MAX)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].block_count: %u is not in 1..2^32-2",
                              tier_names[tier.tier], tier.block_count);
+    config->depths_given |= (tier.depth != 0 ? 1u : 0u) << tier.tier;
     int error = read_lane(&tier, diagnosis);
     if (error == 0)
         error = read_memory(config, &tier, diagnosis);
@@ -128,6 +130,19 @@ static int read_tier(struct kvbi_config *config, const void *given, uint32_t pos
     *previous = (int)tier.tier;
     config->tiers[tier.tier] = tier;
     return error;
+}
+
+/*
+ * A lane to a file has twice as much with the engine as the engine has with the device: while what has come back together is
+ * verified and applied, the device works on the rest. At 64 KiB that is 0.86 against 0.96 of a bare ring (docs/performance.md).
+ */
+static void deepen_lane_above_disk(struct kvbi_config *config)
+{
+    uint32_t above = KVB_TIER_DISK - 1;
+    while (config->tiers[above].block_count == 0)
+        above--;
+    if (!(config->depths_given & 1u << above))
+        config->tiers[above].depth = DEPTH_ABOVE_DISK;
 }
 
 static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
@@ -146,6 +161,8 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[REMOTE]: nothing is below a DISK that is kept in a file");
     if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL && config->c.tier_count == 1)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DISK].path: there is no tier in memory above it");
+    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL)
+        deepen_lane_above_disk(config);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;
     if (error == 0 && blocks + config->c.event_capacity >= UINT32_MAX)

@@ -16,6 +16,7 @@ struct kvbi_config {
     struct kvb_layout layout;
     struct kvb_tier_config tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent */
     uint64_t block_bytes;
+    uint32_t depths_given; /* bit per tier */
     const struct kvbi_policy_ops *policy;
 };
 

@@ -214,8 +214,12 @@ static uint32_t next_block(struct uring_engine *e, bool begun_only)
     kvbi_lock_take(&e->queue.lock);
     uint32_t item = next_locked(e, begun_only, &fresh);
     kvbi_lock_release(&e->queue.lock);
-    if (item != KVBI_NONE && fresh)
+    if (item != KVBI_NONE && fresh) {
+        /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
+        if (e->prepared_bytes >= KVBI_DISK_PIECE_BYTES && e->queue.items[item].copy.to->disk != NULL)
+            enter(e, false);
         begin(e, item);
+    }
     return item;
 }
 
@@ -232,7 +236,7 @@ static bool stage(struct uring_engine *e)
         uint64_t staged = (e->staged[0].count + e->staged[1].count) * e->disk->block_bytes;
         struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
         bool urgent = ready == &e->queue.ready[1];
-        if (e->full && ready->count > 0 && (staged == 0 || staged + e->disk->block_bytes <= e->limit_bytes / 2))
+        if (e->full && ready->count > 0 && (staged == 0 || staged + e->disk->block_bytes <= e->limit_bytes))
             item = kvbi_ticket_pop_locked(&e->queue, ready);
         kvbi_lock_release(&e->queue.lock);
         if (item == KVBI_NONE)
@@ -275,8 +279,6 @@ static void refill(struct uring_engine *e, bool begun_only)
         else
             launch(e, item);
         e->issuing[urgent] = block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
-        if (e->prepared_bytes >= KVBI_DISK_PIECE_BYTES) /* the disk works while the next checksum is made */
-            enter(e, false);
         room = has_room(e);
     }
     if (e->prepared_bytes > 0)
