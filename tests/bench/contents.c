@@ -2,6 +2,7 @@
 /* contents - see contents.h. */
 #include "contents.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +13,7 @@ void call_check(int code, const char *call)
 {
     if (code == 0)
         return;
-    (void)fprintf(stderr, "bench_core: %s: %s\n", call, kvb_strerror(code));
+    (void)fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, call, kvb_strerror(code));
     exit(2);
 }
 
@@ -20,7 +21,7 @@ void *memory_take(size_t count, size_t size)
 {
     void *memory = calloc(count > 0 ? count : 1, size);
     if (memory == NULL) {
-        (void)fprintf(stderr, "bench_core: out of memory\n");
+        (void)fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
         exit(2);
     }
     return memory;
