@@ -453,6 +453,40 @@ static void *destroy_manager(void *argument)
     return &result;
 }
 
+/*
+ * Contents on the disk alone are on their way up; the same contents are computed in HOST meanwhile and evicted there. What
+ * is only awaited must not keep a name for itself besides its target's own: there is one a block, and every block gets one.
+ */
+static void test_contents_awaited_and_evicted_leave_names_for_all_blocks(void **state)
+{
+    enum { BLOCKS = 40, AWAITED = 30 };
+    struct scene *scene = scene_new(*state, BLOCKS, 80);
+    struct mv_run run, again;
+    struct kvb_hit hits[MV_RUN_MAX];
+    struct kvb_block *targets[AWAITED], *room[BLOCKS];
+    struct kvb_op *op = NULL;
+    bool polled = ((const struct variant *)*state)->progress == KVB_PROGRESS_POLL;
+    scene->rig.tiers[0].block_count = BLOCKS;
+    scene->rig.config.event_capacity = 0;
+    scene->rig.config.sink = (struct kvb_event_sink){0};
+    scene_open(scene);
+    struct kvb_manager *kv = scene->rig.kv;
+    store_on_disk(scene, &run, 1, AWAITED);
+    assert_int_equal(hold(scene, &run, hits), AWAITED);
+    kv_ok(kvb_alloc(kv, KVB_TIER_DEVICE, AWAITED, NULL, targets, NULL));
+    struct kvb_onboard request = mv_request(run.blocks, targets, AWAITED, NULL);
+    kv_ok(kvb_onboard(kv, &request, &op));
+    if (polled) { /* else they do not wait */
+        mv_park(&scene->rig, &again, KVB_TIER_HOST, 1, AWAITED);
+        kv_ok(kvb_alloc(kv, KVB_TIER_HOST, BLOCKS, NULL, room, NULL));
+        kv_ok(kvb_block_unref(kv, room, BLOCKS, NULL));
+    }
+    kv_ok(kvb_op_release(kv, op));
+    settle(scene);
+    kv_ok(kvb_block_unref(kv, run.blocks, AWAITED, NULL));
+    scene_end(scene);
+}
+
 static void test_destroy_waits_for_io_that_has_begun(void **state)
 {
     struct scene *scene = scene_begin(state);
@@ -478,6 +512,7 @@ static void test_destroy_waits_for_io_that_has_begun(void **state)
 int main(void)
 {
     static const struct disk_test each[] = {
+        DISK_TEST(test_contents_awaited_and_evicted_leave_names_for_all_blocks),
         DISK_TEST(test_registered_blocks_go_down_both_lanes),
         DISK_TEST(test_blocks_evicted_above_are_found_on_disk),
         DISK_TEST(test_blocks_go_down_before_they_are_evicted_from_host),

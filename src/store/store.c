@@ -40,10 +40,13 @@ int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *
         .key_stride = config->key_bytes > 0 ? config->key_bytes : sizeof(struct kvb_seq),
         .duplicate = config->duplicate,
         .serving = (1u << KVB_TIER_COUNT) - 1};
-    if (kvbi_lock_init(&store->lock, KVBI_RANK_STORE) != 0)
+    if (kvbi_lock_init(&store->lock, KVBI_RANK_STORE) != 0) {
+        store->memory = NULL; /* nothing to destroy */
         return KVB_ENOMEM;
+    }
     if (kvbi_lock_init(&store->clear_lock, KVBI_RANK_CLEAR) != 0) {
         kvbi_lock_fini(&store->lock);
+        store->memory = NULL;
         return KVB_ENOMEM;
     }
     int error = create_parts(store, config);

@@ -101,7 +101,7 @@ static const char *check_index(const struct kvbi_store *store)
                 continue;
             }
             any = true;
-            in_memory |= store->pools[tier].in_memory;
+            in_memory |= (entry->ready & 1u << tier) && store->pools[tier].in_memory;
             if (store->pools[tier].slots[entry->copies[tier]].entry != id)
                 return "an entry's copies name the entry";
         }

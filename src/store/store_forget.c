@@ -45,10 +45,11 @@ void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t ti
     store->work = true;
 }
 
+/* A ready one: a target that is being filled has a record of its own, and there is one a block. */
 static bool has_copy_in_memory(const struct kvbi_store *store, const struct kvbi_entry *entry)
 {
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (entry->copies[tier] != KVBI_NONE && store->pools[tier].in_memory)
+        if ((entry->ready & 1u << tier) && store->pools[tier].in_memory)
             return true;
     return false;
 }

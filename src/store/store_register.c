@@ -26,7 +26,7 @@ void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_b
 static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t record)
 {
     if (entry->record == KVBI_NONE)
-        return kvbi_digest_known(entry->name.digest); /* which the caller compares */
+        return true; /* the caller compares digests */
     const struct kvbi_record_shape *shape = &store->records.shape;
     return memcmp(kvbi_record_tokens(shape, kvbi_store_record(store, entry->record)),
                   kvbi_record_tokens(shape, kvbi_store_record(store, record)),
@@ -59,8 +59,11 @@ static enum sameness compare_content(const struct kvbi_store *store, uint32_t id
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvbi_record *record = kvbi_store_record(store, record_index);
     bool old_known = kvbi_digest_known(entry->name.digest), new_known = kvbi_digest_known(record->name.digest);
-    if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record) ||
-        !same_tokens(store, entry, record_index))
+    if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record))
+        return OTHER;
+    if (entry->record == KVBI_NONE && !old_known)
+        return OLD_UNPROVEN; /* neither tokens nor digest: nothing says that it is other content, or the same */
+    if (!same_tokens(store, entry, record_index))
         return OTHER;
     if (old_known != new_known)
         return new_known ? OLD_UNPROVEN : NEW_UNPROVEN;

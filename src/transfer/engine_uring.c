@@ -274,10 +274,12 @@ static void refill(struct uring_engine *e, bool begun_only)
             break;
         struct block *block = &e->blocks[item];
         bool urgent = e->queue.items[item].urgent;
-        if (block->error != 0 && block->flights == 0)
-            land(e, item);
-        else
+        if (e->broken && block->error == 0)
+            block->error = KVB_EIO; /* staged before the ring broke: nothing more goes into it */
+        if (block->error == 0)
             launch(e, item);
+        else if (block->flights == 0)
+            land(e, item); /* else its last flight does */
         e->issuing[urgent] = block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
         room = has_room(e);
     }
