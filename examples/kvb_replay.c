@@ -9,6 +9,7 @@
  *     replay/trace.c      traces and their files         replay/payload.c    tokens and bytes of a block
  *     replay/json_line.c  one line of a trace            replay/serve.c      the serving loop
  *     replay/setup.c      the manager, its memory        replay/report.c     progress, table, JSON
+ *     replay/contents.c  who computed which content
  */
 #include "replay/options.h"
 #include "replay/report.h"

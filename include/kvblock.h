@@ -155,7 +155,8 @@
  *  - An unindexed duplicate (KVB_DUPLICATE_KEEP) is reset, not parked, at its last unref.
  *  - With KVB_PROGRESS_POLL nothing moves unless the caller polls.
  *  - KVB_TIER_DEVICE lives in host memory that stands in for a GPU's in this version.
- *  - The disk tier does not survive a restart in this version: its file starts empty at each open.
+ *  - What the disk tier holds survives restarts, kill -9 and, but for the last seconds, power failures. What does not: the
+ *    invalidation of single keys and namespaces (kvb_manager_clear does), pins, retention, and tokens in events.
  */
 #ifndef KVBLOCK_H
 #define KVBLOCK_H
@@ -382,12 +383,28 @@ enum kvb_trigger {
  * ondeck_capacity + batch x depth blocks.
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
- * path: a file of block_count slots, each padded to 4096 bytes; made if it is not there, mode 0600, sized at once, one process
- * at a time, empty at each open (what an earlier run left is never trusted). Direct I/O where the file system takes it. Every
- * block read is verified by name and checksum. A block that cannot be read, or not as it was written, is a miss and is forgotten; after
- * KVB_DISK_ERRORS_MAX such failures in a row, of reads or writes, the tier is out of service: nothing is found or written there any more,
- * *removed* is emitted for what it held, and the rest goes on.
+ *
+ * path, or paths: the blocks are kept in files (or block devices), block b in file b % path_count, each slot padded to 4096 bytes; made
+ * if they are not there, mode 0600, all of their space taken at once, one process at a time (one that was just killed is waited for, up to a
+ * second). Direct I/O where the file system takes it.
+ * What a file holds is found again at create, without reading payloads, in about the order of its last use. docs/disk-format.md describes
+ * the file, docs/disk.md what is synced when and what a power failure may cost. A file of another layout, model, tokens_per_block, key_bytes,
+ * version or digest_seed is refused by name (KVB_EMISMATCH). With another block_count or other paths whatever fits is kept.
+ *
+ * Every block read is verified: length, identity, checksum of the payload. A block that cannot be read, or is not as it was written, is a
+ * miss and is forgotten. Its slot is retired, for good, after the second failure in a row; after one that the device reports, at once, as
+ * long as the path goes on working. After KVB_DISK_ERRORS_MAX I/O errors in a row, of reads or writes, its path is out of service: nothing
+ * is found or written there any more, *removed* is emitted for what it held, the other paths and tiers go on, until kvb_disk_put_back.
+ * Content that fails verification is no I/O error: a kill leaves some behind.
  */
+enum kvb_disk_flags {
+    KVB_DISK_START_EMPTY = 1, /* forget what the files hold, whatever it is, as long as kvblock has written it */
+    KVB_DISK_EMPTY_ON_MISMATCH =
+        2, /* a file that would be refused with KVB_EMISMATCH, though kvblock's, starts empty instead */
+    KVB_DISK_ALLOW_SPARSE = 4 /* no fallocate there: go on. Writes are slower, and fail when the file system is full */
+};
+#define KVB_DISK_PATHS_MAX 16
+
 struct kvb_tier_config {
     uint32_t size;
     uint32_t tier; /* enum kvb_tier; each at most once, in ascending order */
@@ -399,9 +416,16 @@ struct kvb_tier_config {
     uint32_t queue_capacity;  /* weak handles in the in-queue; default 65536, 1..2^24 */
     void *memory;
     uint64_t memory_bytes;
-    const char *path;     /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: they are in memory */
-    uint32_t disk_engine; /* enum kvb_disk_engine */
-    uint32_t reserved;    /* 0 */
+    const char *path; /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: paths, or in memory */
+    uint32_t disk_engine;     /* enum kvb_disk_engine */
+    uint32_t disk_flags;      /* enum kvb_disk_flags, or-ed */
+    const char *const *paths; /* several files instead of one */
+    uint32_t path_count;      /* 0, or 1..KVB_DISK_PATHS_MAX, none with fewer than one block */
+    uint32_t reserved;        /* 0 */
+    /* Payload written by offloading here at most, by the injected clock; 0: no limit. What a second allows, and an hour's share of a day (one
+     * block at least), may be written at once, and fills up continuously: in any 24 hours 25/24 of a day at most, and 1/24 anew after each
+     * create. Onboarding and destroy do not wait for it. */
+    uint64_t write_bytes_per_second, write_bytes_per_day;
 };
 
 /*
@@ -427,8 +451,12 @@ struct kvb_config {
     uint32_t event_capacity;             /* events in the ring; default 4096 if there is a sink, 2..2^24 */
     uint32_t pin_capacity;               /* pins with an owner; default 1024, up to 2^24 */
     uint32_t op_capacity;                /* onboard operations not yet released; default 1024, up to 2^20 */
-    uint32_t namespace_capacity;         /* id 0 included; default 65536, up to 2^24 */
-    uint64_t digest_seed;                /* 0: random. Other: reproducible digests */
+    uint32_t
+        namespace_capacity; /* id 0 included; default 65536, up to 2^24. As many again may be known from a disk's files */
+    uint64_t digest_seed;   /* 0: random, or that of the disk tier's files. Other: reproducible digests */
+    const char
+        *model; /* what else must be equal for bytes to be exchangeable: model, revision, dtype, rank and size of a
+                          parallel group ... in the caller's words. Files of another one are refused. NULL: "" */
     struct kvb_allocator allocator;
     struct kvb_clock clock;
     struct kvb_logger logger;
@@ -450,8 +478,11 @@ struct kvb_diagnosis {
  *
  * Ownership  Everything in `config` is copied except tier memory, which must outlive the manager, and what the callbacks'
  *            contexts point to. `*manager` is the caller's until kvb_manager_destroy.
- * Threads    Any. KVB_PROGRESS_THREAD starts one thread, named "kvblock", with all signals blocked.
- * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates.
+ * Threads    Any. KVB_PROGRESS_THREAD starts one thread, named "kvblock", with all signals blocked. With a disk tier also "kvblock hash",
+ *            if the process may use more than one processor: it makes and compares the checksums of blocks, and sleeps while there are
+ *            none; and 8 threads "kvblock disk" where the posix engine does the I/O. KVB_PROGRESS_POLL starts none of them.
+ * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates. On an error nothing is left, and the
+ *            disk tier's files are as they were, unless writing to one of them is what failed.
  * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis` (may be NULL) says
  *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
  *            io_uring where it alone was asked for, a file system that cannot hold the file
@@ -509,7 +540,8 @@ KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager, 
  * kvb_manager_flush - wait until all lanes are idle and every `done` and event so far has been delivered
  *
  * Threads    Any with KVB_PROGRESS_THREAD; the polling thread with KVB_PROGRESS_POLL, where it drives progress itself.
- * Lifetime   Blocks up to `timeout_ns` of real time (KVB_FOREVER: without limit; 0: one look).
+ * Lifetime   Blocks up to `timeout_ns` of real time (KVB_FOREVER: without limit; 0: one look). Blocks that a tier's write budget holds
+ *            back are waited for too, however long that is.
  * Errors     KVB_ETIMEDOUT  not idle in time, for instance because a fence is not signalled
  *            KVB_ETHREAD    as kvb_manager_poll        KVB_EDEADLK  called from a callback
  * Since      0.1
@@ -523,7 +555,9 @@ KVB_API KVB_NODISCARD int kvb_manager_flush(struct kvb_manager *manager, uint64_
  *            Offers not yet committed are discarded as they come up. Nothing stored before is matched from the moment
  *            KVB_EVENT_CLEARED takes its sequence number, which is before anything is freed.
  * Threads    Any. Takes time proportional to the index, in steps of 64 entries: other calls go on in between.
- * Errors     none beyond the conventions
+ * Lifetime   Durable: what a disk tier's files hold is void for every later process when this returns (two synced writes a file).
+ * Errors     KVB_EIO     a file could not be written: cleared for this process, but what that file holds may come back after a restart
+ *            KVB_ENOSPC  the same, for lack of space
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_clear(struct kvb_manager *manager);
@@ -1120,7 +1154,7 @@ KVB_API int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op);
 
 /* ---- Statistics --------------------------------------------------------------------------------------------------- */
 
-/* block_count = free + held + parked + transfer + retired (slots that have used up their generations). */
+/* block_count = free + held + parked + transfer + retired (not given out: condemned, out of service, or out of generations). */
 struct kvb_tier_stats {
     uint64_t block_count; /* 0: no such tier */
     uint64_t free_count, held_count, parked_count, retired_count;
@@ -1128,7 +1162,8 @@ struct kvb_tier_stats {
     uint64_t available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
     uint64_t hits;           /* blocks that kvb_match handed out here */
-    uint64_t out_of_service; /* 1: after too many errors in a row */
+    uint64_t bytes_per_hit;  /* bytes moved down into this tier for each hit; 0: none so far */
+    uint64_t out_of_service; /* 1: all of it, after too many errors in a row. A disk's paths: kvb_disk_stats */
 };
 
 /* offered = transferred + skipped + discarded + shed + failed + cancelled + pending, always. Counts are blocks. */
@@ -1139,6 +1174,7 @@ struct kvb_lane_stats {
     uint64_t skipped_no_target;      /* nothing free there, and nothing to evict of no higher priority */
     uint64_t skipped_out_of_service; /* the target tier takes nothing any more */
     uint64_t skipped_admission;      /* the hook said no */
+    uint64_t throttled_ns;           /* time for which write_bytes_per_second or _per_day held blocks back */
     uint64_t failed_transfer;        /* the engine reported an error */
     uint64_t failed_invalidated;     /* the content was invalidated or cleared while it moved */
     uint64_t joined;                 /* onboard lanes: blocks that waited for another's transfer (not offered again) */
@@ -1158,7 +1194,7 @@ struct kvb_stats {
     uint64_t events, events_lost;
     uint64_t pins, pins_expired;
     uint64_t ops_started, ops_completed, ops_cancelled, ops_timed_out;
-    char engine[192]; /* which engines run, how, and why not others */
+    char engine[512]; /* which engines run, how, and why not others */
     char hash[16];
 };
 
@@ -1170,6 +1206,46 @@ struct kvb_stats {
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats);
+
+/* One path of the disk tier. Counts are blocks, but where bytes are named. */
+struct kvb_disk_stats {
+    uint32_t size;
+    uint32_t path_count;     /* of the tier */
+    uint32_t out_of_service; /* 1: after too many errors in a row */
+    uint32_t reserved;
+    uint64_t slot_count, retired_count; /* retired: slots that are not used now, or not again */
+    uint64_t epoch;                     /* clears in the life of the file */
+    uint64_t recovered;                 /* at create: found in the file and taken over */
+    uint64_t dropped;     /* at create: entries torn, damaged, misplaced, or of a namespace beyond namespace_capacity */
+    uint64_t superseded;  /* at create: an older copy of what another slot holds */
+    uint64_t recovery_ns; /* the whole tier, real time */
+    uint64_t read_errors_io, read_errors_short, read_errors_identity, read_errors_checksum, write_errors;
+    uint64_t bytes_written, bytes_read; /* of payload, since create */
+    uint64_t hits;                      /* blocks that kvb_match handed out here */
+};
+
+/*
+ * kvb_disk_stats - the counters of one path of the disk tier
+ *
+ * Ownership  `stats->size` must be set.       Threads  Any.
+ * Errors     KVB_ENOENT  no disk tier in files, or `path` is not below its path_count
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_disk_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_stats *stats);
+
+/*
+ * kvb_disk_put_back - use a path of the disk tier again that is out of service
+ *
+ * The file is tried with a synced write and starts empty; slots that had been retired one by one stay so, but not those of the errors
+ * that took the path out of service.
+ *
+ * Threads    Any; not from a callback of progress. Blocks for that write.
+ * Errors     KVB_ENOENT  no disk tier in files, or `path` is not below its path_count       KVB_ESTATE  it is in service
+ *            KVB_EBUSY   transfers that began before are still under way there, or what it held is still being forgotten: later
+ *            KVB_EIO, KVB_ENOSPC  the trial write failed: it stays out of service       KVB_EDEADLK  called from a callback
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_disk_put_back(struct kvb_manager *manager, uint32_t path);
 
 #ifdef __cplusplus
 }

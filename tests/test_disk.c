@@ -151,12 +151,13 @@ static void test_invalidated_block_is_not_found_on_disk(void **state)
     scene_end(scene);
 }
 
-static void test_file_opened_again_starts_empty(void **state)
+static void test_file_opened_to_start_empty_holds_nothing(void **state)
 {
     struct scene *scene = scene_begin(state);
     struct mv_run run;
     store_on_disk(scene, &run, 1, 10);
     kv_rig_close(&scene->rig);
+    scene->rig.tiers[scene->rig.config.tier_count - 1].disk_flags = KVB_DISK_START_EMPTY;
     scene_open(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 0);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS);
@@ -524,7 +525,7 @@ int main(void)
         DISK_TEST(test_blocks_of_several_megabytes_come_back),
         DISK_TEST(test_small_disk_gives_back_only_what_it_still_holds),
         DISK_TEST(test_invalidated_block_is_not_found_on_disk),
-        DISK_TEST(test_file_opened_again_starts_empty),
+        DISK_TEST(test_file_opened_to_start_empty_holds_nothing),
         DISK_TEST(test_serving_takes_no_memory),
         DISK_TEST(test_statistics_and_log_name_the_engine),
         DISK_TEST(test_file_tier_has_no_blocks_to_allocate),

@@ -64,13 +64,13 @@ static void test_failed_read_is_counted_and_logged(void **state)
     scene_end(scene);
 }
 
-/* Its slot may hold other content at once, and that is read. */
-static void test_failed_read_gives_its_slot_back(void **state)
+static void test_slot_that_gave_an_io_error_is_retired(void **state)
 {
     struct mv_run run;
     struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
-    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - 5);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - 6);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, 1);
     scene_end(scene);
 }
 
@@ -95,7 +95,8 @@ static void test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good
     assert_int_equal(fetch(scene, &run), 0);
     assert_int_equal(kv_describe(&scene->rig, held).indexed, 0);
     kv_unref(&scene->rig, held);
-    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - 1);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, 1);
     scene_end(scene);
 }
 
@@ -179,7 +180,7 @@ static void test_unlinked_file_goes_on_serving(void **state)
 
 /* ---- Writes that fail --------------------------------------------------------------------------------------------- */
 
-static void fail_to_write(void **state, int error)
+static void fail_to_write(void **state, int error, uint32_t retired)
 {
     struct scene *scene = scene_begin(state);
     struct mv_run run;
@@ -188,7 +189,8 @@ static void fail_to_write(void **state, int error)
     settle(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).failed_transfer, 5);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 0);
-    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - retired);
+    assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, retired);
     evict_above(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 0);
     scene_end(scene);
@@ -196,12 +198,12 @@ static void fail_to_write(void **state, int error)
 
 static void test_block_that_found_no_space_is_not_findable(void **state)
 {
-    fail_to_write(state, ENOSPC);
+    fail_to_write(state, ENOSPC, 0);
 }
 
 static void test_block_that_was_not_written_is_not_findable(void **state)
 {
-    fail_to_write(state, EIO);
+    fail_to_write(state, EIO, 5);
 }
 
 static void test_block_that_was_not_written_stays_above(void **state)
@@ -427,7 +429,7 @@ int main(void)
         DISK_TEST(test_failed_read_is_forgotten_and_announced),
         DISK_TEST(test_failed_read_leaves_the_other_blocks_alone),
         DISK_TEST(test_failed_read_is_counted_and_logged),
-        DISK_TEST(test_failed_read_gives_its_slot_back),
+        DISK_TEST(test_slot_that_gave_an_io_error_is_retired),
         DISK_TEST(test_content_that_was_lost_can_be_stored_again),
         DISK_TEST(test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good),
         DISK_TEST(test_failed_read_without_host_is_a_miss),

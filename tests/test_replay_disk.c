@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvb_replay with a disk tier, from outside: where its hits come from, that every byte is right at any pace, and which
- * combinations of options are refused.
+ * kvb_replay with a disk tier, from outside: where its hits come from, that every byte is right at any pace, what a run that
+ * resumes finds of an earlier one, however that ended, and which combinations of options are refused.
  */
 #ifndef KVB_REPLAY_PATH
 #include <stdio.h>
@@ -13,7 +13,12 @@ int main(void)
 }
 #else
 
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
 #include "support/replay_run.h"
+#include "transfer/disk_format.h"
 
 #define SMALL_TIERS "--device-blocks 130 --host-blocks 400 --disk-blocks 2500 --disk blocks "
 
@@ -101,13 +106,172 @@ static void test_replay_of_padded_blocks_serves_no_wrong_byte(void **state)
     assert_good(&run);
 }
 
-static void test_replay_takes_the_file_of_an_earlier_one(void **state)
+/* ---- Resuming ----------------------------------------------------------------------------------------------------- */
+
+/* All that is computed goes straight to the file, which has room for all of it. */
+#define STRAIGHT_DOWN "--device-blocks 130 --host-blocks 0 --disk-blocks 60000 "
+
+static void remove_files(void)
+{
+    static const char *const names[] = {"blocks", "blocks1", "blocks2"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        path_in_folder(path, names[i]);
+        (void)unlink(path);
+    }
+}
+
+static void test_replay_without_resume_starts_empty(void **state)
 {
     struct run run;
     (void)state;
     for (int i = 0; i < 2; i++) {
-        replay(&run, QUIET_JSON SMALL_TIERS "--limit 100 --progress poll");
+        replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 100 --progress poll");
         assert_good(&run);
+        assert_true(value_of(run.out, "recovered") == 0);
+        assert_true(value_of(run.out, "saved_hits") == 0);
+    }
+}
+
+static void test_replay_that_resumes_finds_all_that_the_same_trace_needs(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct run first, second;
+        remove_files();
+        replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 300 --progress %s", progress_modes[i]);
+        assert_good(&first);
+        replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300 --progress %s", progress_modes[i]);
+        assert_good(&second);
+        double computed = value_of(first.out, "block_refs") - hits_of(first.out);
+        assert_true(value_of(second.out, "recovered") == computed);
+        assert_true(value_of(second.out, "saved_contents") == computed);
+        assert_true(hits_of(second.out) == value_of(second.out, "block_refs"));
+        assert_true(value_of(second.out, "saved_hits") == value_of(second.out, "block_refs"));
+    }
+}
+
+static void test_replay_that_resumes_from_no_file_makes_one(void **state)
+{
+    struct run run;
+    (void)state;
+    remove_files();
+    replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 100");
+    assert_good(&run);
+    assert_true(value_of(run.out, "recovered") == 0);
+    assert_true(value_of(run.out, "saved_hits") == 0);
+}
+
+/* Hits on what this run has computed itself are not the restart's merit. */
+static void test_replay_counts_only_what_it_has_not_computed_as_saved(void **state)
+{
+    struct run head, whole;
+    (void)state;
+    remove_files();
+    replay(&head, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 50 --progress poll");
+    assert_good(&head);
+    replay(&whole, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 400 --progress poll");
+    assert_good(&whole);
+    assert_true(value_of(whole.out, "saved_contents") == value_of(head.out, "block_refs") - hits_of(head.out));
+    assert_true(value_of(whole.out, "saved_hits") > value_of(whole.out, "saved_contents"));
+    assert_true(value_of(whole.out, "saved_hits") < hits_of(whole.out));
+}
+
+static void test_replay_over_several_files_resumes_from_all(void **state)
+{
+    struct run first, second;
+    (void)state;
+    remove_files();
+    replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk=blocks2 --limit 200");
+    assert_good(&first);
+    replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk blocks2 --resume --limit 200");
+    assert_good(&second);
+    assert_true(hits_of(second.out) == value_of(second.out, "block_refs"));
+    assert_true(value_of(second.out, "recovered") == value_of(first.out, "block_refs") - hits_of(first.out));
+}
+
+/* A replay on its own, its output thrown away. */
+static pid_t start_replay(char *const arguments[])
+{
+    pid_t child = fork();
+    if (child == 0) {
+        int nowhere = open("/dev/null", O_WRONLY);
+        if (chdir(replay_folder) != 0 || dup2(nowhere, STDOUT_FILENO) < 0 || dup2(nowhere, STDERR_FILENO) < 0)
+            _exit(99);
+        (void)execv(KVB_REPLAY_PATH, arguments);
+        _exit(99);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+/* How many blocks a file's table names now; 0 as long as there is no file with a superblock. */
+static uint32_t blocks_in_table(const char *name)
+{
+    static struct kvbi_disk_record records[60000];
+    struct kvbi_disk_superblock superblock = {.slot_count = 0};
+    char path[128];
+    path_in_folder(path, name);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return 0;
+    ssize_t got = 0;
+    if (pread(fd, &superblock, sizeof superblock, 0) == sizeof superblock &&
+        strcmp(superblock.magic, KVBI_DISK_MAGIC) == 0)
+        got = pread(fd, records, sizeof records, (off_t)superblock.table_offset);
+    close(fd);
+    uint32_t count = 0;
+    for (size_t i = 0; got > 0 && i < (size_t)got / sizeof *records; i++)
+        count += records[i].state == KVBI_DISK_ENTRY_BLOCK;
+    return count;
+}
+
+/* Kills the replay once its file names `count` blocks; how many it named then. */
+static uint32_t kill_replay_at(pid_t child, uint32_t count)
+{
+    uint32_t named;
+    int status;
+    while ((named = blocks_in_table("blocks")) < count) {
+        if (waitpid(child, &status, WNOHANG) != 0)
+            fail_msg("the replay ended before it could be killed: status %d", status);
+        (void)poll(NULL, 0, 1);
+    }
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    return named;
+}
+
+static void test_replay_resumes_after_a_kill_with_all_that_was_stored(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char *const arguments[] = {"kvb_replay",
+                                   "--quiet",
+                                   "--block-bytes",
+                                   "4096",
+                                   "--device-blocks",
+                                   "130",
+                                   "--disk",
+                                   "blocks",
+                                   "--pace",
+                                   "none",
+                                   "--host-blocks",
+                                   "0",
+                                   "--disk-blocks",
+                                   "60000",
+                                   "--progress",
+                                   (char *)(uintptr_t)progress_modes[i],
+                                   NULL};
+        struct run run;
+        remove_files();
+        uint32_t named = kill_replay_at(start_replay(arguments), 300);
+        replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300");
+        assert_good(&run);
+        assert_true(value_of(run.out, "recovered") >= named);
+        assert_true(value_of(run.out, "dropped") == 0);
+        assert_true(value_of(run.out, "saved_contents") > 0); /* how many depends on what was shed before the kill */
+        assert_true(value_of(run.out, "corrupt") == 0);
     }
 }
 
@@ -128,11 +292,32 @@ static void test_replay_disk_and_disk_blocks_come_together(void **state)
     assert_refused("--disk blocks --disk-blocks 0 --limit 1", "--disk-blocks");
 }
 
+static void test_replay_resume_without_disk_is_refused_by_name(void **state)
+{
+    (void)state;
+    assert_refused("--resume --limit 1", "--resume");
+    assert_refused("--resume=yes --disk blocks --disk-blocks 10 --limit 1", "--resume");
+}
+
+static void test_replay_of_other_block_bytes_does_not_resume(void **state)
+{
+    struct run run;
+    (void)state;
+    remove_files();
+    replay(&run, QUIET_JSON "--disk blocks --disk-blocks 100 --limit 1");
+    assert_good(&run);
+    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192", "--disk: blocks:");
+    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192", "--block-bytes of the run");
+}
+
 static void test_replay_bad_disk_options_are_refused_by_name(void **state)
 {
     (void)state;
     assert_refused("--disk", "--disk");
     assert_refused("--disk= --disk-blocks 10", "--disk");
+    assert_refused("--disk-blocks 100 --disk 0 --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 --disk 6 --disk 7 --disk 8 "
+                   "--disk 9 --disk a --disk b --disk c --disk d --disk e --disk f --disk g",
+                   "--disk: more than 16");
     assert_refused("--disk-blocks 1x --disk blocks", "--disk-blocks");
     assert_refused("--disk-blocks 4294967294 --disk blocks --limit 1", "--disk-blocks");
 }
@@ -155,7 +340,14 @@ int main(void)
         cmocka_unit_test(test_replay_with_a_disk_without_pace_serves_no_wrong_byte),
         cmocka_unit_test(test_replay_without_host_and_pace_serves_no_wrong_byte),
         cmocka_unit_test(test_replay_of_padded_blocks_serves_no_wrong_byte),
-        cmocka_unit_test(test_replay_takes_the_file_of_an_earlier_one),
+        cmocka_unit_test(test_replay_without_resume_starts_empty),
+        cmocka_unit_test(test_replay_that_resumes_finds_all_that_the_same_trace_needs),
+        cmocka_unit_test(test_replay_that_resumes_from_no_file_makes_one),
+        cmocka_unit_test(test_replay_counts_only_what_it_has_not_computed_as_saved),
+        cmocka_unit_test(test_replay_over_several_files_resumes_from_all),
+        cmocka_unit_test(test_replay_resumes_after_a_kill_with_all_that_was_stored),
+        cmocka_unit_test(test_replay_resume_without_disk_is_refused_by_name),
+        cmocka_unit_test(test_replay_of_other_block_bytes_does_not_resume),
         cmocka_unit_test(test_replay_disk_and_disk_blocks_come_together),
         cmocka_unit_test(test_replay_bad_disk_options_are_refused_by_name),
         cmocka_unit_test(test_replay_disk_that_cannot_be_is_refused_by_path),

@@ -74,7 +74,6 @@ static void test_event_log_pops_in_order_with_dense_numbers(void **state)
         expect(&f, KVB_EVENT_REMOVED, sequence + 1, 0);
         expect_none(&f);
     }
-    assert_int_equal(f.log.pushed, 20);
     assert_int_equal(f.log.lost_total, 0);
     tear_down(&f);
 }
@@ -146,7 +145,6 @@ static void test_event_log_overflow_puts_lost_before_what_follows(void **state)
     expect(&f, KVB_EVENT_LOST, 5, 2);
     expect(&f, KVB_EVENT_REMOVED, 6, 0);
     expect_none(&f);
-    assert_int_equal(f.log.pushed, 4);
     assert_int_equal(f.log.lost_total, 2);
     tear_down(&f);
 }
@@ -223,8 +221,7 @@ static void test_event_log_random_rhythm_accounts_for_every_number(void **state)
         assert_int_equal(item.sequence, seen);
     }
     assert_int_equal(seen, f.log.sequence);
-    assert_int_equal(delivered, f.log.pushed);
-    assert_int_equal(seen, f.log.pushed + f.log.lost_total);
+    assert_int_equal(seen, delivered + f.log.lost_total);
     assert_true(f.log.lost_total > 0);
     tear_down(&f);
 }

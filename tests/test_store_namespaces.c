@@ -39,7 +39,7 @@ static void set_up(struct fixture *f, uint32_t capacity, const struct kvbi_hash_
 {
     f->memory = failing_memory(&f->failing, FOREVER);
     f->hash = (struct kvbi_token_hash){.ops = ops, .digest_seed = 99, .tokens_per_block = 4};
-    assert_int_equal(kvbi_namespaces_create(&f->spaces, &f->memory, &f->hash, capacity), 0);
+    assert_int_equal(kvbi_namespaces_create(&f->spaces, &f->memory, &f->hash, capacity, capacity), 0);
 }
 
 static void tear_down(struct fixture *f)
@@ -176,10 +176,155 @@ static void test_namespaces_create_without_memory_leaks_nothing(void **state)
         struct fixture f;
         f.memory = failing_memory(&f.failing, successes);
         f.hash = (struct kvbi_token_hash){.ops = &colliding, .tokens_per_block = 4};
-        assert_int_equal(kvbi_namespaces_create(&f.spaces, &f.memory, &f.hash, 10), KVB_ENOMEM);
+        assert_int_equal(kvbi_namespaces_create(&f.spaces, &f.memory, &f.hash, 10, 10), KVB_ENOMEM);
         assert_int_equal(f.failing.live_bytes, 0);
         kvbi_namespaces_destroy(&f.spaces);
     }
+}
+
+/* The name of (text, "") under f's hash. */
+static struct kvbi_namespace_name name_of(const struct fixture *f, const char *text)
+{
+    struct kvbi_namespace_name name;
+    kvbi_namespace_name(&f->hash, text, strlen(text), NULL, 0, &name);
+    return name;
+}
+
+static void test_namespaces_adopted_name_is_bound_by_the_first_open(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t adopted = 0, opened = 0, again = 0;
+    set_up(&f, 4, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name name = name_of(&f, "tenant");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &name, &adopted), 0);
+    assert_int_equal(adopted, 1);
+    assert_memory_equal(kvbi_namespaces_name(&f.spaces, adopted), &name, sizeof name);
+    assert_int_equal(open_text(&f, "tenant", "", &opened), 0);
+    assert_int_equal(open_text(&f, "tenant", "", &again), 0);
+    assert_int_equal(opened, adopted);
+    assert_int_equal(again, adopted);
+    assert_int_equal(kvbi_namespaces_bytes(&f.spaces), f.failing.live_bytes);
+    tear_down(&f);
+}
+
+static void test_namespaces_adopted_name_is_bound_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t adopted, first, second;
+    set_up(&f, 4, kvbi_hash_select(KVBI_ISA_BASELINE));
+    f.hash.ops = &colliding; /* from here on all strings have one name */
+    struct kvbi_namespace_name name = name_of(&f, "anything");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &name, &adopted), 0);
+    assert_int_equal(open_text(&f, "one", "", &first), 0);
+    assert_int_equal(open_text(&f, "two", "", &second), 0);
+    assert_int_equal(first, adopted);
+    assert_int_not_equal(second, adopted);
+    tear_down(&f);
+}
+
+static void test_namespaces_strings_of_another_name_do_not_bind(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t adopted, opened;
+    set_up(&f, 4, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name name = name_of(&f, "tenant");
+    name.salt_hash++; /* same place in the table */
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &name, &adopted), 0);
+    assert_int_equal(open_text(&f, "tenant", "", &opened), 0);
+    assert_int_not_equal(opened, adopted);
+    tear_down(&f);
+}
+
+static void test_namespaces_adopting_a_known_name_gives_its_id(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t opened, adopted = 9;
+    set_up(&f, 4, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name empty = name_of(&f, ""), name = name_of(&f, "tenant");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &empty, &adopted), 0);
+    assert_int_equal(adopted, 0);
+    assert_int_equal(open_text(&f, "tenant", "", &opened), 0);
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &name, &adopted), 0);
+    assert_int_equal(adopted, opened);
+    tear_down(&f);
+}
+
+/* Adopts `count` names that nobody has opened. */
+static void adopt_strangers(struct fixture *f, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id;
+        struct kvbi_namespace_name name = {.salt_hash = 1000 + i, .digest = {i, ~(uint64_t)i}};
+        assert_int_equal(kvbi_namespaces_adopt(&f->spaces, &name, &id), 0);
+    }
+}
+
+static void test_namespaces_full_adopts_no_more(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t id = 9;
+    set_up(&f, 2, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name first = name_of(&f, "first"), last = name_of(&f, "last");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &first, &id), 0);
+    adopt_strangers(&f, 1);
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &last, &id), KVB_ENOSPC);
+    assert_int_equal(id, 0);
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &first, &id), 0);
+    assert_int_equal(id, 1);
+    tear_down(&f);
+}
+
+static void test_namespaces_adopted_take_no_room_from_opened_ones(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t id;
+    set_up(&f, 3, kvbi_hash_select(KVBI_ISA_BASELINE));
+    adopt_strangers(&f, 3);
+    assert_int_equal(open_text(&f, "one", "", &id), 0);
+    assert_int_equal(open_text(&f, "two", "", &id), 0);
+    assert_int_equal(open_text(&f, "three", "", &id), KVB_ENOSPC);
+    tear_down(&f);
+}
+
+static void test_namespaces_bound_one_counts_as_opened(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t adopted, id;
+    set_up(&f, 2, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name first = name_of(&f, "first"), second = name_of(&f, "second");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &first, &adopted), 0);
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &second, &id), 0);
+    assert_int_equal(open_text(&f, "first", "", &id), 0);
+    assert_int_equal(id, adopted);
+    assert_int_equal(open_text(&f, "second", "", &id), KVB_ENOSPC); /* known, but there is no room to open it */
+    assert_int_equal(open_text(&f, "third", "", &id), KVB_ENOSPC);
+    assert_int_equal(open_text(&f, "first", "", &id), 0);
+    adopt_strangers(&f, 1); /* in the place of the one that was opened */
+    tear_down(&f);
+}
+
+static void test_namespaces_binding_without_memory_changes_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t adopted, opened = 9;
+    set_up(&f, 4, kvbi_hash_select(KVBI_ISA_BASELINE));
+    struct kvbi_namespace_name name = name_of(&f, "tenant");
+    assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &name, &adopted), 0);
+    f.failing.left = 0;
+    assert_int_equal(open_text(&f, "tenant", "", &opened), KVB_ENOMEM);
+    assert_int_equal(opened, 0);
+    f.failing.left = FOREVER;
+    assert_int_equal(open_text(&f, "tenant", "", &opened), 0);
+    assert_int_equal(opened, adopted);
+    tear_down(&f);
 }
 
 #define READ_COUNT 2000
@@ -227,6 +372,14 @@ int main(void)
         cmocka_unit_test(test_namespaces_bytes_are_what_was_allocated),
         cmocka_unit_test(test_namespaces_open_without_memory_changes_nothing),
         cmocka_unit_test(test_namespaces_create_without_memory_leaks_nothing),
+        cmocka_unit_test(test_namespaces_adopted_name_is_bound_by_the_first_open),
+        cmocka_unit_test(test_namespaces_adopted_name_is_bound_once),
+        cmocka_unit_test(test_namespaces_strings_of_another_name_do_not_bind),
+        cmocka_unit_test(test_namespaces_adopting_a_known_name_gives_its_id),
+        cmocka_unit_test(test_namespaces_full_adopts_no_more),
+        cmocka_unit_test(test_namespaces_adopted_take_no_room_from_opened_ones),
+        cmocka_unit_test(test_namespaces_bound_one_counts_as_opened),
+        cmocka_unit_test(test_namespaces_binding_without_memory_changes_nothing),
         cmocka_unit_test(test_namespaces_reader_without_lock_sees_whole_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

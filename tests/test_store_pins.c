@@ -168,45 +168,6 @@ static void test_pins_random_operations_match_the_model(void **state)
     tear_down(&f);
 }
 
-static void test_pins_pop_any_empties_the_table(void **state)
-{
-    (void)state;
-    struct fixture f;
-    uint64_t deadline_ns;
-    uint32_t seen[CAPACITY + 1] = {0};
-    set_up(&f, CAPACITY);
-    for (int round = 0; round < 3; round++) {
-        for (uint32_t i = 1; i <= CAPACITY; i++)
-            assert_int_equal(kvbi_pins_add(&f.pins, i % 5 + 1, block(i), i), 0);
-        for (uint32_t i = 0; i < CAPACITY; i++) {
-            struct kvb_block *got = kvbi_pins_pop_any(&f.pins);
-            assert_non_null(got);
-            seen[(uintptr_t)got / 64]++;
-        }
-        assert_null(kvbi_pins_pop_any(&f.pins));
-        assert_false(kvbi_pins_next_deadline(&f.pins, &deadline_ns));
-    }
-    for (uint32_t i = 1; i <= CAPACITY; i++)
-        assert_int_equal(seen[i], 3);
-    tear_down(&f);
-}
-
-static void test_pins_pop_any_finds_what_was_added_behind_it(void **state)
-{
-    (void)state;
-    struct fixture f;
-    set_up(&f, 4);
-    for (uintptr_t i = 1; i <= 4; i++)
-        assert_int_equal(kvbi_pins_add(&f.pins, 1, block(i), 0), 0);
-    assert_non_null(kvbi_pins_pop_any(&f.pins));
-    assert_non_null(kvbi_pins_pop_any(&f.pins));
-    assert_int_equal(kvbi_pins_add(&f.pins, 2, block(9), 0), 0);
-    for (int i = 0; i < 3; i++)
-        assert_non_null(kvbi_pins_pop_any(&f.pins));
-    assert_null(kvbi_pins_pop_any(&f.pins));
-    tear_down(&f);
-}
-
 static void test_pins_of_one_owner_pop_latest_first(void **state)
 {
     (void)state;
@@ -259,7 +220,6 @@ static void test_pins_without_capacity_refuse(void **state)
     assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 0), KVB_ENOSPC);
     assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), KVB_ENOENT);
     assert_null(kvbi_pins_pop_owner(&f.pins, 1));
-    assert_null(kvbi_pins_pop_any(&f.pins));
     tear_down(&f);
 }
 
@@ -289,8 +249,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pins_random_operations_match_the_model),
-        cmocka_unit_test(test_pins_pop_any_empties_the_table),
-        cmocka_unit_test(test_pins_pop_any_finds_what_was_added_behind_it),
         cmocka_unit_test(test_pins_of_one_owner_pop_latest_first),
         cmocka_unit_test(test_pins_same_block_twice_counts_twice),
         cmocka_unit_test(test_pins_removed_latest_keeps_the_earlier_deadline),

@@ -10,8 +10,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,11 +23,24 @@
 
 #define BLOCKS 8
 
+static bool no_direct_writes;
+
+/* In place of the C library's. */
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    if (no_direct_writes && (fcntl(fd, F_GETFL) & O_DIRECT) != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return syscall(SYS_pwritev2, fd, parts, count, (unsigned long)offset, 0UL, flags);
+}
+
 struct fixture {
     struct failing_memory failing;
     struct kvbi_memory memory;
     struct disk_path place;
     struct kvbi_tier tier;
+    const char *paths[1];
     struct kvbi_disk_config config;
     char message[256];
 };
@@ -34,7 +50,9 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     f->memory = failing_memory(&f->failing, INT64_MAX);
     disk_path_make(&f->place);
-    f->config = (struct kvbi_disk_config){.path = f->place.file, .block_count = BLOCKS, .block_bytes = 65536};
+    f->paths[0] = f->place.file;
+    f->config = (struct kvbi_disk_config){
+        .paths = f->paths, .path_count = 1, .block_count = BLOCKS, .purpose = {.block_bytes = 65536}};
     *state = f;
     return 0;
 }
@@ -52,7 +70,23 @@ static int tear_down(void **state)
 static int open_tier(struct fixture *f)
 {
     strcpy(f->message, "untouched");
-    return kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    return error == 0 ? kvbi_disk_settle(f->tier.disk, f->message, sizeof f->message) : error;
+}
+
+/* What a file of so many slots of 64 KiB takes. */
+static uint64_t bytes_of(uint32_t slots)
+{
+    struct kvbi_disk_superblock placed;
+    assert_true(kvbi_disk_place(&placed, 65536, slots));
+    return placed.file_bytes;
+}
+
+static void publish(struct fixture *f, uint32_t slot, uint64_t name, uint64_t checksum)
+{
+    struct kvbi_disk_publication publication = {.slot = slot, .name = name, .checksum = checksum};
+    kvbi_disk_publish(f->tier.disk, &publication, 1);
+    assert_int_equal(publication.result, 0);
 }
 
 /* Refused with that code, the path and these words; nothing is left open. */
@@ -60,7 +94,7 @@ static void expect_refusal(struct fixture *f, int code, const char *words)
 {
     int result = open_tier(f);
     if (result != code || strstr(f->message, words) == NULL ||
-        (f->config.path != NULL && strstr(f->message, f->config.path) == NULL))
+        (f->paths[0] != NULL && strstr(f->message, f->paths[0]) == NULL))
         fail_msg("%d (expected %d): \"%s\" (expected \"%s\")", result, code, f->message, words);
     assert_null(f->tier.disk);
     assert_int_equal(f->failing.live_count, 0);
@@ -90,9 +124,9 @@ static void test_disk_new_file_is_private_and_has_its_space(void **state)
     assert_string_equal(f->message, "");
     assert_int_equal(stat(f->place.file, &status), 0);
     assert_int_equal(status.st_mode, S_IFREG | 0600);
-    assert_int_equal(status.st_size, KVBI_DISK_DATA_OFFSET + BLOCKS * 65536);
+    assert_int_equal(status.st_size, bytes_of(BLOCKS));
     assert_true(status.st_blocks * 512 >= status.st_size);
-    assert_true((fcntl(f->tier.disk->file.fd, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_true((fcntl(f->tier.disk->paths[0].file.fd, F_GETFD) & FD_CLOEXEC) != 0);
     assert_int_equal(f->tier.tier, KVB_TIER_DISK);
     assert_int_equal(f->tier.block_count, BLOCKS);
     assert_int_equal(f->tier.block_bytes, 65536);
@@ -105,21 +139,35 @@ static void test_disk_mode_says_direct_or_why_not(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(open_tier(f), 0);
-    bool direct = (fcntl(f->tier.disk->file.fd, F_GETFL) & O_DIRECT) != 0;
-    assert_int_equal(f->tier.disk->file.direct, direct);
+    bool direct = (fcntl(f->tier.disk->paths[0].file.fd, F_GETFL) & O_DIRECT) != 0;
+    assert_int_equal(f->tier.disk->paths[0].file.direct, direct);
     assert_int_equal(strcmp(f->tier.disk->mode, "O_DIRECT") == 0, direct);
     assert_int_equal(strstr(f->tier.disk->mode, "buffered (no O_DIRECT: ") != NULL, !direct);
     kvbi_tier_destroy(&f->tier);
     f->config.buffered = true;
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(fcntl(f->tier.disk->file.fd, F_GETFL) & O_DIRECT, 0);
+    assert_int_equal(fcntl(f->tier.disk->paths[0].file.fd, F_GETFL) & O_DIRECT, 0);
     assert_string_equal(f->tier.disk->mode, "buffered (asked for)");
+}
+
+static void test_disk_that_takes_no_direct_writes_is_buffered_and_says_so(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(open_tier(f), 0);
+    bool direct = f->tier.disk->paths[0].file.direct;
+    kvbi_tier_destroy(&f->tier);
+    no_direct_writes = true;
+    assert_int_equal(open_tier(f), 0);
+    no_direct_writes = false;
+    assert_false(f->tier.disk->paths[0].file.direct);
+    assert_non_null(strstr(f->tier.disk->mode, "buffered (no O_DIRECT: "));
+    assert_int_equal(strstr(f->tier.disk->paths[0].note, "takes no direct writes") != NULL, direct);
 }
 
 static void test_disk_odd_block_is_padded_and_says_so(void **state)
 {
     struct fixture *f = *state;
-    f->config.block_bytes = 5000;
+    f->config.purpose.block_bytes = 5000;
     assert_int_equal(open_tier(f), 0);
     assert_int_equal(f->tier.disk->slot_bytes, 8192);
     assert_non_null(strstr(f->tier.disk->mode, "blocks of 5000 bytes padded to 8192"));
@@ -145,23 +193,7 @@ static void test_disk_earlier_file_is_made_private_and_cut(void **state)
     assert_int_equal(open_tier(f), 0);
     assert_int_equal(stat(f->place.file, &status), 0);
     assert_int_equal(status.st_mode, S_IFREG | 0600);
-    assert_int_equal(status.st_size, KVBI_DISK_DATA_OFFSET + 2 * 65536);
-}
-
-static void test_disk_starts_empty_at_each_open(void **state)
-{
-    struct fixture *f = *state;
-    static const struct kvbi_identity who = {.hash = 1, .digest = {2, 3}, .generation = 4};
-    static const char payload[65536] = {5};
-    assert_int_equal(open_tier(f), 0);
-    uint64_t before = kvbi_disk_name(f->tier.disk, 1, &who);
-    assert_false(kvbi_disk_holds(f->tier.disk, 1, before));
-    kvbi_disk_publish(f->tier.disk, 1, before, kvbi_disk_checksum(f->tier.disk, before, payload));
-    assert_true(kvbi_disk_holds(f->tier.disk, 1, before));
-    kvbi_tier_destroy(&f->tier);
-    assert_int_equal(open_tier(f), 0);
-    assert_true(kvbi_disk_name(f->tier.disk, 1, &who) != before);
-    assert_false(kvbi_disk_holds(f->tier.disk, 1, before));
+    assert_int_equal(status.st_size, bytes_of(2));
 }
 
 /* ---- Names and checksums ------------------------------------------------------------------------------------------ */
@@ -186,12 +218,12 @@ static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
 {
     struct fixture *f = *state;
     unsigned char payload[5000];
-    f->config.block_bytes = sizeof payload;
+    f->config.purpose.block_bytes = sizeof payload;
     assert_int_equal(open_tier(f), 0);
     memset(payload, 7, sizeof payload);
     uint64_t checksum = kvbi_disk_checksum(f->tier.disk, 1, payload);
     assert_true(checksum != kvbi_disk_checksum(f->tier.disk, 2, payload));
-    kvbi_disk_publish(f->tier.disk, 0, 1, checksum);
+    publish(f, 0, 1, checksum);
     assert_true(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
     assert_false(kvbi_disk_verify(f->tier.disk, 0, 2, payload));
     for (size_t i = 0; i < sizeof payload; i++) {
@@ -208,22 +240,23 @@ static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
 static void test_disk_no_path_is_refused(void **state)
 {
     struct fixture *f = *state;
-    f->config.path = NULL;
+    f->paths[0] = NULL;
     expect_refusal(f, KVB_EINVAL, "needs a path");
-    f->config.path = "";
+    f->paths[0] = "";
     expect_refusal(f, KVB_EINVAL, "needs a path");
 }
 
 static void test_disk_sizes_that_no_file_has_are_refused(void **state)
 {
     struct fixture *f = *state;
-    f->config.block_bytes = 0;
+    f->config.purpose.block_bytes = 0;
     expect_refusal(f, KVB_EINVAL, "more than a file can have");
-    f->config.block_bytes = UINT64_MAX;
+    f->config.purpose.block_bytes = UINT64_MAX;
     expect_refusal(f, KVB_EINVAL, "more than a file can have");
-    f->config.block_bytes = UINT64_C(1) << 61;
+    f->config.purpose.block_bytes = UINT64_C(1) << 61;
     expect_refusal(f, KVB_EINVAL, "more than a file can have");
-    f->config = (struct kvbi_disk_config){.path = f->place.file, .block_bytes = 4096};
+    f->config.purpose.block_bytes = 4096;
+    f->config.block_count = 0;
     expect_refusal(f, KVB_EINVAL, "more than a file can have");
     assert_false(exists(f->place.file));
 }
@@ -231,12 +264,12 @@ static void test_disk_sizes_that_no_file_has_are_refused(void **state)
 static void test_disk_missing_directory_is_refused(void **state)
 {
     struct fixture *f = *state;
-    f->config.path = "no_such_directory/blocks";
+    f->paths[0] = "no_such_directory/blocks";
     expect_refusal(f, KVB_ENOENT, "directory does not exist");
     write_file(f->place.file, "x", 1);
     char below[128];
     (void)snprintf(below, sizeof below, "%s/blocks", f->place.file);
-    f->config.path = below;
+    f->paths[0] = below;
     expect_refusal(f, KVB_ENOENT, "directory does not exist");
 }
 
@@ -244,10 +277,10 @@ static void test_disk_directory_is_refused(void **state)
 {
     struct fixture *f = *state;
     char slash[128];
-    f->config.path = f->place.directory;
+    f->paths[0] = f->place.directory;
     expect_refusal(f, KVB_EINVAL, "is a directory");
     (void)snprintf(slash, sizeof slash, "%s/new/", f->place.directory);
-    f->config.path = slash;
+    f->paths[0] = slash;
     expect_refusal(f, KVB_EINVAL, "Is a directory");
 }
 
@@ -282,16 +315,16 @@ static void test_disk_socket_is_refused(void **state)
 static void test_disk_character_device_is_refused(void **state)
 {
     struct fixture *f = *state;
-    f->config.path = "/dev/zero";
+    f->paths[0] = "/dev/zero";
     expect_refusal(f, KVB_EINVAL, "character device");
 }
 
 static void test_disk_file_of_another_user_is_refused(void **state)
 {
     struct fixture *f = *state;
-    f->config.path = "/etc/passwd";
+    f->paths[0] = "/etc/passwd";
     if (geteuid() == 0) {
-        f->config.path = f->place.file;
+        f->paths[0] = f->place.file;
         write_file(f->place.file, "", 0);
         assert_int_equal(chown(f->place.file, 12345, 12345), 0);
     }
@@ -387,7 +420,7 @@ static void test_disk_file_size_limit_is_named(void **state)
     assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, 1 << 20), KVB_ENOSPC);
     assert_non_null(strstr(f->message, "RLIMIT_FSIZE allows files of 1048576 bytes"));
     assert_false(exists(f->place.file));
-    assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, KVBI_DISK_DATA_OFFSET + BLOCKS * 65536), 0);
+    assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, bytes_of(BLOCKS)), 0);
 }
 
 static void test_disk_descriptor_limit_is_named(void **state)
@@ -428,13 +461,13 @@ static void test_disk_allocation_failures_leave_nothing(void **state)
         assert_non_null(strstr(f->message, "no memory"));
         assert_false(exists(f->place.file));
     }
-    assert_int_equal(successes, 2);
+    assert_int_equal(successes, 6); /* the tier, its paths, entries, failures, a buffer, a name */
 }
 
 static void test_disk_message_is_cut_or_left_out(void **state)
 {
     struct fixture *f = *state;
-    f->config.path = f->place.directory;
+    f->paths[0] = f->place.directory;
     assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, NULL, 0), KVB_EINVAL);
     for (size_t bytes = 1; bytes < 60; bytes++) {
         memset(f->message, 'x', sizeof f->message);
@@ -451,10 +484,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_disk_new_file_is_private_and_has_its_space),
         TEST(test_disk_mode_says_direct_or_why_not),
+        TEST(test_disk_that_takes_no_direct_writes_is_buffered_and_says_so),
         TEST(test_disk_odd_block_is_padded_and_says_so),
         TEST(test_disk_file_of_zeros_is_taken),
         TEST(test_disk_earlier_file_is_made_private_and_cut),
-        TEST(test_disk_starts_empty_at_each_open),
         TEST(test_disk_name_depends_on_slot_and_all_of_the_identity),
         TEST(test_disk_checksum_depends_on_name_and_every_byte),
         TEST(test_disk_no_path_is_refused),

@@ -109,13 +109,13 @@ static const int all[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_r
 static int setup_eperm(void)
 {
     CHECK(refuse(all, 3, EPERM));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Operation not permitted", "4 threads");
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Operation not permitted", "8 threads");
 }
 
 static int setup_enosys(void)
 {
     CHECK(refuse(all, 3, ENOSYS));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Function not implemented", "4 threads");
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Function not implemented", "8 threads");
 }
 
 static int setup_eopnotsupp(void)
@@ -128,7 +128,7 @@ static int setup_eopnotsupp(void)
 static int enter_eperm(void)
 {
     CHECK(refuse(all + 1, 1, EPERM));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_enter: Operation not permitted", "4 threads");
+    return expect_engine(&automatic, "posix", "no io_uring: io_uring_enter: Operation not permitted", "8 threads");
 }
 
 static int register_eperm(void)

@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -24,6 +25,7 @@ struct fixture {
     struct kvbi_memory memory;
     struct disk_path place;
     struct kvbi_tier tier;
+    const char *paths[1];
     struct kvbi_disk_config config;
     char message[256];
 };
@@ -36,6 +38,17 @@ static bool write_text(const char *path, const char *text)
     bool written = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
     close(fd);
     return written;
+}
+
+/* In place of the C library's: nobody waits here. What is held is let go after the third time. */
+static int holder = -1, pauses;
+
+int nanosleep(const struct timespec *time, struct timespec *left)
+{
+    (void)time, (void)left;
+    if (++pauses == 3 && holder >= 0)
+        close(holder);
+    return 0;
 }
 
 static bool enter_namespace(void)
@@ -55,7 +68,9 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     assert_int_equal(kvbi_memory_init(&f->memory, NULL), 0);
     disk_path_make(&f->place);
-    f->config = (struct kvbi_disk_config){.path = f->place.file, .block_count = 8, .block_bytes = 65536};
+    f->paths[0] = f->place.file;
+    f->config = (struct kvbi_disk_config){
+        .paths = f->paths, .path_count = 1, .block_count = 8, .purpose = {.block_bytes = 65536}};
     *state = f;
     return 0;
 }
@@ -77,7 +92,8 @@ static void mount_here(struct fixture *f, const char *type, const char *options)
 
 static int open_tier(struct fixture *f)
 {
-    return kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    return error == 0 ? kvbi_disk_settle(f->tier.disk, f->message, sizeof f->message) : error;
 }
 
 static void expect_refusal(struct fixture *f, int code, const char *words)
@@ -99,7 +115,7 @@ static void test_mounts_full_file_system_is_refused_at_once(void **state)
     struct fixture *f = *state;
     struct stat status;
     mount_here(f, "tmpfs", "size=1m");
-    expect_refusal(f, KVB_ENOSPC, "no room for 1572864 bytes");
+    expect_refusal(f, KVB_ENOSPC, "no room for 1581056 bytes");
     assert_int_equal(stat(f->place.file, &status), -1);
 }
 
@@ -120,7 +136,7 @@ static void test_mounts_read_only_file_system_is_refused(void **state)
     expect_refusal(f, KVB_EUNSUPPORTED, "read-only");
     char other[128];
     (void)snprintf(other, sizeof other, "%s/new", f->place.directory);
-    f->config.path = other;
+    f->paths[0] = other;
     expect_refusal(f, KVB_EUNSUPPORTED, "read-only");
 }
 
@@ -129,6 +145,48 @@ static void test_mounts_file_system_without_fallocate_is_named(void **state)
     struct fixture *f = *state;
     mount_here(f, "ramfs", NULL);
     expect_refusal(f, KVB_EUNSUPPORTED, "cannot preallocate (no fallocate)");
+}
+
+static void test_mounts_file_system_without_fallocate_is_taken_if_configured(void **state)
+{
+    struct fixture *f = *state;
+    struct stat status;
+    mount_here(f, "ramfs", NULL);
+    f->config.flags = KVB_DISK_ALLOW_SPARSE;
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(open_tier(f), 0);
+        assert_non_null(strstr(f->tier.disk->mode, "sparse: no fallocate"));
+        assert_int_equal(f->tier.disk->paths[0].kept, run > 0);
+        assert_int_equal(stat(f->place.file, &status), 0);
+        assert_int_equal(status.st_size, f->tier.disk->paths[0].superblock.file_bytes);
+        kvbi_tier_destroy(&f->tier);
+    }
+}
+
+static void test_mounts_flag_for_sparse_files_changes_nothing_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    mount_here(f, "tmpfs", "size=1m");
+    f->config.flags = KVB_DISK_ALLOW_SPARSE;
+    expect_refusal(f, KVB_ENOSPC, "no room for 1581056 bytes");
+}
+
+/* It is refused, and as it was. */
+static void test_mounts_file_that_finds_no_room_to_grow_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    mount_here(f, "tmpfs", "size=2m");
+    assert_int_equal(open_tier(f), 0);
+    uint64_t uuid = f->tier.disk->paths[0].uuid[0];
+    kvbi_disk_close_clean(f->tier.disk, NULL, 0);
+    kvbi_tier_destroy(&f->tier);
+    f->config.block_count = 64;
+    expect_refusal(f, KVB_ENOSPC, "no room for");
+    f->config.block_count = 8;
+    assert_int_equal(open_tier(f), 0);
+    assert_true(f->tier.disk->paths[0].kept);
+    assert_int_equal(f->tier.disk->paths[0].uuid[0], uuid);
+    assert_string_equal(f->tier.disk->paths[0].note, "");
 }
 
 /* A loop device of 4 MiB at `path`, or false: none is to be had here. */
@@ -143,27 +201,136 @@ static bool make_device(const char *backing, char *path, size_t path_bytes)
     return made;
 }
 
+/* The tier's path. False, and that is said: none is to be had here. */
+static bool take_device(struct fixture *f, char *path, size_t path_bytes)
+{
+    char backing[128];
+    (void)snprintf(backing, sizeof backing, "%s/backing", f->place.directory);
+    bool made = make_device(backing, path, path_bytes);
+    if (!made)
+        print_message("no loop devices here: block devices are not tested\n");
+    f->paths[0] = path;
+    return made;
+}
+
+static void drop_device(const char *path)
+{
+    int fd = open(path, O_RDWR);
+    (void)ioctl(fd, LOOP_CLR_FD, 0);
+    close(fd);
+}
+
 static void test_mounts_block_device_is_taken_if_large_enough(void **state)
 {
     struct fixture *f = *state;
-    char backing[128], path[64], junk[4096];
-    (void)snprintf(backing, sizeof backing, "%s/backing", f->place.directory);
-    if (!make_device(backing, path, sizeof path)) {
-        print_message("no loop devices here: block devices are not tested\n");
+    char path[64];
+    if (!take_device(f, path, sizeof path))
         return;
-    }
-    f->config.path = path;
     assert_int_equal(open_tier(f), 0);
     kvbi_tier_destroy(&f->tier);
     f->config.block_count = 64;
     expect_refusal(f, KVB_ENOSPC, "the device has 4194304 bytes");
-    f->config.block_count = 8;
-    int fd = open(path, O_RDWR);
+    for (uint32_t count = 8; count <= 16; count += 8) { /* found again, and with another size too */
+        f->config.block_count = count;
+        assert_int_equal(open_tier(f), 0);
+        assert_true(f->tier.disk->paths[0].kept);
+        kvbi_tier_destroy(&f->tier);
+    }
+    drop_device(path);
+}
+
+/* Whatever a volume manager, a RAID or a file system spares of what was there: its own is seen, and no flag takes it. */
+static void test_mounts_block_device_that_was_given_to_others_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    char path[64], before[4096], junk[4096], back[4096];
+    static const off_t places[] = {0, 4096, 8192, 65536, (1 << 20) - 4096};
+    if (!take_device(f, path, sizeof path))
+        return;
+    assert_int_equal(open_tier(f), 0);
+    kvbi_tier_destroy(&f->tier);
     memset(junk, 'x', sizeof junk);
-    assert_int_equal(write(fd, junk, sizeof junk), sizeof junk);
-    expect_refusal(f, KVB_EMISMATCH, "has not written");
-    (void)ioctl(fd, LOOP_CLR_FD, 0);
+    int fd = open(path, O_RDWR);
+    for (size_t i = 0; i < 2 * sizeof places / sizeof *places; i++) {
+        off_t at = places[i / 2];
+        f->config.flags = i % 2 == 0 ? 0 : KVB_DISK_START_EMPTY;
+        assert_int_equal(pread(fd, before, sizeof before, at), sizeof before);
+        assert_int_equal(pwrite(fd, junk, sizeof junk, at), sizeof junk);
+        expect_refusal(f, KVB_EMISMATCH, "has not written");
+        assert_int_equal(pread(fd, back, sizeof back, at), sizeof back);
+        assert_memory_equal(back, junk, sizeof junk);
+        assert_int_equal(pwrite(fd, before, sizeof before, at), sizeof before);
+    }
     close(fd);
+    f->config.flags = 0;
+    assert_int_equal(open_tier(f), 0);
+    assert_true(f->tier.disk->paths[0].kept);
+    kvbi_tier_destroy(&f->tier);
+    drop_device(path);
+}
+
+/* As after a kill, while the kernel ends the I/O of the process that is gone. */
+static void test_mounts_block_device_that_is_let_go_of_soon_is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    char path[64];
+    if (!take_device(f, path, sizeof path))
+        return;
+    holder = open(path, O_RDONLY | O_EXCL);
+    assert_true(holder >= 0);
+    pauses = 0;
+    assert_int_equal(open_tier(f), 0);
+    assert_int_equal(pauses, 3);
+    kvbi_tier_destroy(&f->tier);
+    int other = open(path, O_RDONLY | O_EXCL);
+    holder = -1;
+    expect_refusal(f, KVB_EBUSY, "is in use");
+    close(other);
+    drop_device(path);
+}
+
+/* Space that was taken for one path, and behind the end of a file, on a file system that does not undo that by itself. */
+static void test_mounts_refused_growth_gives_its_space_back(void **state)
+{
+    struct fixture *f = *state;
+    struct stat before, after;
+    char path[64], other[128];
+    if (!take_device(f, path, sizeof path))
+        return;
+    char command[200];
+    (void)snprintf(command, sizeof command, "mkfs.ext4 -q -F -m 0 -O ^has_journal %s", path);
+    if (system(command) != 0 || mount(path, f->place.directory, "ext4", 0, NULL) != 0) {
+        print_message("no ext4 here: left out\n");
+    } else {
+        (void)snprintf(other, sizeof other, "%s/other", f->place.directory);
+        const char *const paths[] = {f->place.file, other};
+        f->config.paths = paths;
+        f->config.path_count = 2;
+        f->config.block_count = 4;
+        assert_int_equal(open_tier(f), 0);
+        kvbi_tier_destroy(&f->tier);
+        for (int i = 0; i < 2; i++) {
+            f->config.block_count = i == 0 ? 32 : 1000; /* the first fits; none does */
+            assert_int_equal(stat(paths[0], &before), 0);
+            expect_refusal(f, KVB_ENOSPC, "no room for");
+            assert_non_null(strstr(f->message, paths[1 - i]));
+            assert_int_equal(stat(paths[0], &after), 0);
+            assert_int_equal(before.st_size, after.st_size);
+            assert_int_equal(before.st_blocks, after.st_blocks);
+        }
+        f->config.block_count = 4;
+        assert_int_equal(open_tier(f), 0);
+        assert_int_equal(truncate(paths[0], 8192), 0); /* and put back where there is no room any more */
+        f->tier.disk->paths[0].superblock.file_bytes = 16 << 20;
+        assert_int_equal(stat(paths[0], &before), 0);
+        assert_int_equal(kvbi_disk_renew(f->tier.disk, 0), KVB_ENOSPC);
+        assert_int_equal(stat(paths[0], &after), 0);
+        assert_int_equal(before.st_size, after.st_size);
+        assert_int_equal(before.st_blocks, after.st_blocks);
+        kvbi_tier_destroy(&f->tier);
+        assert_int_equal(umount(f->place.directory), 0);
+    }
+    drop_device(path);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -176,7 +343,13 @@ int main(void)
         TEST(test_mounts_no_inode_left_is_refused),
         TEST(test_mounts_read_only_file_system_is_refused),
         TEST(test_mounts_file_system_without_fallocate_is_named),
+        TEST(test_mounts_file_system_without_fallocate_is_taken_if_configured),
+        TEST(test_mounts_flag_for_sparse_files_changes_nothing_elsewhere),
+        TEST(test_mounts_file_that_finds_no_room_to_grow_is_kept),
         TEST(test_mounts_block_device_is_taken_if_large_enough),
+        TEST(test_mounts_block_device_that_was_given_to_others_is_refused),
+        TEST(test_mounts_block_device_that_is_let_go_of_soon_is_waited_for),
+        TEST(test_mounts_refused_growth_gives_its_space_back),
     };
     if (!enter_namespace()) {
         (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n", strerror(errno));

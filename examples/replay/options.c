@@ -23,7 +23,10 @@ const char options_help[] = "usage: kvb_replay [options] [TRACE]\n"
                             "  --device-blocks N   blocks of the device tier (default 512)\n"
                             "  --host-blocks N     blocks of the host tier, 0 = no such tier (default 8192)\n"
                             "  --disk-blocks N     blocks of the disk tier, 0 = no such tier (default 0)\n"
-                            "  --disk PATH         the file of the disk tier; made, or emptied\n"
+                            "  --disk PATH         the file of the disk tier; made, or emptied. Given several\n"
+                            "                      times: blocks are spread over these files\n"
+                            "  --resume            keep what those files hold from earlier runs; the results say\n"
+                            "                      what that saved\n"
                             "  --block-bytes N     bytes of a block, a multiple of 64 (default 65536)\n"
                             "  --policy NAME       eviction policy (default: the library's)\n"
                             "  --trigger register|park|cold\n"
@@ -55,7 +58,7 @@ static const char *const trigger_names[] = {[KVB_OFFLOAD_DEFAULT] = "default",
                                             [KVB_OFFLOAD_ON_COLD] = "cold",
                                             NULL};
 
-enum kind { KIND_NUMBER, KIND_TEXT, KIND_FLAG, KIND_PACE, KIND_TRIGGER, KIND_PROGRESS };
+enum kind { KIND_NUMBER, KIND_TEXT, KIND_PATHS, KIND_FLAG, KIND_PACE, KIND_TRIGGER, KIND_PROGRESS };
 
 struct option {
     const char *name;
@@ -100,6 +103,18 @@ static int parse_name(const struct option *option, const char *const *names, uin
     return -1;
 }
 
+/* The value of an option that may be given several times. */
+static int add_path(const struct option *option, const char *text, char *error, size_t error_bytes)
+{
+    struct paths *paths = option->value;
+    if (paths->count == KVB_DISK_PATHS_MAX) {
+        snprintf(error, error_bytes, "--%s: more than %d of them", option->name, KVB_DISK_PATHS_MAX);
+        return -1;
+    }
+    paths->list[paths->count++] = text;
+    return 0;
+}
+
 static int parse_value(const struct option *option, const char *text, char *error, size_t error_bytes)
 {
     uint32_t index = 0;
@@ -116,6 +131,7 @@ static int parse_value(const struct option *option, const char *text, char *erro
     case KIND_PROGRESS:
         return parse_name(option, progress_names, 0, text, option->value, error, error_bytes);
     case KIND_TEXT:
+    case KIND_PATHS:
     case KIND_FLAG:
         break;
     }
@@ -123,6 +139,8 @@ static int parse_value(const struct option *option, const char *text, char *erro
         snprintf(error, error_bytes, "--%s: the value is empty", option->name);
         return -1;
     }
+    if (option->kind == KIND_PATHS)
+        return add_path(option, text, error, error_bytes);
     *(const char **)option->value = text;
     return 0;
 }
@@ -169,7 +187,8 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
         {"device-blocks", KIND_NUMBER, &options->device_blocks, 1, UINT32_MAX - 1},
         {"host-blocks", KIND_NUMBER, &options->host_blocks, 0, UINT32_MAX - 1},
         {"disk-blocks", KIND_NUMBER, &options->disk_blocks, 0, UINT32_MAX - 1},
-        {"disk", KIND_TEXT, &options->disk_path, 0, 0},
+        {"disk", KIND_PATHS, &options->disk, 0, 0},
+        {"resume", KIND_FLAG, &options->resume, 0, 0},
         {"block-bytes", KIND_NUMBER, &options->block_bytes, 64, UINT32_MAX},
         {"limit", KIND_NUMBER, &options->limit, 1, UINT64_MAX},
         {"seed", KIND_NUMBER, &options->seed, 0, UINT64_MAX},
@@ -204,8 +223,12 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
         snprintf(error, error_bytes, "--block-bytes: %" PRIu64 " is not a multiple of 64", options->block_bytes);
         return -1;
     }
-    if (!options->disk_blocks != !options->disk_path) {
+    if (!options->disk_blocks != !options->disk.count) {
         snprintf(error, error_bytes, "--disk, --disk-blocks: one is of no use without the other");
+        return -1;
+    }
+    if (options->resume && !options->disk.count) {
+        snprintf(error, error_bytes, "--resume: there is nothing to resume from without --disk");
         return -1;
     }
     return 0;

@@ -109,8 +109,18 @@ static uint64_t accounted(const struct kvb_lane_stats *lane)
            lane->pending;
 }
 
+static int good_origin(const struct restart *restart, char *reason, size_t reason_bytes)
+{
+    if (restart->resumed || restart->saved_hits == 0)
+        return 1;
+    snprintf(reason, reason_bytes, "%" PRIu64 " hits on contents that nobody had computed", restart->saved_hits);
+    return 0;
+}
+
 int report_good(const struct results *results, char *reason, size_t reason_bytes)
 {
+    if (!good_origin(&results->restart, reason, reason_bytes))
+        return 0;
     if (results->corrupt) {
         snprintf(reason, reason_bytes, "%" PRIu64 " of %" PRIu64 " reused blocks held wrong bytes", results->corrupt,
                  results->verified);
@@ -128,11 +138,12 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
     }
     for (int tier = 0; tier < KVB_TIER_COUNT; tier++) {
         const struct kvb_tier_stats *stats = &results->stats.tiers[tier];
-        if (stats->free_count + stats->parked_count == stats->block_count)
+        uint64_t idle = stats->free_count + stats->parked_count + stats->retired_count;
+        if (idle == stats->block_count)
             continue;
         snprintf(reason, reason_bytes,
                  "tier %s: %" PRIu64 " of %" PRIu64 " blocks are neither free nor parked, and nobody uses them",
-                 tier_names[tier], stats->block_count - stats->free_count - stats->parked_count, stats->block_count);
+                 tier_names[tier], stats->block_count - idle, stats->block_count);
         return 0;
     }
     return 1;
@@ -148,6 +159,9 @@ static void print_setup(FILE *stream, const struct options *options, const struc
     fprintf(stream, "device %s blocks, host %s blocks, policy %s, trigger %s, pace %s, progress %s\n",
             GROUP(options->device_blocks), GROUP(options->host_blocks), options->policy ? options->policy : "default",
             options_trigger_name(options), options_pace_name(options), options_progress_name(options));
+    if (options->disk.count)
+        fprintf(stream, "disk %s blocks in %s%s, %s\n", GROUP(options->disk_blocks), options->disk.list[0],
+                options->disk.count > 1 ? " and others" : "", options->resume ? "resumed" : "started empty");
     fprintf(stream, "engine %s, hash %s\n\n", results->stats.engine, results->stats.hash);
 }
 
@@ -167,6 +181,18 @@ static void print_hits(FILE *stream, const struct results *results)
     }
     print_share(stream, "computed", results->block_refs - hits, results->block_refs);
     fprintf(stream, "%-16s %12.4f\n\n", "hit rate", ratio((double)hits, (double)results->block_refs));
+}
+
+static void print_restart(FILE *stream, const struct results *results)
+{
+    const struct restart *restart = &results->restart;
+    if (!restart->resumed)
+        return;
+    fprintf(stream, "%-16s %12s   in %.3f s (%s entries damaged, %s superseded)\n", "recovered",
+            GROUP(restart->recovered), (double)restart->recovery_ns * 1e-9, GROUP(restart->dropped),
+            GROUP(restart->superseded));
+    print_share(stream, "saved by that", restart->saved_hits, results->block_refs);
+    fprintf(stream, "%-16s %12s   different ones of them\n\n", "", GROUP(restart->saved_contents));
 }
 
 static void print_reason(FILE *stream, const char *what, uint64_t count)
@@ -213,6 +239,7 @@ void report_table(FILE *stream, const struct options *options, const struct resu
     char reason[256];
     print_setup(stream, options, results);
     print_hits(stream, results);
+    print_restart(stream, results);
     print_lanes(stream, results);
     fprintf(stream, "%-16s %12s\n", "verified", GROUP(results->verified));
     fprintf(stream, "%-16s %12s\n", "corrupt", GROUP(results->corrupt));
@@ -261,8 +288,9 @@ static void json_config(FILE *stream, const struct options *options)
     json_number(stream, "device_blocks", options->device_blocks);
     json_number(stream, "host_blocks", options->host_blocks);
     json_number(stream, "disk_blocks", options->disk_blocks);
+    json_number(stream, "disk_paths", options->disk.count);
     json_number(stream, "block_bytes", options->block_bytes);
-    fprintf(stream, "\"seed\": %" PRIu64 "},\n", options->seed);
+    fprintf(stream, "\"seed\": %" PRIu64 ", \"resume\": %s},\n", options->seed, options->resume ? "true" : "false");
 }
 
 static void json_lane(FILE *stream, const struct kvb_lane_stats *lane)
@@ -285,6 +313,16 @@ static void json_lane(FILE *stream, const struct kvb_lane_stats *lane)
     fprintf(stream, "\"busy_seconds\": %.6f}", (double)lane->busy_ns * 1e-9);
 }
 
+static void json_restart(FILE *stream, const struct restart *restart)
+{
+    fputs("\n  \"restart\": {", stream);
+    json_number(stream, "recovered", restart->recovered);
+    json_number(stream, "dropped", restart->dropped);
+    json_number(stream, "superseded", restart->superseded);
+    json_number(stream, "saved_hits", restart->saved_hits);
+    fprintf(stream, "\"saved_contents\": %" PRIu64 "},", restart->saved_contents);
+}
+
 void report_json(FILE *stream, const struct options *options, const struct results *results)
 {
     char reason[256];
@@ -300,6 +338,7 @@ void report_json(FILE *stream, const struct options *options, const struct resul
     json_number(stream, "corrupt", results->corrupt);
     json_number(stream, "room_retries", results->room_retries);
     json_number(stream, "hits_dropped", results->hits_dropped);
+    json_restart(stream, &results->restart);
     fputs("\n  \"lanes\": [", stream);
     for (uint32_t i = 0; i < results->stats.lane_count; i++) {
         fputs(i ? ",\n" : "\n", stream);
@@ -307,6 +346,8 @@ void report_json(FILE *stream, const struct options *options, const struct resul
     }
     fprintf(stream, "],\n  \"good\": %s,\n", report_good(results, reason, sizeof reason) ? "true" : "false");
     fprintf(stream,
-            "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, \"wait_seconds\": %.6f\n}\n",
-            results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds);
+            "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, \"wait_seconds\": %.6f, "
+            "\"recovery_seconds\": %.6f\n}\n",
+            results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds,
+            (double)results->restart.recovery_ns * 1e-9);
 }

@@ -8,6 +8,7 @@
  */
 #include "serve.h"
 
+#include "contents.h"
 #include "options.h"
 #include "payload.h"
 #include "setup.h"
@@ -41,6 +42,7 @@ struct server {
     struct kvb_block **fresh;   /* what kvb_alloc gave: targets for the sources first */
     uint32_t *places;           /* places[k]: where sources[k] belongs in the sequence */
 
+    struct contents contents;
     struct results results;
     char error[256];
 };
@@ -69,7 +71,9 @@ struct server *server_create(struct kvb_manager *manager, const struct options *
     s->sources = calloc(longest, sizeof *s->sources);
     s->fresh = calloc(longest, sizeof *s->fresh);
     s->places = calloc(longest, sizeof *s->places);
-    if (s->tokens && s->seqs && s->hits && s->blocks && s->sources && s->fresh && s->places)
+    s->results.restart.resumed = options->resume;
+    if (!contents_init(&s->contents, trace->id_count) && s->tokens && s->seqs && s->hits && s->blocks && s->sources &&
+        s->fresh && s->places)
         return s;
     server_destroy(s);
     return NULL;
@@ -86,6 +90,7 @@ void server_destroy(struct server *s)
     free(s->sources);
     free(s->fresh);
     free(s->places);
+    contents_fini(&s->contents);
     free(s);
 }
 
@@ -278,6 +283,8 @@ static int compute_step(struct server *s, uint32_t first, uint32_t count)
     s->results.fill_seconds += now() - start;
     TRY(s, kvb_block_compute_done, (s->kv, blocks, computed, count, NULL, NULL));
     TRY(s, kvb_block_register, (s->kv, blocks, count, NULL, NULL, NULL));
+    for (uint32_t k = 0; k < count; k++)
+        *contents_origin(&s->contents, s->ids[first + k]) = ORIGIN_COMPUTED;
     return 0;
 }
 
@@ -315,11 +322,23 @@ static int verify_block(struct server *s, uint32_t i)
     return 0;
 }
 
+/* A hit is the restart's merit until this run has computed that content itself. */
+static void note_origin(struct server *s, uint64_t id)
+{
+    enum origin *origin = contents_origin(&s->contents, id);
+    if (*origin == ORIGIN_COMPUTED)
+        return;
+    s->results.restart.saved_hits++;
+    s->results.restart.saved_contents += *origin == ORIGIN_UNKNOWN;
+    *origin = ORIGIN_EARLIER;
+}
+
 static int verify_reused(struct server *s)
 {
     double start = now();
     for (uint32_t i = 0; i < s->leading; i++) {
         s->results.hits[s->hits[i].tier]++;
+        note_origin(s, s->ids[i]);
         if (verify_block(s, i))
             return -1;
     }
@@ -365,6 +384,20 @@ int server_serve(struct server *s, size_t index)
     return 0;
 }
 
+static int sum_paths(struct server *s)
+{
+    struct restart *restart = &s->results.restart;
+    for (uint32_t path = 0; path < s->options->disk.count; path++) {
+        struct kvb_disk_stats stats = {.size = sizeof stats};
+        TRY(s, kvb_disk_stats, (s->kv, path, &stats));
+        restart->recovered += stats.recovered;
+        restart->dropped += stats.dropped;
+        restart->superseded += stats.superseded;
+        restart->recovery_ns = stats.recovery_ns;
+    }
+    return 0;
+}
+
 int server_finish(struct server *s)
 {
     double start = now();
@@ -372,5 +405,5 @@ int server_finish(struct server *s)
     s->results.seconds += now() - start;
     s->results.stats.size = sizeof s->results.stats;
     TRY(s, kvb_manager_stats, (s->kv, &s->results.stats));
-    return 0;
+    return sum_paths(s);
 }

@@ -11,6 +11,15 @@ struct options;
 struct trace;
 struct server;
 
+/* What the disk tier's files held at the start, and what this run had from them. */
+struct restart {
+    int resumed;
+    uint64_t recovered, dropped, superseded; /* entries, as in struct kvb_disk_stats, of all files */
+    uint64_t recovery_ns;
+    uint64_t saved_hits;     /* on contents that this run had not computed before */
+    uint64_t saved_contents; /* different ones among them */
+};
+
 struct results {
     uint64_t requests, block_refs;
     uint64_t hits[KVB_TIER_COUNT]; /* by the tier where match found them; only blocks whose bytes arrived */
@@ -18,6 +27,7 @@ struct results {
     uint64_t room_retries; /* kvb_alloc said KVB_EAGAIN */
     uint64_t hits_dropped; /* given up to get room, or behind a block that did not arrive */
     double seconds, fill_seconds, verify_seconds, wait_seconds;
+    struct restart restart;
     struct kvb_stats stats; /* after the last flush */
 };
 

@@ -102,6 +102,14 @@ static void *tier_memory(uint64_t block_count, uint64_t block_bytes)
     return memory;
 }
 
+/* A seed of the run's own makes it repeatable. One that resumes takes that of the files: their names were made with it. */
+static uint64_t digest_seed(const struct options *options)
+{
+    if (options->resume)
+        return 0;
+    return options->seed + 1 ? options->seed + 1 : 1;
+}
+
 static int create(struct setup *setup, const struct options *options, const struct lane_bounds *bounds,
                   struct kvb_diagnosis *diagnosis)
 {
@@ -126,7 +134,9 @@ static int create(struct setup *setup, const struct options *options, const stru
     const struct kvb_tier_config disk = {.size = sizeof disk,
                                          .tier = KVB_TIER_DISK,
                                          .block_count = (uint32_t)options->disk_blocks,
-                                         .path = options->disk_path};
+                                         .disk_flags = options->resume ? 0 : KVB_DISK_START_EMPTY,
+                                         .paths = options->disk.list,
+                                         .path_count = options->disk.count};
     struct kvb_tier_config tiers[3] = {device};
     uint32_t tier_count = 1;
     if (options->host_blocks)
@@ -142,9 +152,19 @@ static int create(struct setup *setup, const struct options *options, const stru
                                 .progress = options->progress,
                                 .duplicate = KVB_DUPLICATE_SHARE,
                                 .policy = options->policy,
-                                .digest_seed = options->seed + 1 ? options->seed + 1 : 1,
+                                .digest_seed = digest_seed(options),
+                                .model = "kvb_replay, bytes of generation 1: all from the block's id (payload.c)",
                                 .logger = {.log = print_message}};
     return kvb_manager_create(&config, &setup->manager, diagnosis);
+}
+
+/* The library begins with the path where a file is to blame. */
+static int names_a_path(const struct options *options, const char *message)
+{
+    for (uint32_t i = 0; i < options->disk.count; i++)
+        if (strncmp(message, options->disk.list[i], strlen(options->disk.list[i])) == 0)
+            return 1;
+    return 0;
 }
 
 static void free_memory(struct setup *setup)
@@ -169,8 +189,11 @@ int setup_open(struct setup *setup, const struct options *options, uint32_t long
     if (!status)
         return 0;
     free_memory(setup);
-    if (options->disk_path && strncmp(diagnosis.message, options->disk_path, strlen(options->disk_path)) == 0)
-        snprintf(error, error_bytes, "--disk: %s", diagnosis.message);
+    if (names_a_path(options, diagnosis.message))
+        snprintf(error, error_bytes, "--disk: %s%s", diagnosis.message,
+                 status == KVB_EMISMATCH && options->resume
+                     ? " (--resume goes with the --block-bytes of the run that made it)"
+                     : "");
     else if (status == KVB_EUNSUPPORTED && options->policy)
         snprintf(error, error_bytes, "--policy: '%s': %s", options->policy, diagnosis.message);
     else

@@ -411,7 +411,7 @@ int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block
     if (!pool->in_memory)
         return KVB_EUNSUPPORTED;
     uint64_t chunk = (uint64_t)layer * manager->layout.parts + part;
-    *address = kvbi_tier_address(&manager->pipeline.tiers[pool->tier], kvbi_pool_slot(pool, block)) +
+    *address = kvbi_tier_address(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block)) +
                chunk * manager->layout.chunk_bytes;
     return 0;
 }

@@ -94,15 +94,57 @@ static int read_memory(const struct kvbi_config *config, const struct kvb_tier_c
     return 0;
 }
 
-static int read_disk(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+static bool in_files(const struct kvb_tier_config *tier)
 {
+    return tier->path != NULL || tier->path_count > 0;
+}
+
+static int read_paths(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    const char *name = tier_names[tier->tier];
+    if (tier->path != NULL && tier->path_count > 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s]: path and paths exclude each other", name);
+    if ((tier->paths != NULL) != (tier->path_count > 0) || tier->path_count > KVB_DISK_PATHS_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].path_count: %u is not in 1..%d, or paths is NULL", name,
+                             tier->path_count, KVB_DISK_PATHS_MAX);
+    for (uint32_t i = 0; i < tier->path_count; i++)
+        if (tier->paths[i] == NULL)
+            return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].paths[%u] is NULL", name, i);
+    if (tier->path_count > tier->block_count)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].path_count: %u files for %u blocks", name,
+                             tier->path_count, tier->block_count);
+    return 0;
+}
+
+/* What only a tier in files may ask for. */
+static int read_disk_options(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    const uint32_t known = KVB_DISK_START_EMPTY | KVB_DISK_EMPTY_ON_MISMATCH | KVB_DISK_ALLOW_SPARSE;
     const char *name = tier_names[tier->tier];
     if (tier->disk_engine > KVB_DISK_ENGINE_POSIX || tier->reserved != 0)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].disk_engine: %u is none, or reserved is set", name,
                              tier->disk_engine);
-    if (tier->path != NULL && tier->tier != KVB_TIER_DISK)
+    if (tier->disk_flags & ~known)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].disk_flags: 0x%x has unknown bits", name,
+                             tier->disk_flags);
+    if (!in_files(tier) &&
+        (tier->disk_flags != 0 || tier->write_bytes_per_second != 0 || tier->write_bytes_per_day != 0))
+        return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                             "tiers[%s]: disk_flags and write_bytes_per_... are for tiers in files", name);
+    return 0;
+}
+
+static int read_disk(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    const char *name = tier_names[tier->tier];
+    int error = read_disk_options(tier, diagnosis);
+    if (error == 0)
+        error = read_paths(tier, diagnosis);
+    if (error != 0 || !in_files(tier))
+        return error;
+    if (tier->tier != KVB_TIER_DISK)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].path: only DISK is kept in a file", name);
-    if (tier->path != NULL && tier->memory != NULL)
+    if (tier->memory != NULL)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s]: path and memory exclude each other", name);
     return 0;
 }
@@ -128,7 +170,12 @@ static int read_tier(struct kvbi_config *config, const void *given, uint32_t pos
     if (error == 0)
         error = read_disk(&tier, diagnosis);
     *previous = (int)tier.tier;
-    config->tiers[tier.tier] = tier;
+    struct kvb_tier_config *kept = &config->tiers[tier.tier];
+    *kept = tier;
+    if (tier.path != NULL) {
+        kept->paths = &kept->path;
+        kept->path_count = 1;
+    }
     return error;
 }
 
@@ -157,11 +204,11 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
                              _Alignof(struct kvb_tier_config));
     for (uint32_t i = 0; error == 0 && i < config->c.tier_count; i++)
         error = read_tier(config, kvbi_stride(config->c.tiers, config->c.tiers[0].size, i), i, &previous, diagnosis);
-    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL && previous != KVB_TIER_DISK)
+    if (error == 0 && in_files(&config->tiers[KVB_TIER_DISK]) && previous != KVB_TIER_DISK)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[REMOTE]: nothing is below a DISK that is kept in a file");
-    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL && config->c.tier_count == 1)
+    if (error == 0 && in_files(&config->tiers[KVB_TIER_DISK]) && config->c.tier_count == 1)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DISK].path: there is no tier in memory above it");
-    if (error == 0 && config->tiers[KVB_TIER_DISK].path != NULL)
+    if (error == 0 && in_files(&config->tiers[KVB_TIER_DISK]))
         deepen_lane_above_disk(config);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;

@@ -14,7 +14,7 @@
 struct kvbi_config {
     struct kvb_config c; /* layout and tiers below instead of its pointers */
     struct kvb_layout layout;
-    struct kvb_tier_config tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent */
+    struct kvb_tier_config tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent; one path is paths[0] of one */
     uint64_t block_bytes;
     uint32_t depths_given; /* bit per tier */
     const struct kvbi_policy_ops *policy;

@@ -107,13 +107,42 @@ int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
 
+static const struct kvbi_hash_ops *names_hash(const struct kvbi_hooks *hooks)
+{
+    return hooks != NULL && hooks->hash != NULL ? hooks->hash : kvbi_hash_select(kvbi_isa_detect());
+}
+
+static int create_tiers(struct kvb_manager *manager, const struct kvbi_config *config, char *message,
+                        size_t message_bytes)
+{
+    struct kvbi_tiers_config tiers = {.configs = config->tiers,
+                                      .layout = &config->layout,
+                                      .block_bytes = config->block_bytes,
+                                      .tokens_per_block = config->c.tokens_per_block,
+                                      .key_bytes = config->c.key_bytes,
+                                      .digest_seed = config->c.digest_seed,
+                                      .model = config->c.model,
+                                      .hash = kvbi_hash_select(kvbi_isa_detect())};
+    return kvbi_tiers_create(manager->tiers, &manager->memory, &tiers, message, message_bytes);
+}
+
+/* Names in files were made with the files' seed, and are compared with names made with this one. */
+static uint64_t choose_seed(struct kvb_manager *manager, const struct kvbi_config *config)
+{
+    const struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
+    uint64_t seed = disk != NULL ? disk->digest_seed : config->c.digest_seed;
+    if (seed == 0 && kvbi_random_u64(&seed) != 0)
+        seed = kvbi_clock_now(&manager->clock) ^ (uint64_t)(uintptr_t)manager;
+    return seed;
+}
+
 static int create_store(struct kvb_manager *manager, const struct kvbi_config *config, const struct kvbi_hooks *hooks)
 {
     struct kvbi_store_config store = {.memory = &manager->memory,
                                       .clock = &manager->clock,
                                       .log = &manager->log,
-                                      .hash = kvbi_hash_select(kvbi_isa_detect()),
-                                      .digest_seed = config->c.digest_seed,
+                                      .hash = names_hash(hooks),
+                                      .digest_seed = choose_seed(manager, config),
                                       .tokens_per_block = config->c.tokens_per_block,
                                       .key_bytes = config->c.key_bytes,
                                       .duplicate = (enum kvb_duplicate)config->c.duplicate,
@@ -121,22 +150,20 @@ static int create_store(struct kvb_manager *manager, const struct kvbi_config *c
                                       .event_capacity = config->c.event_capacity,
                                       .pin_capacity = config->c.pin_capacity,
                                       .namespace_capacity = config->c.namespace_capacity};
-    if (hooks != NULL && hooks->hash != NULL)
-        store.hash = hooks->hash;
-    if (store.digest_seed == 0 && kvbi_random_u64(&store.digest_seed) != 0)
-        store.digest_seed = kvbi_clock_now(&manager->clock) ^ (uint64_t)(uintptr_t)manager;
-    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         store.block_counts[tier] = config->tiers[tier].block_count;
-    store.on_disk[KVB_TIER_DISK] = config->tiers[KVB_TIER_DISK].path != NULL;
+        store.on_disk[tier] = config->tiers[tier].path_count > 0;
+        store.path_counts[tier] = config->tiers[tier].path_count;
+    }
     return kvbi_store_create(&manager->store, &store);
 }
 
 static int create_pipeline(struct kvb_manager *manager, const struct kvbi_config *config,
                            const struct kvbi_hooks *hooks, char *message, size_t message_bytes)
 {
-    struct kvbi_pipeline_config pipeline = {.tiers = config->tiers,
+    struct kvbi_pipeline_config pipeline = {.configs = config->tiers,
+                                            .tiers = manager->tiers,
                                             .admission = config->c.admission,
-                                            .block_bytes = config->block_bytes,
                                             .op_capacity = config->c.op_capacity,
                                             .own_thread = config->c.progress == KVB_PROGRESS_THREAD,
                                             .hooks = hooks};
@@ -149,8 +176,30 @@ static void free_manager(struct kvb_manager *manager)
     kvbi_progress_destroy(&manager->progress);
     kvbi_pipeline_destroy(&manager->pipeline);
     kvbi_store_destroy(&manager->store);
+    kvbi_tiers_destroy(manager->tiers);
     kvbi_fork_guard_destroy(&manager->guard);
     kvbi_memory_free(&memory, manager, 1, sizeof *manager);
+}
+
+static int create_parts(struct kvb_manager *manager, const struct kvbi_config *config, const struct kvbi_hooks *hooks,
+                        char *message, size_t message_bytes)
+{
+    int error = kvbi_fork_guard_create(&manager->guard);
+    if (error == 0)
+        error = create_tiers(manager, config, message, message_bytes);
+    if (error == 0)
+        error = create_store(manager, config, hooks);
+    if (error == 0)
+        error = create_pipeline(manager, config, hooks, message, message_bytes);
+    if (error == 0)
+        error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config->c.sink,
+                                     config->c.progress == KVB_PROGRESS_THREAD);
+    if (error == 0 && kvbi_tiers_disk(manager->tiers) != NULL) /* last: it writes to the files */
+        error =
+            kvbi_recover(&manager->store, kvbi_tiers_disk(manager->tiers), &manager->recovery, message, message_bytes);
+    if (error == 0)
+        kvbi_progress_begin(&manager->progress);
+    return error;
 }
 
 int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks, struct kvb_manager **out,
@@ -175,14 +224,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
     manager->block_bytes = config.block_bytes;
     kvbi_clock_init(&manager->clock, &config.c.clock);
     kvbi_log_init(&manager->log, &config.c.logger);
-    error = kvbi_fork_guard_create(&manager->guard);
-    if (error == 0)
-        error = create_store(manager, &config, hooks);
-    if (error == 0)
-        error = create_pipeline(manager, &config, hooks, message, sizeof message);
-    if (error == 0)
-        error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config.c.sink,
-                                     config.c.progress == KVB_PROGRESS_THREAD);
+    error = create_parts(manager, &config, hooks, message, sizeof message);
     if (error != 0) {
         free_manager(manager);
         return kvbi_diagnose(diagnosis, error, "%s",
@@ -190,6 +232,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              manager->pipeline.engines.said, manager->store.hash.ops->name);
+    kvbi_recovery_log(&manager->recovery, kvbi_tiers_disk(manager->tiers), &manager->log);
     *out = manager;
     return kvbi_diagnose(diagnosis, 0, "ready");
 }
@@ -216,6 +259,21 @@ static uint64_t foreign_handles(struct kvb_manager *manager)
     return handles;
 }
 
+/* Nothing moves any more: the order of use goes into the files. */
+static void close_disk(struct kvb_manager *manager)
+{
+    struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
+    const struct kvbi_pool *pool = &manager->store.pools[KVB_TIER_DISK];
+    if (disk == NULL)
+        return;
+    uint32_t *order = kvbi_memory_alloc_raw(&manager->memory, pool->block_count, sizeof *order, 0);
+    kvbi_lock(manager);
+    uint32_t count = order != NULL ? kvbi_pool_order(pool, order, pool->block_count) : 0;
+    kvbi_unlock(manager);
+    kvbi_disk_close_clean(disk, order, count);
+    kvbi_memory_free(&manager->memory, order, pool->block_count, sizeof *order);
+}
+
 int kvb_manager_destroy(struct kvb_manager *manager)
 {
     if (manager == NULL)
@@ -233,6 +291,7 @@ int kvb_manager_destroy(struct kvb_manager *manager)
     }
     atomic_store(&manager->destroying, true);
     kvbi_progress_close(&manager->progress);
+    close_disk(manager);
     free_manager(manager);
     return 0;
 }
@@ -280,20 +339,27 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         return error;
     struct kvbi_store *store = &manager->store;
+    struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
     uint32_t cursor = 0;
     uint64_t removed = 0;
     bool more = true;
     kvbi_lock_take(&store->clear_lock);
     kvbi_lock(manager);
     kvbi_store_begin_clear_locked(store);
+    uint64_t clears = store->clears;
     kvbi_unlock(manager);
+    if (disk != NULL)
+        error = kvbi_disk_clear(disk, clears);
     while (more) {
         kvbi_lock(manager);
         more = kvbi_store_sweep_locked(store, &cursor, NULL, &removed);
         kvbi_unlock(manager);
     }
     kvbi_lock_release(&store->clear_lock);
-    return 0;
+    if (error != 0)
+        kvbi_log(&manager->log, KVB_LOG_ERROR, error,
+                 "clear: a file of tier DISK could not be written; what it holds may come back after a restart");
+    return error;
 }
 
 /* ---- What there is ---------------------------------------------------------------------------------------------- */
@@ -312,7 +378,7 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
         *bytes = 0;
     if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
         return error != 0 ? error : KVB_EINVAL;
-    const struct kvbi_tier *memory = &manager->pipeline.tiers[tier];
+    const struct kvbi_tier *memory = &manager->tiers[tier];
     if (memory->disk != NULL)
         return KVB_EUNSUPPORTED;
     *base = memory->base;

@@ -20,6 +20,8 @@
 #include "base/platform.h"
 #include "offload/pipeline.h"
 #include "offload/progress.h"
+#include "offload/recover.h"
+#include "offload/tiers.h"
 #include "store/store.h"
 
 struct kvb_manager {
@@ -29,7 +31,9 @@ struct kvb_manager {
     struct kvbi_fork_guard guard;
     struct kvb_layout layout;
     uint64_t block_bytes;
+    struct kvbi_tier tiers[KVB_TIER_COUNT];
     struct kvbi_store store;
+    struct kvbi_recovery recovery;
     struct kvbi_pipeline pipeline;
     struct kvbi_progress progress;
     _Atomic bool destroying;

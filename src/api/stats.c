@@ -5,6 +5,8 @@
 
 #include "api/manager.h"
 
+#include "transfer/tier_disk.h"
+
 static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stats)
 {
     *stats = (struct kvb_tier_stats){.block_count = pool->block_count,
@@ -32,6 +34,8 @@ static void lane_stats(const struct kvbi_lane_book *book, uint32_t queued, uint3
     stats->pending = (uint64_t)queued + ondeck + book->inflight;
     if (book->inflight > 0 && now_ns > book->busy_since_ns)
         stats->busy_ns += now_ns - book->busy_since_ns;
+    if (book->throttled && now_ns > book->throttled_since_ns)
+        stats->throttled_ns += now_ns - book->throttled_since_ns;
 }
 
 static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
@@ -48,6 +52,10 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
         if (kvbi_pipeline_has_lane(pipeline, tier))
             lane_stats(&pipeline->lanes[tier].book, kvbi_in_queue_count(&pipeline->lanes[tier].queue),
                        kvbi_lane_ondeck(&pipeline->lanes[tier]), now_ns, &stats->lanes[stats->lane_count++]);
+    for (uint32_t i = 0; i < stats->lane_count; i++) {
+        struct kvb_tier_stats *below = &stats->tiers[stats->lanes[i].to_tier];
+        below->bytes_per_hit = below->hits > 0 ? stats->lanes[i].bytes / below->hits : 0;
+    }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
             lane_stats(&pipeline->onboard.lanes[tier].book, pipeline->onboard.lanes[tier].queue.count, 0, now_ns,
@@ -63,6 +71,8 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     stats->ops_cancelled = pipeline->onboard.cancelled;
     stats->ops_timed_out = pipeline->onboard.timed_out;
     stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager;
+    if (kvbi_tiers_disk(manager->tiers) != NULL)
+        stats->table_bytes += kvbi_disk_bytes(kvbi_tiers_disk(manager->tiers));
 }
 
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)

@@ -32,7 +32,7 @@ static int create_disk(struct kvbi_engines *engines, const struct kvbi_memory *m
             memories[engine.memory_count++] = &config->tiers[tier];
     int error = kvbi_disk_engine_create(&engines->all[engines->count], memory, clock, &engine, said, sizeof said);
     size_t used = error == 0 ? strlen(engines->said) : 0;
-    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%.180s", used > 0 ? "; " : "", said);
+    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "", said);
     engines->count += error == 0;
     return error;
 }

@@ -24,7 +24,7 @@
 struct kvbi_engines {
     struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
     uint32_t count;
-    char said[192]; /* which ones, how, and why not others */
+    char said[512]; /* which ones, how, and why not others */
 };
 
 struct kvbi_engines_config {

@@ -17,13 +17,16 @@
 #include "base/bands.h"
 #include "base/memory.h"
 
+struct kvbi_disk_label;
+
 enum kvbi_offer_stage { KVBI_OFFER_FREE = 0, KVBI_OFFER_QUEUED, KVBI_OFFER_ONDECK, KVBI_OFFER_TAKEN };
 
 struct kvbi_offer {
     struct kvbi_band_node node; /* of the in-queue, of the deck, or of the free list (next) */
     uint64_t generation;
     uint32_t slot;
-    uint32_t target; /* TAKEN: slot in the target tier, or KVBI_NONE */
+    uint32_t target;               /* TAKEN: slot in the target tier, or KVBI_NONE */
+    struct kvbi_disk_label *label; /* TAKEN, of a copy to a disk */
     uint8_t stage;
     uint8_t priority;
 };

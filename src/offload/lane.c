@@ -43,9 +43,10 @@ struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const st
                                       kvbi_word_generation(atomic_load_explicit(&slot->word, memory_order_relaxed))};
 }
 
-int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *configs,
                      const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
+    const struct kvb_tier_config *config = &configs[from->tier], *below = &configs[to->tier];
     *lane = (struct kvbi_lane){.store = store,
                                .from = &store->pools[from->tier],
                                .to = &store->pools[to->tier],
@@ -62,12 +63,19 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const str
     if (error != 0)
         return error;
     kvbi_bands_init(&lane->deck, &lane->queue.offers[0].node, sizeof *lane->queue.offers);
-    return 0;
+    kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day, to->block_bytes);
+    return to->disk != NULL ? kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max) : 0;
 }
 
 void kvbi_lane_destroy(struct kvbi_lane *lane)
 {
+    kvbi_labels_destroy(&lane->labels);
     kvbi_in_queue_destroy(&lane->queue);
+}
+
+size_t kvbi_lane_bytes(const struct kvbi_lane *lane)
+{
+    return kvbi_in_queue_bytes(&lane->queue) + kvbi_labels_bytes(&lane->labels);
 }
 
 static struct kvb_block *source_of(const struct kvbi_lane *lane, const struct kvbi_offer *offer)
@@ -84,9 +92,17 @@ static bool still_there(const struct kvbi_lane *lane, const struct kvbi_offer *o
            kvbi_index_alive(&lane->store->index, kvbi_index_at(&lane->store->index, block->entry));
 }
 
+/* A copy on a path that is out of service counts for nothing, and is forgotten on the spot: it would be in the way. */
 static bool present_below(const struct kvbi_lane *lane, const struct kvb_block *block)
 {
-    return kvbi_index_at(&lane->store->index, block->entry)->copies[lane->to->tier] != KVBI_NONE;
+    const struct kvbi_entry *entry = kvbi_index_at(&lane->store->index, block->entry);
+    uint32_t slot = entry->copies[lane->to->tier];
+    if (slot == KVBI_NONE)
+        return false;
+    if (!(entry->ready & 1u << lane->to->tier) || kvbi_pool_serves(lane->to, slot))
+        return true;
+    kvbi_store_forget_copy_locked(lane->store, lane->to, &lane->to->slots[slot]);
+    return false;
 }
 
 /* The offer ends here; the caller has counted why. */
@@ -243,6 +259,25 @@ static void refill(struct kvbi_lane *lane)
     }
 }
 
+/* How many of those on deck may be taken now; whether the budget holds others back, and how long it did, is noted. */
+static uint32_t within_budget(struct kvbi_lane *lane, uint32_t max, uint64_t now_ns)
+{
+    struct kvbi_lane_book *book = &lane->book;
+    uint32_t wanted = kvbi_lane_ondeck(lane) < max ? kvbi_lane_ondeck(lane) : max;
+    uint32_t allowed = kvbi_budget_blocks(&lane->budget, wanted, now_ns);
+    if (book->throttled)
+        book->stats.throttled_ns += now_ns - book->throttled_since_ns;
+    book->throttled = allowed < wanted;
+    book->throttled_since_ns = now_ns;
+    return allowed;
+}
+
+bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns)
+{
+    *next_ns = kvbi_budget_next_ns(&lane->budget);
+    return lane->book.throttled;
+}
+
 uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
@@ -253,10 +288,9 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
     if (max > room)
         max = room;
     refill(lane);
+    max = within_budget(lane, max, now_ns);
     while (count < max) {
         uint32_t id = kvbi_bands_lowest(&lane->deck);
-        if (id == KVBI_NONE)
-            break;
         take_off_deck(lane, id);
         kvbi_in_queue_at(&lane->queue, id)->stage = KVBI_OFFER_TAKEN;
         offers[count++] = id;
@@ -303,21 +337,30 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
     target->priority = source->priority;
     target->retention_ns = source->retention_ns;
     kvbi_store_fill_begin_locked(lane->store, lane->to, target, source->entry);
+    kvbi_budget_spend(&lane->budget, now_ns);
     offer->target = kvbi_pool_slot(lane->to, target);
+    offer->label = NULL;
+    if (lane->to_tier->disk != NULL)
+        offer->label =
+            kvbi_labels_take_locked(&lane->labels, lane->store, target, (uint32_t)lane->to_tier->block_bytes);
     *copy = (struct kvbi_copy){.from = lane->from_tier,
                                .to = lane->to_tier,
                                .from_slot = offer->slot,
                                .to_slot = offer->target,
                                .ticket = source->ticket > target->ticket ? source->ticket : target->ticket,
                                .tag = id,
-                               .identity = kvbi_lane_identity(lane->store, target, target)};
+                               .identity = kvbi_lane_identity(lane->store, target, target),
+                               .label = offer->label};
     return true;
 }
 
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    struct kvb_block *target = &lane->to->slots[kvbi_in_queue_at(&lane->queue, id)->target];
+    const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvb_block *target = &lane->to->slots[offer->target];
+    if (offer->label != NULL)
+        kvbi_labels_give_locked(&lane->labels, offer->label);
     bool published = kvbi_store_fill_end_locked(lane->store, lane->to, target, result == 0, now_ns);
     kvbi_lane_book_complete(&lane->book, result, published, lane->to_tier->block_bytes, now_ns);
     drop_pinned(lane, id, now_ns);

@@ -6,7 +6,7 @@
  *       │          ▲            │ revoke: room was needed
  *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
  *
- * Owns       the offers of the lane and its counters.
+ * Owns       the offers of the lane and its counters; above a disk the labels of what is written there, and the budget of writes.
  * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
  * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
  *            is released by progress. A block has at most one offer (block->offer names it). offered = transferred + skipped +
@@ -21,7 +21,9 @@
 
 #include <kvblock.h>
 
+#include "offload/budget.h"
 #include "offload/in_queue.h"
+#include "offload/labels.h"
 #include "store/store.h"
 #include "transfer/engine.h"
 
@@ -30,6 +32,8 @@ struct kvbi_lane_book {
     struct kvb_lane_stats stats;
     uint32_t inflight;
     uint64_t busy_since_ns;
+    bool throttled; /* the budget holds blocks back, since: */
+    uint64_t throttled_since_ns;
 };
 
 struct kvbi_lane {
@@ -41,6 +45,8 @@ struct kvbi_lane {
     struct kvbi_in_queue queue;
     struct kvbi_bands deck; /* one band: first in, first out */
     struct kvbi_lane_book book;
+    struct kvbi_labels labels; /* above a disk */
+    struct kvbi_budget budget;
 };
 
 /* For both kinds of lane: copies that went to the engine, or came back. */
@@ -53,9 +59,11 @@ void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool publi
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const struct kvb_block *named,
                                         const struct kvb_block *slot);
 
-int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *config,
-                     const struct kvbi_tier *from, const struct kvbi_tier *to); /* KVB_ENOMEM */
-void kvbi_lane_destroy(struct kvbi_lane *lane);                                 /* legal on a zeroed object */
+/* configs: one a tier, by index. KVB_ENOMEM. */
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *configs,
+                     const struct kvbi_tier *from, const struct kvbi_tier *to);
+void kvbi_lane_destroy(struct kvbi_lane *lane); /* legal on a zeroed object */
+size_t kvbi_lane_bytes(const struct kvbi_lane *lane);
 
 /* Offers a Registered, indexed block that has no offer yet. */
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority);
@@ -66,11 +74,13 @@ bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
 /* Cancels everything that has not been taken (destroy). */
 void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
 
-/* Up to `max` offers for the engine, off the deck, which is refilled. */
+/* Up to `max` offers for the engine, as far as the budget goes, off the deck, which is refilled. */
 uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns);
+/* When the budget lets go of a block that it holds back. False: it holds none back. */
+bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns);
 /* A taken offer that admission refuses. */
 void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
-/* Gives a taken offer its target and describes the copy. False: skipped or discarded instead, and counted. */
+/* Gives a taken offer its target and describes the copy, which is paid for from here on. False: skipped or discarded instead, and counted. */
 bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy, uint64_t now_ns);
 /* The engine's word on it. The block below if it was published there, else NULL. */
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result, uint64_t now_ns);

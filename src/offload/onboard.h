@@ -154,9 +154,9 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
 /* Copies for the engine from the lane that fills `tier`: up to `max`. */
 uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
                                      uint32_t max, uint64_t now_ns);
-/* The engine's word on item `id`. The block that was published, or NULL. Wakes who waits for it. */
+/* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. Wakes who waits for it. */
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
-                                                  uint64_t now_ns);
+                                                  bool condemned, uint64_t now_ns);
 /* The fill of a slot by an offload lane is over: wakes who waits for it. */
 void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot, bool good,
                                    uint64_t now_ns);

@@ -182,6 +182,7 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
     uint64_t after = item->source->ticket, free_since = item->target->ticket;
     item->stage = KVBI_ITEM_MOVING;
+    kvbi_pipeline_disk_begun_locked(onboarding->pipeline, from, kvbi_pool_slot(from, item->source));
     *copy = (struct kvbi_copy){.from = &pipeline->tiers[from->tier],
                                .to = &pipeline->tiers[item->tier],
                                .from_slot = kvbi_pool_slot(from, item->source),
@@ -235,6 +236,14 @@ static bool use_copy_between(struct kvbi_onboarding *onboarding, struct kvbi_ite
     return true;
 }
 
+/* Is what the item reads still the content that it brings? */
+static bool is_readable(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+{
+    const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
+    return content_of(onboarding, item) != KVBI_NONE && item->source->entry != KVBI_NONE &&
+           kvbi_pool_serves(from, kvbi_pool_slot(from, item->source));
+}
+
 enum taken { TAKEN_COPY, TAKEN_OTHERWISE, TAKEN_NO_ROOM };
 
 /* An item off the lane's queue becomes a copy for the engine, or waits for another's, or has ended; or there is no room for it. */
@@ -243,8 +252,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier, st
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
-    const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
-    if (content_of(onboarding, item) == KVBI_NONE || !(onboarding->store->serving & 1u << from->tier)) {
+    if (!is_readable(onboarding, item)) {
         book->stats.discarded++;
         drop_source(onboarding, item, now_ns);
         fail_claim(onboarding, item, now_ns);
@@ -326,18 +334,18 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 }
 
 /* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure. */
-static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source, int result)
+static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source, int result, bool condemned)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
     if (pool->in_memory)
         return;
-    kvbi_pipeline_note_disk_locked(onboarding->pipeline, pool, result);
+    kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source), result, condemned);
     if (result != 0 && result != KVB_ECANCELED && source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
 }
 
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
-                                                  uint64_t now_ns)
+                                                  bool condemned, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *item = &onboarding->items[id];
@@ -345,7 +353,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
         kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item), item->target, result == 0, now_ns);
     kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
                             onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
-    forget_unreadable(onboarding, item->source, result);
+    forget_unreadable(onboarding, item->source, result, condemned);
     drop_source(onboarding, item, now_ns);
     item->claims = false;
     item->target->ticket = 0; /* nobody needs to wait for it any more */

@@ -4,8 +4,6 @@
 
 #include <stdio.h>
 
-#include "transfer/tier_disk.h"
-
 static void link_tiers(struct kvbi_pipeline *pipeline, const struct kvb_tier_config *tiers)
 {
     uint32_t above = KVBI_NONE;
@@ -25,8 +23,8 @@ static int create_lanes(struct kvbi_pipeline *pipeline, const struct kvbi_pipeli
     int error = 0;
     for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            error = kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, &config->tiers[tier],
-                                     &pipeline->tiers[tier], &pipeline->tiers[pipeline->lower[tier]]);
+            error = kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, config->configs, &pipeline->tiers[tier],
+                                     &pipeline->tiers[pipeline->lower[tier]]);
     return error;
 }
 
@@ -36,26 +34,8 @@ static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline, const stru
     uint32_t sum = 0;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            sum += 2 * config->tiers[tier].batch * config->tiers[tier].depth;
+            sum += 2 * config->configs[tier].batch * config->configs[tier].depth;
     return sum > 0 ? sum : 1;
-}
-
-static int create_tiers(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config, char *message,
-                        size_t message_bytes)
-{
-    const struct kvbi_memory *memory = pipeline->store->memory;
-    int error = 0;
-    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++) {
-        const struct kvb_tier_config *given = &config->tiers[tier];
-        struct kvbi_disk_config disk = {
-            .path = given->path, .block_count = given->block_count, .block_bytes = config->block_bytes};
-        if (given->block_count > 0 && given->path != NULL)
-            error = kvbi_tier_disk_create(&pipeline->tiers[tier], memory, tier, &disk, message, message_bytes);
-        else if (given->block_count > 0)
-            error = kvbi_tier_host_create(&pipeline->tiers[tier], memory, tier, given->block_count, config->block_bytes,
-                                          given->memory);
-    }
-    return error;
 }
 
 static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config, char *message,
@@ -63,7 +43,7 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
 {
     struct kvbi_store *store = pipeline->store;
     struct kvbi_engines_config engines = {.tiers = pipeline->tiers,
-                                          .configs = config->tiers,
+                                          .configs = config->configs,
                                           .capacity = engine_capacity(pipeline, config),
                                           .own_thread = config->own_thread,
                                           .hooks = config->hooks};
@@ -76,13 +56,11 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
                          const struct kvbi_pipeline_config *config, char *message, size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){.store = store, .admission = config->admission, .lost_cursor = KVBI_NONE};
-    link_tiers(pipeline, config->tiers);
-    int error = create_tiers(pipeline, config, message, message_bytes);
+    *pipeline = (struct kvbi_pipeline){.store = store, .tiers = config->tiers, .admission = config->admission};
+    link_tiers(pipeline, config->configs);
+    int error = create_lanes(pipeline, config);
     if (error == 0)
-        error = create_lanes(pipeline, config);
-    if (error == 0)
-        error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->tiers, config->op_capacity);
+        error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->configs, config->op_capacity);
     if (error == 0)
         error = create_engines(pipeline, config, message, message_bytes);
     if (error != 0)
@@ -94,10 +72,8 @@ void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline)
 {
     kvbi_engines_destroy(&pipeline->engines);
     kvbi_onboarding_destroy(&pipeline->onboard);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         kvbi_lane_destroy(&pipeline->lanes[tier]);
-        kvbi_tier_destroy(&pipeline->tiers[tier]);
-    }
     *pipeline = (struct kvbi_pipeline){0};
 }
 
@@ -105,11 +81,9 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
 {
     size_t bytes = kvbi_onboarding_bytes(&pipeline->onboard);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        bytes += kvbi_in_queue_bytes(&pipeline->lanes[tier].queue);
+        bytes += kvbi_lane_bytes(&pipeline->lanes[tier]);
     for (uint32_t i = 0; i < pipeline->engines.count; i++)
         bytes += pipeline->engines.all[i]->ops->bytes(pipeline->engines.all[i]);
-    if (pipeline->tiers[KVB_TIER_DISK].disk != NULL)
-        bytes += kvbi_disk_bytes(pipeline->tiers[KVB_TIER_DISK].disk);
     return bytes;
 }
 
@@ -178,34 +152,6 @@ bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool 
             return false;
         trigger(pipeline, pool, &pool->slots[slot], KVB_OFFLOAD_ON_COLD);
     }
-    return true;
-}
-
-void kvbi_pipeline_note_disk_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, int result)
-{
-    uint8_t bit = (uint8_t)(1u << pool->tier);
-    if (result == KVB_ECANCELED)
-        return;
-    pipeline->disk_errors = result == 0 ? 0 : pipeline->disk_errors + 1;
-    if (pipeline->disk_errors < KVB_DISK_ERRORS_MAX || !(pipeline->store->serving & bit))
-        return;
-    pipeline->store->serving &= (uint8_t)~bit;
-    pipeline->disk_lost_unsaid = true;
-    pipeline->lost_cursor = 0;
-}
-
-bool kvbi_pipeline_forget_lost_locked(struct kvbi_pipeline *pipeline)
-{
-    struct kvbi_pool *pool = &pipeline->store->pools[KVB_TIER_DISK];
-    if (pipeline->lost_cursor == KVBI_NONE)
-        return false;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && pipeline->lost_cursor < pool->block_count; n++) {
-        struct kvb_block *block = &pool->slots[pipeline->lost_cursor++];
-        if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
-            kvbi_store_forget_copy_locked(pipeline->store, pool, block);
-    }
-    if (pipeline->lost_cursor == pool->block_count)
-        pipeline->lost_cursor = KVBI_NONE;
     return true;
 }
 

@@ -56,22 +56,26 @@ static void fall_quiet(struct kvbi_progress *progress)
     kvbi_lock_take(&progress->store->lock);
     progress->quiet = !atomic_load(&progress->signalled);
     progress->store->work = false; /* callers wake when they release the lock: what is set is of the rounds just over */
-    if (progress->waiters > 0)
+    if (progress->waiters > 0 &&
+        kvbi_progress_idle_locked(progress)) /* who waits for an operation is told at its delivery */
         kvbi_cond_broadcast(&progress->changed);
     kvbi_lock_release(&progress->store->lock);
 }
 
-/* The earliest deadline of an operation or a pin, from now. */
+/* The earliest deadline of an operation or a pin, or end of what a budget holds back, from now. */
 static uint64_t until_deadline(struct kvbi_progress *progress)
 {
     struct kvbi_deadline first;
-    uint64_t deadline_ns = UINT64_MAX, pin_ns;
+    uint64_t deadline_ns = UINT64_MAX, other_ns;
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     kvbi_lock_take(&progress->store->lock);
     if (kvbi_deadlines_first(&progress->pipeline->onboard.deadlines, &first))
         deadline_ns = first.deadline_ns;
-    if (kvbi_pins_next_deadline(&progress->store->pins, &pin_ns) && pin_ns < deadline_ns)
-        deadline_ns = pin_ns;
+    if (kvbi_pins_next_deadline(&progress->store->pins, &other_ns) && other_ns < deadline_ns)
+        deadline_ns = other_ns;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_lane_next_locked(&progress->pipeline->lanes[tier], &other_ns) && other_ns < deadline_ns)
+            deadline_ns = other_ns;
     kvbi_lock_release(&progress->store->lock);
     if (deadline_ns == UINT64_MAX)
         return UINT64_MAX;
@@ -111,9 +115,22 @@ static bool has_work(const struct kvbi_progress *progress)
     return atomic_load(&progress->signalled) || kvbi_engines_ready(&progress->pipeline->engines);
 }
 
+/* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. */
+static bool awaits_disk(struct kvbi_progress *progress)
+{
+    const struct kvbi_pipeline *pipeline = progress->pipeline;
+    uint32_t inflight = 0;
+    kvbi_lock_take(&progress->store->lock);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier) && pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
+            inflight += pipeline->lanes[tier].book.inflight + pipeline->onboard.lanes[tier].book.inflight;
+    kvbi_lock_release(&progress->store->lock);
+    return inflight > 0;
+}
+
 static void wait_for_work(struct kvbi_progress *progress)
 {
-    uint64_t give_up = real_ns() + SPIN_NS;
+    uint64_t give_up = real_ns() + (awaits_disk(progress) ? 0 : SPIN_NS);
     while (!has_work(progress) && real_ns() < give_up)
         ;
     atomic_store(&progress->sleeping, true);
@@ -122,9 +139,18 @@ static void wait_for_work(struct kvbi_progress *progress)
     atomic_store(&progress->sleeping, false);
 }
 
+static void wait_for_begin(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    while (!progress->begun && !progress->stop)
+        kvbi_cond_wait(&progress->changed, &progress->store->lock);
+    kvbi_lock_release(&progress->store->lock);
+}
+
 static void *run_thread(void *argument)
 {
     struct kvbi_progress *progress = argument;
+    wait_for_begin(progress);
     atomic_store(&progress->runner, this_thread());
     while (!stopping(progress)) {
         acknowledge(progress);
@@ -279,6 +305,14 @@ int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *p
     return error;
 }
 
+void kvbi_progress_begin(struct kvbi_progress *progress)
+{
+    kvbi_lock_take(&progress->store->lock);
+    progress->begun = true;
+    kvbi_lock_release(&progress->store->lock);
+    kvbi_cond_broadcast(&progress->changed);
+}
+
 void kvbi_progress_destroy(struct kvbi_progress *progress)
 {
     if (progress->store == NULL)
@@ -287,6 +321,7 @@ void kvbi_progress_destroy(struct kvbi_progress *progress)
         kvbi_lock_take(&progress->store->lock);
         progress->stop = true;
         kvbi_lock_release(&progress->store->lock);
+        kvbi_cond_broadcast(&progress->changed);
         kvbi_progress_wake(progress);
         pthread_join(progress->thread, NULL);
     }

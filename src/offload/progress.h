@@ -7,7 +7,7 @@
  * Invariants at most one thread is in a round. Callbacks (done, events, admission, log) run in a round with no lock held, so a
  *            call from within one that would wait for progress is refused. `quiet` means: nothing was left to do since the last
  *            wake.
- * Lock       the store's for `quiet`, `waiters`, `stop`; the rest is atomic or the runner's own.
+ * Lock       the store's for `begun`, `quiet`, `waiters`, `stop`; the rest is atomic or the runner's own.
  */
 #ifndef KVBI_OFFLOAD_PROGRESS_H
 #define KVBI_OFFLOAD_PROGRESS_H
@@ -35,12 +35,14 @@ struct kvbi_progress {
     _Atomic bool running;     /* a round is under way, in `runner` */
     _Atomic uintptr_t runner; /* the thread that runs rounds (pthread_self); 0: none yet */
     struct kvbi_cond changed;
-    bool quiet, stop, closing;
+    bool begun, quiet, stop, closing;
     uint32_t waiters;
 };
 
+/* KVB_ENOMEM. Starts the thread, which waits for kvbi_progress_begin: from there on nothing can fail. */
 int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *pipeline,
-                         const struct kvb_event_sink *sink, bool own_thread); /* KVB_ENOMEM; starts the thread */
+                         const struct kvb_event_sink *sink, bool own_thread);
+void kvbi_progress_begin(struct kvbi_progress *progress);
 void kvbi_progress_destroy(struct kvbi_progress *progress); /* stops the thread; legal on a zeroed object */
 
 /* There is something to do. Any thread, with or without the store's lock. */

@@ -3,6 +3,7 @@
 #include "offload/round.h"
 
 #include "offload/progress.h"
+#include "transfer/tier_disk.h"
 
 /* A copy's tag says whose it is: an item of onboarding, or an offer of the lane below a tier. */
 #define TAG_ONBOARD (UINT64_C(1) << 63)
@@ -144,8 +145,12 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
         return discarded;
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
-    for (uint32_t i = 0; i < kept; i++)
-        ready += kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns);
+    for (uint32_t i = 0; i < kept; i++) {
+        if (!kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns))
+            continue;
+        kvbi_pipeline_disk_begun_locked(progress->pipeline, lane->to, copies[ready].to_slot);
+        ready++;
+    }
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < ready; i++)
         copies[i].tag |= (uint64_t)tier << TAG_TIER_SHIFT;
@@ -155,20 +160,51 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
 
 /* ---- Out of the engine ------------------------------------------------------------------------------------------ */
 
-static void apply_offload(struct kvbi_progress *progress, uint64_t tag, int result, uint64_t now_ns)
+static void apply_offload(struct kvbi_progress *progress, const struct kvbi_completion *completion, uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_lane *lane = &pipeline->lanes[tag >> TAG_TIER_SHIFT];
-    uint32_t offer = (uint32_t)tag;
+    struct kvbi_lane *lane = &pipeline->lanes[completion->tag >> TAG_TIER_SHIFT];
+    uint32_t offer = (uint32_t)completion->tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
-    if (!lane->to->in_memory)
-        kvbi_pipeline_note_disk_locked(pipeline, lane->to, result);
-    if (result == 0 && !(pipeline->store->serving & 1u << lane->to->tier))
-        result = KVB_EIO; /* what a lost tier says now is not believed */
+    int result = completion->result;
+    kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
+    if (result == 0 && !kvbi_pool_serves(lane->to, slot))
+        result = KVB_EIO; /* what a lost path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
     if (block != NULL)
         kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
+}
+
+static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion, uint64_t now_ns)
+{
+    if (completion->tag & TAG_ONBOARD)
+        kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag, completion->result,
+                                        completion->condemned, now_ns);
+    else
+        apply_offload(progress, completion, now_ns);
+}
+
+/* Slots that the disk's answers have condemned, and paths that are lost: the disk and the log are told, with no lock held. */
+static void tell(struct kvbi_progress *progress, uint32_t lost)
+{
+    struct kvbi_pipeline *pipeline = progress->pipeline;
+    struct kvbi_disk *disk = pipeline->tiers[KVB_TIER_DISK].disk;
+    const struct kvbi_log *log = progress->store->log;
+    for (uint32_t i = 0; i < pipeline->condemned_count; i++) {
+        kvbi_disk_retire(disk, pipeline->condemned[i]);
+        kvbi_log(log, KVB_LOG_WARN, KVB_EIO, "tier DISK: slot %u is not used any more", pipeline->condemned[i]);
+    }
+    for (; lost != 0; lost &= lost - 1)
+        kvbi_log(
+            log, KVB_LOG_ERROR, KVB_EIO,
+            "tier DISK: path %d, %s, is out of service after %d errors in a row: its blocks are misses from now on",
+            __builtin_ctz(lost), disk->paths[__builtin_ctz(lost)].name, KVB_DISK_ERRORS_MAX);
+    if (pipeline->condemned_count == 0)
+        return;
+    kvbi_lock_take(&progress->store->lock);
+    kvbi_pipeline_disk_told_locked(pipeline);
+    kvbi_lock_release(&progress->store->lock);
 }
 
 static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uint64_t until_ns)
@@ -180,20 +216,12 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
         return more;
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     kvbi_lock_take(&progress->store->lock);
-    for (uint32_t i = 0; i < count; i++) {
-        if (completions[i].tag & TAG_ONBOARD)
-            kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completions[i].tag,
-                                            completions[i].result, now_ns);
-        else
-            apply_offload(progress, completions[i].tag, completions[i].result, now_ns);
-    }
-    bool lost = progress->pipeline->disk_lost_unsaid;
-    progress->pipeline->disk_lost_unsaid = false;
+    for (uint32_t i = 0; i < count; i++)
+        apply(progress, &completions[i], now_ns);
+    uint32_t lost = progress->pipeline->lost_unsaid;
+    progress->pipeline->lost_unsaid = 0;
     kvbi_lock_release(&progress->store->lock);
-    if (lost)
-        kvbi_log(progress->store->log, KVB_LOG_ERROR, KVB_EIO,
-                 "tier DISK is out of service after %d errors in a row: its blocks are misses from now on",
-                 KVB_DISK_ERRORS_MAX);
+    tell(progress, lost);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
             kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result, "a block's transfer failed: a miss");

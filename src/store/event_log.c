@@ -5,7 +5,7 @@
  * A LOST has no number of its own: it carries that of the last event it stands for, so that a reader sees
  * sequence == previous + 1 everywhere, and previous + lost_count at a LOST. Events that are dropped while a LOST is the
  * youngest in the ring are added to that one: a full ring never holds two in a row.
- * `pushed` counts what went into the ring (without LOST), `lost_total` what was dropped; both 0 where nobody listens.
+ * `lost_total` counts what was dropped; 0 where nobody listens.
  */
 #include "store/event_log.h"
 
@@ -91,7 +91,6 @@ void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *record
     if (item->record != KVBI_NONE)
         kvbi_records_ref(records, item->record);
     append(log, item);
-    log->pushed++;
 }
 
 bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item)

@@ -42,7 +42,7 @@ struct kvbi_event_log {
     uint32_t lost;     /* dropped since the last LOST was put into the ring */
     uint32_t shown;    /* popped and not yet released, with a record: being delivered */
     uint64_t sequence; /* of the latest event */
-    uint64_t pushed, lost_total;
+    uint64_t lost_total;
 };
 
 int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory, uint32_t capacity);

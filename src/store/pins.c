@@ -168,8 +168,6 @@ int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *bloc
 
     if (deadline_ns != 0)
         kvbi_deadlines_set(&pins->deadlines, reference - 1, deadline_ns);
-    if (pins->search > reference - 1)
-        pins->search = reference - 1;
     pins->count++;
     return 0;
 }
@@ -221,15 +219,6 @@ struct kvb_block *kvbi_pins_pop_owner(struct kvbi_pins *pins, uint64_t owner)
 {
     uint32_t reference = find_owner(pins, owner);
     return reference != 0 ? take_out(pins, owner_at(pins, reference)->latest) : NULL;
-}
-
-struct kvb_block *kvbi_pins_pop_any(struct kvbi_pins *pins)
-{
-    if (pins->count == 0)
-        return NULL;
-    while (pins->pins[pins->search].block == NULL)
-        pins->search++;
-    return take_out(pins, pins->search + 1);
 }
 
 struct kvb_block *kvbi_pins_pop_due(struct kvbi_pins *pins, uint64_t now_ns, uint64_t *owner)

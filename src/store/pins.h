@@ -32,7 +32,6 @@ struct kvbi_pins {
     uint32_t bucket_mask;
     uint32_t capacity, count;
     uint32_t free_pin, free_owner;
-    uint32_t search; /* no pin below this index is taken */
     struct kvbi_deadlines deadlines;
 };
 
@@ -46,8 +45,6 @@ int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *bloc
 int kvbi_pins_remove(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block);
 /* The owner's latest pin, taken out. NULL: none left. */
 struct kvb_block *kvbi_pins_pop_owner(struct kvbi_pins *pins, uint64_t owner);
-/* Any pin at all, taken out (for destroy). NULL: none left. */
-struct kvb_block *kvbi_pins_pop_any(struct kvbi_pins *pins);
 /* One pin whose deadline has passed, taken out; its owner in *owner. NULL: none due. */
 struct kvb_block *kvbi_pins_pop_due(struct kvbi_pins *pins, uint64_t now_ns, uint64_t *owner);
 /* The earliest deadline; false: none. */

@@ -36,6 +36,8 @@ struct kvbi_policy_ops {
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
     /* The next to go and its band, left in place. KVBI_NONE: nothing is there. */
     uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band);
+    /* Up to `max` of all, from the one that goes first to the last, as if no deadline came. */
+    uint32_t (*order)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
     /* Up to `max` of those that go next, without promise: for bringing in what their eviction will touch. */
     uint32_t (*ahead)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
     /* The slot will be removed soon: bring in what that touches. */

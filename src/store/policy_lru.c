@@ -184,7 +184,7 @@ static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, unsigned
     return slot;
 }
 
-static uint32_t lru_ahead(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
+static uint32_t lru_order(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
 {
     const struct lru *lru = (const struct lru *)policy;
     uint32_t count = 0, slot = kvbi_bands_lowest(&lru->bands);
@@ -294,7 +294,8 @@ const struct kvbi_policy_ops kvbi_policy_lru = {
     .remove = lru_remove,
     .contains = lru_contains,
     .victim = lru_victim,
-    .ahead = lru_ahead,
+    .order = lru_order,
+    .ahead = lru_order,
     .prefetch = lru_prefetch,
     .next_cold = lru_next_cold,
     .bytes = lru_bytes,

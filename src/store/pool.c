@@ -2,13 +2,18 @@
 /* Places and counts. See pool.h. */
 #include "store/pool.h"
 
+#include "base/debug.h"
 #include "block/lifecycle.h"
 
 int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
-                     bool in_memory, const struct kvbi_policy_ops *policy)
+                     uint32_t path_count, bool in_memory, const struct kvbi_policy_ops *policy)
 {
-    *pool = (struct kvbi_pool){
-        .memory = memory, .tier = tier, .block_count = block_count, .in_memory = in_memory, .free_count = block_count};
+    *pool = (struct kvbi_pool){.memory = memory,
+                               .tier = tier,
+                               .block_count = block_count,
+                               .in_memory = in_memory,
+                               .free_count = block_count,
+                               .path_count = path_count};
     pool->slots = kvbi_memory_alloc(memory, block_count, sizeof *pool->slots, 64);
     pool->free_stack = kvbi_memory_alloc_raw(memory, block_count, sizeof *pool->free_stack, 64);
     if (pool->slots == NULL || pool->free_stack == NULL ||
@@ -22,7 +27,7 @@ int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, u
         kvbi_life_init(block);
         block->record = block->entry = block->offer = KVBI_NONE;
         block->priority = KVB_PRIORITY_DEFAULT;
-        pool->free_stack[i] = block_count - 1 - i; /* slot 0 on top: runs of neighbours for the engines */
+        pool->free_stack[i] = block_count - 1 - i; /* as kvbi_pool_restack */
     }
     return 0;
 }
@@ -70,6 +75,12 @@ static uint32_t *place_count(struct kvbi_pool *pool, uint8_t place)
     }
 }
 
+/* The counts of a slot's path are kept for RETIRED only. */
+static uint32_t *retired_on_path(struct kvbi_pool *pool, const struct kvb_block *block)
+{
+    return &pool->paths[kvbi_pool_path(pool, kvbi_pool_slot(pool, block))].retired;
+}
+
 static bool revocable(const struct kvb_block *block)
 {
     return block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
@@ -81,6 +92,8 @@ void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block)
     if (block->place == KVBI_PLACE_PARKED) {
         pool->pinned_count -= block->lane_pins > 0;
         pool->revocable_count -= revocable(block);
+    } else if (block->place == KVBI_PLACE_RETIRED) {
+        --*retired_on_path(pool, block);
     }
 }
 
@@ -91,34 +104,85 @@ void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_
     if (place == KVBI_PLACE_PARKED) {
         pool->pinned_count += block->lane_pins > 0;
         pool->revocable_count += revocable(block);
+    } else if (place == KVBI_PLACE_RETIRED) {
+        ++*retired_on_path(pool, block);
     }
+}
+
+static void retire(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_slot_flags why)
+{
+    block->flags = (uint8_t)why;
+    kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
+}
+
+static void stack(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    pool->free_stack[pool->free_count] = kvbi_pool_slot(pool, block);
+    kvbi_pool_enter(pool, block, KVBI_PLACE_FREE);
 }
 
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place)
 {
-    if (pool->free_count == 0)
-        return NULL;
-    struct kvb_block *block = &pool->slots[pool->free_stack[pool->free_count - 1]];
-    kvbi_pool_leave(pool, block);
-    kvbi_pool_enter(pool, block, place);
-    return block;
+    while (pool->free_count > 0) {
+        uint32_t slot = pool->free_stack[pool->free_count - 1];
+        struct kvb_block *block = &pool->slots[slot];
+        kvbi_pool_leave(pool, block);
+        if (kvbi_pool_serves(pool, slot)) {
+            kvbi_pool_enter(pool, block, place);
+            return block;
+        }
+        retire(pool, block, KVBI_SLOT_LOST);
+    }
+    return NULL;
 }
 
 void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
 {
     uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
+    bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
     kvbi_pool_leave(pool, block);
     block->entry = block->offer = KVBI_NONE;
     block->ticket = block->retention_ns = 0;
     block->priority = KVB_PRIORITY_DEFAULT;
     block->flags = 0;
-    if (generation == KVBI_GENERATION_MAX) {
+    if (generation < KVBI_GENERATION_MAX)
+        atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS, memory_order_release);
+    if (generation == KVBI_GENERATION_MAX)
         kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
+    else if (condemned)
+        retire(pool, block, KVBI_SLOT_CONDEMNED);
+    else if (!kvbi_pool_serves(pool, kvbi_pool_slot(pool, block)))
+        retire(pool, block, KVBI_SLOT_LOST);
+    else
+        stack(pool, block);
+}
+
+void kvbi_pool_pardon(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    KVBI_ASSERT(!kvbi_pool_serves(pool, kvbi_pool_slot(pool, block)));
+    if (!(block->flags & KVBI_SLOT_CONDEMNED))
         return;
-    }
-    atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS, memory_order_release);
-    pool->free_stack[pool->free_count] = kvbi_pool_slot(pool, block);
-    kvbi_pool_enter(pool, block, KVBI_PLACE_FREE);
+    block->flags &= (uint8_t)~KVBI_SLOT_CONDEMNED;
+    if (block->place == KVBI_PLACE_RETIRED)
+        block->flags |= KVBI_SLOT_LOST;
+}
+
+void kvbi_pool_put_back(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    if (!(block->flags & KVBI_SLOT_LOST))
+        return;
+    kvbi_pool_leave(pool, block);
+    block->flags &= (uint8_t)~KVBI_SLOT_LOST;
+    stack(pool, block);
+}
+
+void kvbi_pool_restack(struct kvbi_pool *pool)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = pool->block_count; slot-- > 0;) /* runs of neighbours for the engines */
+        if (pool->slots[slot].place == KVBI_PLACE_FREE)
+            pool->free_stack[count++] = slot;
+    KVBI_ASSERT(count == pool->free_count);
 }
 
 unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t *deadline_ns)
@@ -152,6 +216,18 @@ void kvbi_pool_take_out_of_order(struct kvbi_pool *pool, struct kvb_block *block
         block->flags &= (uint8_t)~KVBI_SLOT_PASSED;
     else
         pool->policy->ops->remove(pool->policy, kvbi_pool_slot(pool, block));
+}
+
+uint32_t kvbi_pool_order(const struct kvbi_pool *pool, uint32_t *slots, uint32_t max)
+{
+    uint32_t count = pool->policy->ops->order(pool->policy, slots, max);
+    for (uint32_t slot = 0; slot < pool->block_count && count < max; slot++) {
+        const struct kvb_block *block = &pool->slots[slot];
+        if (block->place == KVBI_PLACE_HELD && block->entry != KVBI_NONE &&
+            kvbi_life_get(block).state == KVB_STATE_REGISTERED)
+            slots[count++] = slot;
+    }
+    return count;
 }
 
 void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block)

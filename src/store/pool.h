@@ -7,6 +7,8 @@
  * Invariants every slot is in exactly one place (enum kvbi_place) and the counts say how many are in each. A slot is in the eviction
  *            order exactly while it is PARKED and not PASSED. `pinned`: PARKED with lane_pins > 0; `revocable`: those whose only pin is an
  *            on-deck one. available = free + parked - pinned + revocable.
+ *            Slot s is kept on path s % path_count; memory has one path, which is never out. No slot of a path that is out is given
+ *            out or freed: it is retired, and marked LOST. Those that were free stay on the stack until they come up.
  * Lock       the store's.
  */
 #ifndef KVBI_STORE_POOL_H
@@ -22,6 +24,11 @@
 #include "block/slot.h"
 #include "store/policy.h"
 
+struct kvbi_pool_path {
+    uint32_t retired; /* of its slots */
+    uint64_t hits;
+};
+
 struct kvbi_pool {
     const struct kvbi_memory *memory;
     struct kvb_block *slots; /* NULL: no such tier */
@@ -34,11 +41,14 @@ struct kvbi_pool {
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
     uint64_t allocated, evicted, registered, duplicates, collisions, hits;
+    uint32_t path_count;
+    uint32_t paths_out; /* bit per path: out of service */
+    struct kvbi_pool_path paths[KVB_DISK_PATHS_MAX];
 };
 
 int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
-                     bool in_memory, const struct kvbi_policy_ops *policy); /* KVB_ENOMEM */
-void kvbi_pool_destroy(struct kvbi_pool *pool);                             /* legal on a zeroed object */
+                     uint32_t path_count, bool in_memory, const struct kvbi_policy_ops *policy); /* KVB_ENOMEM */
+void kvbi_pool_destroy(struct kvbi_pool *pool); /* legal on a zeroed object */
 size_t kvbi_pool_bytes(const struct kvbi_pool *pool);
 
 static inline uint32_t kvbi_pool_slot(const struct kvbi_pool *pool, const struct kvb_block *block)
@@ -51,6 +61,23 @@ static inline uint32_t kvbi_pool_available(const struct kvbi_pool *pool)
     return pool->free_count + pool->parked_count - pool->pinned_count + pool->revocable_count;
 }
 
+static inline uint32_t kvbi_pool_path(const struct kvbi_pool *pool, uint32_t slot)
+{
+    return pool->path_count == 1 ? 0 : slot % pool->path_count;
+}
+
+/* How many slots are kept there. */
+static inline uint32_t kvbi_pool_path_slots(const struct kvbi_pool *pool, uint32_t path)
+{
+    return path < pool->block_count ? (pool->block_count - path - 1) / pool->path_count + 1 : 0;
+}
+
+/* Is the slot's path in service? */
+static inline bool kvbi_pool_serves(const struct kvbi_pool *pool, uint32_t slot)
+{
+    return pool->paths_out == 0 || !(pool->paths_out & 1u << kvbi_pool_path(pool, slot));
+}
+
 /* Is it a slot of this pool? By address alone. */
 bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block);
 
@@ -60,8 +87,17 @@ void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_
 
 /* A free slot, in place `place`. NULL: none is free. */
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place);
-/* Back to the free stack with the next generation, or retired if there is none. Its life is Empty by now. */
+/*
+ * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED or its path is out. Its life is Empty
+ * by now.
+ */
 void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block);
+/* A slot of a path that is out was CONDEMNED for what the path is to blame for: it is LOST with the others, now or when it is given back. */
+void kvbi_pool_pardon(struct kvbi_pool *pool, struct kvb_block *block);
+/* Its path is in service again: a LOST slot becomes free. Others are left alone. */
+void kvbi_pool_put_back(struct kvbi_pool *pool, struct kvb_block *block);
+/* The free stack anew, from the slots that are FREE: slot 0 on top. */
+void kvbi_pool_restack(struct kvbi_pool *pool);
 
 /* Effective priority at `now_ns`, and the deadline of it (0: none left). */
 unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t *deadline_ns);
@@ -74,6 +110,12 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
 
 /* A PARKED block leaves the order, because somebody uses it or its content goes. Its place is still PARKED. */
 void kvbi_pool_take_out_of_order(struct kvbi_pool *pool, struct kvb_block *block);
+
+/*
+ * The slots whose content is indexed, from the one that eviction would take first to the last, whatever their deadlines: at most `max`.
+ * Those that somebody holds are the last, in the order of their numbers: they are in use. Returns how many.
+ */
+uint32_t kvbi_pool_order(const struct kvbi_pool *pool, uint32_t *slots, uint32_t max);
 
 /* One lane or operation more, or less, that reads or writes the block. unpin puts a PASSED block back into the order. */
 void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block);

@@ -10,12 +10,23 @@ static uint32_t sum_blocks(const struct kvbi_store_config *config, bool in_memor
     return (uint32_t)sum; /* the configuration's reader has checked that it fits */
 }
 
+/* Contents in memory bring no namespaces along: as many as may be opened, where there is a disk. */
+static uint32_t adoptable_namespaces(const struct kvbi_store_config *config)
+{
+    bool any = false;
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        any |= config->on_disk[tier];
+    return any ? config->namespace_capacity : 0;
+}
+
 static int create_parts(struct kvbi_store *store, const struct kvbi_store_config *config)
 {
-    int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash, config->namespace_capacity);
+    int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash, config->namespace_capacity,
+                                       adoptable_namespaces(config));
     for (unsigned tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (config->block_counts[tier] > 0)
             error = kvbi_pool_create(&store->pools[tier], config->memory, tier, config->block_counts[tier],
+                                     config->path_counts[tier] > 0 ? config->path_counts[tier] : 1,
                                      !config->on_disk[tier], config->policy);
     if (error == 0)
         error = kvbi_index_create(&store->index, config->memory, sum_blocks(config, false), config->key_bytes);
@@ -214,13 +225,13 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
                                          uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    while (pool->free_count == 0) {
+    struct kvb_block *block;
+    while ((block = kvbi_pool_take(pool, user ? KVBI_PLACE_HELD : KVBI_PLACE_TRANSFER)) == NULL) {
         struct kvb_block *victim = kvbi_pool_victim(pool, band_max, now_ns);
         if (victim == NULL)
             return NULL;
         evict(store, pool, victim); /* again, should the slot have been retired */
     }
-    struct kvb_block *block = kvbi_pool_take(pool, user ? KVBI_PLACE_HELD : KVBI_PLACE_TRANSFER);
     if (user) {
         block->record = kvbi_records_take(&store->records);
         atomic_fetch_add_explicit(&block->word, 1, memory_order_relaxed);
@@ -248,8 +259,8 @@ void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *po
     content->copies[pool->tier] = kvbi_pool_slot(pool, target);
 }
 
-static void park_below_parent(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                              uint64_t now_ns)
+void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                                          uint64_t now_ns)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
     const void *parent_key = store->index.key_bytes > 0 ? kvbi_index_parent_key(&store->index, block->entry) : NULL;
@@ -258,8 +269,6 @@ static void park_below_parent(struct kvbi_store *store, struct kvbi_pool *pool, 
         parent = kvbi_store_find_locked(store, entry->parent_hash, parent_key);
     uint64_t deadline_ns;
     unsigned band = kvbi_pool_band(block, now_ns, &deadline_ns);
-    kvbi_pool_leave(pool, block);
-    kvbi_pool_enter(pool, block, KVBI_PLACE_PARKED);
     const struct kvbi_policy_ops *policy = pool->policy->ops;
     if (parent != KVBI_NONE && (kvbi_index_at(&store->index, parent)->ready & 1u << pool->tier))
         policy->insert_below(pool->policy, kvbi_pool_slot(pool, block), band, deadline_ns,
@@ -280,8 +289,11 @@ static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struc
     entry->ready |= (uint8_t)(1u << pool->tier);
     pool->registered++;
     kvbi_store_emit_locked(store, KVB_EVENT_STORED, pool->tier, target->entry);
-    if (target->place != KVBI_PLACE_HELD)
-        park_below_parent(store, pool, target, now_ns);
+    if (target->place == KVBI_PLACE_HELD)
+        return;
+    kvbi_pool_leave(pool, target);
+    kvbi_pool_enter(pool, target, KVBI_PLACE_PARKED);
+    kvbi_store_order_below_parent_locked(store, pool, target, now_ns);
 }
 
 static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target)

@@ -11,6 +11,7 @@
  *            - TRANSFER and QUARANTINED mean users 0 and lane_pins > 0: a lane still reads or writes there;
  *            - a Registered block without an entry is an unindexed duplicate, or was invalidated: it is freed, not parked;
  *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
+ *            - no copy on a path that is out of service is found; it stays in the index until it is forgotten;
  *            - `work` is set wherever something comes up for progress: an event, an offer, room that a lane wants.
  * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks happen outside of it.
  */
@@ -62,7 +63,9 @@ struct kvbi_store {
     struct kvbi_event_log events;
     struct kvbi_pins pins;
     uint64_t pins_expired;
-    uint8_t serving;  /* bit per tier: copies there are found; cleared when a tier goes out of service */
+    uint8_t serving;  /* bit per tier: copies there are found; cleared when the last of its paths goes out of service */
+    uint8_t impaired; /* bit per tier: some of its paths are out of service */
+    uint64_t clears;  /* that have begun */
     uint32_t walkers; /* index walks under way; each may hold one record */
     bool work;        /* something has come up for progress: a caller that releases the lock wakes it */
 };
@@ -77,7 +80,8 @@ struct kvbi_store_config {
     enum kvb_duplicate duplicate;
     const struct kvbi_policy_ops *policy;
     uint32_t block_counts[KVB_TIER_COUNT];
-    bool on_disk[KVB_TIER_COUNT]; /* contents there have no record */
+    bool on_disk[KVB_TIER_COUNT];         /* contents there have no record */
+    uint32_t path_counts[KVB_TIER_COUNT]; /* 0: 1 */
     uint32_t event_capacity, pin_capacity, namespace_capacity;
 };
 
@@ -149,6 +153,10 @@ bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool
 /* Before anything was written: the target is Empty again and its content not expected here any more. */
 void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target);
 
+/* A PARKED block that is in no order goes directly below its parent, if that is in the pool's order; else it is the youngest. */
+void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                                          uint64_t now_ns);
+
 /* A lane pins a source while it is on deck or read. */
 static inline void kvbi_store_pin_locked(struct kvbi_pool *pool, struct kvb_block *block)
 {
@@ -199,6 +207,69 @@ bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor, const u
                              uint64_t *removed);
 /* Everything stored so far is dead from here on; emits CLEARED. The caller sweeps, under clear_lock. */
 void kvbi_store_begin_clear_locked(struct kvbi_store *store);
+
+/* ---- Paths ------------------------------------------------------------------------------------------------------ */
+
+/* A path goes out of service: what is kept there is not found any more, nothing is put there. The caller forgets what it holds. */
+void kvbi_store_lose_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path);
+/* And is used again, all of its slots. The caller puts them back. */
+void kvbi_store_serve_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path);
+/* KVBI_LOCK_BATCH slots of the path, from the one at *cursor (first: the path's number) on. False at the end. */
+bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor);
+bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor);
+
+/* ---- Adopting --------------------------------------------------------------------------------------------------- */
+
+/* A block that was there before this process. Nothing is kept but copies. */
+struct kvbi_adoption {
+    uint32_t slot;
+    uint64_t generation; /* of the slot, when it was written */
+    struct kvb_seq name; /* hash: with the caller's keys that of the key */
+    uint64_t parent_hash;
+    bool has_parent;
+    uint32_t namespace_id;
+    uint8_t priority;
+    const void *key, *parent_key; /* the caller's, or not looked at */
+};
+
+enum kvbi_adopt {
+    KVBI_ADOPTED,
+    KVBI_ADOPT_PRESENT, /* another slot holds what this name stands for: *other. Or stood for: a name may get other content */
+    KVBI_ADOPT_REFUSED /* the slot or one of the values cannot be */
+};
+
+/*
+ * What the slots of a pool hold that outlived a process becomes findable. In between begin and end nobody else uses the store's pool, and no
+ * slot of it is given out. First each block is adopted, in any order, then those that are adopted are put in order. The lock may be released
+ * in between, and should be every KVBI_LOCK_BATCH blocks.
+ */
+void kvbi_store_adopt_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool);
+/* Blocks of this hash will be adopted: brings in what finding it touches first. For all of a batch before the first is adopted. */
+void kvbi_store_adopt_expect_locked(const struct kvbi_store *store, uint64_t hash);
+/* Registered, indexed, parked and announced; without place in the eviction order. */
+enum kvbi_adopt kvbi_store_adopt_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                        const struct kvbi_adoption *adoption, uint32_t *other);
+/* After KVBI_ADOPT_PRESENT: this slot holds what the name stands for from now on, and `other` is free. */
+void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     const struct kvbi_adoption *adoption, uint32_t other);
+/*
+ * A slot that is not adopted, but was written in this generation: the next one is a later one, so that no two contents ever had the same
+ * slot and generation.
+ */
+void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot,
+                                        uint64_t generation);
+/* A slot that is not to be used again. */
+void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot);
+/*
+ * Adopted slots go after all that were put in order before them, each after the one before, as far as priorities allow. written: that is
+ * the order in which they were written, parents first, and nothing is known of their use: directly below their parents instead. Each slot
+ * once; KVBI_LOCK_BATCH at most.
+ */
+void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool, const uint32_t *slots,
+                                   uint32_t count, bool written);
+void kvbi_store_adopt_end_locked(struct kvbi_store *store, struct kvbi_pool *pool);
+
+/* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 /* Emit an event about one copy. */
 void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry);

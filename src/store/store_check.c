@@ -19,10 +19,12 @@ static const char *check_place(const struct kvbi_store *store, const struct kvbi
         return "in the order exactly while PARKED and not PASSED";
     if (passed && block->lane_pins == 0)
         return "PASSED only while pinned";
+    if ((block->flags & KVBI_SLOT_LOST) && block->place != KVBI_PLACE_RETIRED)
+        return "LOST only while RETIRED";
     switch (block->place) {
     case KVBI_PLACE_FREE:
         return life.state == KVB_STATE_EMPTY && block->entry == KVBI_NONE && block->record == KVBI_NONE &&
-                       block->lane_pins == 0 && block->offer == KVBI_NONE
+                       block->lane_pins == 0 && block->offer == KVBI_NONE && block->flags == 0
                    ? NULL
                    : "a FREE slot is Empty and has nothing";
     case KVBI_PLACE_PARKED:
@@ -57,10 +59,12 @@ static const char *check_entry_of(const struct kvbi_store *store, const struct k
 static const char *check_pool(const struct kvbi_store *store, const struct kvbi_pool *pool)
 {
     uint32_t counts[KVBI_PLACE_RETIRED + 1] = {0}, pinned = 0, revocable = 0, ordered = 0;
+    uint32_t retired[KVB_DISK_PATHS_MAX] = {0};
     const char *wrong = NULL;
     for (uint32_t i = 0; i < pool->block_count && wrong == NULL; i++) {
         const struct kvb_block *block = &pool->slots[i];
         counts[block->place]++;
+        retired[kvbi_pool_path(pool, i)] += block->place == KVBI_PLACE_RETIRED;
         if (block->place == KVBI_PLACE_PARKED) {
             pinned += block->lane_pins > 0;
             revocable += block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
@@ -78,6 +82,9 @@ static const char *check_pool(const struct kvbi_store *store, const struct kvbi_
         counts[KVBI_PLACE_PARKED] != pool->parked_count || counts[KVBI_PLACE_RETIRED] != pool->retired_count ||
         counts[KVBI_PLACE_TRANSFER] + counts[KVBI_PLACE_QUARANTINED] != pool->transfer_count)
         return "the counts by place are those of the slots";
+    for (uint32_t path = 0; path < pool->path_count; path++)
+        if (retired[path] != pool->paths[path].retired)
+            return "retired slots are counted by path";
     if (pinned != pool->pinned_count || revocable != pool->revocable_count)
         return "pinned and revocable are those of the parked slots";
     if (ordered != pool->policy->ops->count(pool->policy))

@@ -141,4 +141,5 @@ void kvbi_store_begin_clear_locked(struct kvbi_store *store)
     kvbi_event_log_push(&store->events, &store->records, &item);
     store->work = true;
     store->index.epoch++;
+    store->clears++;
 }

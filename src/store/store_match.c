@@ -61,10 +61,16 @@ static bool content_matches(const struct kvbi_store *store, const struct kvbi_pr
                   probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
 }
 
-/* Tiers that have the content and are in service. */
+/* Tiers that have the content and are in service, and where only some of their paths are, on one of those. */
 static unsigned tiers_of(const struct kvbi_store *store, const struct kvbi_entry *entry)
 {
-    return entry->ready & store->serving;
+    unsigned tiers = entry->ready & store->serving;
+    for (unsigned doubtful = tiers & store->impaired; doubtful != 0; doubtful &= doubtful - 1) {
+        unsigned tier = (unsigned)__builtin_ctz(doubtful);
+        if (!kvbi_pool_serves(&store->pools[tier], entry->copies[tier]))
+            tiers &= ~(1u << tier);
+    }
+    return tiers;
 }
 
 static uint32_t fastest_tier(const struct kvbi_store *store, const struct kvbi_entry *entry)
@@ -134,6 +140,7 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
         if (*error != 0)
             return i;
         pool->hits++;
+        pool->paths[kvbi_pool_path(pool, hits[i].slot)].hits++;
     }
     return run;
 }

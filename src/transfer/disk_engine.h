@@ -20,12 +20,12 @@
 /* In flight at most, unless the configuration says otherwise: more only adds waiting (1 MiB at depth 32: p99 58 ms). */
 #define KVBI_DISK_INFLIGHT_BYTES ((uint64_t)8 << 20)
 #define KVBI_DISK_INFLIGHT_COUNT 64
-#define KVBI_DISK_THREADS 4
+#define KVBI_DISK_THREADS 8
 #define KVBI_DISK_THREADS_MAX 16
 #define KVBI_DISK_MEMORIES_MAX 4
 
 /* What an engine says of itself, with a little room: KVBI_DISK_SAID_BYTES hold it all. */
-#define KVBI_DISK_SAID_BYTES 320
+#define KVBI_DISK_SAID_BYTES 448
 
 enum kvbi_disk_engine { KVBI_DISK_AUTO, KVBI_DISK_URING, KVBI_DISK_POSIX };
 
@@ -46,7 +46,7 @@ struct kvbi_disk_engine_config {
 };
 
 /*
- * `said`: which engine, how, and why not the other: "uring (single issuer), O_DIRECT, fixed file, fixed buffers", or "posix, 4
+ * `said`: which engine, how, and why not the other: "uring (single issuer), O_DIRECT, fixed file, fixed buffers", or "posix, 8
  * threads (no io_uring: setup: Operation not permitted), O_DIRECT"; on an error the reason.
  * Errors     KVB_ENOMEM  memory, threads, descriptors       KVB_EUNSUPPORTED  KVBI_DISK_URING, and there is none
  */

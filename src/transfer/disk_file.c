@@ -4,24 +4,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
-
-struct opening {
-    const char *path;
-    uint64_t bytes;
-    char *message;
-    size_t message_bytes;
-    int fd;
-    bool created, device;
-};
 
 const char *kvbi_errno_text(int error)
 {
@@ -34,16 +29,23 @@ int kvbi_disk_error_of(int error)
     return error == ENOSPC || error == EDQUOT || error == EFBIG ? KVB_ENOSPC : KVB_EIO;
 }
 
-__attribute__((format(printf, 3, 4))) static int refuse(const struct opening *o, int code, const char *format, ...)
+bool kvbi_disk_blames_medium(int error)
+{
+    return error == EIO || error == EREMOTEIO || error == ENODATA;
+}
+
+int kvbi_disk_refuse(const struct kvbi_disk_say *say, int code, const char *format, ...)
 {
     va_list arguments;
-    if (o->message_bytes == 0)
+    size_t length = strlen(say->path), shown = say->bytes / 2; /* the other half is the reason's */
+    if (say->bytes == 0)
         return code;
-    int used = snprintf(o->message, o->message_bytes, "%s: ", o->path);
-    if (used < 0 || (size_t)used >= o->message_bytes)
+    int used = snprintf(say->text, say->bytes, "%s%s: ", length > shown ? "..." : "",
+                        say->path + (length > shown ? length - shown : 0));
+    if (used < 0 || (size_t)used >= say->bytes)
         return code;
     va_start(arguments, format);
-    (void)vsnprintf(o->message + used, o->message_bytes - (size_t)used, format, arguments);
+    (void)vsnprintf(say->text + used, say->bytes - (size_t)used, format, arguments);
     va_end(arguments);
     return code;
 }
@@ -71,255 +73,375 @@ static const char *unfit_kind(mode_t mode)
     }
 }
 
-static int check_kind(struct opening *o, const struct stat *status)
+static void remember(struct kvbi_disk_file *file, const struct stat *status)
+{
+    file->device = S_ISBLK(status->st_mode);
+    file->on = file->device ? status->st_rdev : status->st_dev;
+    file->node = file->device ? 0 : status->st_ino;
+}
+
+static bool same(const struct kvbi_disk_file *one, const struct kvbi_disk_file *two)
+{
+    return one->device == two->device && one->on == two->on && one->node == two->node;
+}
+
+bool kvbi_disk_file_is(const struct kvbi_disk_file *file, const char *path)
+{
+    struct kvbi_disk_file other = {.fd = -1};
+    struct stat status;
+    if (lstat(path, &status) != 0)
+        return false;
+    remember(&other, &status);
+    return same(file, &other);
+}
+
+static int check_kind(struct kvbi_disk_file *file, const struct stat *status, const struct kvbi_disk_say *say)
 {
     const char *unfit = unfit_kind(status->st_mode);
     if (unfit != NULL)
-        return refuse(o, KVB_EINVAL, "%s", unfit);
-    o->device = S_ISBLK(status->st_mode);
+        return kvbi_disk_refuse(say, KVB_EINVAL, "%s", unfit);
+    remember(file, status);
     /* Who may open a device is decided by its group as a rule. */
-    if (!o->device && status->st_uid != geteuid())
-        return refuse(o, KVB_EINVAL, "belongs to user %u, not to user %u who runs this process",
-                      (unsigned)status->st_uid, (unsigned)geteuid());
+    if (!file->device && status->st_uid != geteuid())
+        return kvbi_disk_refuse(say, KVB_EINVAL, "belongs to user %u, not to user %u who runs this process",
+                                (unsigned)status->st_uid, (unsigned)geteuid());
     return 0;
 }
 
-static int refuse_open(const struct opening *o, int error)
+static int refuse_open(const struct kvbi_disk_file *file, int error, const struct kvbi_disk_say *say)
 {
     switch (error) {
     case ENOENT:
     case ENOTDIR:
-        return refuse(o, KVB_ENOENT, "its directory does not exist");
+        return kvbi_disk_refuse(say, KVB_ENOENT, "its directory does not exist");
     case EROFS:
-        return refuse(o, KVB_EUNSUPPORTED, "is on a read-only file system");
+        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "is on a read-only file system");
     case EACCES:
     case EPERM:
-        return refuse(o, KVB_EINVAL, "may not be %s: %s", o->created ? "created" : "read and written",
-                      kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_EINVAL, "may not be %s: %s", file->created ? "created" : "read and written",
+                                kvbi_errno_text(error));
     case EBUSY:
     case ETXTBSY:
-        return refuse(o, KVB_EBUSY, "is in use");
+        return kvbi_disk_refuse(say, KVB_EBUSY, "is in use");
     case ENOSPC:
     case EDQUOT:
-        return refuse(o, KVB_ENOSPC, "cannot be created: %s", kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "cannot be created: %s", kvbi_errno_text(error));
     case EMFILE:
     case ENFILE:
-        return refuse(o, KVB_ENOMEM, "no file descriptor left (RLIMIT_NOFILE): %s", kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_ENOMEM, "no file descriptor left (RLIMIT_NOFILE): %s", kvbi_errno_text(error));
     case ENAMETOOLONG:
     case EISDIR: /* ends in a slash */
     case ELOOP:
-        return refuse(o, KVB_EINVAL, "%s", kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_EINVAL, "%s", kvbi_errno_text(error));
     default:
-        return refuse(o, KVB_EIO, "cannot be opened: %s", kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_EIO, "cannot be opened: %s", kvbi_errno_text(error));
     }
+}
+
+/*
+ * A process that was killed holds its lock, and a device, until the kernel has ended its I/O, a ring's some time after the process is gone
+ * (17 to 120 ms measured). Whoever is started in its place waits for that: what still arrives would hit slots that are in use again.
+ */
+#define PATIENCE 500
+static const struct timespec a_moment = {.tv_nsec = 2000000};
+
+/* A descriptor, or -1 and errno. */
+static int open_patiently(const struct kvbi_disk_file *file, const char *path)
+{
+    int fd = -1;
+    for (uint32_t tries = 0; tries < PATIENCE; tries++) {
+        fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | (file->device ? O_EXCL : 0));
+        if (fd >= 0 || !file->device || errno != EBUSY)
+            return fd;
+        (void)nanosleep(&a_moment, NULL);
+    }
+    errno = EBUSY;
+    return -1;
 }
 
 /*
  * Looked at before it is opened, because opening a device or a FIFO may have effects of its own, and again through the
  * descriptor, because another file may lie there by then.
  */
-static int open_existing(struct opening *o, const struct stat *before)
+static int open_existing(struct kvbi_disk_file *file, const struct stat *before, const struct kvbi_disk_say *say)
 {
     struct stat now;
-    int error = check_kind(o, before);
+    int error = check_kind(file, before, say);
     if (error != 0)
         return error;
-    o->fd = open(o->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | (o->device ? O_EXCL : 0));
-    if (o->fd < 0)
-        return refuse_open(o, errno);
-    if (fstat(o->fd, &now) != 0)
-        return refuse_open(o, errno);
-    return check_kind(o, &now);
+    file->fd = open_patiently(file, say->path);
+    if (file->fd < 0 || fstat(file->fd, &now) != 0)
+        return refuse_open(file, errno, say);
+    return check_kind(file, &now, say);
 }
 
-static int open_any(struct opening *o)
+static bool lies_under(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+    return strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}
+
+/* Would a file made there lie among the device nodes? /dev itself need not be a mount; where it is one, it may have other names. */
+static bool among_devices(const char *path)
+{
+    char directory[PATH_MAX], real[PATH_MAX];
+    struct stat root, devices, here;
+    const char *name = strrchr(path, '/');
+    (void)snprintf(directory, sizeof directory, "%.*s", name != NULL ? (int)(name - path) + 1 : 1,
+                   name != NULL ? path : ".");
+    if (realpath(directory, real) == NULL || lies_under(real, "/dev/shm"))
+        return false;
+    if (lies_under(real, "/dev"))
+        return true;
+    return stat("/", &root) == 0 && stat("/dev", &devices) == 0 && stat(real, &here) == 0 &&
+           devices.st_dev != root.st_dev && devices.st_dev == here.st_dev;
+}
+
+static int open_any(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
 {
     struct stat status;
-    if (lstat(o->path, &status) == 0)
-        return open_existing(o, &status);
+    if (lstat(say->path, &status) == 0)
+        return open_existing(file, &status, say);
     if (errno != ENOENT)
-        return refuse_open(o, errno);
-    o->created = true;
-    o->fd = open(o->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (o->fd >= 0)
-        return 0;
+        return refuse_open(file, errno, say);
+    if (among_devices(say->path))
+        return kvbi_disk_refuse(say, KVB_ENOENT, "there is no such device, and no file is made among the devices");
+    file->created = true;
+    file->fd = open(say->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (file->fd >= 0)
+        return fstat(file->fd, &status) == 0 ? check_kind(file, &status, say) : refuse_open(file, errno, say);
     int error = errno;
     if (error == EEXIST)
-        return refuse(o, KVB_EBUSY, "was created by somebody else at this moment");
-    return refuse_open(o, error);
+        return kvbi_disk_refuse(say, KVB_EBUSY, "was created by somebody else at this moment");
+    return refuse_open(file, error, say);
 }
 
-static int take_lock(struct opening *o)
+static int take_lock(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
 {
-    if (flock(o->fd, LOCK_EX | LOCK_NB) == 0)
-        return 0;
-    if (errno == EWOULDBLOCK)
-        return refuse(o, KVB_EBUSY, "is open in another process or another manager");
-    return refuse(o, KVB_EIO, "cannot be locked: %s", kvbi_errno_text(errno));
+    for (uint32_t tries = 0; tries < PATIENCE; tries++) {
+        file->locked = flock(file->fd, LOCK_EX | LOCK_NB) == 0;
+        if (file->locked)
+            return 0;
+        if (errno != EWOULDBLOCK)
+            return kvbi_disk_refuse(say, KVB_EIO, "cannot be locked: %s", kvbi_errno_text(errno));
+        (void)nanosleep(&a_moment, NULL);
+    }
+    return kvbi_disk_refuse(say, KVB_EBUSY, "is open in another process or another manager");
 }
 
-/* Only zeros, or a header of ours: then nothing is lost by writing there. */
-static int check_content(struct opening *o)
+/* An open file of its own, not a duplicate: whether I/O is direct is a property of the open file. One lock is enough. */
+static int open_table(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
 {
-    char head[KVBI_DISK_ALIGN] = {0};
-    ssize_t got;
-    do
-        got = pread(o->fd, head, sizeof head, 0);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return refuse(o, KVB_EIO, "cannot be read: %s", kvbi_errno_text(errno));
-    if (memcmp(head, KVBI_DISK_MAGIC, sizeof KVBI_DISK_MAGIC) == 0)
-        return 0;
-    for (size_t i = 0; i < sizeof head; i++)
-        if (head[i] != 0)
-            return refuse(o, KVB_EMISMATCH, "holds something that kvblock has not written; it is left alone");
+    struct kvbi_disk_file second = {.fd = -1};
+    struct stat status;
+    file->table_fd = open(say->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+    if (file->table_fd < 0 && errno == ENOENT) /* whoever had the lock has discarded it */
+        return kvbi_disk_refuse(say, KVB_EBUSY, "was deleted at this moment");
+    if (file->table_fd < 0 || fstat(file->table_fd, &status) != 0)
+        return refuse_open(file, errno, say);
+    int error = check_kind(&second, &status, say);
+    if (error == 0 && !same(file, &second))
+        error = kvbi_disk_refuse(say, KVB_EBUSY, "was replaced by another file at this moment");
+    return error;
+}
+
+int kvbi_disk_file_open(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
+{
+    *file = (struct kvbi_disk_file){.fd = -1, .table_fd = -1};
+    if (say->path[0] == '\0')
+        return kvbi_disk_refuse(say, KVB_EINVAL, "a disk tier needs a path");
+    int error = open_any(file, say);
+    if (error == 0)
+        error = take_lock(file, say);
+    if (error == 0)
+        error = open_table(file, say);
+    if (error != 0)
+        kvbi_disk_file_close(file, say->path, true);
+    return error;
+}
+
+/* Also where its size is what it was: space may have been taken behind the end. */
+static void give_back(struct kvbi_disk_file *file)
+{
+    if (file->took_room)
+        (void)!ftruncate(file->fd, (off_t)file->before_bytes);
+    file->took_room = false;
+}
+
+void kvbi_disk_file_close(struct kvbi_disk_file *file, const char *path, bool discard)
+{
+    if (discard && file->locked)
+        give_back(file);
+    if (discard && file->locked && file->created && kvbi_disk_file_is(file, path))
+        (void)unlink(path);
+    if (file->table_fd >= 0)
+        (void)close(file->table_fd);
+    if (file->fd >= 0) {
+        (void)flock(file->fd, LOCK_UN);
+        (void)close(file->fd);
+    }
+    file->fd = file->table_fd = -1;
+    file->locked = false;
+}
+
+/* Some take O_DIRECT and buffer all the same (ext4 with data=journal); Linux 6.1 says which. */
+static bool buffers_anyway(int fd)
+{
+#if defined(STATX_DIOALIGN)
+    struct statx status;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN) &&
+           status.stx_dio_offset_align == 0;
+#else
+    (void)fd;
+    return false;
+#endif
+}
+
+int kvbi_disk_file_set_direct(struct kvbi_disk_file *file, bool direct)
+{
+    if (direct && buffers_anyway(file->fd))
+        return EOPNOTSUPP;
+    if (fcntl(file->fd, F_SETFL, direct ? O_DIRECT : 0) != 0)
+        return errno;
+    file->direct = direct;
     return 0;
 }
 
 /* ---- Room --------------------------------------------------------------------------------------------------------- */
 
-static int check_device_size(struct opening *o)
-{
-    uint64_t bytes = 0;
-    if (ioctl(o->fd, BLKGETSIZE64, &bytes) != 0)
-        return refuse(o, KVB_EIO, "does not tell its size: %s", kvbi_errno_text(errno));
-    if (bytes < o->bytes)
-        return refuse(o, KVB_ENOSPC, "the device has %llu bytes, %llu are needed", (unsigned long long)bytes,
-                      (unsigned long long)o->bytes);
-    return 0;
-}
-
-/* A write beyond the limit would raise SIGXFSZ, which ends a process that does not expect it. */
-static int check_limit(struct opening *o)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= o->bytes)
-        return 0;
-    return refuse(o, KVB_ENOSPC, "RLIMIT_FSIZE allows files of %llu bytes, %llu are needed",
-                  (unsigned long long)limit.rlim_cur, (unsigned long long)o->bytes);
-}
-
-static int refuse_room(const struct opening *o, int error)
-{
-    unsigned long long bytes = (unsigned long long)o->bytes;
-    switch (error) {
-    case EOPNOTSUPP:
-    case ENOSYS:
-        return refuse(o, KVB_EUNSUPPORTED, "its file system cannot preallocate (no fallocate)");
-    case ENOSPC:
-        return refuse(o, KVB_ENOSPC, "its file system has no room for %llu bytes", bytes);
-    case EDQUOT:
-        return refuse(o, KVB_ENOSPC, "the quota has no room for %llu bytes", bytes);
-    case EFBIG:
-        return refuse(o, KVB_ENOSPC, "its file system has no files of %llu bytes", bytes);
-    default:
-        return refuse(o, KVB_EIO, "%llu bytes cannot be preallocated: %s", bytes, kvbi_errno_text(error));
-    }
-}
-
-static int take_room(struct opening *o)
+int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes, const struct kvbi_disk_say *say)
 {
     struct stat status;
-    if (o->device)
-        return check_device_size(o);
-    int result = check_limit(o);
+    int result = file->device ? ioctl(file->fd, BLKGETSIZE64, bytes) : fstat(file->fd, &status);
     if (result != 0)
-        return result;
-    if (fchmod(o->fd, 0600) != 0 || fstat(o->fd, &status) != 0)
-        return refuse(o, KVB_EIO, "cannot be made private: %s", kvbi_errno_text(errno));
-    do
-        result = fallocate(o->fd, 0, 0, (off_t)o->bytes);
-    while (result != 0 && errno == EINTR);
-    if (result != 0)
-        return refuse_room(o, errno);
-    if ((uint64_t)status.st_size > o->bytes && ftruncate(o->fd, (off_t)o->bytes) != 0)
-        return refuse(o, KVB_EIO, "cannot be cut to its size: %s", kvbi_errno_text(errno));
+        return kvbi_disk_refuse(say, KVB_EIO, "does not tell its size: %s", kvbi_errno_text(errno));
+    if (!file->device)
+        *bytes = (uint64_t)status.st_size;
     return 0;
 }
 
-/* ---- Direct or buffered ------------------------------------------------------------------------------------------- */
-
-static int set_direct(int fd, bool direct)
+static int check_device(const struct kvbi_disk_file *file, uint64_t bytes, const struct kvbi_disk_say *say)
 {
-    return fcntl(fd, F_SETFL, direct ? O_DIRECT : 0) == 0 ? 0 : errno;
-}
-
-/* One aligned page out and back. 0 or an errno. */
-static int write_header(int fd, const struct kvbi_disk_header *header)
-{
-    _Alignas(KVBI_DISK_ALIGN) char out[KVBI_DISK_ALIGN] = {0};
-    _Alignas(KVBI_DISK_ALIGN) char back[KVBI_DISK_ALIGN];
-    ssize_t done;
-    memcpy(out, header, sizeof *header);
-    do
-        done = pwrite(fd, out, sizeof out, 0);
-    while (done < 0 && errno == EINTR);
-    if (done != (ssize_t)sizeof out)
-        return done < 0 ? errno : EIO;
-    do
-        done = pread(fd, back, sizeof back, 0);
-    while (done < 0 && errno == EINTR);
-    if (done != (ssize_t)sizeof back)
-        return done < 0 ? errno : EIO;
-    return memcmp(out, back, sizeof out) == 0 ? 0 : EIO;
-}
-
-static int choose_mode(struct opening *o, const struct kvbi_disk_header *header, bool buffered,
-                       struct kvbi_disk_file *file)
-{
-    int error = buffered ? 0 : set_direct(o->fd, true);
-    if (!buffered && error == 0)
-        error = write_header(o->fd, header);
-    file->direct = !buffered && error == 0;
-    if (file->direct) {
-        (void)snprintf(file->mode, sizeof file->mode, "O_DIRECT");
-        return 0;
-    }
-    (void)snprintf(file->mode, sizeof file->mode, buffered ? "buffered (asked for)" : "buffered (no O_DIRECT: %s)",
-                   kvbi_errno_text(error));
-    error = set_direct(o->fd, false);
-    if (error == 0)
-        error = write_header(o->fd, header);
-    if (error != 0)
-        return refuse(o, kvbi_disk_error_of(error), "a trial write failed: %s", kvbi_errno_text(error));
-    return 0;
-}
-
-/* ---- Open and close ----------------------------------------------------------------------------------------------- */
-
-int kvbi_disk_file_open(struct kvbi_disk_file *file, const char *path, uint64_t bytes,
-                        const struct kvbi_disk_header *header, bool buffered, char *message, size_t message_bytes)
-{
-    struct opening o = {
-        .path = path != NULL ? path : "", .bytes = bytes, .message = message, .message_bytes = message_bytes, .fd = -1};
-    *file = (struct kvbi_disk_file){.fd = -1};
-    if (message_bytes > 0)
-        message[0] = '\0';
-    if (o.path[0] == '\0')
-        return refuse(&o, KVB_EINVAL, "a disk tier needs a path");
-    int error = open_any(&o);
-    if (error == 0)
-        error = take_lock(&o);
-    if (error == 0 && !o.created)
-        error = check_content(&o);
-    if (error == 0)
-        error = take_room(&o);
-    if (error == 0)
-        error = choose_mode(&o, header, buffered, file);
-    file->fd = o.fd;
-    if (error == 0)
-        return 0;
-    if (o.created && o.fd >= 0)
-        (void)unlink(path);
-    kvbi_disk_file_close(file);
+    uint64_t has = 0;
+    int error = kvbi_disk_file_size(file, &has, say);
+    if (error == 0 && has < bytes)
+        error = kvbi_disk_refuse(say, KVB_ENOSPC, "the device has %llu bytes, %llu are needed", (unsigned long long)has,
+                                 (unsigned long long)bytes);
     return error;
 }
 
-void kvbi_disk_file_close(struct kvbi_disk_file *file)
+/* A write beyond the limit would raise SIGXFSZ, which ends a process that does not expect it. */
+static int check_limit(uint64_t bytes, const struct kvbi_disk_say *say)
 {
-    if (file->fd >= 0) {
-        (void)flock(file->fd, LOCK_UN);
-        (void)close(file->fd);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "RLIMIT_FSIZE allows files of %llu bytes, %llu are needed",
+                                (unsigned long long)limit.rlim_cur, (unsigned long long)bytes);
+    return 0;
+}
+
+static int refuse_room(uint64_t wanted, int error, const struct kvbi_disk_say *say)
+{
+    unsigned long long bytes = wanted;
+    switch (error) {
+    case EOPNOTSUPP:
+    case ENOSYS:
+        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "its file system cannot preallocate (no fallocate)");
+    case ENOSPC:
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no room for %llu bytes", bytes);
+    case EDQUOT:
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "the quota has no room for %llu bytes", bytes);
+    case EFBIG:
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no files of %llu bytes", bytes);
+    default:
+        return kvbi_disk_refuse(say, KVB_EIO, "%llu bytes cannot be preallocated: %s", bytes, kvbi_errno_text(error));
     }
-    *file = (struct kvbi_disk_file){.fd = -1};
+}
+
+/* 0 or an errno. */
+static int preallocate(struct kvbi_disk_file *file, uint64_t bytes, bool sparse)
+{
+    struct stat status;
+    while (fallocate(file->fd, 0, 0, (off_t)bytes) != 0) {
+        if (errno == EINTR)
+            continue;
+        file->sparse = sparse && (errno == EOPNOTSUPP || errno == ENOSYS);
+        if (!file->sparse || fstat(file->fd, &status) != 0)
+            return errno;
+        return (uint64_t)status.st_size >= bytes || ftruncate(file->fd, (off_t)bytes) == 0 ? 0 : errno;
+    }
+    return 0;
+}
+
+int kvbi_disk_file_take_room(struct kvbi_disk_file *file, uint64_t bytes, bool sparse, const struct kvbi_disk_say *say)
+{
+    if (file->device)
+        return check_device(file, bytes, say);
+    int error = check_limit(bytes, say);
+    if (error == 0)
+        error = kvbi_disk_file_size(file, &file->before_bytes, say);
+    if (error != 0)
+        return error;
+    if (fchmod(file->fd, 0600) != 0)
+        return kvbi_disk_refuse(say, KVB_EIO, "cannot be made private: %s", kvbi_errno_text(errno));
+    file->took_room = true;
+    error = preallocate(file, bytes, sparse);
+    if (error == 0)
+        return 0;
+    give_back(file); /* ext4 keeps what it got before the file system was full */
+    return refuse_room(bytes, error, say);
+}
+
+/* ---- Whole reads and writes --------------------------------------------------------------------------------------- */
+
+int kvbi_disk_read(int fd, void *bytes, size_t count, uint64_t offset)
+{
+    unsigned char *at = bytes;
+    while (count > 0) {
+        ssize_t got = pread(fd, at, count, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return errno;
+        if (got == 0) {
+            memset(at, 0, count);
+            return 0;
+        }
+        at += got, offset += (uint64_t)got, count -= (size_t)got;
+    }
+    return 0;
+}
+
+static int write_all(int fd, const void *bytes, size_t count, uint64_t offset, int flags)
+{
+    const unsigned char *at = bytes;
+    while (count > 0) {
+        const struct iovec rest = {.iov_base = (void *)(uintptr_t)at, .iov_len = count};
+        ssize_t put = pwritev2(fd, &rest, 1, (off_t)offset, flags);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return put < 0 ? errno : EIO;
+        at += put, offset += (uint64_t)put, count -= (size_t)put;
+    }
+    return 0;
+}
+
+int kvbi_disk_write(int fd, const void *bytes, size_t count, uint64_t offset)
+{
+    return write_all(fd, bytes, count, offset, 0);
+}
+
+int kvbi_disk_sync(int fd)
+{
+    return fdatasync(fd) == 0 ? 0 : errno;
+}
+
+int kvbi_disk_write_synced(int fd, const void *bytes, size_t count, uint64_t offset)
+{
+    int error = write_all(fd, bytes, count, offset, RWF_DSYNC);
+    if (error != EOPNOTSUPP && error != ENOSYS)
+        return error;
+    error = write_all(fd, bytes, count, offset, 0);
+    return error != 0 ? error : kvbi_disk_sync(fd);
 }

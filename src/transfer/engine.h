@@ -29,17 +29,22 @@ struct kvbi_identity {
     uint64_t generation;      /* of the slot: how often it has been taken */
 };
 
+struct kvbi_disk_label;
+
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
     uint64_t ticket;               /* not before this point */
     uint64_t tag;                  /* the submitter's, returned with the completion */
     struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
+    const struct kvbi_disk_label
+        *label; /* a write to a disk: what its table is to say. The submitter's, until completion */
 };
 
 struct kvbi_completion {
     uint64_t tag;
-    int result; /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
+    int result;     /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
+    bool condemned; /* the slot on the disk's side is not to be used again */
 };
 
 struct kvbi_engine;

@@ -2,11 +2,12 @@
 /*
  * engine_posix - memory to disk and back by pread and pwrite: threads of its own, or inside reap
  *
- * Owns       its threads, or none (poll mode); one bounce buffer each, of one piece; the list of what is done.
+ * Owns       its threads, or none (poll mode); one bounce buffer each, of one piece. What surrounds the I/O is disk_hasher's.
  * Callers    see engine.h.
  * Invariants `active` copies are in the hands of threads, each in no list; a thread has one copy at a time, so that threads x one
  *            piece bound the bytes in flight, and an urgent copy waits for one block at most.
- *            The wake-up descriptor is readable while `done` or `cancelled` holds anything (and now and then without cause).
+ *            The wake-up descriptor is readable, or soon will be by the hasher's doing, while anything has landed or is cancelled
+ *            (and now and then without cause).
  * Lock       the queue's, for all below `threads`. No I/O and no checksum under it.
  * Why        one thread of 1 MiB reads is at 0.9 of a ring of depth 8, four of 64 KiB at 0.7, with four times the CPU: a usable
  *            fallback where io_uring is refused.
@@ -18,9 +19,12 @@
 #include "base/debug.h"
 #include "base/platform.h"
 
-#include "transfer/disk_copy.h"
 #include "transfer/disk_engine.h"
+#include "transfer/disk_hasher.h"
 #include "transfer/ticket_queue.h"
+
+/* Blocks that were written and wait for the end of others, at most. */
+#define TOGETHER 16u
 
 struct posix_engine;
 
@@ -45,9 +49,8 @@ struct posix_engine {
 
     struct kvbi_ticket_queue queue;
     struct kvbi_cond work, idle;
-    struct kvbi_ticket_list done;
-    int *results; /* by item, of what is in `done` */
-    uint32_t active;
+    struct kvbi_disk_hasher hasher;
+    uint32_t active, waiting; /* threads with a copy; without anything to do */
     bool stop;
 };
 
@@ -63,12 +66,12 @@ static int64_t do_io(const struct kvbi_disk_copy *state, const struct kvbi_disk_
     unsigned char *at = (state->bounce ? buffer : state->memory + piece->offset) + piece->done;
     off_t offset = (off_t)(kvbi_disk_offset(state->disk, state->slot) + piece->offset + piece->done);
     size_t bytes = piece->io_bytes - piece->done;
-    int fd = state->disk->file.fd;
+    int fd = state->path->file.fd;
     ssize_t result = state->write ? pwrite(fd, at, bytes, offset) : pread(fd, at, bytes, offset);
     return result < 0 ? -errno : result;
 }
 
-static int move_piece(const struct posix_engine *e, const struct kvbi_disk_copy *state, struct kvbi_disk_piece *piece,
+static int move_piece(const struct posix_engine *e, struct kvbi_disk_copy *state, struct kvbi_disk_piece *piece,
                       unsigned char *buffer)
 {
     int result = 0;
@@ -83,39 +86,86 @@ static int move_piece(const struct posix_engine *e, const struct kvbi_disk_copy 
     return 0;
 }
 
-static int move_block(const struct posix_engine *e, const struct kvbi_copy *copy, unsigned char *buffer)
+static int move_block(const struct posix_engine *e, struct kvbi_disk_copy *state, unsigned char *buffer)
 {
-    struct kvbi_disk_copy state;
-    int result = kvbi_disk_copy_begin(&state, copy, e->hooks);
-    if (result != 0)
-        return result;
+    int result = 0;
     for (uint64_t offset = 0; result == 0 && offset < e->disk->block_bytes;) {
-        struct kvbi_disk_piece piece = kvbi_disk_piece_at(&state, offset);
-        result = move_piece(e, &state, &piece, buffer);
+        struct kvbi_disk_piece piece = kvbi_disk_piece_at(state, offset);
+        result = move_piece(e, state, &piece, buffer);
         offset += piece.payload_bytes;
     }
-    return kvbi_disk_copy_end(&state, result);
+    return result;
+}
+
+/* Moves a block with no lock held; without a thread for checksums also what surrounds that. */
+static void carry(struct posix_engine *e, uint32_t item, bool fresh, unsigned char *buffer)
+{
+    struct kvbi_disk_block *block = &e->hasher.blocks[item];
+    if (fresh)
+        kvbi_disk_hasher_begin(&e->hasher, item);
+    if (block->error == 0)
+        block->error = move_block(e, &block->copy, buffer);
+    if (block->error == 0 && !block->copy.write && !e->hasher.threaded)
+        block->error = kvbi_disk_copy_hash(&block->copy);
 }
 
 /* ---- Threads ------------------------------------------------------------------------------------------------------ */
 
-/* Takes the next ready item, moves it, puts it into `done`; the lock is released meanwhile. False: none is ready. */
-static bool move_next_locked(struct posix_engine *e, unsigned char *buffer)
+static uint32_t next_locked(struct posix_engine *e, bool *fresh)
 {
     kvbi_ticket_promote_locked(&e->queue);
-    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
-    if (ready->count == 0)
+    uint32_t item = kvbi_disk_hasher_take_locked(&e->hasher, true, fresh);
+    return item != KVBI_NONE ? item : kvbi_disk_hasher_take_locked(&e->hasher, false, fresh);
+}
+
+/* Takes the next block, moves it, lands it; the lock is released meanwhile. False: none is ready. */
+static bool move_next_locked(struct posix_engine *e, unsigned char *buffer)
+{
+    bool fresh;
+    uint32_t item = next_locked(e, &fresh);
+    if (item == KVBI_NONE)
         return false;
-    uint32_t index = kvbi_ticket_pop_locked(&e->queue, ready);
     e->active++;
+    kvbi_disk_hasher_rouse_locked(&e->hasher); /* room was made ahead */
     kvbi_lock_release(&e->queue.lock);
-    int result = move_block(e, &e->queue.items[index].copy, buffer);
+    carry(e, item, fresh, buffer);
     kvbi_lock_take(&e->queue.lock);
-    e->results[index] = result;
-    kvbi_ticket_push_locked(&e->queue, &e->done, index);
+    kvbi_disk_hasher_land_locked(&e->hasher, item, !e->hasher.threaded);
+    kvbi_disk_hasher_rouse_locked(&e->hasher);
     if (--e->active == 0)
         kvbi_cond_broadcast(&e->idle);
     return true;
+}
+
+static void wait_for_work_locked(struct posix_engine *e)
+{
+    e->waiting++;
+    e->hasher.hungry = true;
+    kvbi_cond_wait(&e->work, &e->queue.lock);
+    e->waiting--;
+    e->hasher.hungry = e->waiting > 0;
+}
+
+/* The hasher's thread: for reap and for idle threads. */
+static void tell_locked(void *engine)
+{
+    struct posix_engine *e = engine;
+    if (e->hasher.landed.count > 0)
+        kvbi_wake_signal(&e->wake);
+    if (e->waiting > 0)
+        kvbi_cond_broadcast(&e->work);
+}
+
+/*
+ * Entries are written through the page cache, which takes the file's lock exclusively (ext4, xfs): it waits for every write under way,
+ * and they for it. So what was written waits for company, as long as there is more to come; what was read does not.
+ */
+static bool should_tell_locked(const struct posix_engine *e)
+{
+    const struct kvbi_ticket_list *landed = &e->hasher.landed;
+    if (landed->count == 0)
+        return false;
+    return e->active == 0 || landed->count >= TOGETHER || e->queue.items[landed->last].copy.to->disk == NULL;
 }
 
 static void *run_worker(void *argument)
@@ -125,8 +175,8 @@ static void *run_worker(void *argument)
     kvbi_lock_take(&e->queue.lock);
     while (!e->stop) {
         if (!move_next_locked(e, worker->buffer))
-            kvbi_cond_wait(&e->work, &e->queue.lock);
-        else if (e->done.count == 1)
+            wait_for_work_locked(e);
+        else if (should_tell_locked(e))
             kvbi_wake_signal(&e->wake);
     }
     kvbi_lock_release(&e->queue.lock);
@@ -146,23 +196,20 @@ static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
     return result;
 }
 
-static uint32_t complete_done_locked(struct posix_engine *e, struct kvbi_completion *completions, uint32_t max)
-{
-    uint32_t count = 0;
-    while (count < max && e->done.count > 0) {
-        uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->done);
-        completions[count++] =
-            (struct kvbi_completion){.tag = e->queue.items[index].copy.tag, .result = e->results[index]};
-        kvbi_ticket_push_locked(&e->queue, &e->queue.free, index);
-    }
-    return count;
-}
-
 static bool ready_locked(const struct posix_engine *e)
 {
     if (!e->threads)
-        return e->done.count > 0 || kvbi_ticket_ready_locked(&e->queue);
-    return e->done.count > 0 || e->queue.cancelled.count > 0;
+        return e->hasher.landed.count > 0 || kvbi_ticket_ready_locked(&e->queue);
+    return e->hasher.landed.count > 0 || e->queue.cancelled.count > 0;
+}
+
+/* In poll mode: the next block's I/O, here. False: none is ready. */
+static bool move_next(struct posix_engine *e)
+{
+    kvbi_lock_take(&e->queue.lock);
+    bool moved = move_next_locked(e, e->workers[0].buffer);
+    kvbi_lock_release(&e->queue.lock);
+    return moved;
 }
 
 static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
@@ -174,11 +221,12 @@ static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *c
         return 0;
     kvbi_lock_take(&e->queue.lock);
     uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
-    for (bool time_left = !e->threads; time_left && count < max && move_next_locked(e, e->workers[0].buffer);) {
-        count += complete_done_locked(e, completions + count, max - count);
-        time_left = kvbi_clock_now(e->clock) < until_ns;
-    }
-    count += complete_done_locked(e, completions + count, max - count);
+    kvbi_lock_release(&e->queue.lock);
+    uint32_t landed = 0;
+    while (!e->threads && count + landed < max && (landed == 0 || kvbi_clock_now(e->clock) < until_ns) && move_next(e))
+        landed++;
+    count += kvbi_disk_hasher_end(&e->hasher, completions + count, max - count);
+    kvbi_lock_take(&e->queue.lock);
     *more = ready_locked(e);
     if (e->threads && !*more)
         (void)kvbi_wake_drain(&e->wake);
@@ -209,9 +257,10 @@ static void posix_drain(struct kvbi_engine *engine)
     if (kvbi_fork_guard_is_child(&e->guard))
         return;
     kvbi_lock_take(&e->queue.lock);
-    kvbi_ticket_cancel_locked(&e->queue);
+    kvbi_disk_hasher_cancel_locked(&e->hasher);
     while (e->active > 0)
         kvbi_cond_wait(&e->idle, &e->queue.lock);
+    kvbi_disk_hasher_drain_locked(&e->hasher);
     if (e->threads && ready_locked(e))
         kvbi_wake_signal(&e->wake);
     kvbi_lock_release(&e->queue.lock);
@@ -237,7 +286,7 @@ static bool posix_signal(struct kvbi_engine *engine, uint64_t value)
 static size_t posix_bytes(const struct kvbi_engine *engine)
 {
     const struct posix_engine *e = (const struct posix_engine *)(const void *)engine;
-    size_t bytes = sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + e->queue.capacity * sizeof *e->results;
+    size_t bytes = sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher);
     for (uint32_t i = 0; i < e->worker_count; i++)
         if (e->workers[i].buffer != NULL)
             bytes += (size_t)kvbi_disk_piece_max(e->disk);
@@ -262,7 +311,6 @@ static void free_memory(struct posix_engine *e)
     struct kvbi_memory memory = e->memory;
     for (uint32_t i = 0; i < e->worker_count; i++)
         kvbi_memory_free(&memory, e->workers[i].buffer, 1, (size_t)kvbi_disk_piece_max(e->disk));
-    kvbi_memory_free(&memory, e->results, e->queue.capacity, sizeof *e->results);
     kvbi_wake_destroy(&e->wake);
     kvbi_fork_guard_destroy(&e->guard);
     kvbi_memory_free(&memory, e, 1, sizeof *e);
@@ -272,11 +320,13 @@ static void posix_destroy(struct kvbi_engine *engine)
 {
     struct posix_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard)) { /* it has neither the threads nor whoever held the lock */
+        kvbi_disk_hasher_destroy(&e->hasher, true);
         kvbi_memory_free(&e->memory, e->queue.items, e->queue.capacity, sizeof *e->queue.items);
         free_memory(e);
         return;
     }
     stop_threads(e);
+    kvbi_disk_hasher_destroy(&e->hasher, false);
     kvbi_cond_fini(&e->idle);
     kvbi_cond_fini(&e->work);
     kvbi_ticket_queue_destroy(&e->queue);
@@ -337,9 +387,7 @@ int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memo
     for (uint32_t i = 0; i < e->worker_count; i++)
         e->workers[i].engine = e;
     kvbi_fork_guard_create_by_pid(&e->guard);
-    e->queue.capacity = config->capacity; /* free_memory asks for it */
-    e->results = kvbi_memory_alloc_raw(memory, config->capacity, sizeof *e->results, 0);
-    if (e->results == NULL || take_buffers(e, config) != 0 || kvbi_fork_guard_create(&e->guard) != 0 ||
+    if (take_buffers(e, config) != 0 || kvbi_fork_guard_create(&e->guard) != 0 ||
         (e->threads && kvbi_wake_create(&e->wake) != 0) ||
         kvbi_ticket_queue_create(&e->queue, &e->memory, config->capacity) != 0)
         goto free_engine;
@@ -347,13 +395,17 @@ int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memo
         goto destroy_queue;
     if (kvbi_cond_init(&e->idle) != 0)
         goto fini_work;
-    if (start_threads(e) != 0) {
+    if (kvbi_disk_hasher_create(&e->hasher, memory, config, &e->queue, tell_locked, e) != 0)
+        goto fini_idle;
+    if (kvbi_disk_hasher_start(&e->hasher, config) != 0 || start_threads(e) != 0) {
         posix_destroy(&e->engine);
         return KVB_ENOMEM;
     }
     *engine = &e->engine;
     return 0;
 
+fini_idle:
+    kvbi_cond_fini(&e->idle);
 fini_work:
     kvbi_cond_fini(&e->work);
 destroy_queue:

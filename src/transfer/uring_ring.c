@@ -66,18 +66,26 @@ static int complete_one(struct io_uring *ring)
     return result;
 }
 
-/* The header of the file, through the ring. */
-static int read_header(struct io_uring *ring, int fd)
+/* A page of each file, whatever it holds yet, through the ring. */
+static int read_pages(struct io_uring *ring, const struct kvbi_disk *disk)
 {
-    _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN] = {0};
-    io_uring_prep_read(io_uring_get_sqe(ring), fd, page, sizeof page, 0);
-    int result = complete_one(ring);
-    if (result < 0)
-        return result;
-    return result == (int)sizeof page && memcmp(page, KVBI_DISK_MAGIC, sizeof KVBI_DISK_MAGIC) == 0 ? 0 : -EIO;
+    _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN], same[KVBI_DISK_ALIGN];
+    for (uint32_t i = 0; i < disk->path_count; i++) {
+        const struct kvbi_disk_path *path = &disk->paths[i];
+        uint64_t offset = path->superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
+        memset(page, 0xa5, sizeof page);
+        io_uring_prep_read(io_uring_get_sqe(ring), path->file.fd, page, sizeof page, offset);
+        int result = complete_one(ring);
+        if (result < 0)
+            return result;
+        if (result != (int)sizeof page || kvbi_disk_read(path->file.fd, same, sizeof same, offset) != 0 ||
+            memcmp(page, same, sizeof same) != 0)
+            return -EIO;
+    }
+    return 0;
 }
 
-static bool try_flags(unsigned flags, int fd, struct trial *trial)
+static bool try_flags(unsigned flags, const struct kvbi_disk *disk, struct trial *trial)
 {
     struct io_uring ring;
     if (failed(trial, "io_uring_setup", io_uring_queue_init(4, &ring, flags)))
@@ -88,7 +96,7 @@ static bool try_flags(unsigned flags, int fd, struct trial *trial)
         works = !failed(trial, "io_uring_enter", complete_one(&ring));
     }
     if (works)
-        works = !failed(trial, "a trial read", read_header(&ring, fd));
+        works = !failed(trial, "a trial read", read_pages(&ring, disk));
     io_uring_queue_exit(&ring);
     return works;
 }
@@ -192,6 +200,15 @@ int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_t
     return -1;
 }
 
+/* 0 or an errno. Not liburing's io_uring_register_files: that one raises RLIMIT_NOFILE of the whole process if need be. */
+static int register_files(const struct kvbi_uring_ring *ring, const struct kvbi_disk *disk)
+{
+    int fds[KVBI_DISK_PATHS_MAX];
+    for (uint32_t i = 0; i < disk->path_count; i++)
+        fds[i] = disk->paths[i].file.fd;
+    return -io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_FILES, fds, disk->path_count);
+}
+
 /* ---- Open and close ----------------------------------------------------------------------------------------------- */
 
 static void say_how(const struct kvbi_uring_ring *ring, const struct kvbi_disk_engine_config *config, size_t set,
@@ -207,13 +224,19 @@ static void say_how(const struct kvbi_uring_ring *ring, const struct kvbi_disk_e
                    buffers);
 }
 
-static int register_wake(struct kvbi_uring_ring *ring)
+/* Without deferred task running the ring's own descriptor serves, unless a thread is to wake who sleeps on it. */
+static int register_wake(struct kvbi_uring_ring *ring, const struct kvbi_disk_engine_config *config)
 {
-    if ((ring->flags & IORING_SETUP_DEFER_TASKRUN) == 0)
+    bool needed = (ring->flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+    if (!needed && config->poll)
         return 0;
     if (kvbi_wake_create(&ring->wake) != 0)
         return -EMFILE;
-    return io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_EVENTFD, &ring->wake.fd, 1);
+    int result = io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_EVENTFD, &ring->wake.fd, 1);
+    if (result >= 0 || needed)
+        return result;
+    kvbi_wake_destroy(&ring->wake);
+    return 0;
 }
 
 int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory *memory,
@@ -222,9 +245,8 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
 {
     struct trial trial = {.step = NULL};
     size_t set = config->single_issuer ? 0 : 1;
-    int fd = config->disk->file.fd;
     *ring = (struct kvbi_uring_ring){.ring = {.ring_fd = -1}, .wake = {.fd = -1}};
-    while (set < FLAG_SETS && !try_flags(flag_sets[set], fd, &trial))
+    while (set < FLAG_SETS && !try_flags(flag_sets[set], config->disk, &trial))
         set++;
     if (set < FLAG_SETS)
         (void)failed(&trial, "io_uring_setup", io_uring_queue_init(entries, &ring->ring, flag_sets[set]));
@@ -233,7 +255,7 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
         return KVB_EUNSUPPORTED;
     }
     ring->flags = flag_sets[set];
-    if (failed(&trial, "an eventfd", register_wake(ring))) {
+    if (failed(&trial, "an eventfd", register_wake(ring, config))) {
         say_refusal(&trial, why);
         kvbi_uring_ring_close(ring, false);
         return KVB_EUNSUPPORTED;
@@ -241,8 +263,7 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
     ring->enabled = (ring->flags & IORING_SETUP_R_DISABLED) == 0;
     (void)io_uring_ring_dontfork(
         &ring->ring); /* a child that touches it then is ended by the kernel, not our requests */
-    /* Not liburing's io_uring_register_files: that one raises RLIMIT_NOFILE of the whole process if need be. */
-    int file_error = -io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_FILES, &fd, 1);
+    int file_error = register_files(ring, config->disk);
     ring->fixed_file = file_error == 0;
     int buffer_error = config->unregistered ? 0 : register_buffers(ring, memory, config, bounce, bounce_bytes);
     say_how(ring, config, set, file_error, buffer_error, why);

@@ -2,7 +2,7 @@
 /*
  * uring_ring - a ring that is known to work: set up, entered and used for a real read before anything depends on it
  *
- * Owns       which set-up flags a kernel takes, the registration of the disk's file and of the tiers' memory, and their undoing.
+ * Owns       which set-up flags a kernel takes, the registration of the disk's files and of the tiers' memory, and their undoing.
  * Callers    engine_uring. No lock: before the first submit any thread, one at a time; afterwards the issuing one.
  * Invariants kvbi_uring_ring_fd is readable once something has completed, until kvbi_uring_ring_attend. Where task running is
  *            deferred this takes an eventfd: the ring's own descriptor wakes no sleeper then (Linux 6.18: epoll never, poll when
@@ -39,7 +39,7 @@ struct kvbi_uring_ring {
 };
 
 /*
- * A ring for `entries` I/Os at once on the disk's file. bounce: `bounce_bytes` of memory to register beside the tiers', or NULL.
+ * A ring for `entries` I/Os at once on the disk's files; the fixed file of a path has its number. bounce: `bounce_bytes` of memory to register beside the tiers', or NULL.
  * `why`: how it works, or what was refused. KVB_EUNSUPPORTED; KVB_ENOMEM.
  */
 KVB_NODISCARD int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory *memory,

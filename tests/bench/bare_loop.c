@@ -15,9 +15,6 @@
 
 #define HUGE_PAGE ((uint64_t)2 << 20)
 
-/* Where the first slot lies in the library's file. A wrong guess would be told by the checksums of its neighbours. */
-#define DATA_OFFSET ((uint64_t)1 << 20)
-
 unsigned char *arena_take(uint64_t bytes)
 {
     uint64_t length = bytes + HUGE_PAGE;

@@ -18,6 +18,9 @@
 
 #define PIECE_BYTES ((uint64_t)1 << 20)
 
+/* Where the first slot lies in the library's file. A wrong guess would be told by the checksums of its neighbours. */
+#define DATA_OFFSET ((uint64_t)1 << 20)
+
 struct bare_loop {
     struct io_uring ring;
     int fd;

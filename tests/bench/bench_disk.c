@@ -1,23 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_disk - blocks to disk and back through the whole manager, beside a bare io_uring loop in the same minute
+ * bench_disk - blocks to disk and back through the whole manager, beside fio or a bare io_uring loop in the same minute
  *
- * Public header only, linked to the library as it ships. docs/performance.md says what the rows mean.
+ * Linked to the library as it ships; public header only, but for the hash function, whose cost is told apart. docs/performance.md
+ * says what the rows mean.
  * Exit: 0, 1 if a row misses its bar, 2 if a call failed or the command line is wrong, 77 if there is no io_uring to compare with.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bare_loop.h"
+#include "base/hash.h"
+#include "cpu.h"
 #include "disk_stage.h"
+#include "fio.h"
 #include "pairs.h"
+#include "recovery.h"
 #include "rows.h"
 
-#define BAR 0.9
+#define BAR 0.95
+#define POSIX_BAR 0.85
+#define RECOVERY_SLOTS ((uint32_t)1 << 20)
+#define RECOVERY_BAR 1.0 /* seconds */
 #define PAIRS 60u
 #define PAIRS_QUICK 2u
 #define HALF_BYTES ((uint64_t)256 << 20) /* a half of a pair moves */
@@ -31,137 +38,330 @@
 static const struct {
     const char *name;
     uint64_t bytes;
-} sizes[] = {{"64k", (uint64_t)64 << 10},
-             {"256k", (uint64_t)256 << 10},
-             {"1m", (uint64_t)1 << 20},
-             {"2m", (uint64_t)2 << 20}};
+    double cpu_bar; /* ms/GiB without hashing; 0: none */
+} sizes[] = {{"64k", (uint64_t)64 << 10, 60},
+             {"256k", (uint64_t)256 << 10, 0},
+             {"1m", (uint64_t)1 << 20, 15},
+             {"2m", (uint64_t)2 << 20, 0}};
 #define SIZE_COUNT (sizeof sizes / sizeof *sizes)
+#define ONLY_POSIX_SIZE 2 /* 1m */
+#define ONLY_RECOVERY ((int)SIZE_COUNT)
 
 struct options {
-    bool quick, json;
+    bool quick, json, bare;
     uint32_t pairs;
     uint32_t progress, disk_engine, batch, depth;
     uint64_t half_bytes;
-    int only; /* index into sizes, -1: all */
-    char path[4096];
+    int only;  /* index into sizes, ONLY_RECOVERY, -1: all */
+    int order; /* 0 random, 1 sequential, -1: both */
+    char path[4096], ring_path[4112];
+};
+
+/* What one table row pair (offload, onboard) measures. */
+enum baseline { BASELINE_FIO, BASELINE_BARE, BASELINE_RING };
+static const char *const baseline_names[] = {"fio", "bare", "ring"};
+
+struct scene {
+    const char *size;
+    uint64_t block_bytes;
+    uint32_t disk_engine, depth;
+    enum baseline baseline; /* fio, the bare loop, or the library's own ring on another file */
+    bool sequential;
+    double bar, cpu_bar;
 };
 
 struct bench {
     const struct options *options;
-    struct disk_stage stage;
+    const struct scene *scene;
+    struct disk_stage stage, ring; /* ring: for BASELINE_RING */
     struct bare_loop bare;
-    uint32_t *order, *slots; /* of the file; the bare loop's of this round */
+    const struct kvbi_hash_ops *hash;
+    volatile uint64_t hashes; /* nobody reads them: they are to be made all the same */
+    uint32_t *order, *slots;  /* of the file; the bare loop's of this round */
     struct pairs *down, *up;
 };
 
 /* ---- Halves of a pair --------------------------------------------------------------------------------------------- */
 
-static double cpu_seconds(void)
+/* The library's own function over what has just been moved, as long as that is in no cache. */
+static double hash_seconds(struct bench *bench, const struct disk_stage *stage)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    double before = cpu_now().caller;
+    for (uint64_t at = 0; at < stage->memory_bytes; at += stage->block_bytes)
+        bench->hashes += bench->hash->hash64(stage->memory + at, (size_t)stage->block_bytes, at);
+    return cpu_now().caller - before;
+}
+
+static void stage_half(struct bench *bench, struct disk_stage *stage, struct side *side, uint32_t pair,
+                       uint64_t (*move)(struct disk_stage *stage))
+{
+    flights_begin(&side->flights);
+    struct cpu before = cpu_now();
+    side->seconds[pair] = (double)move(stage) / 1e9;
+    struct cpu after = cpu_now();
+    flights_end();
+    side->cpu_seconds += after.process - before.process;
+    side->caller_seconds += after.caller - before.caller;
+    side->hash_seconds += after.hash >= 0 ? after.hash - before.hash : hash_seconds(bench, stage);
 }
 
 static void library_half(struct bench *bench, struct pairs *pairs, uint64_t (*move)(struct disk_stage *stage))
 {
-    struct side *side = &pairs->library;
-    flights_begin(&side->flights);
-    double cpu = cpu_seconds();
-    side->seconds[pairs->count] = (double)move(&bench->stage) / 1e9;
-    side->cpu_seconds += cpu_seconds() - cpu;
-    flights_end();
+    stage_half(bench, &bench->stage, &pairs->library, pairs->count, move);
 }
 
-static void bare_half(struct bench *bench, struct pairs *pairs, bool write)
+static void ring_half(struct bench *bench, struct pairs *pairs, uint64_t (*move)(struct disk_stage *stage))
 {
-    struct side *side = &pairs->bare;
-    flights_begin(&side->flights);
-    double cpu = cpu_seconds();
-    side->seconds[pairs->count] =
-        (double)bare_loop_move(&bench->bare, write, bench->slots, bench->stage.host_count) / 1e9;
-    side->cpu_seconds += cpu_seconds() - cpu;
-    flights_end();
+    stage_half(bench, &bench->ring, &pairs->baseline, pairs->count, move);
 }
 
-/* As many slots as the library moves, anywhere in the file but where it has blocks that it will read. */
+/* As many slots as the library moves, but where it has blocks that it will read. */
 static void choose_slots(struct bench *bench)
 {
-    uint32_t count = 0;
-    random_order(bench->order, bench->stage.disk_count);
+    uint32_t count = 0, slot_count = bench->stage.disk_count;
+    if (!bench->scene->sequential)
+        random_order(bench->order, slot_count);
+    for (uint32_t i = 0; i < slot_count && bench->scene->sequential; i++)
+        bench->order[i] = i;
     for (uint32_t i = 0; count < bench->stage.host_count; i++)
         if (!bench->stage.in_use[bench->order[i]])
             bench->slots[count++] = bench->order[i];
 }
 
-/* One pair of each direction. Who goes first alternates. */
-static void measure_round(struct bench *bench, bool bare_first)
+static void bare_half(struct bench *bench, struct pairs *pairs, bool write)
+{
+    struct side *side = &pairs->baseline;
+    choose_slots(bench);
+    flights_begin(&side->flights);
+    struct cpu before = cpu_now();
+    side->seconds[pairs->count] =
+        (double)bare_loop_move(&bench->bare, write, bench->slots, bench->stage.host_count) / 1e9;
+    side->cpu_seconds += cpu_now().process - before.process;
+    flights_end();
+}
+
+/* Anywhere in the file, or in one part of it after the other. */
+static void fio_half(struct bench *bench, struct pairs *pairs, bool write)
+{
+    const struct disk_stage *stage = &bench->stage;
+    bool sequential = bench->scene->sequential;
+    uint64_t part = sequential ? pairs->count % HALVES_A_FILE * stage->memory_bytes : 0;
+    struct fio_job job = {.path = bench->options->path,
+                          .offset = DATA_OFFSET + part,
+                          .region_bytes = sequential ? stage->memory_bytes : HALVES_A_FILE * stage->memory_bytes,
+                          .block_bytes = stage->block_bytes,
+                          .move_bytes = stage->memory_bytes,
+                          .depth = bench->scene->depth,
+                          .write = write,
+                          .sequential = sequential,
+                          .direct = bench->bare.direct};
+    struct fio_result result = fio_run(&job);
+    pairs->baseline.seconds[pairs->count] = result.seconds;
+    pairs->baseline.cpu_seconds += result.cpu_seconds;
+}
+
+static void baseline_half(struct bench *bench, struct pairs *pairs, bool write)
+{
+    if (bench->scene->baseline == BASELINE_FIO)
+        fio_half(bench, pairs, write);
+    else
+        bare_half(bench, pairs, write);
+}
+
+/* One pair of each direction. Who goes first alternates. fio writes where it likes: what the library wrote before is lost then. */
+static void measure_round(struct bench *bench, bool baseline_first)
 {
     struct disk_stage *stage = &bench->stage;
     disk_stage_offer(stage);
-    if (bare_first) {
-        choose_slots(bench);
-        bare_half(bench, bench->down, true);
-    }
+    if (baseline_first)
+        baseline_half(bench, bench->down, true);
     library_half(bench, bench->down, disk_stage_down);
-    disk_stage_swap(stage);
-    if (!bare_first) {
-        choose_slots(bench);
-        bare_half(bench, bench->down, true);
-        library_half(bench, bench->up, disk_stage_up);
-        bare_half(bench, bench->up, false);
-    } else {
-        choose_slots(bench);
-        bare_half(bench, bench->up, false);
-        library_half(bench, bench->up, disk_stage_up);
+    if (!baseline_first && bench->scene->baseline == BASELINE_FIO) {
+        baseline_half(bench, bench->down, true);
+        disk_stage_repeat(stage);
     }
+    disk_stage_swap(stage);
+    if (!baseline_first && bench->scene->baseline != BASELINE_FIO)
+        baseline_half(bench, bench->down, true);
+    if (baseline_first)
+        baseline_half(bench, bench->up, false);
+    library_half(bench, bench->up, disk_stage_up);
+    if (!baseline_first)
+        baseline_half(bench, bench->up, false);
     disk_stage_close_round(stage);
     bench->down->count++;
     bench->up->count++;
 }
 
-/* ---- A size ------------------------------------------------------------------------------------------------------- */
-
-static void name_pairs(struct pairs *pairs, const char *direction, const char *size, double bytes, uint32_t depth)
+/* The same of two managers, each with its own file. */
+static void measure_round_of_two(struct bench *bench, bool ring_first)
 {
-    (void)snprintf(pairs->name, sizeof pairs->name, "%s.%s", direction, size);
-    pairs->gigabytes = bytes / 1e9;
-    pairs->depth = depth;
+    uint64_t (*const moves[])(struct disk_stage * stage) = {disk_stage_down, disk_stage_up};
+    struct pairs *const both[] = {bench->down, bench->up};
+    disk_stage_offer(&bench->stage);
+    disk_stage_offer(&bench->ring);
+    for (uint32_t i = 0; i < 2; i++) {
+        if (ring_first)
+            ring_half(bench, both[i], moves[i]);
+        library_half(bench, both[i], moves[i]);
+        if (!ring_first)
+            ring_half(bench, both[i], moves[i]);
+        both[i]->count++;
+        if (i == 0) {
+            disk_stage_swap(&bench->stage);
+            disk_stage_swap(&bench->ring);
+        }
+    }
+    disk_stage_close_round(&bench->stage);
+    disk_stage_close_round(&bench->ring);
 }
 
-static bool run_size(const struct options *options, uint32_t size, struct pairs_report *report)
+/* ---- A scene ------------------------------------------------------------------------------------------------------ */
+
+static void set_up_pairs(const struct scene *scene, struct pairs *pairs, const char *direction, uint64_t bytes)
 {
-    uint64_t bytes = sizes[size].bytes, piece = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
-    uint32_t depth = DEPTH_BYTES / piece < DEPTH_COUNT ? (uint32_t)(DEPTH_BYTES / piece) : DEPTH_COUNT;
-    struct bench bench = {.options = options};
-    struct disk_stage_config config = {.path = options->path,
-                                       .block_bytes = bytes,
-                                       .host_count = (uint32_t)(options->half_bytes / bytes),
-                                       .progress = options->progress,
-                                       .disk_engine = options->disk_engine,
-                                       .batch = options->batch,
-                                       .depth = options->depth};
-    config.disk_count = HALVES_A_FILE * config.host_count;
+    (void)snprintf(pairs->name, sizeof pairs->name, "%s%s.%s.%s", direction,
+                   scene->disk_engine == KVB_DISK_ENGINE_POSIX ? ".posix" : "", scene->size,
+                   scene->sequential ? "seq" : "random");
+    pairs->gigabytes = (double)bytes / 1e9;
+    pairs->depth = scene->depth;
+    pairs->against = baseline_names[scene->baseline];
+    pairs->bar = scene->bar;
+    pairs->cpu_bar = scene->cpu_bar;
+}
+
+static struct disk_stage_config config_of(const struct options *options, const struct scene *scene)
+{
+    uint32_t host_count = (uint32_t)(options->half_bytes / scene->block_bytes);
+    return (struct disk_stage_config){.path = options->path,
+                                      .block_bytes = scene->block_bytes,
+                                      .host_count = host_count,
+                                      .disk_count = HALVES_A_FILE * host_count,
+                                      .progress = options->progress,
+                                      .disk_engine = scene->disk_engine,
+                                      .batch = options->batch,
+                                      .depth = options->depth,
+                                      .sequential = scene->sequential};
+}
+
+static bool precise(const struct bench *bench)
+{
+    return pairs_precise(bench->down) && pairs_precise(bench->up);
+}
+
+static void measure_pairs(struct bench *bench, struct pairs_report *report)
+{
+    bool of_two = bench->scene->baseline == BASELINE_RING;
+    set_up_pairs(bench->scene, bench->down, "offload", bench->options->half_bytes);
+    set_up_pairs(bench->scene, bench->up, "onboard", bench->options->half_bytes);
+    while (bench->down->count < bench->options->pairs && !precise(bench)) {
+        bool baseline_first = bench->down->count % 2 == 1;
+        if (of_two)
+            measure_round_of_two(bench, baseline_first);
+        else
+            measure_round(bench, baseline_first);
+    }
+    memcpy(report->engine, bench->stage.engine, sizeof report->engine);
+    pairs_report_row(report, bench->down);
+    pairs_report_row(report, bench->up);
+}
+
+/* False: there is no ring to compare with. */
+static bool measure(const struct options *options, const struct scene *scene, struct pairs_report *report)
+{
+    struct bench bench = {.options = options, .scene = scene, .hash = kvbi_hash_select(kvbi_isa_detect())};
+    struct disk_stage_config config = config_of(options, scene);
     disk_stage_create(&bench.stage, &config);
-    bool works = bare_loop_create(&bench.bare, options->path, bytes, config.host_count, depth);
+    bool works = bare_loop_create(&bench.bare, options->path, scene->block_bytes, config.host_count, scene->depth);
     bench.order = memory_take(config.disk_count, sizeof *bench.order);
     bench.slots = memory_take(config.host_count, sizeof *bench.slots);
     bench.down = memory_take(2, sizeof *bench.down);
     bench.up = bench.down + 1;
-    name_pairs(bench.down, "offload", sizes[size].name, (double)options->half_bytes, depth);
-    name_pairs(bench.up, "onboard", sizes[size].name, (double)options->half_bytes, depth);
-    while (works && bench.down->count < options->pairs && !(pairs_precise(bench.down) && pairs_precise(bench.up)))
-        measure_round(&bench, bench.down->count % 2 == 1);
-    if (works) {
-        report->engine = bench.stage.engine;
-        pairs_report_row(report, bench.down);
-        pairs_report_row(report, bench.up);
-        bare_loop_destroy(&bench.bare);
+    if (works && scene->baseline == BASELINE_RING) {
+        struct disk_stage_config ring = config;
+        ring.path = options->ring_path;
+        ring.disk_engine = KVB_DISK_ENGINE_URING;
+        disk_stage_create(&bench.ring, &ring);
     }
+    if (works)
+        measure_pairs(&bench, report);
+    if (works && scene->baseline == BASELINE_RING)
+        disk_stage_destroy(&bench.ring);
+    if (works)
+        bare_loop_destroy(&bench.bare);
     disk_stage_destroy(&bench.stage);
     free(bench.order);
     free(bench.slots);
     free(bench.down);
+    return works;
+}
+
+/* ---- All scenes --------------------------------------------------------------------------------------------------- */
+
+static uint32_t depth_of(uint64_t block_bytes)
+{
+    uint64_t piece = block_bytes < PIECE_BYTES ? block_bytes : PIECE_BYTES;
+    return DEPTH_BYTES / piece < DEPTH_COUNT ? (uint32_t)(DEPTH_BYTES / piece) : DEPTH_COUNT;
+}
+
+static bool measure_size(const struct options *options, uint32_t size, enum baseline baseline,
+                         struct pairs_report *report)
+{
+    bool works = true;
+    for (int sequential = 0; works && sequential < 2; sequential++) {
+        struct scene scene = {.size = sizes[size].name,
+                              .block_bytes = sizes[size].bytes,
+                              .disk_engine = options->disk_engine,
+                              .depth = depth_of(sizes[size].bytes),
+                              .sequential = sequential != 0,
+                              .baseline = baseline,
+                              .bar = options->quick ? 0 : BAR,
+                              .cpu_bar = options->quick ? 0 : sizes[size].cpu_bar};
+        if (options->order < 0 || options->order == sequential)
+            works = measure(options, &scene, report);
+    }
+    return works;
+}
+
+/* The threads that stand in for a ring, beside the ring. */
+static bool measure_posix(const struct options *options, struct pairs_report *report)
+{
+    struct scene scene = {.size = "1m",
+                          .block_bytes = (uint64_t)1 << 20,
+                          .disk_engine = KVB_DISK_ENGINE_POSIX,
+                          .depth = depth_of((uint64_t)1 << 20),
+                          .baseline = BASELINE_RING,
+                          .bar = options->quick ? 0 : POSIX_BAR};
+    return measure(options, &scene, report);
+}
+
+/* Opening a file of a million blocks. They are as small as slots can be: their payloads are not looked at. */
+static void measure_recovery(const struct options *options, struct pairs_report *report)
+{
+    struct disk_stage_config config = {.path = options->path,
+                                       .block_bytes = 4096,
+                                       .host_count = options->quick ? RECOVERY_SLOTS / 256 : RECOVERY_SLOTS / 16,
+                                       .disk_count = options->quick ? RECOVERY_SLOTS / 64 : RECOVERY_SLOTS,
+                                       .progress = options->progress,
+                                       .disk_engine = options->disk_engine};
+    double bar = options->quick ? 0 : RECOVERY_BAR;
+    pairs_report_seconds(report, "recovery.closed", recovery_seconds(&config, false), bar);
+    pairs_report_seconds(report, "recovery.killed", recovery_seconds(&config, true), bar);
+}
+
+static bool measure_all(const struct options *options, struct pairs_report *report)
+{
+    bool fio = !options->bare && fio_is_there(), works = true;
+    if (!fio && !options->bare)
+        (void)fprintf(stderr, "bench_disk: no fio here: compared with a bare io_uring loop instead\n");
+    for (uint32_t i = 0; works && i < SIZE_COUNT; i++)
+        if (options->only < 0 || options->only == (int)i)
+            works = measure_size(options, i, fio ? BASELINE_FIO : BASELINE_BARE, report);
+    if (works && options->disk_engine == KVB_DISK_ENGINE_AUTO && options->order != 1 &&
+        (options->only < 0 || options->only == ONLY_POSIX_SIZE))
+        works = measure_posix(options, report);
+    if (works && (options->only < 0 || options->only == ONLY_RECOVERY))
+        measure_recovery(options, report);
     return works;
 }
 
@@ -171,15 +371,18 @@ static void usage(FILE *out)
 {
     (void)fprintf(
         out, "usage: bench_disk [--json] [--quick] [--path FILE] [--pairs N] [--only SIZE] [--progress thread|poll]\n"
-             "                  [--engine auto|uring|posix] [--batch N] [--depth N] [--mib N] [--help]\n\n"
+             "                  [--engine auto|uring|posix] [--order both|random|seq] [--baseline fio|bare]\n"
+             "                  [--batch N] [--depth N] [--mib N] [--help]\n\n"
              "  --json         rows as a JSON array instead of a table\n"
              "  --quick        little data and 2 pairs: a few seconds, figures of no use, no bar\n"
-             "  --path FILE    the disk tier's file, 1 GiB (in TMPDIR or the current folder);\n"
+             "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the current folder);\n"
              "                 removed at the end unless it was there before\n"
              "  --pairs N      at most N pairs a row, 2 to 999 (60)\n"
-             "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone\n"
+             "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone, or recovery\n"
              "  --progress     who moves: the manager's thread, or the caller in kvb_manager_flush (thread)\n"
              "  --engine       the disk tier's engine (auto)\n"
+             "  --order        slots of the file in random order, one after the other, or both in turn (both)\n"
+             "  --baseline     fio's io_uring engine, or a loop around a ring of its own (fio, where it is installed)\n"
              "  --batch, --depth N   of the lane (the library's defaults)\n"
              "  --mib N        MiB that a half of a pair moves, 16 to 512 (256); the file is four times that\n"
              "  --help         this text\n");
@@ -214,19 +417,25 @@ static uint32_t word_option(const char *name, const char *text, const char *cons
 static void read_value(struct options *options, const char *name, const char *text)
 {
     static const char *const progress[] = {"thread", "poll"}, *const engines[] = {"auto", "uring", "posix"};
-    const char *names[SIZE_COUNT];
+    static const char *const orders[] = {"random", "seq", "both"}, *const baselines[] = {"fio", "bare"};
+    const char *names[SIZE_COUNT + 1];
     for (uint32_t i = 0; i < SIZE_COUNT; i++)
         names[i] = sizes[i].name;
+    names[ONLY_RECOVERY] = "recovery";
     if (strcmp(name, "--path") == 0)
         (void)snprintf(options->path, sizeof options->path, "%s", text);
     else if (strcmp(name, "--pairs") == 0)
         options->pairs = number_option(name, text, 2, PAIRS_MAX);
     else if (strcmp(name, "--only") == 0)
-        options->only = (int)word_option(name, text, names, SIZE_COUNT);
+        options->only = (int)word_option(name, text, names, SIZE_COUNT + 1);
     else if (strcmp(name, "--progress") == 0)
         options->progress = word_option(name, text, progress, 2);
     else if (strcmp(name, "--engine") == 0)
         options->disk_engine = word_option(name, text, engines, 3);
+    else if (strcmp(name, "--order") == 0)
+        options->order = (int)word_option(name, text, orders, 3);
+    else if (strcmp(name, "--baseline") == 0)
+        options->bare = word_option(name, text, baselines, 2) == 1;
     else if (strcmp(name, "--batch") == 0)
         options->batch = number_option(name, text, 1, 64);
     else if (strcmp(name, "--depth") == 0)
@@ -239,7 +448,7 @@ static void read_value(struct options *options, const char *name, const char *te
 
 static struct options read_options(int argc, char **argv)
 {
-    struct options options = {.only = -1};
+    struct options options = {.only = -1, .order = -1};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             options.json = true;
@@ -255,6 +464,8 @@ static struct options read_options(int argc, char **argv)
             i++;
         }
     }
+    if (options.order == 2)
+        options.order = -1;
     if (options.pairs == 0)
         options.pairs = options.quick ? PAIRS_QUICK : PAIRS;
     if (options.half_bytes == 0)
@@ -264,6 +475,7 @@ static struct options read_options(int argc, char **argv)
         (void)snprintf(options.path, sizeof options.path, "%s/bench_disk.%ld", folder != NULL ? folder : ".",
                        (long)getpid());
     }
+    (void)snprintf(options.ring_path, sizeof options.ring_path, "%s.ring", options.path);
     return options;
 }
 
@@ -274,17 +486,21 @@ static void remove_file(void)
     (void)unlink(options.path);
 }
 
+static void remove_ring_file(void)
+{
+    (void)unlink(options.ring_path);
+}
+
 int main(int argc, char **argv)
 {
     options = read_options(argc, argv);
     if (access(options.path, F_OK) != 0 && atexit(remove_file) != 0)
         return 2;
-    struct pairs_report report = {.json = options.json, .bar = options.quick ? 0 : BAR};
-    bool works = true;
+    if (access(options.ring_path, F_OK) != 0 && atexit(remove_ring_file) != 0)
+        return 2;
+    struct pairs_report report = {.json = options.json};
     pairs_report_begin(&report);
-    for (uint32_t i = 0; works && i < SIZE_COUNT; i++)
-        if (options.only < 0 || options.only == (int)i)
-            works = run_size(&options, i, &report);
+    bool works = measure_all(&options, &report);
     pairs_report_end(&report);
     if (!works)
         (void)fprintf(stderr, "bench_disk: no io_uring here to compare with\n");

@@ -38,14 +38,20 @@ static void check_marks(const struct disk_stage *stage)
 
 /* ---- Steps of a round --------------------------------------------------------------------------------------------- */
 
-static void unref_shuffled(struct disk_stage *stage, struct kvb_block **blocks, uint32_t count)
+static void swap(struct kvb_block **a, struct kvb_block **b)
 {
-    for (uint32_t i = count; i > 1; i--) {
-        uint32_t j = random_below(i);
-        struct kvb_block *block = blocks[j];
-        blocks[j] = blocks[i - 1];
-        blocks[i - 1] = block;
-    }
+    struct kvb_block *block = *a;
+    *a = *b;
+    *b = block;
+}
+
+/* Evicted later on in random order; with `sequential` in the order of the array, whose last element is parked first. */
+static void unref_in_order(struct disk_stage *stage, struct kvb_block **blocks, uint32_t count)
+{
+    for (uint32_t i = count; i > 1 && !stage->sequential; i--)
+        swap(&blocks[random_below(i)], &blocks[i - 1]);
+    for (uint32_t i = 0; i < count / 2 && stage->sequential; i++)
+        swap(&blocks[i], &blocks[count - 1 - i]);
     CALL(kvb_block_unref(stage->manager, blocks, count, NULL));
 }
 
@@ -75,6 +81,13 @@ uint64_t disk_stage_down(struct disk_stage *stage)
     uint64_t ns = now_ns() - since;
     EXPECT(transferred_down(stage) - before == stage->host_count);
     return ns;
+}
+
+void disk_stage_repeat(struct disk_stage *stage)
+{
+    CALL(kvb_block_unref(stage->manager, stage->blocks, stage->host_count, NULL));
+    disk_stage_offer(stage);
+    (void)disk_stage_down(stage);
 }
 
 static uint32_t find_on_disk(struct disk_stage *stage, const struct kvb_seq *names, uint32_t count,
@@ -126,14 +139,14 @@ uint64_t disk_stage_up(struct disk_stage *stage)
         CALL(kvb_op_release(stage->manager, ops[i]));
     }
     free(ops);
-    check_marks(stage);
     return ns;
 }
 
 void disk_stage_close_round(struct disk_stage *stage)
 {
-    unref_shuffled(stage, stage->blocks, stage->host_count);
-    unref_shuffled(stage, stage->sources, stage->host_count);
+    check_marks(stage);
+    unref_in_order(stage, stage->blocks, stage->host_count);
+    unref_in_order(stage, stage->sources, stage->host_count);
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -153,18 +166,13 @@ static void age(struct disk_stage *stage)
         CALL(kvb_block_unref(stage->manager, stage->sources, stage->host_count, NULL));
     }
     EXPECT(find_on_disk(stage, names, stage->disk_count, blocks, NULL) == stage->disk_count);
-    unref_shuffled(stage, blocks, stage->disk_count);
+    unref_in_order(stage, blocks, stage->disk_count);
     free(blocks);
     free(names);
 }
 
-void disk_stage_create(struct disk_stage *stage, const struct disk_stage_config *config)
+struct kvb_manager *disk_manager_create(const struct disk_stage_config *config, void *memory, bool empty)
 {
-    *stage = (struct disk_stage){.block_bytes = config->block_bytes,
-                                 .memory_bytes = config->host_count * config->block_bytes,
-                                 .host_count = config->host_count,
-                                 .disk_count = config->disk_count};
-    stage->memory = arena_take(stage->memory_bytes);
     struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = config->block_bytes};
     struct kvb_tier_config tiers[] = {{.size = sizeof *tiers,
                                        .tier = KVB_TIER_HOST,
@@ -172,25 +180,39 @@ void disk_stage_create(struct disk_stage *stage, const struct disk_stage_config 
                                        .trigger = KVB_OFFLOAD_MANUAL,
                                        .batch = config->batch,
                                        .depth = config->depth,
-                                       .memory = stage->memory,
-                                       .memory_bytes = stage->memory_bytes},
+                                       .memory = memory,
+                                       .memory_bytes = config->host_count * config->block_bytes},
                                       {.size = sizeof *tiers,
                                        .tier = KVB_TIER_DISK,
                                        .block_count = config->disk_count,
                                        .path = config->path,
+                                       .disk_flags = empty ? KVB_DISK_START_EMPTY : 0,
                                        .disk_engine = config->disk_engine}};
-    struct kvb_config manager = {.size = sizeof manager,
-                                 .tokens_per_block = BLOCK_TOKENS,
-                                 .layout = &layout,
-                                 .tiers = tiers,
-                                 .tier_count = 2,
-                                 .progress = config->progress,
-                                 .digest_seed = 1};
+    struct kvb_config whole = {.size = sizeof whole,
+                               .tokens_per_block = BLOCK_TOKENS,
+                               .layout = &layout,
+                               .tiers = tiers,
+                               .tier_count = 2,
+                               .progress = config->progress,
+                               .digest_seed = 1};
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
-    if (kvb_manager_create(&manager, &stage->manager, &diagnosis) != 0) {
+    struct kvb_manager *manager;
+    if (kvb_manager_create(&whole, &manager, &diagnosis) != 0) {
         (void)fprintf(stderr, "bench_disk: %s\n", diagnosis.message);
         exit(2);
     }
+    return manager;
+}
+
+void disk_stage_create(struct disk_stage *stage, const struct disk_stage_config *config)
+{
+    *stage = (struct disk_stage){.block_bytes = config->block_bytes,
+                                 .memory_bytes = config->host_count * config->block_bytes,
+                                 .host_count = config->host_count,
+                                 .disk_count = config->disk_count,
+                                 .sequential = config->sequential};
+    stage->memory = arena_take(stage->memory_bytes);
+    stage->manager = disk_manager_create(config, stage->memory, true);
     struct kvb_stats stats = {.size = sizeof stats};
     CALL(kvb_manager_stats(stage->manager, &stats));
     memcpy(stage->engine, stats.engine, sizeof stage->engine);

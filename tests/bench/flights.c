@@ -29,6 +29,17 @@ static void before_entry(const struct io_uring *ring)
     now.submitted = now.completed = posted_by(ring);
 }
 
+static void note_left(const struct io_uring *ring)
+{
+    unsigned left = now.submitted - *ring->cq.khead;
+    struct flights *to = now.to;
+    uint32_t *last = &to->tail[to->entries % FLIGHTS_TAIL];
+    if (to->entries >= (uint64_t)2 * FLIGHTS_TAIL)
+        to->left[*last]++;
+    *last = left < FLIGHTS_MAX ? left : FLIGHTS_MAX;
+    to->entries++;
+}
+
 static void after_entry(const struct io_uring *ring, int submitted)
 {
     if (now.to == NULL || now.ring != ring)
@@ -42,6 +53,8 @@ static void after_entry(const struct io_uring *ring, int submitted)
             flying = (int)(now.submitted - now.completed);
         now.to->counts[flying < (int)FLIGHTS_MAX ? flying : (int)FLIGHTS_MAX]++;
     }
+    if (submitted > 0)
+        note_left(ring);
 }
 
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
@@ -64,6 +77,7 @@ void flights_begin(struct flights *flights)
 {
     now.ring = NULL;
     now.to = flights;
+    flights->entries = 0;
 }
 
 void flights_end(void)
@@ -85,6 +99,16 @@ double flights_mean(const struct flights *flights)
     for (uint32_t n = 1; n <= FLIGHTS_MAX; n++)
         sum += (double)n * (double)flights->counts[n];
     return sum / (double)flights_total(flights);
+}
+
+double flights_mean_left(const struct flights *flights)
+{
+    double sum = 0, total = 0;
+    for (uint32_t n = 0; n <= FLIGHTS_MAX; n++) {
+        sum += (double)n * (double)flights->left[n];
+        total += (double)flights->left[n];
+    }
+    return sum / total;
 }
 
 uint32_t flights_quantile(const struct flights *flights, double q)

@@ -15,10 +15,18 @@
 #include <stdint.h>
 
 #define FLIGHTS_MAX 64u
+#define FLIGHTS_TAIL 16u
 
 struct flights {
-    uint64_t counts[FLIGHTS_MAX +
-                    1]; /* [n]: completions that came while n were in flight. [0] is unused; more count as 64 */
+    /* [n]: completions that came while n were in flight. [0] is unused; more count as FLIGHTS_MAX */
+    uint64_t counts[FLIGHTS_MAX + 1];
+    /*
+     * [n]: entries that handed something over and left n I/Os in the ring, in flight or not yet looked at by its user. Without
+     * the first and the last FLIGHTS_TAIL of a measurement, which fill the ring, and have nothing left to refill it with.
+     */
+    uint64_t left[FLIGHTS_MAX + 1];
+    uint32_t tail[FLIGHTS_TAIL]; /* what those left, by turns */
+    uint64_t entries;
 };
 
 void flights_begin(struct flights *flights); /* counts are added to */
@@ -26,6 +34,7 @@ void flights_end(void);
 
 uint64_t flights_total(const struct flights *flights);
 double flights_mean(const struct flights *flights);
+double flights_mean_left(const struct flights *flights);            /* NAN if there are none */
 uint32_t flights_quantile(const struct flights *flights, double q); /* 0 if there are none */
 
 #endif

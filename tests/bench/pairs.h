@@ -23,35 +23,43 @@
 
 struct side {
     double seconds[PAIRS_MAX];
-    double cpu_seconds; /* of the process, all pairs together */
+    double cpu_seconds;    /* of the process, all pairs together */
+    double caller_seconds; /* of these, the calling thread's */
+    double
+        hash_seconds; /* of these, of the thread that hashes; without one, what hashing as many bytes took in between */
     struct flights flights;
 };
 
 struct pairs {
-    char name[24];
+    char name[32];
     double gigabytes; /* one half of a pair moves, 10^9 bytes */
     uint32_t count;
-    struct side library, bare;
-    uint32_t depth; /* I/Os that may be in flight */
+    struct side library, baseline;
+    const char *against;
+    uint32_t depth;      /* I/Os that may be in flight */
+    double bar, cpu_bar; /* for the ratio, and for CPU without hashing in ms/GiB; 0: none */
 };
 
 struct interval {
-    double ratio, low, high; /* speeds: library / bare */
+    double ratio, low, high; /* speeds: library / baseline */
 };
 
 /* PAIRS_MIN pairs at least, else low and high are 0 and infinite. */
 struct interval pairs_interval(const struct pairs *pairs);
 bool pairs_precise(const struct pairs *pairs);
 
+#define HASH_BAR 100.0 /* ms/GiB */
+
 struct pairs_report {
     bool json;
-    double bar;         /* 0: none */
-    const char *engine; /* what the library says of its engines */
+    char engine[192]; /* what the library says of its engines */
     uint32_t count, failed;
 };
 
 void pairs_report_begin(struct pairs_report *report);
 void pairs_report_row(struct pairs_report *report, const struct pairs *pairs);
+/* A row of its own kind: seconds, at most `bar` of them (0: none). */
+void pairs_report_seconds(struct pairs_report *report, const char *name, double seconds, double bar);
 void pairs_report_end(const struct pairs_report *report);
 
 #endif

@@ -41,6 +41,7 @@ struct rig {
     char said[KVBI_DISK_SAID_BYTES];
     char message[256];
     int results[RIG_TAGS];
+    bool condemned[RIG_TAGS];
     uint32_t order[RIG_TAGS], done;
 };
 
@@ -100,6 +101,32 @@ static inline struct kvbi_copy rig_up(struct rig *rig, uint32_t disk, uint32_t h
                               .identity = rig_identity(key)};
 }
 
+/* The label of that identity. */
+static inline struct kvbi_disk_label rig_label(uint64_t key)
+{
+    return (struct kvbi_disk_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
+}
+
+/* The disk tier over so many files, of which the first is place.file. */
+static inline int rig_open_disk(struct rig *rig, uint32_t path_count)
+{
+    char names[3][112];
+    const char *const paths[] = {rig->place.file, names[1], names[2]};
+    for (int i = 1; i < 3; i++)
+        (void)snprintf(names[i], sizeof names[i], "%s.%d", rig->place.file, i);
+    const struct kvbi_disk_config disk = {.paths = paths,
+                                          .path_count = path_count,
+                                          .block_count = rig->host.block_count,
+                                          .purpose = {.block_bytes = rig->host.block_bytes},
+                                          .buffered = rig->variant->buffered};
+    int error =
+        kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message, sizeof rig->message);
+    if (error == 0)
+        error = kvbi_disk_settle(rig->disk.disk, rig->message, sizeof rig->message);
+    rig->config.disk = rig->disk.disk;
+    return error;
+}
+
 /* Tiers of `slots` blocks; `base` as for kvbi_tier_host_create. 0 or the first error. No engine yet. */
 static inline int rig_open(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes, uint32_t slots,
                            void *base)
@@ -108,8 +135,6 @@ static inline int rig_open(struct rig *rig, const struct rig_variant *variant, u
     rig->memory = failing_memory(&rig->failing, INT64_MAX);
     kvbi_clock_init(&rig->clock, NULL);
     disk_path_make(&rig->place);
-    const struct kvbi_disk_config disk = {
-        .path = rig->place.file, .block_count = slots, .block_bytes = block_bytes, .buffered = variant->buffered};
     rig->memories[0] = &rig->host;
     rig->config = (struct kvbi_disk_engine_config){.engine = variant->engine,
                                                    .memories = rig->memories,
@@ -120,11 +145,17 @@ static inline int rig_open(struct rig *rig, const struct rig_variant *variant, u
                                                    .poll = variant->poll,
                                                    .hooks = &rig->hooks};
     int error = kvbi_tier_host_create(&rig->host, &rig->memory, KVB_TIER_HOST, slots, block_bytes, base);
-    if (error == 0)
-        error =
-            kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message, sizeof rig->message);
-    rig->config.disk = rig->disk.disk;
-    return error;
+    return error == 0 ? rig_open_disk(rig, 1) : error;
+}
+
+/* As after a kill, without an engine. */
+static inline int rig_reopen(struct rig *rig, uint32_t path_count)
+{
+    if (rig->engine != NULL)
+        rig->engine->ops->destroy(rig->engine);
+    rig->engine = NULL;
+    kvbi_tier_destroy(&rig->disk);
+    return rig_open_disk(rig, path_count);
 }
 
 static inline int rig_start(struct rig *rig)
@@ -153,6 +184,7 @@ static inline bool rig_reap(struct rig *rig, uint32_t max, bool *more)
         if (tag >= RIG_TAGS || rig->results[tag] != RIG_PENDING)
             return false;
         rig->results[tag] = completions[i].result;
+        rig->condemned[tag] = completions[i].condemned;
         rig->order[rig->done++ % RIG_TAGS] = (uint32_t)tag;
     }
     return count <= max;

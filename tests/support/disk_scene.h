@@ -19,7 +19,7 @@
 
 #include "support/move_test.h"
 
-#include "transfer/disk_file.h"
+#include "transfer/disk_format.h"
 
 #define DEVICE_BLOCKS 24
 #define HOST_BLOCKS 24
@@ -50,6 +50,7 @@ struct io {
     _Atomic uint32_t reads, writes, count;
     _Atomic int read_errno, write_errno; /* 0: believe the system */
     _Atomic uint32_t slot;               /* of the reads that fail, or ANY_SLOT */
+    _Atomic uint32_t path, path_count;   /* I/O fails on this path only; path_count 0: on all */
     _Atomic uint32_t fail_at;            /* the I/O of this number (from 1) fails; 0: none */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -73,12 +74,14 @@ static inline int io_fault(void *context, bool write, uint32_t slot, int64_t *re
     struct io *io = context;
     uint32_t number = atomic_fetch_add(&io->count, 1) + 1;
     int error = atomic_load(write ? &io->write_errno : &io->read_errno);
-    uint32_t only = atomic_load(&io->slot);
+    uint32_t only = atomic_load(&io->slot), path_count = atomic_load(&io->path_count);
     atomic_fetch_add(write ? &io->writes : &io->reads, 1);
     wait_while_held(io);
     if (error == 0 && number == atomic_load(&io->fail_at))
         error = EIO;
     else if (!write && only != ANY_SLOT && only != slot)
+        error = 0;
+    if (path_count > 0 && slot % path_count != atomic_load(&io->path))
         error = 0;
     if (error != 0)
         *result = -error;
@@ -336,23 +339,46 @@ static inline int run_with(const struct variant *variant, const struct disk_test
     return cmocka_run_group_tests_name(variant->name, list, NULL, NULL);
 }
 
+/* False, and why, if there is no room for files. */
+static inline bool make_folder(void)
+{
+    const char *parent = getenv("TMPDIR");
+    (void)snprintf(folder, sizeof folder, "%s/kvb_disk_XXXXXX",
+                   parent != NULL && strlen(parent) < 32 ? parent : "/tmp");
+    if (mkdtemp(folder) != NULL)
+        return true;
+    perror(folder);
+    return false;
+}
+
 /* `each` with every variant that works here, `once` with the threads of the posix engine. The program's exit status. */
 static inline int run_disk_tests(const struct disk_test *each, size_t each_count, const struct disk_test *once,
                                  size_t once_count)
 {
-    const char *parent = getenv("TMPDIR");
     int failed = 0;
-    (void)snprintf(folder, sizeof folder, "%s/kvb_disk_XXXXXX",
-                   parent != NULL && strlen(parent) < 32 ? parent : "/tmp");
-    if (mkdtemp(folder) == NULL) {
-        perror(folder);
+    if (!make_folder())
         return 1;
-    }
     for (size_t v = 0; each_count > 0 && v < VARIANTS; v++)
         if (works_here(&variants[v]))
             failed += run_with(&variants[v], each, each_count);
     if (once_count > 0)
         failed += run_with(&variants[POSIX_THREADS], once, once_count);
+    (void)rmdir(folder);
+    return failed;
+}
+
+/* `polled` with every variant that works here and is polled, `threaded` with the others. The program's exit status. */
+static inline int run_disk_tests_by_progress(const struct disk_test *polled, size_t polled_count,
+                                             const struct disk_test *threaded, size_t threaded_count)
+{
+    int failed = 0;
+    if (!make_folder())
+        return 1;
+    for (size_t v = 0; v < VARIANTS; v++) {
+        bool is_polled = variants[v].progress == KVB_PROGRESS_POLL;
+        if ((is_polled ? polled_count : threaded_count) > 0 && works_here(&variants[v]))
+            failed += run_with(&variants[v], is_polled ? polled : threaded, is_polled ? polled_count : threaded_count);
+    }
     (void)rmdir(folder);
     return failed;
 }

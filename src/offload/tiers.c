@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each tier is made of. See tiers.h. */
+#include "offload/tiers.h"
+
+#include <string.h>
+
+#include "transfer/tier_disk.h"
+
+static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
+                       const struct kvb_tier_config *given, char *message, size_t message_bytes)
+{
+    const char *model = config->model != NULL ? config->model : "";
+    struct kvbi_hash128 fingerprint = config->hash->hash128(model, strlen(model), 0);
+    struct kvbi_disk_config disk = {.paths = given->paths,
+                                    .path_count = given->path_count,
+                                    .block_count = given->block_count,
+                                    .purpose = {.block_bytes = config->block_bytes,
+                                                .layers = config->layout->layers,
+                                                .parts = config->layout->parts,
+                                                .chunk_bytes = config->layout->chunk_bytes,
+                                                .tokens_per_block = config->tokens_per_block,
+                                                .key_bytes = config->key_bytes,
+                                                .digest_seed = config->digest_seed,
+                                                .fingerprint = {fingerprint.low, fingerprint.high}},
+                                    .flags = given->disk_flags,
+                                    .hash = config->hash};
+    return kvbi_tier_disk_create(tier, memory, given->tier, &disk, message, message_bytes);
+}
+
+int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
+                      char *message, size_t message_bytes)
+{
+    int error = 0;
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++) {
+        const struct kvb_tier_config *given = &config->configs[tier];
+        if (given->block_count == 0)
+            continue;
+        if (given->path_count > 0)
+            error = create_disk(&tiers[tier], memory, config, given, message, message_bytes);
+        else
+            error = kvbi_tier_host_create(&tiers[tier], memory, tier, given->block_count, config->block_bytes,
+                                          given->memory);
+    }
+    if (error != 0)
+        kvbi_tiers_destroy(tiers);
+    return error;
+}
+
+void kvbi_tiers_destroy(struct kvbi_tier *tiers)
+{
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        kvbi_tier_destroy(&tiers[tier]);
+}
+
+struct kvbi_disk *kvbi_tiers_disk(const struct kvbi_tier *tiers)
+{
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (tiers[tier].disk != NULL)
+            return tiers[tier].disk;
+    return NULL;
+}

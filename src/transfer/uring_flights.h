@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * uring_flights - the I/Os in a ring's hands: one piece of a block each, until it is done or has failed
+ *
+ * Owns       the ring; `depth` flights, with a bounce buffer each where direct I/O needs one; the bytes in flight.
+ * Callers    engine_uring, from the issuing thread; kvbi_uring_flights_pending from any.
+ * Invariants at most `depth` flights and `inflight_bytes` in flight, so neither queue of the ring can overflow. What comes back
+ *            short is handed over again for the rest: a flight is over when it has moved everything, or has failed.
+ *            No buffer is given back before its flight is over: direct I/O in flight cannot be cancelled.
+ * Lock       none.
+ */
+#ifndef KVBI_TRANSFER_URING_FLIGHTS_H
+#define KVBI_TRANSFER_URING_FLIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+
+#include "transfer/disk_copy.h"
+#include "transfer/disk_engine.h"
+#include "transfer/uring_ring.h"
+
+struct kvbi_uring_flight {
+    struct kvbi_disk_copy *copy;
+    struct kvbi_disk_piece piece;
+    uint32_t item; /* the caller's */
+    int buffer;    /* registered buffer of its memory, or -1 */
+    bool used;
+};
+
+struct kvbi_uring_flights {
+    struct kvbi_memory memory;
+    const struct kvbi_hooks *hooks;
+    struct kvbi_disk *disk;
+    struct kvbi_uring_ring ring;
+    struct kvbi_uring_flight *all;
+    uint32_t *free;        /* a stack of depth - count */
+    unsigned char *bounce; /* depth x piece_bytes, or NULL */
+    uint64_t piece_bytes, limit_bytes;
+    uint64_t bytes, prepared_bytes; /* in flight; of these not yet handed to the kernel */
+    uint32_t depth, count;
+    bool broken; /* the ring answers no more: everything ends with KVB_EIO */
+    uint64_t broken_until_ns;
+};
+
+/* `why`, of KVBI_DISK_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM, KVB_EUNSUPPORTED. */
+KVB_NODISCARD int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct kvbi_memory *memory,
+                                            const struct kvbi_disk_engine_config *config, char *why);
+/* Nothing is in flight, or in_child: the ring is the parent's. Legal on a zeroed object. */
+void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_child);
+size_t kvbi_uring_flights_bytes(const struct kvbi_uring_flights *flights); /* what create has allocated */
+
+/* Makes the calling thread the issuer. */
+void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
+
+bool kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
+
+/* Prepares the piece of `copy` at `offset`; its payload bytes. There is room. `copy` stays where it is until it has landed. */
+uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
+                                   uint32_t item, int buffer);
+
+/* Hands over what is prepared and lets completions be posted; `wait`: at least one. */
+void kvbi_uring_flights_enter(struct kvbi_uring_flights *flights, bool wait);
+
+/* Would entering, or looking at what is posted, bring something? Any thread. */
+bool kvbi_uring_flights_pending(const struct kvbi_uring_flights *flights);
+
+/* The next flight that is over: its item, and 0 or why it failed. False: none. */
+bool kvbi_uring_flights_next(struct kvbi_uring_flights *flights, uint32_t *item, int *error);
+
+#endif
