@@ -154,7 +154,7 @@
  *  - Unregistered blocks at their last unref are reset and their content is gone. Register first.
  *  - An unindexed duplicate (KVB_DUPLICATE_KEEP) is reset, not parked, at its last unref.
  *  - With KVB_PROGRESS_POLL nothing moves unless the caller polls.
- *  - KVB_TIER_DEVICE lives in host memory that stands in for a GPU's in this version.
+ *  - KVB_TIER_DEVICE lives in host memory that stands in for a GPU's unless its memory_kind is KVB_MEMORY_CUDA.
  *  - What the disk tier holds survives restarts, kill -9 and, but for the last seconds, power failures. What does not: the
  *    invalidation of single keys and namespaces (kvb_manager_clear does), pins, retention, and tokens in events.
  */
@@ -273,10 +273,19 @@ struct kvb_hit {
 
 /*
  * A point in the server's stream of work. It is consumed in the call that takes it; nothing of the caller's is kept.
- * KVB_FENCE_COUNTER: reached once kvb_fence_signal has been called with a value >= handle. (The host engine's fence.)
+ * KVB_FENCE_COUNTER: reached once kvb_fence_signal has been called with a value >= handle. (The host engine's fence; with a tier
+ * in CUDA memory the value is below 2^63.)
+ * With a tier in CUDA memory, for its blocks (KVB_EUNSUPPORTED for those of other tiers, per element where the call has elements):
+ * KVB_FENCE_CUDA_STREAM: reached once everything is over that has been enqueued so far on the cudaStream_t in `handle`, of the
+ * tier's GPU and not a default stream: work there synchronises with other streams, so record an event and pass that.
+ * KVB_FENCE_CUDA_EVENT: reached once what the cudaEvent_t in `handle` was last recorded after is over.
+ * The call records an event of the library's own, or makes a stream of its own wait, and never synchronises. A call with such a
+ * fence returns KVB_EINVAL, having changed nothing, while the stream is being captured into a graph (the log says so; an event that
+ * was recorded in a capture must not be given), KVB_EAGAIN if 1024 such fences are not reached, KVB_EDEVICE once the GPU has failed.
+ * Such fences are ordered: what waits for one also waits for those that were given to this manager before it.
  * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
  */
-enum kvb_fence_kind { KVB_FENCE_NONE = 0, KVB_FENCE_COUNTER = 1 };
+enum kvb_fence_kind { KVB_FENCE_NONE = 0, KVB_FENCE_COUNTER = 1, KVB_FENCE_CUDA_STREAM = 2, KVB_FENCE_CUDA_EVENT = 3 };
 struct kvb_fence {
     uint32_t kind;
     uint32_t reserved; /* 0 */
@@ -355,13 +364,38 @@ struct kvb_admission {
 
 /* ---- Configuration ------------------------------------------------------------------------------------------------ */
 
-/* How one block's bytes lie: layers x parts (K and V: 2, MLA: 1) x chunk_bytes. Block bytes = the product, < 2^32. */
+/*
+ * How one block's bytes lie: layers x parts (K and V: 2, MLA: 1) x chunk_bytes. Block bytes = the product, < 2^32.
+ * The strides say where the chunks lie in CUDA memory of the caller's: chunk (block b, layer l, part p) begins at
+ * memory + b x block_stride + l x layer_stride + p x part_stride, or where layer_memory is given at
+ * layer_memory[l] + b x block_stride + p x part_stride. 0: next to each other, as in all other memory: block, layer, part.
+ * From the smallest stride to the largest each must step over all that the smaller ones span: chunks never overlap.
+ */
 struct kvb_layout {
     uint32_t size;
     uint32_t layers;
     uint32_t parts;
     uint32_t reserved;
     uint64_t chunk_bytes;
+    uint64_t layer_stride; /* bytes; these three only with a tier in CUDA memory of the caller's */
+    uint64_t part_stride;
+    uint64_t block_stride;
+};
+
+/* What a tier's memory is. CUDA: of the GPU `device`; for KVB_TIER_DEVICE, in a library that was built with CUDA. */
+enum kvb_memory_kind { KVB_MEMORY_HOST = 0, KVB_MEMORY_CUDA = 1 };
+
+/*
+ * How bytes move between a GPU and pinned host memory. AUTO: what a calibration at create, which begins no copy after 30 ms, finds
+ * fastest for this layout. RECT: 2D and 3D copies, where strides are uniform. KERNEL: a gather and scatter kernel, down and up, where the library
+ * was built with it. What cannot be had is KVB_EUNSUPPORTED.
+ */
+enum kvb_copy_method {
+    KVB_COPY_AUTO = 0,
+    KVB_COPY_PLAIN = 1,
+    KVB_COPY_RECT = 2,
+    KVB_COPY_BATCH = 3,
+    KVB_COPY_KERNEL = 4
 };
 
 /* AUTO: io_uring if a ring works with this very file here, else threads with preadv and pwritev. The log says which, and why. */
@@ -396,6 +430,16 @@ enum kvb_trigger {
  * long as the path goes on working. After KVB_DISK_ERRORS_MAX I/O errors in a row, of reads or writes, its path is out of service: nothing
  * is found or written there any more, *removed* is emitted for what it held, the other paths and tiers go on, until kvb_disk_put_back.
  * Content that fails verification is no I/O error: a kill leaves some behind.
+ *
+ * memory_kind KVB_MEMORY_CUDA: blocks lie in memory of the GPU `device`: the manager's own (memory NULL), or the caller's, at
+ * `memory` (memory_bytes of it) or one base a layer at layer_memory (memory_bytes at each; bases further apart than what lies at
+ * them), as the layout's strides say. Its addresses are the device's: the host must not follow them. It is checked once that it is
+ * memory of that GPU and large enough. The caller's current device, default streams and pending errors are left alone; no context is
+ * made on another GPU. The tier below in host memory is pinned: in huge pages where the system gives them, by pin_threads threads
+ * in the background; until a block is pinned its copies go through a small pinned buffer. Memory of the caller's that is pinned
+ * already is used as it is. kvb_stats says how much is pinned, and how much could not be.
+ * Once the GPU's context has failed, or the memory is gone, the tier is out of service: everything there is a miss, *removed* is
+ * emitted, kvb_alloc there is KVB_EDEVICE, and the rest goes on.
  */
 enum kvb_disk_flags {
     KVB_DISK_START_EMPTY = 1, /* forget what the files hold, whatever it is, as long as kvblock has written it */
@@ -426,6 +470,12 @@ struct kvb_tier_config {
      * block at least), may be written at once, and fills up continuously: in any 24 hours 25/24 of a day at most, and 1/24 anew after each
      * create. Onboarding and destroy do not wait for it. */
     uint64_t write_bytes_per_second, write_bytes_per_day;
+    uint32_t memory_kind; /* enum kvb_memory_kind */
+    uint32_t device;      /* KVB_MEMORY_CUDA: the ordinal of the GPU */
+    uint32_t copy_method; /* KVB_MEMORY_CUDA: enum kvb_copy_method */
+    uint32_t
+        pin_threads; /* below CUDA memory: 1..64; default 4; with KVB_PROGRESS_POLL none, and create does the pinning */
+    void *const *layer_memory; /* KVB_MEMORY_CUDA: in place of `memory`, the base of each layer; read at create */
 };
 
 /*
@@ -488,6 +538,8 @@ struct kvb_diagnosis {
  *            io_uring where it alone was asked for, a file system that cannot hold the file
  *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT, KVB_EMISMATCH, KVB_EINVAL  the disk tier's file: full, in use, failing, its
  *            folder missing, of other content, of the wrong kind or owner: `diagnosis` names path and reason
+ *            KVB_EUNSUPPORTED, KVB_EINVAL, KVB_EDEVICE  a tier in CUDA memory: no CUDA in this build, no driver, one too old, no
+ *            GPU; wrong ordinal, memory of another kind or GPU or too small, overlapping strides; a GPU that failed: `diagnosis` says which
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
@@ -570,7 +622,7 @@ KVB_API size_t kvb_key_bytes(const struct kvb_manager *manager);
  *
  * Threads    Any. Out: base address and length in bytes.
  * Errors     KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3
- *            KVB_EUNSUPPORTED  the tier is kept in a file
+ *            KVB_EUNSUPPORTED  the tier is kept in a file, or its blocks lie apart (strides): ask kvb_block_address
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes);
@@ -634,6 +686,7 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back      KVB_ENOSPC  the caller does
  *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
  *            KVB_EUNSUPPORTED  a tier that is kept in a file: only lanes take blocks there
+ *            KVB_EDEVICE  the tier's GPU has failed: nothing can be had there any more
  *            On failure nothing has changed, except that if other threads took what was counted on while a request for
  *            more than 64 blocks was under way, blocks evicted by then are free instead of parked.
  * Since      0.1
@@ -1076,6 +1129,8 @@ KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager, 
 typedef void (*kvb_onboard_done)(void *arg, struct kvb_op *op, int status, uint32_t good_count);
 
 #define KVB_ONBOARD_PRIORITY 1u /* use the field `priority`; else KVB_PRIORITY_DEFAULT */
+#define KVB_ONBOARD_LAYERS                                                                                             \
+    2u /* copy layer by layer, so that kvb_op_wait_stream can wait for each; needs a tier in CUDA memory */
 struct kvb_onboard {
     uint32_t size;
     uint32_t flags;
@@ -1133,6 +1188,30 @@ KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns);
+
+#define KVB_ALL_LAYERS UINT32_MAX
+/*
+ * kvb_op_wait_stream - make a CUDA stream of the server's wait for the blocks that an op brings up
+ *
+ * What is enqueued on `stream` after the call runs after the copies into the op's targets: all of each, or up to and including
+ * `layer`, where the op was started with KVB_ONBOARD_LAYERS (else it waits for whole blocks). So a server enqueues the attention of
+ * layer 0 while layer 1 arrives. Never synchronises and never waits.
+ * At most batch x depth blocks of the targets' tier are on their way at once (64 by default), and an op of more can be waited for
+ * only when its last block is one of them. Within each 64 of those the layers arrive in order. So a server that wants layer 0 of
+ * long ops early sets batch x depth to the blocks of its longest: 64 x 32 for 2,048.
+ * The wait says that copies are over, not that they succeeded: take the op's result before anything computed from these blocks is
+ * published, and compute the blocks past the good prefix anew. Blocks of the op that have failed already are not waited for.
+ *
+ * Threads    Any. Nothing of the caller's is kept.
+ * Errors     KVB_EAGAIN  a block has not got to the GPU's queue: progress has not run since, it waits for a counter fence, for
+ *                        another tier, for its turn among batch x depth, for a free copy stream. Nothing was enqueued
+ *            KVB_EINVAL  a default stream, or one that is being captured; layer out of the layout
+ *            KVB_EUNSUPPORTED  the op's targets are not in CUDA memory      KVB_EDEVICE  the GPU has failed
+ *            KVB_ESTATE  the op was taken already
+ * Since      0.1
+ */
+KVB_API KVB_NODISCARD int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *stream,
+                                             uint32_t layer);
 
 /*
  * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the result
@@ -1196,6 +1275,8 @@ struct kvb_stats {
     uint64_t ops_started, ops_completed, ops_cancelled, ops_timed_out;
     char engine[512]; /* which engines run, how, and why not others */
     char hash[16];
+    uint64_t pinned_bytes;     /* of host tiers, for a GPU, so far */
+    uint64_t unpinnable_bytes; /* what the system refused to pin: their copies take a detour */
 };
 
 /*

@@ -985,7 +985,7 @@ static void test_onboard_of_what_cannot_be_onboarded_is_refused(void **state)
     bad[0].count = 0;
     bad[1].sources = NULL;
     bad[2].targets = NULL;
-    bad[3].flags = 2;
+    bad[3].flags = 1u << 31;
     bad[4].flags = KVB_ONBOARD_PRIORITY;
     bad[4].priority = 101;
     bad[5].targets = same;

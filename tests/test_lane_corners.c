@@ -128,6 +128,8 @@ static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint
 static void test_flush_for_no_time_returns_while_copies_are_left(void **state)
 {
     (void)state;
+    if (kv_device_is_cuda()) /* about copies that poll makes itself, in slices of its time */
+        return;
     struct kv_rig rig;
     struct mv_run run;
     struct kvbi_hooks hooks = {.copy_fault = slow_copy, .context = &rig};

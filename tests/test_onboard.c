@@ -1572,7 +1572,7 @@ static void test_onboard_with_an_unknown_flag_or_size_is_invalid(void **state)
     (void)state;
     struct bad bad;
     start_bad(&bad);
-    bad.request.flags = 2;
+    bad.request.flags = 1u << 31;
     end_bad(&bad, KVB_EINVAL);
     start_bad(&bad);
     bad.request.size = 0;

@@ -579,6 +579,7 @@ static void test_destroy_works_from_a_thread_that_never_polled(void **state)
     drop(&rig, &run);
     run_elsewhere(&elsewhere, destroy_elsewhere);
     assert_int_equal(elsewhere.destroy, 0);
+    assert_int_equal(kv_device_end(), 0);
     assert_int_equal(rig.heap.live_bytes, 0);
 }
 
@@ -590,6 +591,8 @@ static uint64_t ticking_now(void *context)
 
 static void test_poll_stops_when_its_time_is_over_and_says_that_work_is_left(void **state)
 {
+    if (kv_device_is_cuda()) /* about copies that poll makes itself, in slices of its time */
+        return;
     struct kv_rig rig;
     struct mv_copies copies;
     struct mv_run runs[8];

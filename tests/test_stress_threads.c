@@ -60,16 +60,22 @@ static uint64_t *payload(struct town *town, struct kvb_block *block)
 
 static void write_bytes(struct town *town, struct kvb_block *block, const struct kvb_seq *name)
 {
-    uint64_t *words = payload(town, block);
-    for (uint32_t i = 0; words != NULL && i < PAYLOAD_WORDS; i++)
-        words[i] = kv_mix(name->hash + i);
+    void *address = payload(town, block);
+    unsigned char *bytes = address != NULL ? kv_device_begin_write(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
+    for (uint32_t i = 0; bytes != NULL && i < PAYLOAD_WORDS; i++)
+        memcpy(bytes + i * sizeof(uint64_t), &(uint64_t){kv_mix(name->hash + i)}, sizeof(uint64_t));
+    if (bytes != NULL)
+        kv_device_end_write(address, bytes, PAYLOAD_WORDS * sizeof(uint64_t));
 }
 
 static void verify(struct town *town, struct kvb_block *block, const struct kvb_seq *name)
 {
-    const uint64_t *words = payload(town, block);
-    for (uint32_t i = 0; words != NULL && i < PAYLOAD_WORDS; i++)
-        expect(town, words[i] == kv_mix(name->hash + i));
+    const void *address = payload(town, block);
+    const unsigned char *bytes = address != NULL ? kv_device_read(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
+    for (uint32_t i = 0; bytes != NULL && i < PAYLOAD_WORDS; i++)
+        expect(town, memcmp(bytes + i * sizeof(uint64_t), &(uint64_t){kv_mix(name->hash + i)}, sizeof(uint64_t)) == 0);
+    if (bytes != NULL)
+        kv_device_end_read(address, bytes);
     atomic_fetch_add(&town->verified, 1);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "options.h"
 
+#include "device.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <kvblock.h>
@@ -27,6 +28,9 @@ const char options_help[] = "usage: kvb_replay [options] [TRACE]\n"
                             "                      times: blocks are spread over these files\n"
                             "  --resume            keep what those files hold from earlier runs; the results say\n"
                             "                      what that saved\n"
+                            "  --device-memory host|cuda\n"
+                            "                      what the device tier lies in (default host); cuda where\n"
+                            "                      the library was built with CUDA\n"
                             "  --block-bytes N     bytes of a block, a multiple of 64 (default 65536)\n"
                             "  --policy NAME       eviction policy (default: the library's)\n"
                             "  --trigger register|park|cold\n"
@@ -189,6 +193,7 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
         {"disk-blocks", KIND_NUMBER, &options->disk_blocks, 0, UINT32_MAX - 1},
         {"disk", KIND_PATHS, &options->disk, 0, 0},
         {"resume", KIND_FLAG, &options->resume, 0, 0},
+        {"device-memory", KIND_TEXT, &options->device_memory, 0, 0},
         {"block-bytes", KIND_NUMBER, &options->block_bytes, 64, UINT32_MAX},
         {"limit", KIND_NUMBER, &options->limit, 1, UINT64_MAX},
         {"seed", KIND_NUMBER, &options->seed, 0, UINT64_MAX},
@@ -229,6 +234,14 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
     }
     if (options->resume && !options->disk.count) {
         snprintf(error, error_bytes, "--resume: there is nothing to resume from without --disk");
+        return -1;
+    }
+    if (options->device_memory && strcmp(options->device_memory, "host") == 0)
+        options->device_memory = NULL;
+    if (options->device_memory && (!device_memory_name || strcmp(options->device_memory, device_memory_name) != 0)) {
+        snprintf(error, error_bytes, "--device-memory: '%s' is not host%s%s", options->device_memory,
+                 device_memory_name ? " or " : " and this program was built without CUDA",
+                 device_memory_name ? device_memory_name : "");
         return -1;
     }
     return 0;

@@ -15,11 +15,12 @@ struct paths {
 };
 
 struct options {
-    const char *trace_path; /* NULL: the built-in workload */
-    const char *json_path;  /* NULL: none, "-": stdout */
-    const char *write_path; /* NULL: replay; else write the requests there instead */
-    const char *policy;     /* NULL: the library's default */
-    struct paths disk;      /* of the disk tier, with disk_blocks */
+    const char *trace_path;    /* NULL: the built-in workload */
+    const char *json_path;     /* NULL: none, "-": stdout */
+    const char *write_path;    /* NULL: replay; else write the requests there instead */
+    const char *policy;        /* NULL: the library's default */
+    const char *device_memory; /* NULL: host */
+    struct paths disk;         /* of the disk tier, with disk_blocks */
     uint64_t device_blocks, host_blocks, disk_blocks, block_bytes;
     uint64_t limit; /* UINT64_MAX: none */
     uint64_t seed;

@@ -9,6 +9,7 @@
 #include "serve.h"
 
 #include "contents.h"
+#include "device.h"
 #include "options.h"
 #include "payload.h"
 #include "setup.h"
@@ -251,7 +252,10 @@ static int fill_block(struct server *s, uint32_t i)
         for (uint32_t part = 0; part < REPLAY_PARTS; part++) {
             void *chunk = NULL;
             TRY(s, kvb_block_address, (s->kv, s->blocks[i], layer, part, &chunk));
-            replay_payload_fill(s->ids[i], word, chunk, s->chunk_bytes);
+            void *bytes = device_write_begin(chunk);
+            replay_payload_fill(s->ids[i], word, bytes, s->chunk_bytes);
+            if (device_write_end(chunk))
+                return fail(s, "device_write_end", KVB_EDEVICE);
             word += s->chunk_bytes / 8;
         }
     return 0;
@@ -308,7 +312,10 @@ static int verify_block(struct server *s, uint32_t i)
         for (uint32_t part = 0; part < REPLAY_PARTS; part++) {
             void *chunk = NULL;
             TRY(s, kvb_block_address, (s->kv, s->blocks[i], layer, part, &chunk));
-            good &= replay_payload_verify(s->ids[i], word, chunk, s->chunk_bytes);
+            const void *bytes = device_read(chunk);
+            if (!bytes)
+                return fail(s, "device_read", KVB_EDEVICE);
+            good &= replay_payload_verify(s->ids[i], word, bytes, s->chunk_bytes);
             word += s->chunk_bytes / 8;
         }
     s->results.verified++;

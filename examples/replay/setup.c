@@ -5,6 +5,7 @@
  */
 #include "setup.h"
 
+#include "device.h"
 #include "options.h"
 #include "payload.h"
 
@@ -117,15 +118,17 @@ static int create(struct setup *setup, const struct options *options, const stru
                                 .layers = REPLAY_LAYERS,
                                 .parts = REPLAY_PARTS,
                                 .chunk_bytes = options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS)};
-    const struct kvb_tier_config device = {.size = sizeof device,
-                                           .tier = KVB_TIER_DEVICE,
-                                           .block_count = (uint32_t)options->device_blocks,
-                                           .trigger = options->trigger,
-                                           .ondeck_capacity = bounds->ondeck_capacity,
-                                           .batch = bounds->batch,
-                                           .depth = bounds->depth,
-                                           .memory = setup->memory[KVB_TIER_DEVICE],
-                                           .memory_bytes = options->device_blocks * options->block_bytes};
+    const struct kvb_tier_config device = {
+        .size = sizeof device,
+        .tier = KVB_TIER_DEVICE,
+        .block_count = (uint32_t)options->device_blocks,
+        .trigger = options->trigger,
+        .ondeck_capacity = bounds->ondeck_capacity,
+        .batch = bounds->batch,
+        .depth = bounds->depth,
+        .memory = setup->memory[KVB_TIER_DEVICE],
+        .memory_bytes = options->device_memory ? 0 : options->device_blocks * options->block_bytes,
+        .memory_kind = options->device_memory ? KVB_MEMORY_CUDA : KVB_MEMORY_HOST};
     const struct kvb_tier_config host = {.size = sizeof host,
                                          .tier = KVB_TIER_HOST,
                                          .block_count = (uint32_t)options->host_blocks,
@@ -180,15 +183,24 @@ int setup_open(struct setup *setup, const struct options *options, uint32_t long
     struct lane_bounds bounds = bounds_within(options->device_blocks - longest);
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     *setup = (struct setup){.manager = NULL};
-    setup->memory[KVB_TIER_DEVICE] = tier_memory(options->device_blocks, options->block_bytes);
+    size_t chunk_bytes = (size_t)options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS);
+    if (device_open(options->device_memory != NULL, chunk_bytes)) {
+        snprintf(error, error_bytes, "--device-memory: '%s' does not work here", options->device_memory);
+        (void)device_close();
+        return 2;
+    }
+    if (!options->device_memory)
+        setup->memory[KVB_TIER_DEVICE] = tier_memory(options->device_blocks, options->block_bytes);
     if (options->host_blocks)
         setup->memory[KVB_TIER_HOST] = tier_memory(options->host_blocks, options->block_bytes);
     int status = KVB_ENOMEM;
-    if (setup->memory[KVB_TIER_DEVICE] && (!options->host_blocks || setup->memory[KVB_TIER_HOST]))
+    if ((options->device_memory || setup->memory[KVB_TIER_DEVICE]) &&
+        (!options->host_blocks || setup->memory[KVB_TIER_HOST]))
         status = create(setup, options, &bounds, &diagnosis);
     if (!status)
         return 0;
     free_memory(setup);
+    (void)device_close();
     if (names_a_path(options, diagnosis.message))
         snprintf(error, error_bytes, "--disk: %s%s", diagnosis.message,
                  status == KVB_EMISMATCH && options->resume
@@ -206,5 +218,7 @@ int setup_close(struct setup *setup)
     int status = kvb_manager_destroy(setup->manager);
     if (!status)
         free_memory(setup);
+    if (!status && device_close())
+        status = KVB_EDEVICE;
     return status;
 }

@@ -18,18 +18,33 @@ static int shortage_locked(const struct kvbi_pool *pool, uint32_t missing)
     return coming >= missing ? KVB_EAGAIN : KVB_ENOSPC;
 }
 
+/* 0, or why the pool cannot give `wanted` blocks, and how many are missing. */
+static int look_for_room_locked(const struct kvbi_pool *pool, uint32_t wanted, uint32_t *missing)
+{
+    uint32_t available = kvbi_pool_available(pool);
+    if (available >= wanted)
+        return 0;
+    *missing = wanted - available;
+    return shortage_locked(pool, *missing);
+}
+
+/* Before a fence is imported: one for a call that fails for want of room would be spent for nothing. */
+static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *pool, uint32_t wanted, uint32_t *missing)
+{
+    kvbi_lock(manager);
+    int error = look_for_room_locked(pool, wanted, missing);
+    kvbi_unlock(manager);
+    return error;
+}
+
 /* Blocks [taken, count) in turns. Returns 0, or why it cannot go on; *taken says how far it got. */
 static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint32_t count, uint64_t ticket,
                       struct kvb_block **blocks, uint32_t *taken, uint32_t *missing)
 {
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
-    int error = 0;
     kvbi_lock(manager);
-    uint32_t available = kvbi_pool_available(pool), wanted = count - *taken;
-    if (available < wanted) {
-        *missing = wanted - available;
-        error = shortage_locked(pool, *missing);
-    }
+    uint32_t wanted = count - *taken;
+    int error = look_for_room_locked(pool, wanted, missing);
     uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
     if (error == 0)
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
@@ -40,7 +55,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
             error = shortage_locked(pool, *missing);
             break;
         }
-        block->ticket = ticket;
+        block->ticket = 0;
+        kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
         blocks[(*taken)++] = block;
     }
     kvbi_unlock(manager);
@@ -63,8 +79,16 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const 
         error = KVB_ENOENT;
     if (error == 0 && !manager->store.pools[tier].in_memory)
         error = KVB_EUNSUPPORTED;
+    if (error == 0 && tier == KVB_TIER_DEVICE && kvbi_engines_device_lost(&manager->pipeline.engines)) {
+        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
+        error = KVB_EDEVICE;
+    }
+    if (error == 0 && fence != NULL)
+        error = look_for_room(manager, &manager->store.pools[tier], count, &lacking);
     if (error == 0)
         error = kvbi_import_fence(manager, fence, &ticket);
+    if (error == 0)
+        error = kvbi_pipeline_takes_ticket(&manager->pipeline, &manager->store.pools[tier], ticket);
     while (error == 0 && taken < count)
         error = alloc_some(manager, &manager->store.pools[tier], count, ticket, blocks, &taken, &lacking);
     if (error != 0 && taken > 0) {
@@ -223,8 +247,10 @@ static int register_locked(struct kvb_manager *manager, struct kvb_block **block
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
     struct kvb_block *own = *block;
-    if (ticket > own->ticket)
-        own->ticket = ticket;
+    int refused = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    if (refused != 0)
+        return refused;
+    kvbi_pipeline_set_ticket(&manager->pipeline, pool, own, ticket);
     int error = kvbi_store_register_locked(&manager->store, pool, block, share, now_ns);
     if (error == 0 && *block == own)
         kvbi_pipeline_registered_locked(&manager->pipeline, pool, own);
@@ -410,8 +436,6 @@ int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block
         return KVB_EINVAL;
     if (!pool->in_memory)
         return KVB_EUNSUPPORTED;
-    uint64_t chunk = (uint64_t)layer * manager->layout.parts + part;
-    *address = kvbi_tier_address(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block)) +
-               chunk * manager->layout.chunk_bytes;
+    *address = kvbi_tier_chunk(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block), layer, part, &manager->layout);
     return 0;
 }

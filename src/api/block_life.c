@@ -258,10 +258,13 @@ static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum
     int error = kvbi_sole_holder(manager, block);
     if (error == 0 && !kvbi_life_allows(block, event))
         error = KVB_ESTATE;
+    const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
+    if (error == 0)
+        error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
     if (error == 0) {
         uint64_t before = block->ticket;
-        if (ticket > before) /* ahead of the move: who sees the block Complete sees what to wait for */
-            block->ticket = ticket;
+        /* ahead of the move: who sees the block Complete sees what to wait for */
+        kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
         error = kvbi_life_move(block, event, &move, NULL);
         if (error != 0)
             block->ticket = before;

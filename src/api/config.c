@@ -8,9 +8,12 @@
 
 #include "api/manager.h"
 #include "base/struct_in.h"
+#include "transfer/strides.h"
 
 #define MEMORY_ALIGNMENT 64
 #define DEPTH_ABOVE_DISK 4
+#define PIN_THREADS 4
+#define PIN_THREADS_MAX 64
 
 static const char *const tier_names[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
 
@@ -74,9 +77,32 @@ static int read_lane(struct kvb_tier_config *tier, struct kvb_diagnosis *diagnos
     return error;
 }
 
+/* What the memory of a tier on a GPU spans. Whether it is what it is said to be only the GPU's runtime can tell. */
+static int read_cuda_memory(const struct kvbi_config *config, const struct kvb_tier_config *tier,
+                            struct kvb_diagnosis *diagnosis)
+{
+    struct kvbi_strides strides;
+    char message[sizeof diagnosis->message] = "";
+    bool layered = tier->layer_memory != NULL, given = layered || tier->memory != NULL;
+    const struct kvb_layout *layout = &config->layout;
+    if (layered && tier->memory != NULL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DEVICE]: memory and layer_memory exclude each other");
+    if (!given && (layout->layer_stride | layout->part_stride | layout->block_stride | tier->memory_bytes) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DEVICE]: strides or memory_bytes are set without memory");
+    if (kvbi_strides_read(&strides, layout, tier->block_count, layered, message, sizeof message) != 0 ||
+        (layered && kvbi_strides_check_bases(&strides, tier->layer_memory, message, sizeof message) != 0))
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DEVICE]: %s", message);
+    if (given && tier->memory_bytes < strides.span_bytes)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DEVICE].memory_bytes: %llu, but the strides span %llu",
+                             (unsigned long long)tier->memory_bytes, (unsigned long long)strides.span_bytes);
+    return 0;
+}
+
 static int read_memory(const struct kvbi_config *config, const struct kvb_tier_config *tier,
                        struct kvb_diagnosis *diagnosis)
 {
+    if (tier->memory_kind == KVB_MEMORY_CUDA)
+        return read_cuda_memory(config, tier, diagnosis);
     uint64_t needed;
     const char *name = tier_names[tier->tier];
     if (__builtin_mul_overflow((uint64_t)tier->block_count, config->block_bytes, &needed) || needed > SIZE_MAX / 2)
@@ -91,6 +117,25 @@ static int read_memory(const struct kvbi_config *config, const struct kvb_tier_c
     if (tier->memory_bytes < needed)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory_bytes: %llu, but the blocks need %llu", name,
                              (unsigned long long)tier->memory_bytes, (unsigned long long)needed);
+    return 0;
+}
+
+static int read_kind(const struct kvb_tier_config *tier, struct kvb_diagnosis *diagnosis)
+{
+    const char *name = tier_names[tier->tier];
+    if (tier->memory_kind > KVB_MEMORY_CUDA)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory_kind: %u is none", name, tier->memory_kind);
+    if (tier->memory_kind == KVB_MEMORY_CUDA && tier->tier != KVB_TIER_DEVICE)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].memory_kind: only DEVICE is in CUDA memory", name);
+    if (tier->memory_kind == KVB_MEMORY_HOST &&
+        (tier->device != 0 || tier->copy_method != 0 || tier->layer_memory != NULL))
+        return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                             "tiers[%s]: device, copy_method and layer_memory belong to memory_kind CUDA", name);
+    if (tier->copy_method > KVB_COPY_KERNEL)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].copy_method: %u is none", name, tier->copy_method);
+    if (tier->pin_threads > PIN_THREADS_MAX)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].pin_threads: %u is not in 1..%d", name,
+                             tier->pin_threads, PIN_THREADS_MAX);
     return 0;
 }
 
@@ -166,6 +211,8 @@ static int read_tier(struct kvbi_config *config, const void *given, uint32_t pos
     config->depths_given |= (tier.depth != 0 ? 1u : 0u) << tier.tier;
     int error = read_lane(&tier, diagnosis);
     if (error == 0)
+        error = read_kind(&tier, diagnosis);
+    if (error == 0)
         error = read_memory(config, &tier, diagnosis);
     if (error == 0)
         error = read_disk(&tier, diagnosis);
@@ -192,6 +239,23 @@ static void deepen_lane_above_disk(struct kvbi_config *config)
         config->tiers[above].depth = DEPTH_ABOVE_DISK;
 }
 
+/* A GPU's counterpart is pinned, by threads unless the manager is to run without any. */
+static int pair_with_cuda(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
+{
+    const struct kvb_layout *layout = &config->layout;
+    struct kvb_tier_config *device = &config->tiers[KVB_TIER_DEVICE], *host = &config->tiers[KVB_TIER_HOST];
+    bool cuda = device->memory_kind == KVB_MEMORY_CUDA;
+    if (!cuda && (layout->layer_stride | layout->part_stride | layout->block_stride) != 0)
+        return kvbi_diagnose(diagnosis, KVB_EINVAL, "layout: strides are of a tier in CUDA memory, and there is none");
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (config->tiers[tier].pin_threads != 0 && (!cuda || tier != KVB_TIER_HOST))
+            return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[%s].pin_threads: it is not below CUDA memory",
+                                 tier_names[tier]);
+    if (cuda && host->pin_threads == 0 && config->c.progress == KVB_PROGRESS_THREAD)
+        host->pin_threads = PIN_THREADS;
+    return 0;
+}
+
 static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
 {
     uint64_t blocks = 0;
@@ -210,6 +274,8 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "tiers[DISK].path: there is no tier in memory above it");
     if (error == 0 && in_files(&config->tiers[KVB_TIER_DISK]))
         deepen_lane_above_disk(config);
+    if (error == 0)
+        error = pair_with_cuda(config, diagnosis);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;
     if (error == 0 && blocks + config->c.event_capacity >= UINT32_MAX)

@@ -6,6 +6,7 @@
 
 #include "api/config.h"
 #include "api/testing.h"
+#include "transfer/strides.h"
 
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)
@@ -102,7 +103,10 @@ int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence
     *ticket = 0;
     if (fence == NULL)
         return 0;
-    return kvbi_engines_import(&manager->pipeline.engines, fence, ticket);
+    int error = kvbi_engines_import(&manager->pipeline.engines, fence, ticket);
+    if (error == KVB_EDEVICE)
+        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
+    return error;
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -191,6 +195,8 @@ static int create_parts(struct kvb_manager *manager, const struct kvbi_config *c
         error = create_store(manager, config, hooks);
     if (error == 0)
         error = create_pipeline(manager, config, hooks, message, message_bytes);
+    if (error == 0)
+        error = kvbi_tiers_pin(manager->tiers, config->tiers, &manager->log);
     if (error == 0)
         error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config->c.sink,
                                      config->c.progress == KVB_PROGRESS_THREAD);
@@ -379,7 +385,7 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
     if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
         return error != 0 ? error : KVB_EINVAL;
     const struct kvbi_tier *memory = &manager->tiers[tier];
-    if (memory->disk != NULL)
+    if (memory->disk != NULL || (memory->strides != NULL && !kvbi_strides_contiguous(memory->strides)))
         return KVB_EUNSUPPORTED;
     *base = memory->base;
     *bytes = (uint64_t)memory->block_count * memory->block_bytes;

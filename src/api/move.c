@@ -8,6 +8,7 @@
 
 #include "api/manager.h"
 #include "base/struct_in.h"
+#include "transfer/cuda/cuda.h"
 
 /* ---- Down ------------------------------------------------------------------------------------------------------- */
 
@@ -22,8 +23,10 @@ static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool, str
         return KVB_ENOENT;
     if (block->offer != KVBI_NONE)
         return KVB_EBUSY;
-    if (ticket > block->ticket)
-        block->ticket = ticket;
+    int error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    if (error != 0)
+        return error;
+    kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
     kvbi_lane_offer_locked(&manager->pipeline.lanes[pool->tier], block, priority);
     return 0;
 }
@@ -81,10 +84,13 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     if (!(request->flags & KVB_ONBOARD_PRIORITY))
         request->priority = KVB_PRIORITY_DEFAULT;
     if (request->count == 0 || request->count == UINT32_MAX || request->sources == NULL || request->targets == NULL ||
-        (request->flags & ~KVB_ONBOARD_PRIORITY) != 0 || request->priority > KVB_PRIORITY_MAX)
+        (request->flags & ~(KVB_ONBOARD_PRIORITY | KVB_ONBOARD_LAYERS)) != 0 || request->priority > KVB_PRIORITY_MAX)
         return KVB_EINVAL;
     *pool = kvbi_held_pool(manager, request->targets[0]);
-    return *pool == NULL || !kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier) ? KVB_EINVAL : 0;
+    if (*pool == NULL || !kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
+        return KVB_EINVAL;
+    bool layers = request->flags & KVB_ONBOARD_LAYERS;
+    return layers && manager->pipeline.tiers[(*pool)->tier].cuda == NULL ? KVB_EUNSUPPORTED : 0;
 }
 
 /* Marks all targets, or none. */
@@ -136,6 +142,8 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
         error = read_request(manager, given, &request, &pool);
     if (error == 0)
         error = kvbi_import_fence(manager, request.fence, &ticket);
+    if (error == 0)
+        error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
     if (error != 0)
         return error;
     kvbi_lock(manager);
@@ -213,6 +221,31 @@ int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout
     if (error == 0)
         error = kvbi_progress_wait(&manager->progress, delivered, op, timeout_ns);
     return error != 0 ? error : op->status;
+}
+
+int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *stream, uint32_t layer)
+{
+    int error = enter_op(manager, op);
+    const struct kvbi_pipeline *pipeline = &manager->pipeline;
+    uint32_t cursor = KVBI_NONE;
+    uint64_t flights = 0;
+    if (error == 0 && layer >= manager->layout.layers && layer != KVB_ALL_LAYERS)
+        error = KVB_EINVAL;
+    if (error == 0 && pipeline->tiers[op->tier].cuda == NULL)
+        error = KVB_EUNSUPPORTED;
+    if (error != 0)
+        return error;
+    for (int more = 1; more > 0;) {
+        kvbi_lock(manager);
+        more = op->taken ? KVB_ESTATE : kvbi_op_flights_locked(&pipeline->onboard, op, &cursor, &flights);
+        kvbi_unlock(manager);
+        error = more < 0 ? more : 0;
+    }
+    if (error == 0)
+        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, flights, stream, layer);
+    if (error == KVB_EDEVICE)
+        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
+    return error;
 }
 
 int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op)

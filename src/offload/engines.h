@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engines of a manager: one for memory, one for the disk if there is one, and who moves what.
+ * The engines of a manager: one for memory, one for the GPU and one for the disk if there are, and who moves what. A GPU and a disk
+ * with no host tier in between work one after the other (transfer/engine_relay.h).
  *
  * Owns       the engines.
  * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
- * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same to the others.
+ * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same to the others. Events on the GPU are
+ *            an order of their own, and which one a block of the device waits for stands here: `events` only grows, and a number that
+ *            is left over from a slot's earlier life is reached long since.
  */
 #ifndef KVBI_OFFLOAD_ENGINES_H
 #define KVBI_OFFLOAD_ENGINES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,14 +20,21 @@
 #include <kvblock.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "transfer/engine.h"
 #include "transfer/tier.h"
 
-#define KVBI_ENGINE_MAX 2
+#define KVBI_ENGINE_MAX 3
 
 struct kvbi_engines {
     struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
     uint32_t count;
+    struct kvbi_engine *cuda,
+        *disk;                /* of those, or NULL. With a relay between the two `disk` is the relay, and owns `cuda` */
+    struct kvbi_tier between; /* the relay's pinned memory */
+    const struct kvbi_tier *device; /* the tier in CUDA memory, or NULL */
+    _Atomic uint64_t *events;       /* by its slots */
+    const struct kvbi_memory *memory;
     char said[512]; /* which ones, how, and why not others */
 };
 
@@ -32,6 +43,7 @@ struct kvbi_engines_config {
     const struct kvb_tier_config *configs;
     uint32_t capacity; /* copies with each engine at most */
     bool own_thread;   /* submit and reap come from the manager's thread; else from whoever polls */
+    const struct kvbi_log *log;
     const struct kvbi_hooks *hooks;
 };
 
@@ -45,6 +57,11 @@ struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines, con
                                          const struct kvbi_tier *to);
 
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence, uint64_t *ticket);
+/* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
+void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
+uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot);
+/* The GPU has failed. Any thread. */
+bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value);
 /* Something that reap could complete now. */
 bool kvbi_engines_ready(const struct kvbi_engines *engines);

@@ -3,6 +3,7 @@
 #include "offload/onboard.h"
 
 #include "offload/pipeline.h"
+#include "transfer/cuda/cuda.h"
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
 
@@ -166,6 +167,7 @@ struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const stru
                           .next_attention = KVBI_NONE,
                           .tier = tier,
                           .state = KVBI_OP_BUILDING,
+                          .layered = (request->flags & KVB_ONBOARD_LAYERS) != 0,
                           .done = request->done,
                           .arg = request->arg};
     return op;
@@ -227,14 +229,25 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, s
     op->pending++;
     target->priority = source->priority;
     target->retention_ns = source->retention_ns;
-    if (ticket > target->ticket)
-        target->ticket = ticket;
+    kvbi_pipeline_set_ticket(onboarding->pipeline, pool, target, ticket);
     if (target->ticket > op->ticket)
         op->ticket = target->ticket;
+    uint64_t event = kvbi_engines_event(&onboarding->pipeline->engines, &onboarding->pipeline->tiers[op->tier],
+                                        kvbi_pool_slot(pool, target));
+    if (event > op->event)
+        op->event = event;
     if (op->failed_at < item->index)
         kvbi_op_resolve_locked(onboarding, item, false); /* something before it has failed already */
     else
         kvbi_item_begin_locked(onboarding, item, source);
+}
+
+void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvb_block *block)
+{
+    const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
+    block->ticket = op->ticket;
+    if (op->event != 0)
+        kvbi_engines_set_event(&onboarding->pipeline->engines, kvbi_pool_slot(pool, block), op->event);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */
@@ -397,7 +410,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
         give_up(handout, block);
         block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true, handout->now_ns);
         if (block != NULL)
-            block->ticket = handout->op->ticket;
+            kvbi_op_fence_locked(handout->onboarding, handout->op, block);
         return block;
     }
     struct kvbi_move nothing = {0};
@@ -453,6 +466,39 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, 
     }
     kvbi_pipeline_parked_locked(onboarding->pipeline, &handout.parking);
     return op->last != KVBI_NONE;
+}
+
+/* The flight that writes this item's block; KVB_EAGAIN: none yet. The block may be another operation's, which it joins. */
+static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint64_t *flights)
+{
+    const struct kvbi_pool *pool = &onboarding->store->pools[item->tier];
+    const struct kvbi_item *moving = item->stage == KVBI_ITEM_WAITING ? &onboarding->items[item->waits_on] : item;
+    if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
+        return KVB_EAGAIN;
+    uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda, kvbi_pool_slot(pool, moving->target));
+    if (flight >= KVBI_FLIGHT_NONE)
+        return KVB_EAGAIN;
+    *flights |= UINT64_C(1) << flight;
+    return 0;
+}
+
+int kvbi_op_flights_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
+                           uint64_t *flights)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    bool lost = *cursor == KVBI_NONE || onboarding->items[*cursor].op != op_id(onboarding, op);
+    uint32_t id = lost ? op->first : *cursor; /* the list has changed meanwhile: once more from its beginning */
+    int error = 0;
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && id != KVBI_NONE && error == 0; n++) {
+        const struct kvbi_item *item = &onboarding->items[id];
+        if (item->stage == KVBI_ITEM_FAILED)
+            return 0; /* the good prefix ends before it */
+        if (item->stage != KVBI_ITEM_GOOD)
+            error = flight_of(onboarding, item, flights);
+        id = item->next;
+    }
+    *cursor = id;
+    return error != 0 ? error : id != KVBI_NONE;
 }
 
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op)

@@ -66,12 +66,14 @@ struct kvb_op {
     uint32_t next;  /* on the finished or free list */
     uint32_t next_attention, prev_attention;
     uint64_t ticket; /* the latest point after which its targets were free */
+    uint64_t event;  /* the same on the GPU */
     uint32_t tier;   /* the targets' */
     int abort;       /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
     int status;
     uint8_t state;
     bool on_attention;
     bool released, taken;
+    bool layered; /* KVB_ONBOARD_LAYERS */
     kvb_onboard_done done;
     void *arg;
 };
@@ -113,6 +115,9 @@ void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item 
 void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a, struct kvbi_item *b);
 void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old, struct kvbi_item *item);
 
+/* A block that stands in for a target of the operation waits for what that waited for. */
+void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvb_block *block);
+
 int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
                            const struct kvb_tier_config *tiers, uint32_t op_capacity); /* KVB_ENOMEM */
 void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding);                      /* legal on a zeroed object */
@@ -145,6 +150,12 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
  */
 bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
                          uint64_t now_ns);
+/*
+ * Which flights of the GPU's engine write the operation's blocks: bits are set in *flights for KVBI_LOCK_BATCH items from *cursor
+ * on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was all, KVB_EAGAIN: one is in none yet.
+ */
+int kvbi_op_flights_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
+                           uint64_t *flights);
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 
 /* ---- For offload/progress ----------------------------------------------------------------------------------------- */

@@ -189,6 +189,7 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
                                .to_slot = kvbi_pool_slot(pool_of(onboarding, item), item->target),
                                .ticket = after > free_since ? after : free_since,
                                .tag = id_of(onboarding, item),
+                               .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
                                .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
 }
 
@@ -252,7 +253,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier, st
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
-    if (!is_readable(onboarding, item)) {
+    if (!is_readable(onboarding, item) || !kvbi_pipeline_serves(onboarding->pipeline, item->tier)) {
         book->stats.discarded++;
         drop_source(onboarding, item, now_ns);
         fail_claim(onboarding, item, now_ns);
@@ -333,14 +334,15 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
     return taken;
 }
 
-/* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure. */
+/* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure, nor is a disk
+ * for a GPU's. */
 static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source, int result, bool condemned)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
     if (pool->in_memory)
         return;
     kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source), result, condemned);
-    if (result != 0 && result != KVB_ECANCELED && source->entry != KVBI_NONE)
+    if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE && source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
 }
 
@@ -349,11 +351,14 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *item = &onboarding->items[id];
+    int said = result;
+    if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
+        result = KVB_EDEVICE; /* what a lost tier says now is not believed */
     bool published =
         kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item), item->target, result == 0, now_ns);
     kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
                             onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
-    forget_unreadable(onboarding, item->source, result, condemned);
+    forget_unreadable(onboarding, item->source, said, condemned);
     drop_source(onboarding, item, now_ns);
     item->claims = false;
     item->target->ticket = 0; /* nobody needs to wait for it any more */
@@ -397,12 +402,12 @@ static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
 {
     struct kvbi_pool *pool = pool_of(onboarding, item);
     struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
-    uint64_t ticket = onboarding->ops[item->op].ticket;
+    const struct kvb_op *op = &onboarding->ops[item->op];
     if (other != NULL) {
         struct kvbi_item *replacement = kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
         kvbi_op_replace_locked(onboarding, item, replacement);
         replacement->target = other;
-        other->ticket = ticket;
+        kvbi_op_fence_locked(onboarding, op, other);
         kvbi_op_resolve_locked(onboarding, replacement, false);
     } else {
         uint8_t stage = item->stage;

@@ -46,6 +46,7 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
                                           .configs = config->configs,
                                           .capacity = engine_capacity(pipeline, config),
                                           .own_thread = config->own_thread,
+                                          .log = store->log,
                                           .hooks = config->hooks};
     int error = kvbi_engines_create(&pipeline->engines, store->memory, store->clock, &engines);
     if (error != 0 && pipeline->engines.said[0] != '\0')
@@ -56,7 +57,8 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
                          const struct kvbi_pipeline_config *config, char *message, size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){.store = store, .tiers = config->tiers, .admission = config->admission};
+    *pipeline = (struct kvbi_pipeline){
+        .store = store, .tiers = config->tiers, .admission = config->admission, .device_lost_cursor = KVBI_NONE};
     link_tiers(pipeline, config->configs);
     int error = create_lanes(pipeline, config);
     if (error == 0)
@@ -152,6 +154,32 @@ bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool 
             return false;
         trigger(pipeline, pool, &pool->slots[slot], KVB_OFFLOAD_ON_COLD);
     }
+    return true;
+}
+
+bool kvbi_pipeline_note_device_locked(struct kvbi_pipeline *pipeline)
+{
+    uint8_t bit = 1u << KVB_TIER_DEVICE;
+    if (!(pipeline->store->serving & bit))
+        return false;
+    pipeline->store->serving &= (uint8_t)~bit;
+    pipeline->device_lost_cursor = 0;
+    return true;
+}
+
+bool kvbi_pipeline_forget_device_locked(struct kvbi_pipeline *pipeline)
+{
+    struct kvbi_pool *pool = &pipeline->store->pools[KVB_TIER_DEVICE];
+    uint32_t *cursor = &pipeline->device_lost_cursor;
+    if (*cursor == KVBI_NONE)
+        return false;
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count; n++) {
+        struct kvb_block *block = &pool->slots[(*cursor)++];
+        if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
+            kvbi_store_forget_copy_locked(pipeline->store, pool, block);
+    }
+    if (*cursor == pool->block_count)
+        *cursor = KVBI_NONE;
     return true;
 }
 

@@ -60,7 +60,8 @@ struct kvbi_pipeline {
     /* from the completions that progress has just applied, until it has told disk and log: */
     uint32_t condemned[KVBI_CONDEMNED_MAX]; /* slots that the disk is to retire */
     uint32_t condemned_count;
-    uint32_t lost_unsaid; /* bit per path: out of service */
+    uint32_t lost_unsaid;        /* bit per path: out of service */
+    uint32_t device_lost_cursor; /* of a GPU that has failed: the next slot to forget; KVBI_NONE: nothing to do */
 };
 
 struct kvbi_pipeline_config {
@@ -116,8 +117,9 @@ void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struc
 /*
  * It has answered. KVB_DISK_ERRORS_MAX errors in a row take the path out of service: its copies are not found any more, nothing is put
  * there; what is in transfer ends. Content that fails verification (KVB_ECORRUPT) is neither an error nor a success of the path: a kill
- * tears what it finds under way, side by side. `condemned`: the slot is retired as soon as nobody uses it; in the file too, but after an
- * error only once the path has shown that it works. Should it be lost instead, the slot is lost with it, and comes back with it.
+ * tears what it finds under way, side by side. Nor is KVB_EDEVICE: a GPU has failed to take or give the bytes. `condemned`: the slot is
+ * retired as soon as nobody uses it; in the file too, but after an error only once the path has shown that it works. Should it be lost
+ * instead, the slot is lost with it, and comes back with it.
  */
 void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint32_t slot,
                                         int result, bool condemned);
@@ -132,6 +134,41 @@ enum kvbi_path_state kvbi_pipeline_path_state_locked(const struct kvbi_pipeline 
  * again. Of any other path: does nothing.
  */
 bool kvbi_pipeline_put_back_locked(struct kvbi_pipeline *pipeline, uint32_t path);
+
+/* ---- A GPU ---------------------------------------------------------------------------------------------------------- */
+
+/* Is the tier in service? Of a disk: any of its paths. Under the store's lock. */
+static inline bool kvbi_pipeline_serves(const struct kvbi_pipeline *pipeline, uint32_t tier)
+{
+    return (pipeline->store->serving >> tier & 1) != 0;
+}
+
+/* It has failed: DEVICE is out of service. True the first time. */
+bool kvbi_pipeline_note_device_locked(struct kvbi_pipeline *pipeline);
+/* Forgets what was there, with its events, KVBI_LOCK_BATCH slots at a time. True if there was something to do. */
+bool kvbi_pipeline_forget_device_locked(struct kvbi_pipeline *pipeline);
+
+static inline bool kvbi_pipeline_is_event(const struct kvbi_pipeline *pipeline, uint64_t ticket)
+{
+    return (ticket & KVBI_TICKET_EVENT) && pipeline->engines.cuda != NULL;
+}
+
+/* May this block wait for this fence? An event of the GPU is for blocks in its memory. 0 or KVB_EUNSUPPORTED. */
+static inline int kvbi_pipeline_takes_ticket(const struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
+                                             uint64_t ticket)
+{
+    return kvbi_pipeline_is_event(pipeline, ticket) && pipeline->tiers[pool->tier].cuda == NULL ? KVB_EUNSUPPORTED : 0;
+}
+
+/* The block's transfers wait for it, and for what they wait for already. Of a block that takes it. */
+static inline void kvbi_pipeline_set_ticket(const struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
+                                            struct kvb_block *block, uint64_t ticket)
+{
+    if (kvbi_pipeline_is_event(pipeline, ticket))
+        kvbi_engines_set_event(&pipeline->engines, kvbi_pool_slot(pool, block), ticket);
+    else if (ticket > block->ticket)
+        block->ticket = ticket;
+}
 
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);

@@ -86,7 +86,7 @@ void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct k
     path->moving--;
     if (result == 0)
         note_success(pipeline, path);
-    else if (result != KVB_ECORRUPT && result != KVB_ECANCELED)
+    else if (result != KVB_ECORRUPT && result != KVB_ECANCELED && result != KVB_EDEVICE)
         note_error(pipeline, pool, path, slot, condemned);
     else if (condemned && condemn(pipeline, slot))
         retire_in_file(pipeline, path, slot);

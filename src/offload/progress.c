@@ -128,9 +128,10 @@ static bool awaits_disk(struct kvbi_progress *progress)
     return inflight > 0;
 }
 
-static void wait_for_work(struct kvbi_progress *progress)
+/* Awake for a while longer only if there was something to do: an engine's descriptor may tick while what it carries takes its time. */
+static void wait_for_work(struct kvbi_progress *progress, bool worked)
 {
-    uint64_t give_up = real_ns() + (awaits_disk(progress) ? 0 : SPIN_NS);
+    uint64_t give_up = worked && !awaits_disk(progress) ? real_ns() + SPIN_NS : 0;
     while (!has_work(progress) && real_ns() < give_up)
         ;
     atomic_store(&progress->sleeping, true);
@@ -156,11 +157,14 @@ static void *run_thread(void *argument)
         acknowledge(progress);
         drain_if_closing(progress);
         atomic_store(&progress->running, true);
-        while (kvbi_round(progress, saturating_add(kvbi_clock_now(progress->store->clock), SLICE_NS)))
+        bool worked = false;
+        while (kvbi_round(progress, saturating_add(kvbi_clock_now(progress->store->clock), SLICE_NS))) {
+            worked = true;
             drain_if_closing(progress);
+        }
         atomic_store(&progress->running, false);
         fall_quiet(progress);
-        wait_for_work(progress);
+        wait_for_work(progress, worked);
     }
     return NULL;
 }

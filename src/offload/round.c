@@ -3,6 +3,7 @@
 #include "offload/round.h"
 
 #include "offload/progress.h"
+#include "transfer/cuda/cuda.h"
 #include "transfer/tier_disk.h"
 
 /* A copy's tag says whose it is: an item of onboarding, or an offer of the lane below a tier. */
@@ -47,8 +48,26 @@ static bool forget_lost(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
     bool worked = kvbi_pipeline_forget_lost_locked(progress->pipeline);
+    worked |= kvbi_pipeline_forget_device_locked(progress->pipeline);
     kvbi_lock_release(&progress->store->lock);
     return worked;
+}
+
+/* Said once. What is there is forgotten by the rounds that follow. */
+static bool notice_lost_device(struct kvbi_progress *progress)
+{
+    char why[160];
+    if (!kvbi_engines_device_lost(&progress->pipeline->engines))
+        return false;
+    kvbi_lock_take(&progress->store->lock);
+    bool first = kvbi_pipeline_note_device_locked(progress->pipeline);
+    kvbi_lock_release(&progress->store->lock);
+    if (first) {
+        kvbi_cuda_why(progress->pipeline->engines.device->cuda, why, sizeof why);
+        kvbi_log(progress->store->log, KVB_LOG_ERROR, KVB_EDEVICE,
+                 "tier DEVICE is out of service: %s; its blocks are misses from now on", why);
+    }
+    return first;
 }
 
 static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
@@ -66,11 +85,16 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 
 /* ---- Into the engine -------------------------------------------------------------------------------------------- */
 
-static void submit(struct kvbi_progress *progress, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uint32_t count, bool urgent)
 {
     if (count == 0)
         return;
-    struct kvbi_engine *engine = kvbi_engines_between(&progress->pipeline->engines, copies[0].from, copies[0].to);
+    const struct kvbi_engines *engines = &progress->pipeline->engines;
+    struct kvbi_engine *engine = kvbi_engines_between(engines, copies[0].from, copies[0].to);
+    for (uint32_t i = 0; i < count; i++) { /* one of the two is of the device at most */
+        uint64_t from = kvbi_engines_event(engines, copies[i].from, copies[i].from_slot);
+        copies[i].event = from + kvbi_engines_event(engines, copies[i].to, copies[i].to_slot);
+    }
     int error = engine->ops->submit(engine, copies, count, urgent);
     KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
     (void)error;
@@ -168,8 +192,8 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
     kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
-    if (result == 0 && !kvbi_pool_serves(lane->to, slot))
-        result = KVB_EIO; /* what a lost path says now is not believed */
+    if (result == 0 && !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
+        result = KVB_EIO; /* what a lost tier or path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
     if (block != NULL)
@@ -289,6 +313,7 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     bool worked = attend(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
+    worked |= notice_lost_device(progress);
     worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(progress->pipeline, tier))

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "transfer/cuda/cuda.h"
 #include "transfer/tier_disk.h"
 
 static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
@@ -27,28 +28,43 @@ static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory,
     return kvbi_tier_disk_create(tier, memory, given->tier, &disk, message, message_bytes);
 }
 
+static int create_one(struct kvbi_tier *tier, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
+                      const struct kvb_tier_config *given, char *message, size_t message_bytes)
+{
+    if (given->block_count == 0)
+        return 0;
+    if (given->path_count > 0)
+        return create_disk(tier, memory, config, given, message, message_bytes);
+    if (given->memory_kind == KVB_MEMORY_CUDA)
+        return kvbi_tier_cuda_create(tier, memory, given, config->layout, config->block_bytes, message, message_bytes);
+    return kvbi_tier_host_create(tier, memory, given->tier, given->block_count, config->block_bytes, given->memory);
+}
+
 int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
                       char *message, size_t message_bytes)
 {
     int error = 0;
-    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++) {
-        const struct kvb_tier_config *given = &config->configs[tier];
-        if (given->block_count == 0)
-            continue;
-        if (given->path_count > 0)
-            error = create_disk(&tiers[tier], memory, config, given, message, message_bytes);
-        else
-            error = kvbi_tier_host_create(&tiers[tier], memory, tier, given->block_count, config->block_bytes,
-                                          given->memory);
-    }
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
+        error = create_one(&tiers[tier], memory, config, &config->configs[tier], message, message_bytes);
     if (error != 0)
         kvbi_tiers_destroy(tiers);
     return error;
 }
 
+int kvbi_tiers_pin(struct kvbi_tier *tiers, const struct kvb_tier_config *configs, const struct kvbi_log *log)
+{
+    struct kvbi_cuda *cuda = tiers[KVB_TIER_DEVICE].cuda;
+    uint32_t below = KVB_TIER_DEVICE + 1;
+    while (below < KVB_TIER_COUNT && tiers[below].block_count == 0)
+        below++;
+    if (cuda == NULL || below == KVB_TIER_COUNT || tiers[below].disk != NULL)
+        return 0;
+    return kvbi_pinning_create(&tiers[below], cuda, log, configs[below].pin_threads);
+}
+
 void kvbi_tiers_destroy(struct kvbi_tier *tiers)
 {
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+    for (uint32_t tier = KVB_TIER_COUNT; tier-- > 0;) /* a GPU after what is pinned for it */
         kvbi_tier_destroy(&tiers[tier]);
 }
 

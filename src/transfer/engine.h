@@ -8,7 +8,8 @@
  *
  * Fences: `ticket` is a point in the engine's own order of things, made from a caller's fence by `import` in the call that takes
  * the fence, and never refers to the caller's objects after that. 0 is always reached. Tickets of one engine are ordered: of
- * two, the larger one implies the smaller.
+ * two, the larger one implies the smaller. The engine of a GPU has a second order, of events on the GPU: a ticket with the bit
+ * KVBI_TICKET_EVENT is a number in that one, and means nothing to other engines.
  *
  * Lock       each engine its own, rank KVBI_RANK_ENGINE, never held while bytes move.
  */
@@ -29,16 +30,19 @@ struct kvbi_identity {
     uint64_t generation;      /* of the slot: how often it has been taken */
 };
 
+#define KVBI_TICKET_EVENT (UINT64_C(1) << 63)
 struct kvbi_disk_label;
 
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
     uint64_t ticket;               /* not before this point */
+    uint64_t event;                /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
     uint64_t tag;                  /* the submitter's, returned with the completion */
     struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
     const struct kvbi_disk_label
-        *label; /* a write to a disk: what its table is to say. The submitter's, until completion */
+        *label;   /* a write to a disk: what its table is to say. The submitter's, until completion */
+    bool layered; /* onto a GPU: layer by layer, so that its streams can wait for each */
 };
 
 struct kvbi_completion {
@@ -69,7 +73,7 @@ struct kvbi_engine_ops {
     bool (*ready)(struct kvbi_engine *engine);
     /* Give up what has not begun, wait for what has. All of it comes out of reap, the former with KVB_ECANCELED. */
     void (*drain)(struct kvbi_engine *engine);
-    /* The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. */
+    /* The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. A GPU's: also KVB_EAGAIN, KVB_EDEVICE. */
     int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket);
     /* What it has allocated for its tables. */
     size_t (*bytes)(const struct kvbi_engine *engine);

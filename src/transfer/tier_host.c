@@ -5,6 +5,8 @@
  * Memory that is taken here starts on a page: registering it for I/O or pinning it for a GPU works by pages.
  */
 #include "base/debug.h"
+#include "transfer/cuda/cuda.h"
+#include "transfer/strides.h"
 #include "transfer/tier.h"
 #include "transfer/tier_disk.h"
 
@@ -34,7 +36,18 @@ int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
 void kvbi_tier_destroy(struct kvbi_tier *tier)
 {
     kvbi_disk_close(tier->disk);
-    if (tier->memory != NULL && tier->owned)
+    kvbi_pinning_destroy(tier->pinning);
+    if (tier->cuda != NULL)
+        kvbi_cuda_close(tier->cuda, tier->owned ? tier->base : NULL);
+    else if (tier->memory != NULL && tier->owned)
         kvbi_memory_free(tier->memory, tier->base, tier->block_count, (size_t)tier->block_bytes);
     *tier = (struct kvbi_tier){.memory = NULL};
+}
+
+unsigned char *kvbi_tier_chunk(const struct kvbi_tier *tier, uint32_t slot, uint32_t layer, uint32_t part,
+                               const struct kvb_layout *layout)
+{
+    if (tier->strides != NULL)
+        return kvbi_strides_chunk(tier->strides, tier->base, slot, layer, part);
+    return kvbi_tier_address(tier, slot) + ((uint64_t)layer * layout->parts + part) * layout->chunk_bytes;
 }

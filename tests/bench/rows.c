@@ -96,6 +96,8 @@ static void print_json(const struct row *row, bool first)
     printf(", \"ok\": %s", row_ok(row) ? "true" : "false");
     print_number("noise", row->noise);
     print_number("baseline_noise", row->baseline_noise);
+    if (row->engine != NULL)
+        printf(", \"engine\": \"%s\"", row->engine);
     printf("}");
 }
 
@@ -114,6 +116,8 @@ static void print_text(const struct row *row)
     if (!isnan(row->baseline))
         printf(" %9.4g %6s %7.2f  %s", row->baseline, percent(baseline_noise, row->baseline_noise), ratio_of(row),
                row->against);
+    if (row->engine != NULL)
+        printf("; %s", row->engine);
     printf("%s\n", row_ok(row) ? "" : "  MISSES ITS BAR");
 }
 

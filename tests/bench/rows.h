@@ -32,6 +32,7 @@ struct row {
     const char *against;             /* what the baseline is; NULL: none */
     double bar;                      /* 0: none yet. For the ratio, or the value of a row without baseline */
     bool bar_is_floor;               /* more is better */
+    const char *engine;              /* what the library said of its engines; NULL: nothing to say */
 };
 
 /* `baseline` may be NULL, and then so may `against`. */

@@ -32,6 +32,7 @@
 #include <kvblock.h>
 
 #include "api/testing.h"
+#include "support/kv_device.h"
 
 #define KV_TOKENS 4u /* tokens a block */
 #define KV_BLOCKS 8u /* blocks in the default tier */
@@ -271,6 +272,7 @@ static inline void kv_rig_no_tiers(struct kv_rig *rig)
 static inline void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
 {
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
+    kv_device_start(rig->tiers, rig->config.tier_count);
     rig->events.key_bytes = rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
     int code = hooks == NULL ? kvb_manager_create(&rig->config, &rig->kv, &diagnosis)
                              : kvbi_manager_create_hooked(&rig->config, hooks, &rig->kv, &diagnosis);
@@ -304,6 +306,10 @@ static inline void kv_rig_close_at(const char *file, int line, struct kv_rig *ri
     kv_check_at(file, line, rig);
     kv_expect_at(kvb_manager_destroy(rig->kv), KVB_OK, "kvb_manager_destroy", file, line);
     rig->kv = NULL;
+    if (kv_device_end() != 0) {
+        print_error("the stand-in for CUDA has reported something\n");
+        _fail(file, line);
+    }
     if (rig->heap.live_blocks != 0 || rig->heap.live_bytes != 0 || rig->heap.wrong_frees != 0) {
         print_error("allocator: %lld blocks, %lld bytes not freed; %llu freed with another size\n",
                     (long long)rig->heap.live_blocks, (long long)rig->heap.live_bytes,
@@ -317,9 +323,9 @@ static inline void kv_advance(struct kv_rig *rig, uint64_t ns)
     atomic_fetch_add(&rig->clock.now_ns, ns);
 }
 
-/* Poll mode: run until nothing is left that could run now. */
+/* Poll mode: run until nothing is left that could run now, here or on the device. */
 #define kv_poll(rig) kv_poll_at(__FILE__, __LINE__, (rig))
-static inline void kv_poll_at(const char *file, int line, struct kv_rig *rig)
+static inline void kv_poll_here_at(const char *file, int line, struct kv_rig *rig)
 {
     for (int round = 0; round < 100000; round++) {
         int left = kvb_manager_poll(rig->kv, KVB_FOREVER);
@@ -332,6 +338,13 @@ static inline void kv_poll_at(const char *file, int line, struct kv_rig *rig)
     }
     print_error("kvb_manager_poll always says that work is left\n");
     _fail(file, line);
+}
+
+static inline void kv_poll_at(const char *file, int line, struct kv_rig *rig)
+{
+    do {
+        kv_poll_here_at(file, line, rig);
+    } while (kv_device_moved(rig->kv));
 }
 
 /* All lanes idle and everything delivered; in either mode. */
@@ -370,10 +383,11 @@ static inline void kv_payload_fill(struct kv_rig *rig, struct kvb_block *block, 
         for (uint32_t part = 0; part < rig->layout.parts; part++) {
             void *address = NULL;
             kv_ok(kvb_block_address(rig->kv, block, layer, part, &address));
+            unsigned char *bytes = kv_device_begin_write(address, rig->layout.chunk_bytes);
             for (uint64_t i = 0; i < rig->layout.chunk_bytes; i++) {
-                ((unsigned char *)address)[i] =
-                    (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i);
+                bytes[i] = (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i);
             }
+            kv_device_end_write(address, bytes, rig->layout.chunk_bytes);
         }
     }
 }
@@ -384,11 +398,14 @@ static inline bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, ui
         for (uint32_t part = 0; part < rig->layout.parts; part++) {
             void *address = NULL;
             kv_ok(kvb_block_address(rig->kv, block, layer, part, &address));
-            for (uint64_t i = 0; i < rig->layout.chunk_bytes; i++) {
-                if (((unsigned char *)address)[i] !=
-                    (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i)) {
-                    return false;
-                }
+            const unsigned char *bytes = kv_device_read(address, rig->layout.chunk_bytes);
+            bool same = true;
+            for (uint64_t i = 0; same && i < rig->layout.chunk_bytes; i++) {
+                same = bytes[i] == (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i);
+            }
+            kv_device_end_read(address, bytes);
+            if (!same) {
+                return false;
             }
         }
     }

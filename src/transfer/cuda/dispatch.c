@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dispatch - see dispatch.h. */
+#include "transfer/cuda/dispatch.h"
+
+#include <string.h>
+
+#include "base/hooks.h"
+#include "transfer/cuda/pinned.h"
+
+static bool to_device(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+{
+    return copy->to == e->device;
+}
+
+void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *copy, uint32_t writer)
+{
+    if (to_device(e, copy))
+        atomic_store_explicit(&e->writers[copy->to_slot], (uint8_t)writer, memory_order_release);
+}
+
+struct batch {
+    struct kvbi_ticket_list items;
+    struct kvbi_cuda_pair pairs[KVBI_FLIGHT_BLOCKS_MAX];
+    uint32_t indices[KVBI_FLIGHT_BLOCKS_MAX];
+    uint32_t count; /* of pairs: items less those that fail at once */
+    uint32_t bounces;
+    uint64_t event;
+};
+
+static bool host_is_pinned(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+{
+    const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
+    return kvbi_pinning_covers(host->pinning, to_device(e, copy) ? copy->from_slot : copy->to_slot);
+}
+
+static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+{
+    return to_device(e, copy) ? kvbi_tier_address(copy->from, copy->from_slot)
+                              : kvbi_tier_address(copy->to, copy->to_slot);
+}
+
+static const void *host_registration(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+{
+    const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
+    return kvbi_pinning_registration(host->pinning, to_device(e, copy) ? copy->from_slot : copy->to_slot);
+}
+
+/* ---- Behind fences ------------------------------------------------------------------------------------------------ */
+
+/* Half of everything stays for what need not wait: a step of the server may last, and holds up nobody. */
+static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting, bool by_bounce)
+{
+    return waiting.flights < KVBI_FLIGHTS / 2 && (!by_bounce || waiting.bounces < e->flights.bounce_count / 2);
+}
+
+static void hold_locked(struct kvbi_cuda_engine *e, uint32_t index)
+{
+    const struct kvbi_ticket_item *item = &e->queue.items[index];
+    if (item->copy.event < e->held_event)
+        e->held_event = item->copy.event;
+    kvbi_ticket_push_locked(&e->queue, &e->held[item->urgent], index);
+}
+
+void kvbi_cuda_unhold_locked(struct kvbi_cuda_engine *e)
+{
+    for (uint32_t urgent = 0; urgent < 2; urgent++) {
+        kvbi_ticket_append_locked(&e->queue, &e->held[urgent], &e->queue.ready[urgent]);
+        kvbi_ticket_append_locked(&e->queue, &e->queue.ready[urgent], &e->held[urgent]);
+    }
+    e->held_event = UINT64_MAX;
+}
+
+/* ---- Into a flight ------------------------------------------------------------------------------------------------ */
+
+/* Of one direction, all after a fence that is not reached or none, all by layers or none. */
+static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a, const struct kvbi_copy *b,
+                  uint64_t passed)
+{
+    return to_device(e, a) == to_device(e, b) && a->layered == b->layered && (a->event > passed) == (b->event > passed);
+}
+
+/* What is ready, less what has to be held at the front of it. Empty: nothing. */
+static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting,
+                                            uint64_t passed)
+{
+    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
+    while (ready->count > 0) {
+        const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
+        if (next->event <= passed || may_wait(e, waiting, !host_is_pinned(e, next)))
+            break;
+        hold_locked(e, kvbi_ticket_pop_locked(&e->queue, ready));
+        ready = kvbi_ticket_next_locked(&e->queue);
+    }
+    return ready;
+}
+
+/* Into the batch, with a buffer if it needs one. False: there is none. */
+static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch, struct kvbi_ticket_list *ready,
+                            uint64_t passed)
+{
+    const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
+    bool pinned = host_is_pinned(e, next);
+    uint32_t bounce = pinned ? KVBI_NONE : kvbi_flights_take_bounce(&e->flights);
+    if (bounce == KVBI_NONE && !pinned)
+        return false;
+    e->notes[ready->first] = (struct kvbi_cuda_note){.bounce = bounce};
+    batch->bounces += bounce != KVBI_NONE;
+    if (next->event > passed && next->event > batch->event)
+        batch->event = next->event;
+    kvbi_ticket_push_locked(&e->queue, &batch->items, kvbi_ticket_pop_locked(&e->queue, ready));
+    return true;
+}
+
+/* Items for one flight, as long as there are buffers for those that are not pinned. */
+static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, uint64_t passed)
+{
+    struct kvbi_flights_waiting waiting = kvbi_flights_waiting(&e->flights, passed);
+    *batch = (struct batch){.items = {.first = KVBI_NONE}};
+    struct kvbi_ticket_list *ready = next_locked(e, waiting, passed);
+    while (batch->items.count < KVBI_FLIGHT_BLOCKS_MAX && ready->count > 0) {
+        const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
+        if (batch->items.count > 0 && !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
+            break;
+        struct kvbi_flights_waiting with = {waiting.flights, waiting.bounces + batch->bounces};
+        if (next->event > passed && !may_wait(e, with, !host_is_pinned(e, next)))
+            break;
+        if (!take_one_locked(e, batch, ready, passed))
+            break;
+    }
+}
+
+/* By slot of the device: what a server allocates together lies together there, whichever way round, and often below as well. */
+static void sort_batch(struct batch *batch)
+{
+    for (uint32_t i = 1; i < batch->count; i++)
+        for (uint32_t j = i; j > 0 && batch->pairs[j].slot < batch->pairs[j - 1].slot; j--) {
+            struct kvbi_cuda_pair pair = batch->pairs[j];
+            uint32_t index = batch->indices[j];
+            batch->pairs[j] = batch->pairs[j - 1], batch->pairs[j - 1] = pair;
+            batch->indices[j] = batch->indices[j - 1], batch->indices[j - 1] = index;
+        }
+}
+
+static int fault_of(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+{
+    if (e->hooks == NULL || e->hooks->copy_fault == NULL)
+        return 0;
+    return e->hooks->copy_fault(e->hooks->context, copy->from->tier, copy->from_slot, copy->to->tier, copy->to_slot);
+}
+
+/* Where each block's bytes are; those on the way up through a buffer are put there. */
+static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
+{
+    uint32_t index = batch->items.first;
+    for (uint32_t i = 0; i < batch->items.count; i++, index = e->queue.items[index].next) {
+        const struct kvbi_copy *copy = &e->queue.items[index].copy;
+        struct kvbi_cuda_note *note = &e->notes[index];
+        note->result = fault_of(e, copy);
+        if (note->result != 0)
+            continue;
+        unsigned char *host = host_address(e, copy);
+        if (note->bounce != KVBI_NONE && to_device(e, copy))
+            memcpy(kvbi_flights_bounce(&e->flights, note->bounce), host, e->device->block_bytes);
+        if (note->bounce != KVBI_NONE)
+            host = kvbi_flights_bounce(&e->flights, note->bounce);
+        batch->indices[batch->count] = index;
+        batch->pairs[batch->count++] = (struct kvbi_cuda_pair){
+            .slot = to_device(e, copy) ? copy->to_slot : copy->from_slot,
+            .host = host,
+            .registration = note->bounce != KVBI_NONE ? e->flights.bounce : host_registration(e, copy)};
+    }
+}
+
+static void note_errors(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, const struct batch *batch,
+                        const cudaError_t *errors)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < batch->count; i++)
+        any |= errors[i] != cudaSuccess;
+    if (any)
+        kvbi_cuda_look_at_memory(scope);
+    for (uint32_t i = 0; i < batch->count; i++)
+        e->notes[batch->indices[i]].result = kvbi_cuda_code(e->cuda, errors[i]);
+}
+
+static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, struct kvbi_flight *flight,
+                  struct batch *batch)
+{
+    cudaError_t errors[KVBI_FLIGHT_BLOCKS_MAX];
+    const struct kvbi_copy *first = &e->queue.items[batch->items.first].copy;
+    prepare(e, batch);
+    sort_batch(batch);
+    struct kvbi_flight_plan plan = {
+        .copier = e->copier,
+        .fences = &e->fences,
+        .load = {.pairs = batch->pairs, .count = batch->count, .to_device = to_device(e, first)},
+        .event = batch->event,
+        .bounces = batch->bounces,
+        .layered = first->layered && to_device(e, first)};
+    flight->items = batch->items;
+    kvbi_flight_begin(&e->flights, flight, scope, &plan, errors);
+    note_errors(e, scope, batch, errors);
+    for (uint32_t i = 0; i < batch->count; i++)
+        kvbi_cuda_set_writer(e, &e->queue.items[batch->indices[i]].copy, (uint32_t)(flight - e->flights.all));
+    kvbi_lock_take(&e->queue.lock);
+    e->order[e->order_count++] = (uint8_t)(flight - e->flights.all);
+    kvbi_lock_release(&e->queue.lock);
+}
+
+void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
+{
+    struct kvbi_flight *flight;
+    struct batch batch;
+    uint64_t passed = kvbi_cuda_fences_passed(&e->fences, scope);
+    kvbi_lock_take(&e->queue.lock);
+    e->passed = passed;
+    if (e->held_event <= passed || may_wait(e, kvbi_flights_waiting(&e->flights, passed), false))
+        kvbi_cuda_unhold_locked(e);
+    kvbi_lock_release(&e->queue.lock);
+    while (!kvbi_cuda_lost(e->cuda) && (flight = kvbi_flights_free(&e->flights)) != NULL) {
+        kvbi_lock_take(&e->queue.lock);
+        kvbi_ticket_promote_locked(&e->queue);
+        take_batch_locked(e, &batch, passed);
+        kvbi_lock_release(&e->queue.lock);
+        if (batch.items.count == 0)
+            return;
+        begin(e, scope, flight, &batch);
+    }
+}
+
+/* ---- Out of a flight ---------------------------------------------------------------------------------------------- */
+
+/* The item is over, one way or the other: its bytes are where they belong, its buffer is free. */
+static void settle(struct kvbi_cuda_engine *e, uint32_t index, int result)
+{
+    const struct kvbi_copy *copy = &e->queue.items[index].copy;
+    struct kvbi_cuda_note *note = &e->notes[index];
+    if (note->result == 0)
+        note->result = result;
+    if (note->bounce != KVBI_NONE && note->result == 0 && !to_device(e, copy))
+        memcpy(host_address(e, copy), kvbi_flights_bounce(&e->flights, note->bounce), e->device->block_bytes);
+    if (note->bounce != KVBI_NONE)
+        kvbi_flights_give_bounce(&e->flights, note->bounce);
+    note->bounce = KVBI_NONE;
+    kvbi_cuda_set_writer(e, copy, KVBI_FLIGHT_NONE);
+}
+
+static void land(struct kvbi_cuda_engine *e, struct kvbi_flight *flight, int result)
+{
+    uint32_t index = flight->items.first;
+    for (uint32_t i = 0; i < flight->items.count; i++, index = e->queue.items[index].next)
+        settle(e, index, flight->result != 0 ? flight->result : result);
+    kvbi_lock_take(&e->queue.lock);
+    kvbi_ticket_append_locked(&e->queue, &e->finished, &flight->items);
+    kvbi_lock_release(&e->queue.lock);
+    kvbi_flight_end(&e->flights, flight);
+}
+
+/* Flights that are over, each stream's in order: behind one that is not, none is. */
+void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
+{
+    uint32_t kept = 0, busy_streams = 0;
+    uint8_t order[KVBI_FLIGHTS];
+    for (uint32_t i = 0; i < e->order_count; i++) {
+        struct kvbi_flight *flight = &e->flights.all[e->order[i]];
+        bool busy = busy_streams & 1u << flight->stream;
+        cudaError_t error = busy ? cudaErrorNotReady : kvbi_flight_ask(&e->flights, flight, scope);
+        if (error == cudaErrorNotReady) {
+            busy_streams |= 1u << flight->stream;
+            order[kept++] = e->order[i];
+        } else {
+            land(e, flight, kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : 0);
+        }
+    }
+    kvbi_lock_take(&e->queue.lock);
+    memcpy(e->order, order, kept);
+    e->order_count = kept;
+    kvbi_lock_release(&e->queue.lock);
+}
+
+void kvbi_cuda_give_up(struct kvbi_cuda_engine *e)
+{
+    bool lost = kvbi_cuda_lost(e->cuda);
+    kvbi_lock_take(&e->queue.lock);
+    uint32_t cancelled = e->queue.cancelled.count;
+    if (lost) {
+        kvbi_cuda_unhold_locked(e);
+        kvbi_ticket_cancel_locked(&e->queue);
+    }
+    for (uint32_t i = 0; e->queue.cancelled.count > 0; i++) {
+        uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->queue.cancelled);
+        e->notes[index] =
+            (struct kvbi_cuda_note){.result = i < cancelled ? KVB_ECANCELED : KVB_EDEVICE, .bounce = KVBI_NONE};
+        kvbi_cuda_set_writer(e, &e->queue.items[index].copy, KVBI_FLIGHT_NONE);
+        kvbi_ticket_push_locked(&e->queue, &e->finished, index);
+    }
+    kvbi_lock_release(&e->queue.lock);
+}
+
+uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions, uint32_t max, bool *more)
+{
+    uint32_t count = 0;
+    kvbi_lock_take(&e->queue.lock);
+    while (count < max && e->finished.count > 0) {
+        uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->finished);
+        completions[count++] =
+            (struct kvbi_completion){.tag = e->queue.items[index].copy.tag, .result = e->notes[index].result};
+        kvbi_ticket_push_locked(&e->queue, &e->queue.free, index);
+    }
+    *more = e->finished.count > 0;
+    kvbi_lock_release(&e->queue.lock);
+    return count;
+}

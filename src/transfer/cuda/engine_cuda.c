@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_cuda - copies between a GPU's memory and host memory, on streams
+ *
+ * Owns       the timer; the rest is dispatch.h's.
+ * Callers    see engine.h, and cuda.h for who makes a stream wait.
+ * Why        ends are found by asking events, never by host functions: those are not called any more once the context has failed. A
+ *            timer that runs while something is in flight stands in for a descriptor that would be readable at the end.
+ */
+#include <stdio.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "transfer/cuda/dispatch.h"
+
+/* Between two looks of a sleeping thread. Awake it looks without pause, so this is what a copy may take longer than it needs. */
+#define LOOK_NS 100000
+/* The same while all that is under way stands behind steps of the server. */
+#define LOOK_BEHIND_FENCES_NS 1000000
+
+static struct kvbi_cuda_engine *of(struct kvbi_engine *engine)
+{
+    return (struct kvbi_cuda_engine *)(void *)engine; /* its first member */
+}
+
+/* ---- The interface ------------------------------------------------------------------------------------------------ */
+
+/* Between two looks at what is under way; 0: nothing is. */
+static long look_ns(const struct kvbi_cuda_engine *e)
+{
+    for (uint32_t i = 0; i < e->order_count; i++)
+        if (!kvbi_flight_waits(&e->flights.all[e->order[i]], e->passed))
+            return LOOK_NS;
+    return e->order_count + e->held[0].count + e->held[1].count > 0 ? LOOK_BEHIND_FENCES_NS : 0;
+}
+
+static void set_timer(struct kvbi_cuda_engine *e)
+{
+    uint64_t expirations;
+    long wanted = look_ns(e);
+    if (e->timer_ns != 0)
+        (void)!read(e->timer, &expirations, sizeof expirations); /* else it stays readable; EAGAIN: it is not */
+    if (wanted == e->timer_ns)
+        return;
+    struct itimerspec timer = {.it_interval.tv_nsec = wanted, .it_value.tv_nsec = wanted};
+    (void)timerfd_settime(e->timer, 0, &timer, NULL);
+    e->timer_ns = wanted;
+}
+
+static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_cuda_scope scope;
+    int error = kvbi_ticket_queue_submit(&e->queue, copies, count, urgent);
+    if (error != 0)
+        return error;
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_cuda_set_writer(e, &copies[i], KVBI_FLIGHT_QUEUED);
+    kvbi_cuda_enter(e->cuda, &scope);
+    kvbi_cuda_launch(e, &scope);
+    kvbi_cuda_leave(&scope);
+    set_timer(e);
+    return 0;
+}
+
+static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
+                          uint64_t until_ns, bool *more)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_cuda_scope scope;
+    (void)until_ns; /* nothing here takes long but what goes through buffers, a few blocks */
+    kvbi_cuda_enter(e->cuda, &scope);
+    kvbi_cuda_retire(e, &scope);
+    kvbi_cuda_launch(e, &scope);
+    kvbi_cuda_leave(&scope);
+    kvbi_cuda_give_up(e);
+    set_timer(e);
+    return kvbi_cuda_emit(e, completions, max, more);
+}
+
+static int cuda_event_fd(struct kvbi_engine *engine)
+{
+    return of(engine)->timer;
+}
+
+/* The oldest flight of each stream, but for those that stand behind a fence: a step of the server is not looked at without pause. */
+static uint32_t heads_locked(const struct kvbi_cuda_engine *e, const struct kvbi_flight **heads)
+{
+    uint32_t count = 0, seen = 0;
+    for (uint32_t i = 0; i < e->order_count; i++) {
+        const struct kvbi_flight *flight = &e->flights.all[e->order[i]];
+        if (!(seen & 1u << flight->stream) && !kvbi_flight_waits(flight, e->passed))
+            heads[count++] = flight;
+        seen |= 1u << flight->stream;
+    }
+    return count;
+}
+
+static bool cuda_ready(struct kvbi_engine *engine)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_cuda_scope scope;
+    const struct kvbi_flight *heads[2 * KVBI_STREAMS_EACH_WAY];
+    bool lost = kvbi_cuda_lost(e->cuda);
+    kvbi_lock_take(&e->queue.lock);
+    const struct kvbi_ticket_queue *q = &e->queue;
+    bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->held[0].count + e->held[1].count > 0;
+    bool ready = e->finished.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
+                 (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
+    uint32_t count = heads_locked(e, heads);
+    kvbi_lock_release(&e->queue.lock);
+    if (ready || count == 0)
+        return ready;
+    kvbi_cuda_enter(e->cuda, &scope);
+    for (uint32_t i = 0; i < count && !ready; i++)
+        ready = kvbi_flight_ask(&e->flights, heads[i], &scope) != cudaErrorNotReady;
+    kvbi_cuda_leave(&scope);
+    return ready;
+}
+
+static void cuda_drain(struct kvbi_engine *engine)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_cuda_scope scope;
+    kvbi_lock_take(&e->queue.lock);
+    kvbi_cuda_unhold_locked(e);
+    kvbi_ticket_cancel_locked(&e->queue);
+    kvbi_lock_release(&e->queue.lock);
+    kvbi_cuda_enter(e->cuda, &scope);
+    for (uint32_t i = 0; i < e->order_count; i++)
+        kvbi_flight_wait(&e->flights, &e->flights.all[e->order[i]], &scope);
+    kvbi_cuda_leave(&scope);
+}
+
+static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
+{
+    *ticket = 0;
+    if (fence == NULL || (fence->kind != KVB_FENCE_CUDA_STREAM && fence->kind != KVB_FENCE_CUDA_EVENT)) {
+        int error = kvbi_ticket_import(fence, ticket);
+        return error == 0 && (*ticket & KVBI_TICKET_EVENT) ? KVB_EINVAL : error;
+    }
+    if (fence->reserved != 0)
+        return KVB_EINVAL;
+    int error = kvbi_cuda_fences_import(&of(engine)->fences, fence, ticket);
+    *ticket |= error == 0 ? KVBI_TICKET_EVENT : 0;
+    return error;
+}
+
+static bool cuda_signal(struct kvbi_engine *engine, uint64_t value)
+{
+    return kvbi_ticket_signal(&of(engine)->queue, value);
+}
+
+static size_t cuda_bytes(const struct kvbi_engine *engine)
+{
+    const struct kvbi_cuda_engine *e = (const struct kvbi_cuda_engine *)(const void *)engine;
+    return sizeof *e + sizeof *e->copier + kvbi_ticket_queue_bytes(&e->queue) + e->queue.capacity * sizeof *e->notes +
+           e->device->block_count * sizeof *e->writers + KVBI_CUDA_FENCES * sizeof *e->fences.ring +
+           (size_t)KVBI_FLIGHTS * e->flights.layer_count * sizeof *e->flights.layer_events;
+}
+
+/* ---- Streams that wait -------------------------------------------------------------------------------------------- */
+
+uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
+{
+    return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
+}
+
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, void *stream, uint32_t layer)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_cuda_scope scope;
+    if (kvbi_cuda_context_lost(e->cuda))
+        return KVB_EDEVICE;
+    kvbi_cuda_enter(e->cuda, &scope);
+    int result = kvbi_cuda_check_stream(&scope, e->log, stream);
+    for (; result == 0 && flights != 0; flights &= flights - 1) {
+        const struct kvbi_flight *flight = &e->flights.all[__builtin_ctzll(flights)];
+        bool by_layer = layer != KVB_ALL_LAYERS && atomic_load_explicit(&flight->layered, memory_order_acquire);
+        cudaEvent_t event = by_layer ? flight->layers[layer] : flight->done;
+        if (kvbi_cuda_check(&scope, cudaStreamWaitEvent(stream, event, cudaEventWaitDefault)) != cudaSuccess)
+            result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
+    }
+    kvbi_cuda_leave(&scope);
+    return result;
+}
+
+/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+
+static void cuda_destroy(struct kvbi_engine *engine)
+{
+    struct kvbi_cuda_engine *e = of(engine);
+    struct kvbi_memory memory = e->memory;
+    kvbi_flights_destroy(&e->flights);
+    kvbi_cuda_fences_destroy(&e->fences);
+    if (e->copier != NULL && e->copier->cuda != NULL)
+        kvbi_cuda_copier_destroy(e->copier);
+    if (e->timer >= 0)
+        (void)close(e->timer);
+    kvbi_memory_free(&memory, e->copier, 1, sizeof *e->copier);
+    kvbi_memory_free(&memory, e->writers, e->device->block_count, sizeof *e->writers);
+    kvbi_memory_free(&memory, e->notes, e->queue.capacity, sizeof *e->notes);
+    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_memory_free(&memory, e, 1, sizeof *e);
+}
+
+static int take_tables(struct kvbi_cuda_engine *e, uint32_t capacity)
+{
+    e->notes = kvbi_memory_alloc(&e->memory, capacity, sizeof *e->notes, 0);
+    e->writers = kvbi_memory_alloc(&e->memory, e->device->block_count, sizeof *e->writers, 0);
+    e->copier = kvbi_memory_alloc(&e->memory, 1, sizeof *e->copier, 0);
+    e->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (e->notes == NULL || e->writers == NULL || e->copier == NULL || e->timer < 0)
+        return KVB_ENOMEM;
+    for (uint32_t i = 0; i < e->device->block_count; i++)
+        atomic_init(&e->writers[i], KVBI_FLIGHT_NONE);
+    return 0;
+}
+
+static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
+                                                .destroy = cuda_destroy,
+                                                .submit = cuda_submit,
+                                                .reap = cuda_reap,
+                                                .event_fd = cuda_event_fd,
+                                                .ready = cuda_ready,
+                                                .drain = cuda_drain,
+                                                .import = cuda_import,
+                                                .bytes = cuda_bytes,
+                                                .signal = cuda_signal};
+
+static void say(const struct kvbi_cuda_engine *e, char *said, size_t said_bytes)
+{
+    (void)snprintf(said, said_bytes, "cuda %d, down %s, up %s", e->cuda->device,
+                   kvbi_cuda_method_name(e->copier->methods[0]), kvbi_cuda_method_name(e->copier->methods[1]));
+}
+
+int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                            const struct kvbi_engine_cuda_config *config, char *said, size_t said_bytes)
+{
+    *engine = NULL;
+    struct kvbi_cuda_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct kvbi_cuda_engine));
+    if (e == NULL)
+        return KVB_ENOMEM;
+    e->memory = *memory;
+    if (kvbi_ticket_queue_create(&e->queue, &e->memory, config->capacity) != 0) {
+        kvbi_memory_free(memory, e, 1, sizeof *e);
+        return KVB_ENOMEM;
+    }
+    e->engine.ops = &cuda_ops;
+    e->held_event = UINT64_MAX;
+    e->hooks = config->hooks;
+    e->log = config->log;
+    e->device = config->device;
+    e->cuda = config->device->cuda;
+    int error = take_tables(e, config->capacity);
+    if (error == 0)
+        error = kvbi_cuda_fences_create(&e->fences, e->cuda, e->log);
+    if (error == 0)
+        error = kvbi_flights_create(&e->flights, e->cuda, e->device->block_bytes);
+    if (error == 0)
+        error = kvbi_cuda_copier_create(e->copier, e->cuda, e->device->base, config->method, said, said_bytes);
+    if (error != 0) {
+        cuda_destroy(&e->engine);
+        return error;
+    }
+    say(e, said, said_bytes);
+    *engine = &e->engine;
+    return 0;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fences - see fences.h. */
+#include "transfer/cuda/fences.h"
+
+#include "transfer/cuda/cuda.h"
+
+/* ---- Where we are ------------------------------------------------------------------------------------------------- */
+
+static struct kvbi_cuda_fence *at(struct kvbi_cuda_fences *fences, uint64_t number)
+{
+    return &fences->ring[number % KVBI_CUDA_FENCES];
+}
+
+/* The oldest number that is recorded and not known to be reached, with its event. False: there is none. */
+static bool oldest(struct kvbi_cuda_fences *fences, uint64_t *number, cudaEvent_t *event)
+{
+    kvbi_lock_take(&fences->lock);
+    *number = fences->first;
+    bool recorded = fences->first < fences->next && at(fences, fences->first)->recorded;
+    *event = recorded ? at(fences, fences->first)->event : NULL;
+    kvbi_lock_release(&fences->lock);
+    return recorded;
+}
+
+/* Passes what has been reached. */
+static void advance(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope)
+{
+    uint64_t number;
+    cudaEvent_t event;
+    while (oldest(fences, &number, &event) && kvbi_cuda_check_own(scope, cudaEventQuery(event)) == cudaSuccess) {
+        kvbi_lock_take(&fences->lock);
+        if (fences->first == number)
+            fences->first++;
+        kvbi_lock_release(&fences->lock);
+    }
+}
+
+uint64_t kvbi_cuda_fences_passed(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope)
+{
+    advance(fences, scope);
+    kvbi_lock_take(&fences->lock);
+    uint64_t passed = fences->first - 1;
+    kvbi_lock_release(&fences->lock);
+    return passed;
+}
+
+/* ---- Importing ---------------------------------------------------------------------------------------------------- */
+
+/* The next number, or 0: the ring is full. */
+static uint64_t take_number(struct kvbi_cuda_fences *fences)
+{
+    kvbi_lock_take(&fences->lock);
+    uint64_t number = fences->next - fences->first < KVBI_CUDA_FENCES ? fences->next++ : 0;
+    if (number != 0)
+        at(fences, number)->recorded = false;
+    kvbi_lock_release(&fences->lock);
+    return number;
+}
+
+static void set_recorded(struct kvbi_cuda_fences *fences, uint64_t number)
+{
+    kvbi_lock_take(&fences->lock);
+    at(fences, number)->recorded = true;
+    kvbi_lock_release(&fences->lock);
+}
+
+int kvbi_cuda_check_stream(struct kvbi_cuda_scope *scope, const struct kvbi_log *log, cudaStream_t stream)
+{
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
+        kvbi_log(log, KVB_LOG_ERROR, KVB_EINVAL, "fence: a default stream: record an event there and pass that");
+        return KVB_EINVAL;
+    }
+    cudaError_t error = kvbi_cuda_check(scope, cudaStreamIsCapturing(stream, &status));
+    if (error == cudaSuccess && status == cudaStreamCaptureStatusNone)
+        return 0;
+    if (error == cudaSuccess)
+        kvbi_log(log, KVB_LOG_ERROR, KVB_EINVAL, "fence: the stream is being captured into a graph");
+    else
+        kvbi_log(log, KVB_LOG_ERROR, KVB_EINVAL, "fence: no stream: %s (%d)", cudaGetErrorName(error), (int)error);
+    return kvbi_cuda_lost(scope->cuda) ? KVB_EDEVICE : KVB_EINVAL;
+}
+
+/* Makes `event` a point behind the fence. */
+static cudaError_t record(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope, const struct kvb_fence *fence,
+                          cudaEvent_t event)
+{
+    if (fence->kind == KVB_FENCE_CUDA_STREAM)
+        return kvbi_cuda_check(scope, cudaEventRecord(event, (cudaStream_t)(uintptr_t)fence->handle));
+    cudaError_t error = kvbi_cuda_check(
+        scope, cudaStreamWaitEvent(fences->stream, (cudaEvent_t)(uintptr_t)fence->handle, cudaEventWaitDefault));
+    return error != cudaSuccess ? error : kvbi_cuda_check(scope, cudaEventRecord(event, fences->stream));
+}
+
+static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope, const struct kvb_fence *fence,
+                  uint64_t *number)
+{
+    bool is_stream = fence->kind == KVB_FENCE_CUDA_STREAM;
+    int refused = is_stream ? kvbi_cuda_check_stream(scope, fences->log, (cudaStream_t)(uintptr_t)fence->handle)
+                  : fence->handle == 0 ? KVB_EINVAL
+                                       : 0;
+    if (refused != 0)
+        return refused;
+    uint64_t taken = take_number(fences);
+    if (taken == 0) {
+        advance(fences, scope);
+        taken = take_number(fences);
+    }
+    if (taken == 0)
+        return kvbi_cuda_lost(fences->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
+    cudaError_t error = record(fences, scope, fence, at(fences, taken)->event);
+    set_recorded(fences, taken); /* a failed one too: its event is still at the point before, which is reached */
+    if (error == cudaSuccess) {
+        *number = taken;
+        return 0;
+    }
+    kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: %s %llx cannot be used here: %s (%d)",
+             is_stream ? "stream" : "event", (unsigned long long)fence->handle, cudaGetErrorName(error), (int)error);
+    return kvbi_cuda_lost(fences->cuda) ? KVB_EDEVICE : KVB_EINVAL;
+}
+
+int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence, uint64_t *number)
+{
+    struct kvbi_cuda_scope scope;
+    *number = 0;
+    if (kvbi_cuda_context_lost(fences->cuda))
+        return KVB_EDEVICE;
+    kvbi_cuda_enter(fences->cuda, &scope);
+    int error = import(fences, &scope, fence, number);
+    kvbi_cuda_leave(&scope);
+    return error;
+}
+
+/* ---- Waiting ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A number in between that is not recorded yet belongs to a call that has not returned: nobody can depend on it, so it is left out.
+ * But then the stream has not waited for all up to there, and says so.
+ */
+cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope, cudaStream_t stream,
+                                  uint64_t *waited, uint64_t number)
+{
+    bool without_gap = true;
+    cudaError_t error = cudaSuccess;
+    kvbi_lock_take(&fences->lock);
+    uint64_t n = *waited + 1 > fences->first ? *waited + 1 : fences->first;
+    kvbi_lock_release(&fences->lock);
+    for (; error == cudaSuccess && n <= number; n++) {
+        kvbi_lock_take(&fences->lock);
+        bool recorded = at(fences, n)->recorded;
+        kvbi_lock_release(&fences->lock);
+        if (recorded)
+            error = kvbi_cuda_check(scope, cudaStreamWaitEvent(stream, at(fences, n)->event, cudaEventWaitDefault));
+        without_gap &= recorded;
+        if (error == cudaSuccess && without_gap)
+            *waited = n;
+    }
+    return error;
+}
+
+/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+
+static cudaError_t create_events(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope)
+{
+    cudaError_t error = cudaSuccess;
+    for (; error == cudaSuccess && fences->created < KVBI_CUDA_FENCES; fences->created += error == cudaSuccess)
+        error = kvbi_cuda_check(scope,
+                                cudaEventCreateWithFlags(&fences->ring[fences->created].event, cudaEventDisableTiming));
+    if (error == cudaSuccess)
+        error = kvbi_cuda_check(scope, cudaStreamCreateWithFlags(&fences->stream, cudaStreamNonBlocking));
+    return error;
+}
+
+int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *cuda, const struct kvbi_log *log)
+{
+    struct kvbi_cuda_scope scope;
+    *fences = (struct kvbi_cuda_fences){.first = 1, .next = 1, .log = log};
+    if (kvbi_lock_init(&fences->lock, KVBI_RANK_ENGINE) != 0)
+        return KVB_ENOMEM;
+    fences->cuda = cuda;
+    fences->ring = kvbi_memory_alloc(cuda->memory, KVBI_CUDA_FENCES, sizeof *fences->ring, 0);
+    cudaError_t error = cudaErrorMemoryAllocation;
+    if (fences->ring != NULL) {
+        kvbi_cuda_enter(cuda, &scope);
+        error = create_events(fences, &scope);
+        kvbi_cuda_leave(&scope);
+    }
+    if (error == cudaSuccess)
+        return 0;
+    kvbi_cuda_fences_destroy(fences);
+    return error == cudaErrorMemoryAllocation ? KVB_ENOMEM : KVB_EDEVICE;
+}
+
+void kvbi_cuda_fences_destroy(struct kvbi_cuda_fences *fences)
+{
+    struct kvbi_cuda_scope scope;
+    if (fences->cuda == NULL)
+        return;
+    if (!kvbi_cuda_context_lost(fences->cuda)) {
+        kvbi_cuda_enter(fences->cuda, &scope);
+        if (fences->stream != NULL)
+            (void)kvbi_cuda_check(&scope, cudaStreamDestroy(fences->stream));
+        while (fences->created > 0)
+            (void)kvbi_cuda_check(&scope, cudaEventDestroy(fences->ring[--fences->created].event));
+        kvbi_cuda_leave(&scope);
+    }
+    kvbi_memory_free(fences->cuda->memory, fences->ring, KVBI_CUDA_FENCES, sizeof *fences->ring);
+    kvbi_lock_fini(&fences->lock);
+    *fences = (struct kvbi_cuda_fences){0};
+}

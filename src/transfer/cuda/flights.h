@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flights - batches of copies that are on a stream
+ *
+ * Owns       the streams, a fixed number of flights with their events, and pinned buffers for blocks that are not pinned themselves.
+ * Callers    the engine: begin, ask, end, all from progress. The events of a flight may be waited for by any thread.
+ * Invariants a flight is on one stream; its `done` event is recorded behind its last copy. The pinned buffers of its blocks are given
+ *            back only after the host has seen it over.
+ * Lock       none. `layered` is atomic: whoever makes a stream wait reads it.
+ * Why        two streams each way and a third for what waits for a fence: copies that could run are never queued behind a server's
+ *            step. A flight whose end cannot be recorded is asked for by its stream: neither buffer is given back on a guess.
+ */
+#ifndef KVBI_TRANSFER_CUDA_FLIGHTS_H
+#define KVBI_TRANSFER_CUDA_FLIGHTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "transfer/cuda/copies.h"
+#include "transfer/cuda/fences.h"
+#include "transfer/ticket_queue.h"
+
+#define KVBI_FLIGHTS 32u
+#define KVBI_FLIGHT_BLOCKS_MAX 64u
+#define KVBI_STREAMS_EACH_WAY 3u /* the last: for what waits for a fence */
+#define KVBI_BOUNCE_BLOCKS_MAX 16u
+
+struct kvbi_flight {
+    cudaEvent_t done;
+    cudaEvent_t *layers; /* one a layer */
+    _Atomic bool layered;
+    bool running;
+    bool to_device;
+    bool by_stream; /* `done` could not be recorded */
+    uint32_t stream;
+    uint32_t bounces; /* pinned buffers that its blocks hold */
+    uint64_t event;   /* the fence that it stands behind, by its own or by what is before it on its stream; 0: none */
+    int result;       /* of all its blocks that have no other */
+    struct kvbi_ticket_list items;
+};
+
+struct kvbi_flight_stream {
+    cudaStream_t stream;
+    uint64_t waited; /* for fences up to this one */
+    uint64_t event;  /* the latest of its flights' */
+};
+
+struct kvbi_flights {
+    struct kvbi_cuda *cuda;
+    const struct kvbi_memory *memory;
+    uint32_t layer_count, created, running;
+    struct kvbi_flight all[KVBI_FLIGHTS];
+    cudaEvent_t *layer_events;
+    struct kvbi_flight_stream streams[2 * KVBI_STREAMS_EACH_WAY];
+    uint32_t turn; /* which of the two is next */
+
+    uint64_t block_bytes;
+    unsigned char *bounce; /* pinned */
+    uint32_t bounce_count;
+    uint32_t bounce_free; /* a bit each */
+};
+
+/* KVB_ENOMEM, KVB_EDEVICE. */
+int kvbi_flights_create(struct kvbi_flights *flights, struct kvbi_cuda *cuda, uint64_t block_bytes);
+void kvbi_flights_destroy(struct kvbi_flights *flights); /* none may be running; legal on a zeroed object */
+
+/* One that is free, or NULL. */
+struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights);
+
+/* A pinned buffer of one block, or KVBI_NONE. */
+uint32_t kvbi_flights_take_bounce(struct kvbi_flights *flights);
+void kvbi_flights_give_bounce(struct kvbi_flights *flights, uint32_t index);
+unsigned char *kvbi_flights_bounce(const struct kvbi_flights *flights, uint32_t index);
+
+/* What is to be done, and after which fence. */
+struct kvbi_flight_plan {
+    struct kvbi_cuda_copier *copier;
+    struct kvbi_cuda_fences *fences;
+    struct kvbi_cuda_load load;
+    uint64_t event;   /* a fence that the host has not seen reached, or 0 */
+    uint32_t bounces; /* buffers among the blocks */
+    bool layered;
+};
+
+/* What flights hold that stand behind fences past `passed`. */
+struct kvbi_flights_waiting {
+    uint32_t flights, bounces;
+};
+
+/*
+ * Puts the copies on a stream. If the method fails, block by block: then errors[i] says which could not be enqueued, and the others
+ * are on their way.
+ */
+void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight, struct kvbi_cuda_scope *scope,
+                       const struct kvbi_flight_plan *plan, cudaError_t *errors);
+/*
+ * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be asked, the context is lost and nothing
+ * runs there any more. If the event alone cannot be asked the GPU is lost as well, but the buffers are not: the stream says when.
+ */
+cudaError_t kvbi_flight_ask(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
+                            struct kvbi_cuda_scope *scope);
+/* Waits until it is over. */
+void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
+                      struct kvbi_cuda_scope *scope);
+/* Does it stand behind a fence past `passed`? */
+bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed);
+struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights, uint64_t passed);
+void kvbi_flight_end(struct kvbi_flights *flights, struct kvbi_flight *flight);
+
+#endif

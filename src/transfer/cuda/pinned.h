@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pinned - host memory that a GPU reads and writes directly
+ *
+ * Owns       the registration of a host tier's memory, piece by piece, and the threads that make it.
+ * Callers    cuda.h has create and destroy; the engine asks whether a block is pinned.
+ * Invariants pieces are whole pages, share none and are registered in order of address; pinned_pieces only grows. A block that lies in
+ *            one of them is pinned. Where the memory begins on a page that is every block; else one at each edge lies in two and never
+ *            counts as pinned. A piece that is refused ends it: what is behind stays unpinned, is counted, and said.
+ * Lock       `lock` (rank KVBI_RANK_ENGINE) hands pieces to the threads; pinned_pieces is atomic.
+ * Why        pages are touched by several threads at once and on the GPU's own node before one thread registers them: registering is
+ *            one call at a time in the driver, and faulting 4 KiB pages inside it takes most of its time. Pieces are small, so that the
+ *            first blocks are pinned at once; a copy that crosses two registrations is refused by CUDA.
+ */
+#ifndef KVBI_TRANSFER_CUDA_PINNED_H
+#define KVBI_TRANSFER_CUDA_PINNED_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+#include "transfer/cuda/cuda.h"
+#include "transfer/cuda/device.h"
+
+#define KVBI_PIN_THREADS_MAX 64u
+
+struct kvbi_pinning {
+    struct kvbi_cuda *cuda;
+    const struct kvbi_memory *memory;
+    const struct kvbi_log *log;
+    unsigned char *origin; /* the first piece begins here: the page of the first block */
+    uint64_t lead_bytes;   /* from there to the first block */
+    uint64_t total_bytes, block_bytes;
+    uint64_t piece_bytes, piece_count;
+    bool owned; /* the memory is the library's */
+    bool given; /* the caller has pinned it, nobody knows in which pieces: each block is one */
+    int node;   /* the GPU's, or -1 */
+    pthread_t threads[KVBI_PIN_THREADS_MAX];
+    uint32_t thread_count;
+    _Atomic bool stop;
+    _Atomic uint64_t pinned_pieces, refused_bytes;
+    _Atomic bool refused; /* a piece has been, and ended it */
+
+    struct kvbi_lock lock;
+    uint64_t next_touch; /* piece */
+    bool *touched;
+    bool pinning; /* a thread is registering */
+};
+
+static inline bool kvbi_pinning_covers(const struct kvbi_pinning *pinning, uint32_t slot)
+{
+    if (pinning == NULL)
+        return false;
+    uint64_t start = pinning->lead_bytes + slot * pinning->block_bytes, last = start + pinning->block_bytes - 1;
+    return start / pinning->piece_bytes == last / pinning->piece_bytes &&
+           last / pinning->piece_bytes < atomic_load_explicit(&pinning->pinned_pieces, memory_order_acquire);
+}
+
+/* A name for the registration of a block that is covered: equal for blocks that one copy may move. */
+static inline const void *kvbi_pinning_registration(const struct kvbi_pinning *pinning, uint32_t slot)
+{
+    uint64_t start = pinning->lead_bytes + slot * pinning->block_bytes;
+    return pinning->origin + start / pinning->piece_bytes * pinning->piece_bytes;
+}
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_gpu - blocks between a GPU and pinned host memory through the whole manager, beside bare CUDA in the same minute
+ *
+ * Public header only, linked to the library as it ships. docs/gpu.md says what the rows mean.
+ * Exit: 0, 1 if a row misses its bar, 2 if a call failed, bytes were wrong or the command line is, 77 if there is no GPU.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu_suites.h"
+
+#define ROUNDS 21u
+#define ROUNDS_QUICK 2u
+#define SET_MIB 1024u
+#define SET_MIB_QUICK 16u
+#define PIN_MIB 8192u
+#define PIN_MIB_QUICK 64u
+
+static const struct {
+    const char *name;
+    void (*run)(struct gpu_bench *bench);
+} suites[] = {{"move", gpu_suite_move},
+              {"both", gpu_suite_both},
+              {"single", gpu_suite_single},
+              {"matmul", gpu_suite_matmul},
+              {"pinning", gpu_suite_pinning}};
+#define SUITE_COUNT (sizeof suites / sizeof *suites)
+
+/* ---- Command line ------------------------------------------------------------------------------------------------- */
+
+static void usage(FILE *out)
+{
+    (void)fprintf(
+        out,
+        "usage: bench_gpu [--json] [--quick] [--only SUITE] [--device N] [--rounds N] [--mib N] [--pin-mib N]\n"
+        "                 [--method auto|plain|rect|batch|kernel] [--batch N] [--depth N] [--help]\n\n"
+        "  --json         rows as a JSON array instead of a table\n"
+        "  --quick        little data and 2 rounds: figures of no use, no bar\n"
+        "  --only SUITE   move, both, single, matmul or pinning alone\n"
+        "  --device N     the GPU (0)\n"
+        "  --rounds N     rounds a row, 2 to 999 (21)\n"
+        "  --mib N        MiB that one direction moves in a round, 16 to 8192 (1024). The GPU needs six times that,\n"
+        "                 host memory as much, pinned\n"
+        "  --pin-mib N    MiB that are pinned in the suite pinning, 16 to 262144 (8192)\n"
+        "  --method       how bytes are moved (auto)\n"
+        "  --batch, --depth N   of the lanes (the library's defaults)\n"
+        "  --help         this text\n");
+}
+
+static void refuse(const char *what, const char *which)
+{
+    (void)fprintf(stderr, "bench_gpu: %s: %s\n", what, which);
+    usage(stderr);
+    exit(2);
+}
+
+static uint32_t number_option(const char *name, const char *text, uint32_t low, uint32_t high)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < low || value > high)
+        refuse(name, text);
+    return (uint32_t)value;
+}
+
+/* By their numbers in enum kvb_copy_method. */
+static uint32_t method_option(const char *name, const char *text)
+{
+    static const char *const methods[] = {"auto", "plain", "rect", "batch", "kernel"};
+    for (uint32_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(text, methods[i]) == 0)
+            return i;
+    refuse(name, text);
+    return 0;
+}
+
+static const char *suite_option(const char *name, const char *text)
+{
+    for (uint32_t i = 0; i < SUITE_COUNT; i++)
+        if (strcmp(text, suites[i].name) == 0)
+            return suites[i].name;
+    refuse(name, text);
+    return NULL;
+}
+
+static void read_value(struct gpu_options *options, const char *name, const char *text)
+{
+    if (strcmp(name, "--only") == 0)
+        options->only = suite_option(name, text);
+    else if (strcmp(name, "--device") == 0)
+        options->device = number_option(name, text, 0, 63);
+    else if (strcmp(name, "--rounds") == 0)
+        options->rounds = number_option(name, text, 2, 999);
+    else if (strcmp(name, "--mib") == 0)
+        options->set_bytes = (uint64_t)(number_option(name, text, 16, 8192) & ~3u) << 20;
+    else if (strcmp(name, "--pin-mib") == 0)
+        options->pin_bytes = (uint64_t)(number_option(name, text, 16, 262144) & ~1u) << 20;
+    else if (strcmp(name, "--method") == 0)
+        options->method = method_option(name, text);
+    else if (strcmp(name, "--batch") == 0)
+        options->batch = number_option(name, text, 1, 64);
+    else if (strcmp(name, "--depth") == 0)
+        options->depth = number_option(name, text, 1, 64);
+    else
+        refuse("unknown option", name);
+}
+
+static void set_defaults(struct gpu_options *options)
+{
+    if (options->rounds == 0)
+        options->rounds = options->quick ? ROUNDS_QUICK : ROUNDS;
+    if (options->set_bytes == 0)
+        options->set_bytes = (uint64_t)(options->quick ? SET_MIB_QUICK : SET_MIB) << 20;
+    if (options->pin_bytes == 0)
+        options->pin_bytes = (uint64_t)(options->quick ? PIN_MIB_QUICK : PIN_MIB) << 20;
+}
+
+static struct gpu_options read_options(int argc, char **argv)
+{
+    struct gpu_options options = {.quick = false};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            options.json = true;
+        } else if (strcmp(argv[i], "--quick") == 0) {
+            options.quick = true;
+        } else if (strcmp(argv[i], "--help") == 0) {
+            usage(stdout);
+            exit(0);
+        } else {
+            if (i + 1 == argc)
+                refuse("unknown option, or its value is missing", argv[i]);
+            read_value(&options, argv[i], argv[i + 1]);
+            i++;
+        }
+    }
+    set_defaults(&options);
+    return options;
+}
+
+/* ---- Running ------------------------------------------------------------------------------------------------------ */
+
+static bool find_gpu(uint32_t device)
+{
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && (uint32_t)count > device)
+        return true;
+    (void)fprintf(stderr, "bench_gpu: no GPU %u here: %s\n", device,
+                  error == cudaSuccess ? "fewer devices" : cudaGetErrorString(error));
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct gpu_options options = read_options(argc, argv);
+    struct gpu_bench bench = {.options = &options, .report = {.json = options.json}};
+    if (!find_gpu(options.device))
+        return 77;
+    gpu_bare_create(&bench.bare, (int)options.device, 2 * options.set_bytes);
+    report_begin(&bench.report);
+    for (uint32_t i = 0; i < SUITE_COUNT; i++)
+        if (options.only == NULL || options.only == suites[i].name)
+            suites[i].run(&bench);
+    report_end(&bench.report);
+    gpu_bare_destroy(&bench.bare);
+    return bench.report.failed > 0 ? 1 : 0;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which blocks of host memory count as pinned, wherever the memory begins and whoever has pinned it. */
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "support/cuda_scene.h"
+#include "transfer/cuda/pinned.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+struct bench {
+    struct kvbi_memory memory;
+    struct kvbi_log log;
+    struct kvbi_cuda *cuda;
+    struct kvbi_tier tier;
+};
+
+static void open_bench(struct bench *b)
+{
+    char message[256];
+    memset(b, 0, sizeof *b);
+    fake_cuda_start(NULL);
+    kv_ok(kvbi_memory_init(&b->memory, NULL));
+    kvbi_log_init(&b->log, NULL);
+    kv_ok(kvbi_cuda_open(&b->cuda, &b->memory, 0, message, sizeof message));
+}
+
+static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_bytes)
+{
+    kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, blocks, block_bytes, base));
+    kv_ok(kvbi_pinning_create(&b->tier, b->cuda, &b->log, 0));
+}
+
+static void close_bench(struct bench *b)
+{
+    kvbi_tier_destroy(&b->tier);
+    kvbi_cuda_close(b->cuda, NULL);
+    assert_int_equal(fake_cuda_end(), 0);
+}
+
+static unsigned char *map(uint64_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    return memory;
+}
+
+/* ---- Pieces ------------------------------------------------------------------------------------------------------- */
+
+static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(261 * MIB);
+    open_bench(&b);
+    pin(&b, memory + 64, 260, MIB);
+    for (uint32_t slot = 0; slot < 260; slot++) { /* an edge is 256 MiB behind the first page */
+        assert_int_equal(kvbi_pinning_covers(b.tier.pinning, slot), slot != 255);
+        assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b.tier, slot), MIB));
+    }
+    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 259 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), MIB);
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 261 * MIB), 0);
+}
+
+static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(513 * MIB);
+    open_bench(&b);
+    pin(&b, memory + 64, 2, 256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
+    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 512 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 0);
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 513 * MIB), 0);
+}
+
+static void test_last_piece_ends_with_the_memory(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(520 * MIB);
+    open_bench(&b);
+    pin(&b, memory, 257, MIB);
+    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 257 * MIB);
+    assert_true(fake_cuda_is_pinned(memory + 256 * MIB, MIB));
+    assert_false(fake_cuda_is_pinned(memory + 257 * MIB, 1));
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 520 * MIB), 0);
+}
+
+static void test_blocks_of_two_pieces_have_different_registrations(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(257 * MIB);
+    open_bench(&b);
+    pin(&b, memory, 257, MIB);
+    const struct kvbi_pinning *pinning = b.tier.pinning;
+    assert_ptr_equal(kvbi_pinning_registration(pinning, 0), kvbi_pinning_registration(pinning, 255));
+    assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255), kvbi_pinning_registration(pinning, 256));
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 257 * MIB), 0);
+}
+
+/* ---- Pinned by the caller ----------------------------------------------------------------------------------------- */
+
+static void test_memory_pinned_at_both_ends_only_does_not_count_as_pinned(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(4 * 4096);
+    open_bench(&b);
+    cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
+    cuda_ok(cudaHostRegister(memory + 3 * 4096, 4096, cudaHostRegisterPortable));
+    pin(&b, memory, 4, 4096);
+    assert_false(kvbi_pinning_covers(b.tier.pinning, 1));
+    assert_false(kvbi_pinning_covers(b.tier.pinning, 2));
+    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 4 * 4096);
+    cuda_ok(cudaHostUnregister(memory));
+    cuda_ok(cudaHostUnregister(memory + 3 * 4096));
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 4 * 4096), 0);
+}
+
+static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(2 * 4096);
+    open_bench(&b);
+    cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
+    cuda_ok(cudaHostRegister(memory + 4096, 4096, cudaHostRegisterPortable));
+    pin(&b, memory, 2, 4096);
+    assert_true(kvbi_pinning_covers(b.tier.pinning, 0) && kvbi_pinning_covers(b.tier.pinning, 1));
+    assert_ptr_not_equal(kvbi_pinning_registration(b.tier.pinning, 0), kvbi_pinning_registration(b.tier.pinning, 1));
+    kvbi_tier_destroy(&b.tier);
+    cuda_ok(cudaHostUnregister(memory));
+    cuda_ok(cudaHostUnregister(memory + 4096));
+    close_bench(&b);
+    assert_int_equal(munmap(memory, 2 * 4096), 0);
+}
+
+/* ---- Children ----------------------------------------------------------------------------------------------------- */
+
+/* Does the kernel keep the page from children? Its word for that in smaps is "dc". */
+static bool is_kept_from_children(const void *page)
+{
+    char line[512];
+    bool inside = false, kept = false;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            inside = (uintptr_t)page >= start && (uintptr_t)page < end;
+        else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+            kept = strstr(line, " dc") != NULL;
+    }
+    assert_int_equal(fclose(file), 0);
+    return kept;
+}
+
+static void test_own_memory_is_kept_from_children_while_it_is_pinned(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b);
+    pin(&b, NULL, 4, MIB);
+    assert_true(is_kept_from_children(b.tier.base));
+    kvbi_pinning_destroy(b.tier.pinning);
+    b.tier.pinning = NULL;
+    assert_false(is_kept_from_children(b.tier.base));
+    close_bench(&b);
+}
+
+static void test_memory_of_the_caller_is_not_kept_from_children(void **state)
+{
+    (void)state;
+    struct bench b;
+    unsigned char *memory = map(MIB);
+    open_bench(&b);
+    pin(&b, memory, 4, MIB / 4);
+    assert_false(is_kept_from_children(memory));
+    close_bench(&b);
+    assert_int_equal(munmap(memory, MIB), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge),
+        cmocka_unit_test(test_large_blocks_off_a_page_are_pinned_as_well),
+        cmocka_unit_test(test_last_piece_ends_with_the_memory),
+        cmocka_unit_test(test_blocks_of_two_pieces_have_different_registrations),
+        cmocka_unit_test(test_memory_pinned_at_both_ends_only_does_not_count_as_pinned),
+        cmocka_unit_test(test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
+        cmocka_unit_test(test_own_memory_is_kept_from_children_while_it_is_pinned),
+        cmocka_unit_test(test_memory_of_the_caller_is_not_kept_from_children),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the stand-in's GPU and a file, with no host tier in between. */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "support/cuda_scene.h"
+#include "support/disk_path.h"
+
+struct straits {
+    struct cuda_scene scene;
+    struct disk_path place;
+    struct kvbi_hooks hooks;
+    _Atomic bool disk_fails;
+};
+
+static int io_fault(void *context, bool write, uint32_t slot, int64_t *result)
+{
+    const struct straits *s = context;
+    (void)write, (void)slot;
+    if (s->disk_fails)
+        *result = -EIO;
+    return s->disk_fails;
+}
+
+/* With what the file holds. */
+static void open_again(struct straits *s, uint32_t device_blocks, uint32_t disk_blocks)
+{
+    memset(&s->scene, 0, sizeof s->scene);
+    kv_rig_init(&s->scene.rig);
+    kv_rig_no_tiers(&s->scene.rig);
+    kv_rig_add_tier(&s->scene.rig, KVB_TIER_DEVICE, device_blocks, KVB_OFFLOAD_MANUAL);
+    kv_rig_add_tier(&s->scene.rig, KVB_TIER_DISK, disk_blocks, KVB_OFFLOAD_MANUAL)->path = s->place.file;
+    kv_device_start(NULL, 0);
+    s->hooks = (struct kvbi_hooks){.io_fault = io_fault, .context = s};
+    cuda_scene_open_hooked(&s->scene, &s->hooks);
+}
+
+static void open_straits(struct straits *s, uint32_t device_blocks, uint32_t disk_blocks)
+{
+    memset(s, 0, sizeof *s);
+    disk_path_make(&s->place);
+    open_again(s, device_blocks, disk_blocks);
+}
+
+static void close_straits(struct straits *s)
+{
+    cuda_scene_close(&s->scene);
+    disk_path_remove(&s->place);
+}
+
+static void sink(struct straits *s, struct mv_run *run, uint64_t seed, uint32_t count)
+{
+    mv_store(&s->scene.rig, run, KVB_TIER_DEVICE, seed, count);
+    for (uint32_t i = 0; i < count; i++)
+        mv_offer(&s->scene.rig, run->blocks[i], 50);
+    kv_settle(&s->scene.rig);
+    mv_drop(&s->scene.rig, run);
+    mv_evict_all(&s->scene.rig, KVB_TIER_DEVICE);
+    assert_int_equal(mv_in_tier(&s->scene.rig, run, KVB_TIER_DISK), count);
+}
+
+/* The run's blocks, held by name only: their bytes cannot be looked at where they are. */
+static struct kvb_op *raise(struct straits *s, struct mv_run *run, const struct kvb_fence *fence, struct mv_done *done)
+{
+    struct kv_rig *rig = &s->scene.rig;
+    struct kvb_query query = kv_query(0, run->tokens, (size_t)run->count * KV_TOKENS);
+    struct kvb_hit hits[MV_RUN_MAX];
+    struct kvb_block *targets[MV_RUN_MAX];
+    struct kvb_op *op = NULL;
+    size_t count = 0;
+    kv_ok(kvb_match(rig->kv, &query, hits, MV_RUN_MAX, &count));
+    assert_int_equal(count, run->count);
+    for (size_t i = 0; i < count; i++)
+        run->blocks[i] = hits[i].block;
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, run->count, fence, targets, NULL));
+    struct kvb_onboard request = mv_request(run->blocks, targets, run->count, done);
+    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    mv_drop(rig, run);
+    return op;
+}
+
+static void test_blocks_go_to_the_disk_and_come_back(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    struct mv_done done;
+    open_straits(&s, 40, 80);
+    sink(&s, &run, 1, 40);
+    struct kvb_op *op = raise(&s, &run, NULL, &done);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(mv_take(&s.scene.rig, &run, op), 40);
+    mv_drop_taken(&s.scene.rig, &run);
+    close_straits(&s);
+}
+
+static void test_fence_holds_at_the_leg_that_touches_the_gpu(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    struct mv_done done;
+    open_straits(&s, 2, 8);
+    sink(&s, &run, 1, 1);
+    fake_cuda_hold(s.scene.server);
+    struct kvb_block *old = kv_alloc(&s.scene.rig, KVB_TIER_DEVICE);
+    cuda_scene_attend(&s.scene, old);
+    kv_unref(&s.scene.rig, old);
+    struct kvb_fence fence = cuda_scene_fence(&s.scene);
+    struct kvb_op *op = raise(&s, &run, &fence, &done);
+    kv_expect(kvb_manager_flush(s.scene.rig.kv, 20 * KV_MS), KVB_ETIMEDOUT);
+    kv_ok(
+        kvb_op_wait_stream(s.scene.rig.kv, op, s.scene.server, KVB_ALL_LAYERS)); /* the disk has read, the copy waits */
+    assert_int_equal(done.calls, 0);
+    fake_cuda_release(s.scene.server);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(mv_take(&s.scene.rig, &run, op), 1);
+    mv_drop_taken(&s.scene.rig, &run);
+    close_straits(&s);
+}
+
+static void test_blocks_on_their_way_down_behind_a_step_leave_room_for_those_up(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run up, low;
+    struct mv_done done;
+    memset(&s, 0, sizeof s);
+    disk_path_make(&s.place);
+    kv_rig_init(&s.scene.rig);
+    kv_rig_no_tiers(&s.scene.rig);
+    kv_rig_add_tier(&s.scene.rig, KVB_TIER_DEVICE, 80, KVB_OFFLOAD_MANUAL);
+    kv_rig_add_tier(&s.scene.rig, KVB_TIER_DISK, 80, KVB_OFFLOAD_MANUAL)->path = s.place.file;
+    mv_bounds(&s.scene.rig, 0, 64, 64, 1, 64);
+    kv_device_start(NULL, 0);
+    cuda_scene_open(&s.scene);
+    sink(&s, &up, 1, 1);
+    fake_cuda_hold(s.scene.server);
+    struct kvb_fence fence = cuda_scene_fence(&s.scene);
+    cuda_scene_store(&s.scene, &low, 2, 64, &fence);
+    for (uint32_t i = 0; i < 64; i++) /* as many as there are blocks in between */
+        mv_offer(&s.scene.rig, low.blocks[i], 50);
+    mv_step(&s.scene.rig);
+    struct kvb_op *op = raise(&s, &up, NULL, &done);
+    kv_ok(kvb_op_wait(s.scene.rig.kv, op, 5 * KV_SECOND));
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 1);
+    fake_cuda_release(s.scene.server);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 65);
+    assert_int_equal(mv_take(&s.scene.rig, &up, op), 1);
+    mv_drop_taken(&s.scene.rig, &up);
+    mv_drop(&s.scene.rig, &low);
+    close_straits(&s);
+}
+
+static void test_copy_that_fails_on_the_gpu_is_not_written(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    open_straits(&s, 4, 8);
+    mv_store(&s.scene.rig, &run, KVB_TIER_DEVICE, 1, 1);
+    fake_cuda_fail("cudaMemcpyBatchAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
+    fake_cuda_fail("cudaMemcpyAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
+    mv_offer(&s.scene.rig, run.blocks[0], 50);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer, 1);
+    mv_drop(&s.scene.rig, &run);
+    mv_evict_all(&s.scene.rig, KVB_TIER_DEVICE);
+    assert_int_equal(mv_found(&s.scene.rig, &run), 0);
+    close_straits(&s);
+}
+
+/* ---- Whose failure it is ------------------------------------------------------------------------------------------ */
+
+static struct kvb_disk_stats disk_stats(struct straits *s)
+{
+    struct kvb_disk_stats stats = {.size = sizeof stats};
+    kv_ok(kvb_disk_stats(s->scene.rig.kv, 0, &stats));
+    return stats;
+}
+
+static void fail_on_the_gpu(void)
+{
+    fake_cuda_fail("cudaMemcpyBatchAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_FOR_EVER);
+    fake_cuda_fail("cudaMemcpyAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_FOR_EVER);
+}
+
+/* Brings the run up again; how many blocks of it arrive, whose bytes are right. */
+static uint32_t fetch(struct straits *s, struct mv_run *run)
+{
+    struct mv_done done;
+    struct kvb_op *op = raise(s, run, NULL, &done);
+    kv_settle(&s->scene.rig);
+    uint32_t good = mv_take(&s->scene.rig, run, op);
+    mv_drop_taken(&s->scene.rig, run);
+    return good;
+}
+
+static void test_failures_of_the_gpu_do_not_count_against_the_disk(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    open_straits(&s, 40, 80);
+    mv_store(&s.scene.rig, &run, KVB_TIER_DEVICE, 1, KVB_DISK_ERRORS_MAX);
+    fail_on_the_gpu();
+    for (uint32_t i = 0; i < run.count; i++)
+        mv_offer(&s.scene.rig, run.blocks[i], 50);
+    kv_settle(&s.scene.rig);
+    fake_cuda_forget_faults();
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer, KVB_DISK_ERRORS_MAX);
+    assert_int_equal(disk_stats(&s).out_of_service, 0);
+    mv_drop(&s.scene.rig, &run);
+    close_straits(&s);
+}
+
+static void test_block_that_fails_on_the_gpu_stays_on_the_disk(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    open_straits(&s, 40, 80);
+    sink(&s, &run, 1, 2 * KVB_DISK_ERRORS_MAX);
+    fail_on_the_gpu();
+    assert_int_equal(fetch(&s, &run), 0);
+    fake_cuda_forget_faults();
+    assert_int_equal(disk_stats(&s).out_of_service, 0);
+    assert_int_equal(fetch(&s, &run), run.count);
+    close_straits(&s);
+}
+
+static void test_disk_that_fails_goes_out_of_service_and_can_be_put_back(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run old, lost, fresh;
+    open_straits(&s, 40, 80);
+    sink(&s, &old, 1, 4);
+    mv_store(&s.scene.rig, &lost, KVB_TIER_DEVICE, 2, KVB_DISK_ERRORS_MAX);
+    s.disk_fails = true;
+    for (uint32_t i = 0; i < lost.count; i++)
+        mv_offer(&s.scene.rig, lost.blocks[i], 50);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(disk_stats(&s).out_of_service, 1);
+    assert_int_equal(mv_found(&s.scene.rig, &old), 0);
+    assert_int_equal(mv_in_tier(&s.scene.rig, &lost, KVB_TIER_DEVICE), lost.count);
+    mv_drop(&s.scene.rig, &lost);
+    s.disk_fails = false;
+    kv_ok(kvb_disk_put_back(s.scene.rig.kv, 0));
+    sink(&s, &fresh, 3, 4);
+    assert_int_equal(fetch(&s, &fresh), 4);
+    close_straits(&s);
+}
+
+static void test_slot_that_the_disk_cannot_read_is_retired(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run bad, good;
+    open_straits(&s, 8, 8);
+    sink(&s, &bad, 1, 1);
+    s.disk_fails = true;
+    assert_int_equal(fetch(&s, &bad), 0);
+    s.disk_fails = false;
+    assert_int_equal(mv_found(&s.scene.rig, &bad), 0);
+    sink(&s, &good, 2, 1);
+    assert_int_equal(disk_stats(&s).retired_count, 1);
+    close_straits(&s);
+}
+
+/* ---- Beyond the process ------------------------------------------------------------------------------------------- */
+
+static void test_blocks_are_found_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    open_straits(&s, 8, 16);
+    sink(&s, &run, 1, 6);
+    cuda_scene_close(&s.scene);
+    open_again(&s, 8, 16);
+    assert_int_equal(disk_stats(&s).recovered, 6);
+    assert_int_equal(fetch(&s, &run), 6);
+    close_straits(&s);
+}
+
+static void test_lost_gpu_costs_no_block_of_the_disk(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    struct mv_done done;
+    open_straits(&s, 8, 16);
+    sink(&s, &run, 1, 6);
+    struct kvb_op *op = raise(&s, &run, NULL, &done);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(done.good_count, 0);
+    kv_ok(kvb_op_release(s.scene.rig.kv, op));
+    kv_settle(&s.scene.rig);
+    assert_int_equal(kv_stats(&s.scene.rig).tiers[KVB_TIER_DEVICE].out_of_service, 1);
+    assert_int_equal(disk_stats(&s).out_of_service, 0);
+    assert_int_equal(mv_in_tier(&s.scene.rig, &run, KVB_TIER_DISK), 6);
+    s.scene.server = NULL; /* went with its context */
+    cuda_scene_close(&s.scene);
+    open_again(&s, 8, 16);
+    assert_int_equal(fetch(&s, &run), 6);
+    close_straits(&s);
+}
+
+static void test_destroy_ends_what_is_half_way(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run run;
+    struct mv_done done;
+    open_straits(&s, 8, 8);
+    sink(&s, &run, 1, 4);
+    (void)raise(&s, &run, NULL, &done);
+    assert_in_range(kvb_manager_poll(s.scene.rig.kv, 0), 0, 1);
+    close_straits(&s);
+    assert_int_equal(done.calls, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks_go_to_the_disk_and_come_back),
+        cmocka_unit_test(test_fence_holds_at_the_leg_that_touches_the_gpu),
+        cmocka_unit_test(test_blocks_on_their_way_down_behind_a_step_leave_room_for_those_up),
+        cmocka_unit_test(test_copy_that_fails_on_the_gpu_is_not_written),
+        cmocka_unit_test(test_failures_of_the_gpu_do_not_count_against_the_disk),
+        cmocka_unit_test(test_block_that_fails_on_the_gpu_stays_on_the_disk),
+        cmocka_unit_test(test_disk_that_fails_goes_out_of_service_and_can_be_put_back),
+        cmocka_unit_test(test_slot_that_the_disk_cannot_read_is_retired),
+        cmocka_unit_test(test_blocks_are_found_again_after_a_restart),
+        cmocka_unit_test(test_lost_gpu_costs_no_block_of_the_disk),
+        cmocka_unit_test(test_destroy_ends_what_is_half_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
