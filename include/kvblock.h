@@ -4,11 +4,13 @@
  *
  * The server owns compute: it runs prefill and decode and owns the page table that its attention kernels read. kvblock
  * owns the rest about KV-cache blocks: which block holds which tokens, who uses it, in which tiers its bytes are (GPU,
- * host memory, ...), and moving them, so that the fastest tier always has room and a prefix once computed is found again.
+ * host memory, ...), and moving them, so that the fastest tier always has room and a prefix once computed is found
+ * again.
  *
  * Three promises: wrong bytes are never served (a block is findable only after its transfer succeeded; every error on
- * the way is a miss); the server never waits for the cache (only create, destroy, clear, flush and kvb_op_wait may block);
- * it embeds (no globals, environment variables, signals, abort or printf; allocator, clock, logger and events are yours).
+ * the way is a miss); the server never waits for the cache (only create, destroy, clear, flush and kvb_op_wait may
+ * block); it embeds (no globals, environment variables, signals, abort or printf; allocator, clock, logger and events
+ * are yours).
  *
  * ---- A program ------------------------------------------------------------------------------------------------------
  *
@@ -295,9 +297,9 @@ struct kvb_fence {
 /* ---- What the caller injects -------------------------------------------------------------------------------------- */
 
 /*
- * alloc returns memory aligned to `alignment` (a power of two) or NULL; free gets the size that alloc got. Contents need
- * not be zeroed. May run under the library's locks: must not call back. Used at create, kvb_namespace_open and destroy
- * only; serving calls never allocate. Both NULL: the library's own (mmap for large pieces).
+ * alloc returns memory aligned to `alignment` (a power of two) or NULL; free gets the size that alloc got. Contents
+ * need not be zeroed. May run under the library's locks: must not call back. Used at create, kvb_namespace_open and
+ * destroy only; serving calls never allocate. Both NULL: the library's own (mmap for large pieces).
  */
 struct kvb_allocator {
     void *(*alloc)(void *context, size_t bytes, size_t alignment);
@@ -306,8 +308,9 @@ struct kvb_allocator {
 };
 
 /*
- * Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. The manager's own thread sleeps
- * until the next deadline as if this clock ran in real time: one that jumps ahead should be followed by any call.
+ * Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. The manager's own
+ * thread sleeps until the next deadline as if this clock ran in real time: one that jumps ahead should be followed by
+ * any call.
  */
 struct kvb_clock {
     uint64_t (*now_ns)(void *context);
@@ -386,9 +389,9 @@ struct kvb_layout {
 enum kvb_memory_kind { KVB_MEMORY_HOST = 0, KVB_MEMORY_CUDA = 1 };
 
 /*
- * How bytes move between a GPU and pinned host memory. AUTO: what a calibration at create, which begins no copy after 30 ms, finds
- * fastest for this layout. RECT: 2D and 3D copies, where strides are uniform. KERNEL: a gather and scatter kernel, down and up, where the library
- * was built with it. What cannot be had is KVB_EUNSUPPORTED.
+ * How bytes move between a GPU and pinned host memory. AUTO: what a calibration at create, which begins no copy after
+ * 30 ms, finds fastest for this layout. RECT: 2D and 3D copies, where strides are uniform. KERNEL: a gather and scatter
+ * kernel, down and up, where the library was built with it. What cannot be had is KVB_EUNSUPPORTED.
  */
 enum kvb_copy_method {
     KVB_COPY_AUTO = 0,
@@ -411,6 +414,14 @@ enum kvb_trigger {
     KVB_OFFLOAD_MANUAL = 4       /* kvb_block_offload only */
 };
 
+/* How the files of a disk tier are opened. */
+enum kvb_disk_flags {
+    KVB_DISK_START_EMPTY = 1,       /* forget what the files hold, whatever it is, as long as kvblock has written it */
+    KVB_DISK_EMPTY_ON_MISMATCH = 2, /* a kvblock file that KVB_EMISMATCH would refuse starts empty instead */
+    KVB_DISK_ALLOW_SPARSE = 4 /* no fallocate there: go on. Writes are slower, and fail when the file system is full */
+};
+#define KVB_DISK_PATHS_MAX 16
+
 /*
  * One tier, and the lanes between it and the next lower tier of the configuration (ignored for the lowest): trigger, on deck
  * and queue are the offload lane's, batch and depth hold for it and for the onboard lane back. An offload lane pins at most
@@ -418,18 +429,20 @@ enum kvb_trigger {
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
  *
- * path, or paths: the blocks are kept in files (or block devices), block b in file b % path_count, each slot padded to 4096 bytes; made
- * if they are not there, mode 0600, all of their space taken at once, one process at a time (one that was just killed is waited for, up to a
- * second). Direct I/O where the file system takes it.
- * What a file holds is found again at create, without reading payloads, in about the order of its last use. docs/disk-format.md describes
- * the file, docs/disk.md what is synced when and what a power failure may cost. A file of another layout, model, tokens_per_block, key_bytes,
- * version or digest_seed is refused by name (KVB_EMISMATCH). With another block_count or other paths whatever fits is kept.
+ * path, or paths: the blocks are kept in files (or block devices), block b in file b % path_count, each slot padded to
+ * 4096 bytes; made if they are not there, mode 0600, all of their space taken at once, one process at a time (one that
+ * was just killed is waited for, up to a second). Direct I/O where the file system takes it. What a file holds is found
+ * again at create, without reading payloads, in about the order of its last use. docs/disk-format.md describes the
+ * file, docs/disk.md what is synced when and what a power failure may cost. A file of another layout, model,
+ * tokens_per_block, key_bytes, version or digest_seed is refused by name (KVB_EMISMATCH). With another block_count or
+ * other paths whatever fits is kept.
  *
- * Every block read is verified: length, identity, checksum of the payload. A block that cannot be read, or is not as it was written, is a
- * miss and is forgotten. Its slot is retired, for good, after the second failure in a row; after one that the device reports, at once, as
- * long as the path goes on working. After KVB_DISK_ERRORS_MAX I/O errors in a row, of reads or writes, its path is out of service: nothing
- * is found or written there any more, *removed* is emitted for what it held, the other paths and tiers go on, until kvb_disk_put_back.
- * Content that fails verification is no I/O error: a kill leaves some behind.
+ * Every block read is verified: length, identity, checksum of the payload. A block that cannot be read, or is not as it
+ * was written, is a miss and is forgotten. Its slot is retired, for good, after the second failure in a row; after one
+ * that the device reports, at once, as long as the path goes on working. After KVB_DISK_ERRORS_MAX I/O errors in a row,
+ * of reads or writes, its path is out of service: nothing is found or written there any more, *removed* is emitted for
+ * what it held, the other paths and tiers go on, until kvb_disk_put_back. Content that fails verification is no I/O
+ * error: a kill leaves some behind.
  *
  * memory_kind KVB_MEMORY_CUDA: blocks lie in memory of the GPU `device`: the manager's own (memory NULL), or the caller's, at
  * `memory` (memory_bytes of it) or one base a layer at layer_memory (memory_bytes at each; bases further apart than what lies at
@@ -441,14 +454,6 @@ enum kvb_trigger {
  * Once the GPU's context has failed, or the memory is gone, the tier is out of service: everything there is a miss, *removed* is
  * emitted, kvb_alloc there is KVB_EDEVICE, and the rest goes on.
  */
-enum kvb_disk_flags {
-    KVB_DISK_START_EMPTY = 1, /* forget what the files hold, whatever it is, as long as kvblock has written it */
-    KVB_DISK_EMPTY_ON_MISMATCH =
-        2, /* a file that would be refused with KVB_EMISMATCH, though kvblock's, starts empty instead */
-    KVB_DISK_ALLOW_SPARSE = 4 /* no fallocate there: go on. Writes are slower, and fail when the file system is full */
-};
-#define KVB_DISK_PATHS_MAX 16
-
 struct kvb_tier_config {
     uint32_t size;
     uint32_t tier; /* enum kvb_tier; each at most once, in ascending order */
@@ -641,8 +646,8 @@ KVB_API KVB_NODISCARD int kvb_fence_signal(struct kvb_manager *manager, uint64_t
 /*
  * kvb_namespace_open - the id of a (salt, adapter name) pair; equal bytes give the same id
  *
- * Blocks of different namespaces are never confused: both parts go into the hashes and are compared on a match by tokens.
- * Id 0 always exists: no salt, no adapter. Ids live until destroy.
+ * Blocks of different namespaces are never confused: both parts go into the hashes and are compared on a match by
+ * tokens. Id 0 always exists: no salt, no adapter. Ids live until destroy.
  *
  * Ownership  Both byte strings are copied. NULL with length 0 is empty; each up to 4096 bytes.
  * Threads    Any. May allocate.
@@ -656,8 +661,8 @@ KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const 
 /*
  * kvb_hash_tokens - the sequence hashes of the full blocks of a token run
  *
- * parent NULL: the run begins at the root of the namespace; else it continues after that block. Writes at most `capacity`
- * names, one for every tokens_per_block tokens; `*count` of them. A tail that fills no block is left out.
+ * parent NULL: the run begins at the root of the namespace; else it continues after that block. Writes at most
+ * `capacity` names, one for every tokens_per_block tokens; `*count` of them. A tail that fills no block is left out.
  *
  * Threads    Any; takes no lock. Nothing is kept.
  * Errors     KVB_EUNSUPPORTED  the manager uses the caller's keys       KVB_ENOENT  unknown namespace
@@ -707,9 +712,9 @@ KVB_API KVB_NODISCARD int kvb_block_ref(struct kvb_manager *manager, struct kvb_
 /*
  * kvb_block_unref - give strong handles back
  *
- * The last unref parks a Registered block (evictable, still findable) and resets and frees any other. The last element of
- * the array is parked first: pass a sequence in order and its tail is evicted before its head. A block whose computation
- * is under way lives until the step that writes it reports.
+ * The last unref parks a Registered block (evictable, still findable) and resets and frees any other. The last element
+ * of the array is parked first: pass a sequence in order and its tail is evicted before its head. A block whose
+ * computation is under way lives until the step that writes it reports.
  *
  * Ownership  Takes over one handle of each block.
  * Threads    Any. Takes no lock while others hold the block too.
@@ -782,8 +787,8 @@ struct kvb_append {
 /*
  * kvb_block_append - name tokens: Partial -> Partial or Ready; in Inflight, tokens of a step that is launched next
  *
- * Takes as many as fit. No tokens without KVB_MORE makes a non-empty Partial block Ready, full or not. Once the last token
- * is named the block has its sequence hash.
+ * Takes as many as fit. No tokens without KVB_MORE makes a non-empty Partial block Ready, full or not. Once the last
+ * token is named the block has its sequence hash.
  *
  * Ownership  The caller keeps its handles; tokens are copied.       Threads  The sole holder of each block.
  * Errors     KVB_ESTATE  not Partial or Inflight      KVB_ESHARED  others hold it      KVB_ENOSPC  tokens for a full block
@@ -835,8 +840,8 @@ KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager, st
 /*
  * kvb_block_compute_failed - retire the oldest outstanding step, which wrote nothing of use
  *
- * Later outstanding steps built on it: what they report is ignored. Once the last step is retired the block is Ready if that
- * one failed too, else Partial.
+ * Later outstanding steps built on it: what they report is ignored. Once the last step is retired the block is Ready if
+ * that one failed too, else Partial.
  *
  * Ownership, Threads, Errors  as kvb_block_compute_done (without KVB_EINVAL)
  * Since      0.1
@@ -868,11 +873,11 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kv
                                           int *results);
 
 /*
- * kvb_block_clone - Empty -> Partial: the names (namespace, parent, position, tokens; a full block's key too) of another
- * block, for forks and beams
+ * kvb_block_clone - Empty -> Partial: the names (namespace, parent, position, tokens; a full block's key too) of
+ * another block, for forks and beams
  *
- * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it, copies,
- * and reports compute_done.
+ * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it,
+ * copies, and reports compute_done.
  *
  * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
  * Errors     KVB_ESTATE  target not Empty, or source Empty or being filled      KVB_ESHARED  others hold the target
@@ -883,8 +888,8 @@ KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager, const str
                                           struct kvb_block *target);
 
 /*
- * Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had it;
- * ignored with built-in hashes.
+ * Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had
+ * it; ignored with built-in hashes.
  */
 #define KVB_REGISTER_KEEP 1u  /* KVB_DUPLICATE_KEEP for this call */
 #define KVB_REGISTER_SHARE 2u /* KVB_DUPLICATE_SHARE for this call */
@@ -916,7 +921,8 @@ KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct
 /*
  * kvb_block_set_priority - how late a block is evicted, and for how long that holds
  *
- * Priority only orders eviction. After `duration_ns` (0: for ever) the block has KVB_PRIORITY_DEFAULT, as if last used then.
+ * Priority only orders eviction. After `duration_ns` (0: for ever) the block has KVB_PRIORITY_DEFAULT, as if last used
+ * then.
  *
  * Ownership  The caller keeps its handles.       Threads  Any holder.
  * Errors     KVB_EINVAL  priority above 100
@@ -982,9 +988,10 @@ KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager, const s
 
 /*
  * What to look for. tokens: whole blocks of tokens_per_block from the root; a tail is ignored. keys: one a block.
- * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared; a struct kvb_seq
- * without digest gets it from the tokens. Keys alone: the maker of the keys is trusted, except that a digest in a struct kvb_seq
- * is compared. With the caller's keys a block whose parent was not indexed when it was registered is found by keys alone only.
+ * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared; a struct
+ * kvb_seq without digest gets it from the tokens. Keys alone: the maker of the keys is trusted, except that a digest in
+ * a struct kvb_seq is compared. With the caller's keys a block whose parent was not indexed when it was registered is
+ * found by keys alone only.
  */
 struct kvb_query {
     uint32_t size;
@@ -1048,8 +1055,8 @@ KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager, 
 /*
  * kvb_index_walk - call `visit` with a KVB_EVENT_STORED for every (content, tier) in the index, to (re)build a picture
  *
- * `sequence` of each is that of the latest event taken into account. Pointers are valid during the visit only. A non-zero
- * return of visit ends the walk and is returned.
+ * `sequence` of each is that of the latest event taken into account. Pointers are valid during the visit only. A
+ * non-zero return of visit ends the walk and is returned.
  *
  * Threads    Any, from within the event sink too. No lock is held during a visit; other calls go on in between.
  * Errors     KVB_EAGAIN  16 walks are under way
@@ -1123,8 +1130,8 @@ KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager, 
 /* ---- Moving up: onboard ------------------------------------------------------------------------------------------- */
 
 /*
- * Runs exactly once if kvb_onboard returned 0, and never otherwise; in progress, no lock held. `status`: 0, KVB_ECANCELED
- * or KVB_ETIMEDOUT. `good_count`: length of the good prefix, which may be short even if status is 0.
+ * Runs exactly once if kvb_onboard returned 0, and never otherwise; in progress, no lock held. `status`: 0,
+ * KVB_ECANCELED or KVB_ETIMEDOUT. `good_count`: length of the good prefix, which may be short even if status is 0.
  */
 typedef void (*kvb_onboard_done)(void *arg, struct kvb_op *op, int status, uint32_t good_count);
 
@@ -1147,8 +1154,9 @@ struct kvb_onboard {
 /*
  * kvb_onboard - bring blocks up into `targets`
  *
- * A content that somebody else is bringing up already is joined: nobody waits for more than that one block. Ends with the
- * length of the good prefix: partial success is success. Targets of tier HOST make it a prefetch. Outranks offloading.
+ * A content that somebody else is bringing up already is joined: nobody waits for more than that one block. Ends with
+ * the length of the good prefix: partial success is success. Targets of tier HOST make it a prefetch. Outranks
+ * offloading.
  *
  * Ownership  On 0 the op takes over the targets' handles and kvb_op_take hands blocks back. The caller keeps its handles of
  *            the sources, and may drop them at once. `*op` is the caller's until kvb_op_release.
@@ -1166,10 +1174,10 @@ KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager, const struct 
 /*
  * kvb_op_take - the blocks of a finished op: [0, *good_count) Registered, the rest Empty and ready to be computed
  *
- * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond the
- * good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout only)
- * or is by now shared by others, and no other block was free: allocate another. A block that stands in
- * for such a one carries the operation's fence.
+ * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond
+ * the good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout
+ * only) or is by now shared by others, and no other block was free: allocate another. A block that stands in for such a
+ * one carries the operation's fence.
  *
  * Ownership  Hands out one strong handle a block, once.       Threads  Any, from within `done` too.
  * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already, or destroy is under way      KVB_EINVAL  count is not the op's
@@ -1193,14 +1201,14 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
 /*
  * kvb_op_wait_stream - make a CUDA stream of the server's wait for the blocks that an op brings up
  *
- * What is enqueued on `stream` after the call runs after the copies into the op's targets: all of each, or up to and including
- * `layer`, where the op was started with KVB_ONBOARD_LAYERS (else it waits for whole blocks). So a server enqueues the attention of
- * layer 0 while layer 1 arrives. Never synchronises and never waits.
- * At most batch x depth blocks of the targets' tier are on their way at once (64 by default), and an op of more can be waited for
- * only when its last block is one of them. Within each 64 of those the layers arrive in order. So a server that wants layer 0 of
- * long ops early sets batch x depth to the blocks of its longest: 64 x 32 for 2,048.
- * The wait says that copies are over, not that they succeeded: take the op's result before anything computed from these blocks is
- * published, and compute the blocks past the good prefix anew. Blocks of the op that have failed already are not waited for.
+ * What is enqueued on `stream` after the call runs after the copies into the op's targets: all of each, or up to and
+ * including `layer`, where the op was started with KVB_ONBOARD_LAYERS (else it waits for whole blocks). So a server
+ * enqueues the attention of layer 0 while layer 1 arrives. Never synchronises and never waits. At most batch x depth
+ * blocks of the targets' tier are on their way at once (64 by default), and an op of more can be waited for only when
+ * its last block is one of them. Within each 64 of those the layers arrive in order. So a server that wants layer 0 of
+ * long ops early sets batch x depth to the blocks of its longest: 64 x 32 for 2,048. The wait says that copies are
+ * over, not that they succeeded: take the op's result before anything computed from these blocks is published, and
+ * compute the blocks past the good prefix anew. Blocks of the op that have failed already are not waited for.
  *
  * Threads    Any. Nothing of the caller's is kept.
  * Errors     KVB_EAGAIN  a block has not got to the GPU's queue: progress has not run since, it waits for a counter fence, for
@@ -1214,7 +1222,8 @@ KVB_API KVB_NODISCARD int kvb_op_wait_stream(struct kvb_manager *manager, struct
                                              uint32_t layer);
 
 /*
- * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the result
+ * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the
+ * result
  *
  * Threads    Any.       A finished op is no error.
  * Errors     none beyond the conventions
@@ -1317,8 +1326,8 @@ KVB_API KVB_NODISCARD int kvb_disk_stats(struct kvb_manager *manager, uint32_t p
 /*
  * kvb_disk_put_back - use a path of the disk tier again that is out of service
  *
- * The file is tried with a synced write and starts empty; slots that had been retired one by one stay so, but not those of the errors
- * that took the path out of service.
+ * The file is tried with a synced write and starts empty; slots that had been retired one by one stay so, but not those
+ * of the errors that took the path out of service.
  *
  * Threads    Any; not from a callback of progress. Blocks for that write.
  * Errors     KVB_ENOENT  no disk tier in files, or `path` is not below its path_count       KVB_ESTATE  it is in service
