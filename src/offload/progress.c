@@ -115,11 +115,13 @@ static bool has_work(const struct kvbi_progress *progress)
     return atomic_load(&progress->signalled) || kvbi_engines_ready(&progress->pipeline->engines);
 }
 
-/* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. */
-static bool awaits_disk(struct kvbi_progress *progress)
+/* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. A GPU is not to wait for a wake-up. */
+static bool awaits_disk_only(struct kvbi_progress *progress)
 {
     const struct kvbi_pipeline *pipeline = progress->pipeline;
     uint32_t inflight = 0;
+    if (pipeline->engines.cuda != NULL)
+        return false;
     kvbi_lock_take(&progress->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier) && pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
@@ -131,7 +133,7 @@ static bool awaits_disk(struct kvbi_progress *progress)
 /* Awake for a while longer only if there was something to do: an engine's descriptor may tick while what it carries takes its time. */
 static void wait_for_work(struct kvbi_progress *progress, bool worked)
 {
-    uint64_t give_up = worked && !awaits_disk(progress) ? real_ns() + SPIN_NS : 0;
+    uint64_t give_up = worked && !awaits_disk_only(progress) ? real_ns() + SPIN_NS : 0;
     while (!has_work(progress) && real_ns() < give_up)
         ;
     atomic_store(&progress->sleeping, true);

@@ -18,7 +18,7 @@ struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights)
 static uint32_t choose_stream(struct kvbi_flights *flights, bool to_device, bool waits)
 {
     uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0;
-    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1 : flights->turn++ % (KVBI_STREAMS_EACH_WAY - 1));
+    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1 : flights->turn[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
 }
 
 /* All layers at once, or each with its event behind it. */

@@ -53,7 +53,7 @@ struct kvbi_flights {
     struct kvbi_flight all[KVBI_FLIGHTS];
     cudaEvent_t *layer_events;
     struct kvbi_flight_stream streams[2 * KVBI_STREAMS_EACH_WAY];
-    uint32_t turn; /* which of the two is next */
+    uint32_t turn[2]; /* by to_device: which stream of that way is next */
 
     uint64_t block_bytes;
     unsigned char *bounce; /* pinned */
