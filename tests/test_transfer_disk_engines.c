@@ -609,8 +609,9 @@ static void test_disk_engine_event_is_readable_when_done(void **state)
     assert_int_equal(poll(&event, 1, 0), 0);
     for (uint32_t i = 0; i < 8; i++)
         submit(&rig, rig_down(&rig, i, i, i, i), false);
-    assert_int_equal(poll(&event, 1, 10000), 1);
-    assert_true(rig.engine->ops->ready(rig.engine));
+    do /* it may be readable before there is something to do, and stays so */
+        assert_int_equal(poll(&event, 1, 10000), 1);
+    while (!rig.engine->ops->ready(rig.engine));
     assert_true(rig_wait(&rig, 8));
     assert_true(rig_reap(&rig, 64, &more)); /* takes a late signal away, if there is one */
     assert_false(more);
