@@ -93,6 +93,27 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     return layers && manager->pipeline.tiers[(*pool)->tier].cuda == NULL ? KVB_EUNSUPPORTED : 0;
 }
 
+/* Blocks of the request from `at` on, as many as one turn has. */
+static uint32_t batch_from(const struct kvb_onboard *request, uint32_t at)
+{
+    uint32_t left = request->count - at;
+    return left < KVBI_LOCK_BATCH ? left : KVBI_LOCK_BATCH;
+}
+
+/* Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking for them does no harm. */
+static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op *op, const struct kvb_onboard *request,
+                          uint32_t at)
+{
+    const struct kvbi_pool *pool = &manager->store.pools[op->tier];
+    for (uint32_t end = at + batch_from(request, at); at < end; at++) {
+        __builtin_prefetch(request->sources[at], 1);
+        __builtin_prefetch(request->targets[at], 1);
+        if (kvbi_pool_owns(pool, request->targets[at]))
+            __builtin_prefetch(
+                kvbi_item_at(&manager->pipeline.onboard, op->tier, kvbi_pool_slot(pool, request->targets[at])), 1);
+    }
+}
+
 /* Marks all targets, or none. */
 static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request)
 {
@@ -101,6 +122,8 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct 
     int error = 0;
     uint32_t i = 0;
     for (; i < request->count; i++) {
+        if (i % KVBI_LOCK_BATCH == 0)
+            expect_blocks(manager, op, request, i);
         kvbi_turn_next(&turn);
         error = kvbi_op_reserve_locked(onboarding, op, request->sources[i], request->targets[i]);
         if (error != 0)
@@ -122,6 +145,8 @@ static void launch(struct kvb_manager *manager, struct kvb_op *op, const struct 
     bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
     for (uint32_t i = 0; i < request->count; i++) {
         kvbi_turn_next(&turn);
+        if (i % KVBI_LOCK_BATCH == 0)
+            kvbi_store_expect_contents_locked(&manager->store, request->sources + i, batch_from(request, i));
         kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket, request->priority);
     }
     kvbi_turn_next(&turn);

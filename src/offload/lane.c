@@ -234,28 +234,50 @@ void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
     }
 }
 
+/* Offers' sources, and what is in them, will be looked at. */
+static void expect_sources(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+{
+    struct kvb_block *sources[KVBI_LOCK_BATCH];
+    for (uint32_t i = 0; i < count; i++) {
+        sources[i] = source_of(lane, kvbi_in_queue_at(&lane->queue, offers[i]));
+        __builtin_prefetch(sources[i], 1);
+    }
+    kvbi_store_expect_contents_locked(lane->store, sources, count);
+}
+
+/* An offer out of the queue goes on deck, unless it is not worth it any more. */
+static void consider(struct kvbi_lane *lane, uint32_t id)
+{
+    struct kvb_lane_stats *stats = &lane->book.stats;
+    const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    if (!still_there(lane, offer)) {
+        stats->discarded++;
+        drop(lane, id);
+    } else if (present_below(lane, source_of(lane, offer))) {
+        stats->skipped++;
+        stats->skipped_present++;
+        drop(lane, id);
+    } else {
+        put_on_deck(lane, id);
+    }
+}
+
 /*
  * Room on deck goes to the best that waits and is still worth it. KVBI_LOCK_BATCH at a time: after a clear the whole queue may
  * be stale. What is left over waits for the next round, which comes at once.
  */
 static void refill(struct kvbi_lane *lane)
 {
-    struct kvb_lane_stats *stats = &lane->book.stats;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && kvbi_lane_ondeck(lane) < lane->ondeck_capacity; n++) {
-        uint32_t id = kvbi_in_queue_pop(&lane->queue);
-        if (id == KVBI_NONE)
-            return;
-        const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
-        if (!still_there(lane, offer)) {
-            stats->discarded++;
-            drop(lane, id);
-        } else if (present_below(lane, source_of(lane, offer))) {
-            stats->skipped++;
-            stats->skipped_present++;
-            drop(lane, id);
-        } else {
-            put_on_deck(lane, id);
-        }
+    uint32_t offers[KVBI_LOCK_BATCH], looked = 0, count = 1;
+    while (count > 0 && looked < KVBI_LOCK_BATCH) {
+        uint32_t room = lane->ondeck_capacity - kvbi_lane_ondeck(lane), left = KVBI_LOCK_BATCH - looked;
+        uint32_t max = room < left ? room : left;
+        for (count = 0; count < max && kvbi_in_queue_count(&lane->queue) > 0; count++)
+            offers[count] = kvbi_in_queue_pop(&lane->queue);
+        expect_sources(lane, offers, count);
+        for (uint32_t i = 0; i < count; i++)
+            consider(lane, offers[i]);
+        looked += count;
     }
 }
 
@@ -309,6 +331,13 @@ void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_n
     drop_pinned(lane, id, now_ns);
 }
 
+void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    expect_sources(lane, offers, count);
+    kvbi_store_expect_take_locked(lane->store, lane->to, count);
+}
+
 bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
@@ -352,6 +381,21 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
                                .identity = kvbi_lane_identity(lane->store, target, target),
                                .label = offer->label};
     return true;
+}
+
+void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+{
+    uint32_t targets[KVBI_LOCK_BATCH];
+    kvbi_lock_assert_held(&lane->store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(kvbi_in_queue_at(&lane->queue, offers[i]), 1);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, offers[i]);
+        targets[i] = offer->target;
+        __builtin_prefetch(&lane->to->slots[targets[i]], 1);
+        __builtin_prefetch(source_of(lane, offer), 1);
+    }
+    kvbi_store_expect_parked_locked(lane->store, lane->to, targets, count);
 }
 
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result, uint64_t now_ns)

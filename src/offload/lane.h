@@ -80,6 +80,9 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
 bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns);
 /* A taken offer that admission refuses. */
 void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
+/* KVBI_LOCK_BATCH taken offers at most will be aimed, or completed: what that touches is brought in, all of it at once. */
+void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count);
+void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count);
 /* Gives a taken offer its target and describes the copy, which is paid for from here on. False: skipped or discarded instead, and counted. */
 bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy, uint64_t now_ns);
 /* The engine's word on it. The block below if it was published there, else NULL. */

@@ -165,6 +165,9 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
 /* Copies for the engine from the lane that fills `tier`: up to `max`. */
 uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
                                      uint32_t max, uint64_t now_ns);
+/* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
+void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding, const uint32_t *items,
+                                            uint32_t count);
 /* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. Wakes who waits for it. */
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
                                                   bool condemned, uint64_t now_ns);

@@ -303,29 +303,56 @@ static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const ui
     }
 }
 
+/* Both ends of items, and what is in them, will be looked at. */
+static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t *items, uint32_t count)
+{
+    struct kvb_block *targets[KVBI_LOCK_BATCH];
+    for (uint32_t i = 0; i < count; i++) {
+        targets[i] = onboarding->items[items[i]].target;
+        __builtin_prefetch(targets[i], 1);
+        __builtin_prefetch(onboarding->items[items[i]].source, 1);
+    }
+    kvbi_store_expect_contents_locked(onboarding->store, targets, count);
+}
+
+/* The first `max` in line, taken out of it. */
+static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboard_lane *lane, uint32_t *items,
+                          uint32_t max)
+{
+    uint32_t count = 0;
+    for (; count < max && lane->queue.count > 0; count++) {
+        items[count] = kvbi_bands_highest(&lane->queue);
+        kvbi_bands_remove(&lane->queue, items[count]);
+    }
+    expect_ends(onboarding, items, count);
+    return count;
+}
+
 uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
                                      uint32_t max, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    uint32_t roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0;
+    uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0, count = 1;
+    uint32_t room = lane->inflight_max - lane->book.inflight;
     if (max > lane->batch)
         max = lane->batch;
-    for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH && taken < max && lane->book.inflight < lane->inflight_max;
-         looked++) {
-        uint32_t id = kvbi_bands_highest(&lane->queue);
-        if (id == KVBI_NONE)
-            break;
-        kvbi_bands_remove(&lane->queue, id);
-        switch (take_one(onboarding, tier, &onboarding->items[id], &copies[taken], now_ns)) {
-        case TAKEN_COPY:
-            taken++;
-            break;
-        case TAKEN_NO_ROOM: /* what stands behind it may need none */
-            roomless[roomless_count++] = id;
-            break;
-        case TAKEN_OTHERWISE:
-            break;
+    if (max > room)
+        max = room;
+    for (uint32_t looked = 0; count > 0 && looked < KVBI_LOCK_BATCH; looked += count) {
+        uint32_t left = KVBI_LOCK_BATCH - looked;
+        count = pop_items(onboarding, lane, items, max - taken < left ? max - taken : left);
+        for (uint32_t i = 0; i < count; i++) {
+            switch (take_one(onboarding, tier, &onboarding->items[items[i]], &copies[taken], now_ns)) {
+            case TAKEN_COPY:
+                taken++;
+                break;
+            case TAKEN_NO_ROOM: /* what stands behind it may need none */
+                roomless[roomless_count++] = items[i];
+                break;
+            case TAKEN_OTHERWISE:
+                break;
+            }
         }
     }
     set_back(onboarding, tier, roomless, roomless_count, now_ns);
@@ -344,6 +371,15 @@ static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_blo
     kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source), result, condemned);
     if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE && source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
+}
+
+void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding, const uint32_t *items,
+                                            uint32_t count)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(&onboarding->items[items[i]].target, 1);
+    expect_ends(onboarding, items, count);
 }
 
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,

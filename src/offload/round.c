@@ -169,6 +169,7 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
         return discarded;
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
+    kvbi_lane_expect_aim_locked(lane, offers, kept);
     for (uint32_t i = 0; i < kept; i++) {
         if (!kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns))
             continue;
@@ -209,6 +210,24 @@ static void apply(struct kvbi_progress *progress, const struct kvbi_completion *
         apply_offload(progress, completion, now_ns);
 }
 
+/* What applying them will touch is brought in, all of it at once. */
+static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_completion *completions, uint32_t count)
+{
+    uint32_t ids[KVBI_LOCK_BATCH], onboarded = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (completions[i].tag & TAG_ONBOARD)
+            ids[onboarded++] = (uint32_t)completions[i].tag;
+    kvbi_onboarding_expect_complete_locked(&pipeline->onboard, ids, onboarded);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT && onboarded < count; tier++) {
+        uint32_t offloaded = 0;
+        for (uint32_t i = 0; i < count; i++)
+            if (completions[i].tag >> TAG_TIER_SHIFT == tier)
+                ids[offloaded++] = (uint32_t)completions[i].tag;
+        if (offloaded > 0)
+            kvbi_lane_expect_complete_locked(&pipeline->lanes[tier], ids, offloaded);
+    }
+}
+
 /* Slots that the disk's answers have condemned, and paths that are lost: the disk and the log are told, with no lock held. */
 static void tell(struct kvbi_progress *progress, uint32_t lost)
 {
@@ -240,6 +259,7 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
         return more;
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     kvbi_lock_take(&progress->store->lock);
+    expect(progress->pipeline, completions, count);
     for (uint32_t i = 0; i < count; i++)
         apply(progress, &completions[i], now_ns);
     uint32_t lost = progress->pipeline->lost_unsaid;

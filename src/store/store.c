@@ -191,28 +191,6 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
-void kvbi_store_expect_take_locked(struct kvbi_store *store, const struct kvbi_pool *pool, uint32_t count)
-{
-    uint32_t slots[KVBI_LOCK_BATCH];
-    uint32_t evictions = count > pool->free_count ? count - pool->free_count : 0;
-    uint32_t found =
-        pool->policy->ops->ahead(pool->policy, slots, evictions < KVBI_LOCK_BATCH ? evictions : KVBI_LOCK_BATCH);
-    const struct kvbi_index *index = &store->index;
-    for (uint32_t i = 0; i < found; i++)
-        __builtin_prefetch(kvbi_index_at(index, pool->slots[slots[i]].entry), 1);
-    for (uint32_t i = 0; i < found; i++) {
-        const struct kvbi_entry *entry = kvbi_index_at(index, pool->slots[slots[i]].entry);
-        kvbi_index_prefetch_bucket(index, entry->name.hash);
-        if (entry->record == KVBI_NONE)
-            continue;
-        struct kvbi_record *record = kvbi_store_record(store, entry->record);
-        __builtin_prefetch(record, 1);
-        __builtin_prefetch(kvbi_record_tokens(&store->records.shape, record), 1); /* its next owner's, soon */
-    }
-    for (uint32_t i = 0; i < found; i++)
-        kvbi_index_prefetch_entry(index, kvbi_index_at(index, pool->slots[slots[i]].entry)->name.hash);
-}
-
 static void evict(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
     kvbi_pool_take_out_of_order(pool, block);

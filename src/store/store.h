@@ -119,9 +119,6 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool, bool user, unsigned band_max,
                                          uint64_t now_ns);
 
-/* `count` blocks of the pool will be taken: brings in what evicting for them touches, all of it at once. */
-void kvbi_store_expect_take_locked(struct kvbi_store *store, const struct kvbi_pool *pool, uint32_t count);
-
 /*
  * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. Should a step still be out,
  * which takes more unrefs than refs, the slot is retired: a device may write there.
@@ -165,7 +162,19 @@ static inline void kvbi_store_pin_locked(struct kvbi_pool *pool, struct kvb_bloc
 void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
                              uint64_t now_ns);
 
-/* Named blocks will be registered: brings in what finding their names touches. Once before the lock is taken, once under it. */
+/* ---- Before a batch: what it will touch is brought in, all of it at once ------------------------------------------- */
+
+/* `count` blocks of the pool will be taken: what evicting for them touches. */
+void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool, uint32_t count);
+
+/* What the blocks hold will be looked at. Their slots have been asked for. */
+void kvbi_store_expect_contents_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
+
+/* Blocks of the pool will be parked, below their parents. Their slots have been asked for. */
+void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                     const uint32_t *slots, uint32_t count);
+
+/* Named blocks will be registered: what finding their names touches. Once before the lock is taken, once under it. */
 void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
 void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
 

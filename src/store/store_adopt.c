@@ -157,19 +157,6 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
     move_in(store, pool, adoption, id);
 }
 
-/* Where in the index each block's parent is found, a million of them all over it: a stage for all of the batch, then the next. */
-static void expect_parents(const struct kvbi_store *store, const struct kvbi_pool *pool, const uint32_t *slots,
-                           uint32_t count)
-{
-    const struct kvbi_index *index = &store->index;
-    for (uint32_t i = 0; i < count; i++)
-        __builtin_prefetch(kvbi_index_at(index, pool->slots[slots[i]].entry));
-    for (uint32_t i = 0; i < count; i++)
-        kvbi_index_prefetch_bucket(index, kvbi_index_at(index, pool->slots[slots[i]].entry)->parent_hash);
-    for (uint32_t i = 0; i < count; i++)
-        (void)kvbi_index_prefetch_entry(index, kvbi_index_at(index, pool->slots[slots[i]].entry)->parent_hash);
-}
-
 void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool, const uint32_t *slots,
                                    uint32_t count, bool written)
 {
@@ -178,7 +165,7 @@ void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *p
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&pool->slots[slots[i]], 1);
     if (written)
-        expect_parents(store, pool, slots, count);
+        kvbi_store_expect_parked_locked(store, pool, slots, count);
     for (uint32_t i = 0; i < count; i++) {
         struct kvb_block *block = &pool->slots[slots[i]];
         KVBI_ASSERT(block->place == KVBI_PLACE_PARKED);

@@ -11,18 +11,6 @@
 
 #include "store/store.h"
 
-void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        kvbi_index_prefetch_bucket(&store->index, kvbi_store_record(store, blocks[i]->record)->name.hash);
-}
-
-void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        kvbi_index_prefetch_entry(&store->index, kvbi_store_record(store, blocks[i]->record)->name.hash);
-}
-
 static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t record)
 {
     if (entry->record == KVBI_NONE)
