@@ -334,9 +334,7 @@ int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns)
     int error = kvbi_enter(manager);
     if (error == 0)
         error = kvbi_progress_may_wait(&manager->progress);
-    return error != 0
-               ? error
-               : kvbi_progress_wait(&manager->progress, kvbi_progress_idle_locked, &manager->progress, timeout_ns);
+    return error != 0 ? error : kvbi_progress_flush(&manager->progress, timeout_ns);
 }
 
 int kvb_manager_clear(struct kvb_manager *manager)

@@ -233,18 +233,13 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     return 0;
 }
 
-static bool delivered(void *arg)
-{
-    return ((const struct kvb_op *)arg)->state == KVBI_OP_DELIVERED;
-}
-
 int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns)
 {
     int error = enter_op(manager, op);
     if (error == 0)
         error = kvbi_progress_may_wait(&manager->progress);
     if (error == 0)
-        error = kvbi_progress_wait(&manager->progress, delivered, op, timeout_ns);
+        error = kvbi_progress_wait_op(&manager->progress, op, timeout_ns);
     return error != 0 ? error : op->status;
 }
 

@@ -32,6 +32,7 @@ static int create_disk(struct kvbi_engines *engines, const struct kvbi_memory *m
                                              .memories = memories,
                                              .capacity = config->capacity,
                                              .single_issuer = config->own_thread,
+                                             .edges = config->own_thread && engines->between.block_count == 0,
                                              .poll = !config->own_thread,
                                              .hooks = config->hooks};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)

@@ -43,22 +43,30 @@ void kvbi_progress_wake(struct kvbi_progress *progress)
 
 static void acknowledge(struct kvbi_progress *progress)
 {
-    kvbi_wake_drain(&progress->wake);
+    if (!progress->own_thread)
+        kvbi_wake_drain(&progress->wake);
     kvbi_lock_take(&progress->store->lock);
     progress->quiet = false; /* first: whoever waits must never see neither the signal nor that it is being followed */
     atomic_store(&progress->signalled, false);
     kvbi_lock_release(&progress->store->lock);
 }
 
-/* Nothing was found to do. Unless that changed meanwhile, waiters may look. */
+/* Everything is delivered and nothing moves. */
+static bool is_idle_locked(const struct kvbi_progress *progress, const struct kvb_op *op)
+{
+    (void)op;
+    return progress->quiet && !atomic_load(&progress->signalled) && kvbi_pipeline_idle_locked(progress->pipeline) &&
+           (progress->sink.deliver == NULL || !kvbi_event_log_pending(&progress->store->events));
+}
+
+/* Nothing was found to do. Unless that changed meanwhile, who flushes may look. */
 static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
     progress->quiet = !atomic_load(&progress->signalled);
     progress->store->work = false; /* callers wake when they release the lock: what is set is of the rounds just over */
-    if (progress->waiters > 0 &&
-        kvbi_progress_idle_locked(progress)) /* who waits for an operation is told at its delivery */
-        kvbi_cond_broadcast(&progress->changed);
+    if (progress->flushers > 0 && is_idle_locked(progress, NULL))
+        kvbi_cond_broadcast(&progress->fell_idle);
     kvbi_lock_release(&progress->store->lock);
 }
 
@@ -82,13 +90,20 @@ static uint64_t until_deadline(struct kvbi_progress *progress)
     return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 }
 
-/* Until the descriptor is readable, or the time is over. Rounded up to milliseconds, so that it never spins. */
+/*
+ * Until a descriptor is readable, or the time is over. Rounded up to milliseconds, so that it never spins. The own thread takes the edges
+ * out of the epoll instance, which saves it the draining of what stands behind them.
+ */
 static void sleep_on(const struct kvbi_progress *progress, uint64_t timeout_ns)
 {
+    struct epoll_event edges[KVBI_ENGINE_MAX + 1];
     struct pollfd wait = {.fd = progress->epoll_fd, .events = POLLIN};
     uint64_t ms = timeout_ns / 1000000 + 1;
     int timeout = timeout_ns == UINT64_MAX ? -1 : ms > 3600000 ? 3600000 : (int)ms;
-    (void)poll(&wait, 1, timeout); /* EINTR and time-outs end in another look as well */
+    if (progress->own_thread)
+        (void)epoll_wait(progress->epoll_fd, edges, KVBI_ENGINE_MAX + 1, timeout);
+    else
+        (void)poll(&wait, 1, timeout); /* EINTR and time-outs end in another look as well */
 }
 
 /* ---- The manager's own thread ----------------------------------------------------------------------------------- */
@@ -222,26 +237,27 @@ uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress)
 
 /* ---- Waiting ---------------------------------------------------------------------------------------------------- */
 
-bool kvbi_progress_idle_locked(void *arg)
+typedef bool over_fn(const struct kvbi_progress *progress, const struct kvb_op *op); /* under the store's lock */
+
+static bool is_delivered_locked(const struct kvbi_progress *progress, const struct kvb_op *op)
 {
-    struct kvbi_progress *progress = arg;
-    return progress->quiet && !atomic_load(&progress->signalled) && kvbi_pipeline_idle_locked(progress->pipeline) &&
-           (progress->sink.deliver == NULL || !kvbi_event_log_pending(&progress->store->events));
+    (void)progress;
+    return op->state == KVBI_OP_DELIVERED;
 }
 
-static bool is_over(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg)
+static bool is_over(struct kvbi_progress *progress, over_fn *over, const struct kvb_op *op)
 {
     kvbi_lock_take(&progress->store->lock);
-    bool result = over(arg);
+    bool result = over(progress, op);
     kvbi_lock_release(&progress->store->lock);
     return result;
 }
 
-static int wait_polling(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t give_up)
+static int wait_polling(struct kvbi_progress *progress, over_fn *over, const struct kvb_op *op, uint64_t give_up)
 {
     for (;;) {
         bool more = run_rounds(progress, SLICE_NS);
-        if (is_over(progress, over, arg))
+        if (is_over(progress, over, op))
             return 0;
         uint64_t now = real_ns();
         if (now >= give_up)
@@ -253,33 +269,60 @@ static int wait_polling(struct kvbi_progress *progress, bool (*over)(void *arg),
     }
 }
 
-int kvbi_progress_wait(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t timeout_ns)
+static int wait_locked(struct kvbi_progress *progress, struct kvbi_cond *cond, over_fn *over, const struct kvb_op *op,
+                       uint64_t give_up)
+{
+    while (!over(progress, op)) {
+        uint64_t now = real_ns();
+        if (now >= give_up)
+            return KVB_ETIMEDOUT;
+        (void)kvbi_cond_timedwait(cond, &progress->store->lock, give_up - now);
+    }
+    return 0;
+}
+
+int kvbi_progress_flush(struct kvbi_progress *progress, uint64_t timeout_ns)
 {
     uint64_t give_up = saturating_add(real_ns(), timeout_ns);
     if (!progress->own_thread)
-        return wait_polling(progress, over, arg, give_up);
-    int error = 0;
+        return wait_polling(progress, is_idle_locked, NULL, give_up);
     kvbi_progress_wake(progress);
     kvbi_lock_take(&progress->store->lock);
-    progress->waiters++;
-    while (!over(arg) && error == 0) {
-        uint64_t now = real_ns();
-        if (now >= give_up)
-            error = KVB_ETIMEDOUT;
-        else
-            (void)kvbi_cond_timedwait(&progress->changed, &progress->store->lock, give_up - now);
-    }
-    progress->waiters--;
+    progress->flushers++;
+    int error = wait_locked(progress, &progress->fell_idle, is_idle_locked, NULL, give_up);
+    progress->flushers--;
+    kvbi_lock_release(&progress->store->lock);
+    return error;
+}
+
+int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op, uint64_t timeout_ns)
+{
+    uint64_t give_up = saturating_add(real_ns(), timeout_ns);
+    if (!progress->own_thread)
+        return wait_polling(progress, is_delivered_locked, op, give_up);
+    kvbi_progress_wake(progress); /* an injected clock may have come to its deadline */
+    kvbi_lock_take(&progress->store->lock);
+    int error = wait_locked(progress, &progress->changed, is_delivered_locked, op, give_up);
     kvbi_lock_release(&progress->store->lock);
     return error;
 }
 
 /* ---- Create and destroy ----------------------------------------------------------------------------------------- */
 
-static int watch(const struct kvbi_progress *progress, int fd)
+static int watch(const struct kvbi_progress *progress, int fd, bool edges)
 {
-    struct epoll_event event = {.events = EPOLLIN};
+    struct epoll_event event = {.events = EPOLLIN | (edges ? (uint32_t)EPOLLET : 0)};
     return fd < 0 || epoll_ctl(progress->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : KVB_ENOMEM;
+}
+
+static int init_conds(struct kvbi_progress *progress)
+{
+    if (kvbi_cond_init(&progress->changed) != 0)
+        return KVB_ENOMEM;
+    if (kvbi_cond_init(&progress->fell_idle) == 0)
+        return 0;
+    kvbi_cond_fini(&progress->changed);
+    return KVB_ENOMEM;
 }
 
 int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *pipeline,
@@ -291,7 +334,7 @@ int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *p
                                        .own_thread = own_thread,
                                        .wake = {.fd = -1},
                                        .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
-    if (kvbi_cond_init(&progress->changed) != 0) {
+    if (init_conds(progress) != 0) {
         if (progress->epoll_fd >= 0)
             close(progress->epoll_fd);
         *progress = (struct kvbi_progress){0};
@@ -299,9 +342,11 @@ int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *p
     }
     int error = progress->epoll_fd < 0 ? KVB_ENOMEM : kvbi_wake_create(&progress->wake);
     if (error == 0)
-        error = watch(progress, kvbi_wake_fd(&progress->wake));
-    for (uint32_t i = 0; error == 0 && i < pipeline->engines.count; i++)
-        error = watch(progress, pipeline->engines.all[i]->ops->event_fd(pipeline->engines.all[i]));
+        error = watch(progress, kvbi_wake_fd(&progress->wake), own_thread);
+    for (uint32_t i = 0; error == 0 && i < pipeline->engines.count; i++) {
+        struct kvbi_engine *engine = pipeline->engines.all[i];
+        error = watch(progress, engine->ops->event_fd(engine), engine->edges);
+    }
     if (error == 0 && own_thread) {
         error = kvbi_thread_start(&progress->thread, "kvblock", run_thread, progress);
         progress->started = error == 0;
@@ -331,6 +376,7 @@ void kvbi_progress_destroy(struct kvbi_progress *progress)
         kvbi_progress_wake(progress);
         pthread_join(progress->thread, NULL);
     }
+    kvbi_cond_fini(&progress->fell_idle);
     kvbi_cond_fini(&progress->changed);
     kvbi_wake_destroy(&progress->wake);
     if (progress->epoll_fd >= 0)
@@ -354,5 +400,5 @@ void kvbi_progress_close(struct kvbi_progress *progress)
     if (!progress->own_thread) /* whoever destroys drives the rest */
         atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);
-    (void)kvbi_progress_wait(progress, kvbi_progress_idle_locked, progress, UINT64_MAX);
+    (void)kvbi_progress_flush(progress, UINT64_MAX);
 }

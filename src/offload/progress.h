@@ -7,7 +7,7 @@
  * Invariants at most one thread is in a round. Callbacks (done, events, admission, log) run in a round with no lock held, so a
  *            call from within one that would wait for progress is refused. `quiet` means: nothing was left to do since the last
  *            wake.
- * Lock       the store's for `begun`, `quiet`, `waiters`, `stop`; the rest is atomic or the runner's own.
+ * Lock       the store's for `begun`, `quiet`, `flushers`, `stop`; the rest is atomic or the runner's own.
  */
 #ifndef KVBI_OFFLOAD_PROGRESS_H
 #define KVBI_OFFLOAD_PROGRESS_H
@@ -30,13 +30,14 @@ struct kvbi_progress {
     pthread_t thread;
     struct kvbi_wake wake;
     int epoll_fd;
-    _Atomic bool signalled;   /* something to do has come up since the runner last looked */
-    _Atomic bool sleeping;    /* own thread: wants the descriptor written */
-    _Atomic bool running;     /* a round is under way, in `runner` */
-    _Atomic uintptr_t runner; /* the thread that runs rounds (pthread_self); 0: none yet */
-    struct kvbi_cond changed;
+    _Atomic bool signalled;     /* something to do has come up since the runner last looked */
+    _Atomic bool sleeping;      /* own thread: wants the descriptor written */
+    _Atomic bool running;       /* a round is under way, in `runner` */
+    _Atomic uintptr_t runner;   /* the thread that runs rounds (pthread_self); 0: none yet */
+    struct kvbi_cond changed;   /* begun, stopped, or an operation has been delivered */
+    struct kvbi_cond fell_idle; /* apart: who flushes is not to be woken by each operation */
     bool begun, quiet, stop, closing;
-    uint32_t waiters;
+    uint32_t flushers; /* who wait for fell_idle */
 };
 
 /* KVB_ENOMEM. Starts the thread, which waits for kvbi_progress_begin: from there on nothing can fail. */
@@ -57,13 +58,11 @@ int kvbi_progress_may_wait(struct kvbi_progress *progress);
 bool kvbi_progress_in_callback(struct kvbi_progress *progress);
 
 /*
- * Wait until over(arg), asked under the store's lock, says so. In poll mode drives progress. The time is real (CLOCK_MONOTONIC).
- * 0 or KVB_ETIMEDOUT.
+ * Wait until everything is delivered and nothing moves, or until an operation is delivered. In poll mode both drive progress. The time is
+ * real (CLOCK_MONOTONIC). 0 or KVB_ETIMEDOUT.
  */
-int kvbi_progress_wait(struct kvbi_progress *progress, bool (*over)(void *arg), void *arg, uint64_t timeout_ns);
-
-/* Everything is delivered and nothing moves: what flush waits for. `progress` is a struct kvbi_progress. */
-bool kvbi_progress_idle_locked(void *progress);
+int kvbi_progress_flush(struct kvbi_progress *progress, uint64_t timeout_ns);
+int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op, uint64_t timeout_ns);
 
 /* kvb_manager_next_timeout. */
 uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress);

@@ -83,6 +83,7 @@ struct kvbi_engine_ops {
 
 struct kvbi_engine {
     const struct kvbi_engine_ops *ops;
+    bool edges; /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
 };
 
 struct kvbi_hooks;

@@ -191,7 +191,8 @@ static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     kvbi_lock_take(&e->queue.lock);
     uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
-    kvbi_uring_ring_attend(&e->flights.ring); /* before looking: what comes later announces itself anew */
+    if (!engine->edges)
+        kvbi_uring_ring_attend(&e->flights.ring); /* before looking: what comes later announces itself anew */
     for (bool again = true; again;) {
         turn(e);
         count += kvbi_disk_hasher_end(&e->hasher, completions + count, max - count);
@@ -312,7 +313,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
     struct uring_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct uring_engine));
     if (e == NULL)
         return KVB_ENOMEM;
-    *e = (struct uring_engine){.engine = {.ops = &ops},
+    *e = (struct uring_engine){.engine = {.ops = &ops, .edges = config->edges},
                                .memory = *memory,
                                .clock = clock,
                                .disk = config->disk,
