@@ -43,40 +43,65 @@ static struct uring_engine *of(struct kvbi_engine *engine)
 
 /* ---- Blocks into flights ------------------------------------------------------------------------------------------ */
 
-static void land(struct uring_engine *e, uint32_t item)
+struct taken {
+    uint32_t item;
+    bool fresh; /* it is to be begun */
+};
+
+static void land(struct uring_engine *e, const uint32_t *items, uint32_t count)
 {
+    if (count == 0)
+        return;
     kvbi_lock_take(&e->queue.lock);
-    kvbi_disk_hasher_land_locked(&e->hasher, item, false);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_disk_hasher_land_locked(&e->hasher, items[i], false);
     kvbi_lock_release(&e->queue.lock);
 }
 
-/* A block with flights to come, urgent ones first; `fresh`: it is to be begun. KVBI_NONE: none is ready. */
-static uint32_t next_locked(struct uring_engine *e, bool begun_only, bool *fresh)
+/* A block with flights to come, urgent ones first. begun_only: none that has no flight yet. KVBI_NONE: none is ready. */
+static struct taken next_locked(struct uring_engine *e, bool begun_only)
 {
-    uint32_t item = KVBI_NONE;
+    struct taken next = {.item = KVBI_NONE};
+    for (int urgent = 1; urgent >= 0 && next.item == KVBI_NONE; urgent--) {
+        next = (struct taken){.item = e->issuing[urgent]};
+        if (next.item == KVBI_NONE && !begun_only)
+            next.item = kvbi_disk_hasher_take_locked(&e->hasher, urgent != 0, &next.fresh);
+    }
+    return next;
+}
+
+/* Blocks of several pieces are taken one by one, and so are those whose checksum is yet to be made: it may be, meanwhile, by the thread. */
+static bool taken_alone(const struct uring_engine *e, struct taken taken)
+{
+    return e->disk->block_bytes > KVBI_DISK_PIECE_BYTES ||
+           (taken.fresh && e->queue.items[taken.item].copy.to->disk != NULL);
+}
+
+/* Blocks for `room` flights at most. Whoever hashes is told how much was left of it. */
+static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct taken *blocks, uint32_t room)
+{
+    uint32_t count = 0, max = room < KVBI_DISK_PUBLISH_MAX ? room : KVBI_DISK_PUBLISH_MAX;
+    bool alone = false;
+    kvbi_lock_take(&e->queue.lock);
     kvbi_ticket_promote_locked(&e->queue);
-    for (int urgent = 1; urgent >= 0 && item == KVBI_NONE; urgent--) {
-        *fresh = false;
-        item = e->issuing[urgent];
-        if (item == KVBI_NONE && !begun_only)
-            item = kvbi_disk_hasher_take_locked(&e->hasher, urgent != 0, fresh);
+    while (count < max && !alone) {
+        blocks[count] = next_locked(e, begun_only);
+        if (blocks[count].item == KVBI_NONE)
+            break;
+        alone = taken_alone(e, blocks[count++]);
     }
-    return item;
+    e->hasher.hungry = count < room;
+    kvbi_disk_hasher_rouse_locked(&e->hasher);
+    kvbi_lock_release(&e->queue.lock);
+    return count;
 }
 
-static uint32_t next_block(struct uring_engine *e, bool begun_only)
+static void begin(struct uring_engine *e, uint32_t item)
 {
-    bool fresh = false;
-    kvbi_lock_take(&e->queue.lock);
-    uint32_t item = next_locked(e, begun_only, &fresh);
-    kvbi_lock_release(&e->queue.lock);
-    if (item != KVBI_NONE && fresh) {
-        /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
-        if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES && e->queue.items[item].copy.to->disk != NULL)
-            kvbi_uring_flights_enter(&e->flights, false);
-        kvbi_disk_hasher_begin(&e->hasher, item);
-    }
-    return item;
+    /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
+    if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES && e->queue.items[item].copy.to->disk != NULL)
+        kvbi_uring_flights_enter(&e->flights, false);
+    kvbi_disk_hasher_begin(&e->hasher, item);
 }
 
 static int buffer_of(const struct uring_engine *e, uint32_t item)
@@ -89,43 +114,43 @@ static int buffer_of(const struct uring_engine *e, uint32_t item)
                                 state->write ? copy->from_slot : copy->to_slot);
 }
 
+/* The block's next flight, unless it has failed: then it lands, now or with its last flight. */
 static void launch(struct uring_engine *e, uint32_t item)
 {
     struct kvbi_disk_block *block = &e->hasher.blocks[item];
-    block->issued += kvbi_uring_flights_launch(&e->flights, &block->copy, block->issued, item, buffer_of(e, item));
-    block->flights++;
+    bool urgent = e->queue.items[item].urgent;
+    if (e->flights.broken && block->error == 0)
+        block->error = KVB_EIO;
+    if (block->error == 0) {
+        block->issued += kvbi_uring_flights_launch(&e->flights, &block->copy, block->issued, item, buffer_of(e, item));
+        block->flights++;
+    } else if (block->flights == 0) {
+        land(e, &item, 1);
+    }
+    e->issuing[urgent] = block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
 }
 
 /* As many flights as there is room for. begun_only: no block that has none yet. */
 static void refill(struct uring_engine *e, bool begun_only)
 {
-    bool room = kvbi_uring_flights_room(&e->flights);
-    while (room) {
-        uint32_t item = next_block(e, begun_only);
-        if (item == KVBI_NONE)
-            break;
-        struct kvbi_disk_block *block = &e->hasher.blocks[item];
-        bool urgent = e->queue.items[item].urgent;
-        if (e->flights.broken && block->error == 0)
-            block->error = KVB_EIO;
-        if (block->error == 0)
-            launch(e, item);
-        else if (block->flights == 0)
-            land(e, item); /* else its last flight does */
-        e->issuing[urgent] = block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
-        room = kvbi_uring_flights_room(&e->flights);
-    }
-    kvbi_lock_take(&e->queue.lock);
-    e->hasher.hungry = room;
-    kvbi_disk_hasher_rouse_locked(&e->hasher);
-    kvbi_lock_release(&e->queue.lock);
+    struct taken blocks[KVBI_DISK_PUBLISH_MAX];
+    uint32_t count;
+    do {
+        count = take_blocks(e, begun_only, blocks, kvbi_uring_flights_room(&e->flights));
+        for (uint32_t i = 0; i < count; i++) {
+            if (blocks[i].fresh)
+                begin(e, blocks[i].item);
+            launch(e, blocks[i].item);
+        }
+    } while (count > 0 && kvbi_uring_flights_room(&e->flights) > 0);
     if (e->flights.prepared_bytes > 0)
         kvbi_uring_flights_enter(&e->flights, false);
 }
 
 /* ---- Flights into blocks ------------------------------------------------------------------------------------------ */
 
-static void end_flight(struct uring_engine *e, uint32_t item, int error)
+/* True: it was the block's last one. */
+static bool end_flight(struct uring_engine *e, uint32_t item, int error)
 {
     struct kvbi_disk_block *block = &e->hasher.blocks[item];
     bool urgent = e->queue.items[item].urgent;
@@ -133,16 +158,22 @@ static void end_flight(struct uring_engine *e, uint32_t item, int error)
         block->error = error;
     if (block->error != 0 && e->issuing[urgent] == item)
         e->issuing[urgent] = KVBI_NONE; /* the rest of it is not worth an I/O */
-    if (--block->flights == 0 && (block->error != 0 || block->issued == e->disk->block_bytes))
-        land(e, item);
+    return --block->flights == 0 && (block->error != 0 || block->issued == e->disk->block_bytes);
 }
 
 static void harvest(struct uring_engine *e)
 {
-    uint32_t item;
+    uint32_t landed[KVBI_DISK_PUBLISH_MAX], count = 0, item;
     int error;
-    while (kvbi_uring_flights_next(&e->flights, &item, &error))
-        end_flight(e, item, error);
+    while (kvbi_uring_flights_next(&e->flights, &item, &error)) {
+        if (end_flight(e, item, error))
+            landed[count++] = item;
+        if (count == KVBI_DISK_PUBLISH_MAX) {
+            land(e, landed, count);
+            count = 0;
+        }
+    }
+    land(e, landed, count);
 }
 
 /* One turn: what has come in is taken, all of it first, then what fits goes out in one entry. */

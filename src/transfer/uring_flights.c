@@ -53,11 +53,14 @@ void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights)
         break_ring(flights, error);
 }
 
-bool kvbi_uring_flights_room(const struct kvbi_uring_flights *flights)
+uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights)
 {
-    if (flights->count == 0)
-        return true;
-    return flights->count < flights->depth && flights->bytes + flights->piece_bytes <= flights->limit_bytes;
+    uint32_t places = flights->depth - flights->count;
+    uint64_t left = flights->limit_bytes > flights->bytes ? flights->limit_bytes - flights->bytes : 0;
+    uint64_t pieces = left / flights->piece_bytes;
+    if (flights->count == 0 && pieces == 0)
+        return 1; /* however large it is */
+    return pieces < places ? (uint32_t)pieces : places;
 }
 
 static unsigned char *bounce_of(const struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight)

@@ -55,7 +55,8 @@ size_t kvbi_uring_flights_bytes(const struct kvbi_uring_flights *flights); /* wh
 /* Makes the calling thread the issuer. */
 void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
 
-bool kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
+/* How many more may be launched. */
+uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
 
 /* Prepares the piece of `copy` at `offset`; its payload bytes. There is room. `copy` stays where it is until it has landed. */
 uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
