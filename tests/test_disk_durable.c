@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a disk tier's file still holds after a restart, and that no damage to it brings back anything else. */
 #include "support/disk_shelf.h"
+#include "support/disk_table.h"
 
 #include <errno.h>
 
@@ -119,28 +120,59 @@ static uint64_t publish_at_once(struct shelf *shelf, uint32_t count, uint32_t st
     return after - before;
 }
 
-static void test_durable_publications_of_one_call_share_a_write_a_file(void **state)
+/* All slots of three files in one call: that many writes, and each entry in its place. */
+static void expect_writes(struct shelf *shelf, uint64_t expected)
 {
-    struct shelf *shelf = *state;
-    shelf->config.block_count = SHELF_SLOTS_MAX;
-    shelf->config.path_count = 3;
-    shelf_open(shelf);
     uint64_t calls = publish_at_once(shelf, SHELF_SLOTS_MAX, 37);
     if (write_calls() == 0)
         print_message("/proc/self/io tells nothing here: writes are not counted\n");
     else
-        assert_int_equal(calls, 3);
+        assert_int_equal(calls, expected);
     shelf_kill(shelf);
     shelf_open(shelf);
     shelf_expect_all(shelf, BASE);
 }
 
-static void test_durable_publications_with_gaps_each_find_their_place(void **state)
+static void open_three(struct shelf *shelf)
 {
-    struct shelf *shelf = *state;
     shelf->config.block_count = SHELF_SLOTS_MAX;
     shelf->config.path_count = 3;
     shelf_open(shelf);
+}
+
+static void test_durable_publications_into_mapped_tables_are_no_writes(void **state)
+{
+    struct shelf *shelf = *state;
+    open_three(shelf);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_non_null(shelf->disk->paths[i].table);
+    expect_writes(shelf, 0);
+}
+
+/* The system gives no memory that is a file. */
+static void test_durable_publications_of_one_call_share_a_write_a_file(void **state)
+{
+    struct shelf *shelf = *state;
+    open_three(shelf);
+    kvbi_disk_scatter_close(&shelf->disk->scatter);
+    expect_writes(shelf, 3);
+}
+
+/* One of three files cannot be mapped: it is written to. */
+static void test_durable_unmapped_table_is_written_to(void **state)
+{
+    struct shelf *shelf = *state;
+    open_three(shelf);
+    kvbi_disk_scatter_unmap(shelf->disk->paths[1].table, shelf->disk->paths[1].slot_count);
+    shelf->disk->paths[1].table = NULL;
+    expect_writes(shelf, 1);
+}
+
+static void test_durable_publications_with_gaps_each_find_their_place(void **state)
+{
+    struct shelf *shelf = *state;
+    open_three(shelf);
+    kvbi_disk_scatter_close(&shelf->disk->scatter);
     (void)publish_at_once(shelf, 20, 11);
     shelf_kill(shelf);
     shelf_open(shelf);
@@ -155,9 +187,7 @@ static void test_durable_failed_publication_names_nothing(void **state)
     struct shelf *shelf = *state;
     shelf->config.path_count = 2;
     shelf_open(shelf);
-    int fd = open("/dev/full", O_RDWR | O_CLOEXEC);
-    assert_true(dup2(fd, shelf->disk->paths[1].file.table_fd) >= 0);
-    close(fd);
+    disk_table_break(&shelf->disk->paths[1]);
     assert_int_equal(shelf_put_after(shelf, 3, BASE, 0), KVB_ENOSPC);
     assert_false(shelf_get(shelf, 3, BASE));
     assert_int_equal(shelf_put_after(shelf, 4, BASE, 0), 0);
@@ -817,7 +847,9 @@ int main(void)
         TEST(test_durable_payload_without_entry_is_not_found),
         TEST(test_durable_half_overwritten_slot_is_not_believed),
         TEST(test_durable_rewritten_slot_holds_the_new_content),
+        TEST(test_durable_publications_into_mapped_tables_are_no_writes),
         TEST(test_durable_publications_of_one_call_share_a_write_a_file),
+        TEST(test_durable_unmapped_table_is_written_to),
         TEST(test_durable_publications_with_gaps_each_find_their_place),
         TEST(test_durable_failed_publication_names_nothing),
         TEST(test_durable_order_of_use_survives_a_clean_close),

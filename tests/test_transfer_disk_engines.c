@@ -15,6 +15,7 @@
 
 #include "base/lock.h"
 #include "support/disk_rig.h"
+#include "support/disk_table.h"
 
 static const struct rig_variant variants[] = {
     {.name = "uring direct", .engine = KVBI_DISK_URING},
@@ -388,9 +389,7 @@ static void test_disk_engine_unpublished_block_fails(void **state)
     struct rig rig;
     const struct kvbi_disk_label label = rig_label(9);
     set_up(&rig, state, 65536, 8);
-    int fd = open("/dev/full", O_RDWR | O_CLOEXEC);
-    assert_true(dup2(fd, rig.disk.disk->paths[0].file.table_fd) >= 0);
-    close(fd);
+    disk_table_break(&rig.disk.disk->paths[0]);
     struct kvbi_copy copy = rig_down(&rig, 1, 1, 9, 0);
     copy.label = &label;
     rig_fill(&rig, 1, 9);

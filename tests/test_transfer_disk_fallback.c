@@ -138,6 +138,14 @@ static int register_eperm(void)
                          "buffers not registered: Operation not permitted");
 }
 
+/* No memory that is a file: entries are written one by one, and that is said. */
+static int memfd_eperm(void)
+{
+    static const int memfd[] = {SYS_memfd_create};
+    CHECK(refuse(memfd, 1, EPERM));
+    return expect_engine(&automatic, "uring", "table not mapped", "fixed file");
+}
+
 static int explicit_ring_refused(void)
 {
     static const struct rig_variant ring = {.name = "uring", .engine = KVBI_DISK_URING};
@@ -278,6 +286,7 @@ CASE(setup_enosys)
 CASE(setup_eopnotsupp)
 CASE(enter_eperm)
 CASE(register_eperm)
+CASE(memfd_eperm)
 CASE(explicit_ring_refused)
 CASE(refused_later)
 CASE(no_locked_memory)
@@ -305,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_fallback_setup_eopnotsupp),
         cmocka_unit_test(test_fallback_enter_eperm),
         cmocka_unit_test(test_fallback_register_eperm),
+        cmocka_unit_test(test_fallback_memfd_eperm),
         cmocka_unit_test(test_fallback_explicit_ring_refused),
         cmocka_unit_test(test_fallback_refused_later),
         cmocka_unit_test(test_fallback_no_locked_memory),

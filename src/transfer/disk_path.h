@@ -39,12 +39,13 @@ struct kvbi_disk_path {
     uint64_t uuid[2];                       /* before settle: what it gets if it starts empty */
     uint64_t table_offset;
     uint32_t slot_count;
-    char *name;     /* the path, for messages */
-    char mode[64];  /* "O_DIRECT", or "buffered (why)"; and "sparse: no fallocate" */
-    char note[192]; /* what was unusual at open, for logs; "": nothing */
-    bool kept;      /* opened with what it held */
-    bool stamped;   /* its stamps are those of a clean close */
-    bool settling;  /* settle has begun: what was there may be no more */
+    unsigned char *table; /* mapped, for disk_scatter alone, or NULL */
+    char *name;           /* the path, for messages */
+    char mode[64];        /* "O_DIRECT", or "buffered (why)"; and "sparse: no fallocate" */
+    char note[192];       /* what was unusual at open, for logs; "": nothing */
+    bool kept;            /* opened with what it held */
+    bool stamped;         /* its stamps are those of a clean close */
+    bool settling;        /* settle has begun: what was there may be no more */
     uint64_t
         dropped; /* by the last scan: entries written by this format that are damaged, torn, misplaced or cannot be read */
     _Atomic uint64_t epoch_base; /* of entries before this process' first clear; renewing moves it */

@@ -127,6 +127,25 @@ static int take_all_room(struct kvbi_disk *disk, struct kvbi_disk_say *say)
     return error;
 }
 
+/* Tables where settle will put them. What cannot be mapped is written to. */
+static void map_tables(struct kvbi_disk *disk)
+{
+    struct kvbi_disk_superblock placed;
+    kvbi_disk_scatter_open(&disk->scatter);
+    for (uint32_t i = 0; disk->scatter.records != NULL && i < disk->path_count; i++)
+        if (kvbi_disk_place(&placed, disk->block_bytes, slots_of(disk, i)))
+            disk->paths[i].table =
+                kvbi_disk_scatter_map(disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i));
+}
+
+static bool all_mapped(const struct kvbi_disk *disk)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < disk->path_count; i++)
+        all &= disk->paths[i].table != NULL;
+    return all;
+}
+
 /* The first path's mode, and those of others where they differ. */
 static void describe(struct kvbi_disk *disk)
 {
@@ -139,6 +158,9 @@ static void describe(struct kvbi_disk *disk)
     if (used < sizeof disk->mode && disk->slot_bytes != disk->block_bytes)
         (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", blocks of %llu bytes padded to %llu",
                        (unsigned long long)disk->block_bytes, (unsigned long long)disk->slot_bytes);
+    used = strlen(disk->mode);
+    if (!all_mapped(disk))
+        (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", table not mapped");
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -155,9 +177,11 @@ static void free_disk(struct kvbi_disk *disk, bool discard)
         struct kvbi_disk_path *path = &disk->paths[i];
         if (path->name == NULL)
             continue;
+        kvbi_disk_scatter_unmap(path->table, slots_of(disk, i));
         kvbi_disk_path_close(path, discard);
         kvbi_memory_free(memory, path->name, strlen(path->name) + 1, 1);
     }
+    kvbi_disk_scatter_close(&disk->scatter);
     kvbi_memory_free(memory, disk->buffer, 1, KVBI_DISK_BUFFER_BYTES);
     kvbi_memory_free(memory, disk->failures, disk->slot_count, sizeof *disk->failures);
     kvbi_memory_free(memory, disk->entries, disk->slot_count, sizeof *disk->entries);
@@ -171,6 +195,7 @@ static struct kvbi_disk *take_memory(const struct kvbi_memory *memory, const str
     if (disk == NULL)
         return NULL;
     disk->memory = memory;
+    disk->scatter.fd = -1;
     disk->path_count = config->path_count;
     disk->slot_count = config->block_count;
     disk->paths = kvbi_memory_alloc(memory, disk->path_count, sizeof *disk->paths, 0);
@@ -237,6 +262,7 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
         free_disk(disk, true);
         return error;
     }
+    map_tables(disk);
     describe(disk);
     *tier = (struct kvbi_tier){
         .tier = id, .block_count = disk->slot_count, .block_bytes = disk->block_bytes, .memory = memory, .disk = disk};

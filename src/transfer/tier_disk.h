@@ -33,6 +33,7 @@
 #include "base/memory.h"
 
 #include "transfer/disk_path.h"
+#include "transfer/disk_scatter.h"
 #include "transfer/engine.h"
 #include "transfer/tier.h"
 
@@ -55,6 +56,7 @@ struct kvbi_disk {
     struct kvbi_disk_terms terms; /* as the files were opened */
     bool settled;
     struct kvbi_disk_entry *entries;
+    struct kvbi_disk_scatter scatter;
     uint8_t *failures; /* of reads, since the last one that passed */
     unsigned char
         *buffer; /* KVBI_DISK_BUFFER_BYTES: of create, settle, scan and close_clean, which come one after the other */
@@ -143,13 +145,15 @@ struct kvbi_disk_publication {
     const struct kvbi_disk_label *label; /* NULL: in memory only (engine tests without a store) */
     int result;                          /* out: 0 or KVB_EIO, KVB_ENOSPC: then it holds nothing */
     bool medium;                         /* out, of a result that is not 0: kvbi_disk_blames_medium */
+    bool written;                        /* out: its entry is in the file */
 };
 
 /*
- * Writes their entries, neighbours in the table together, and then names them in memory. A label of a time before the last clear that
- * reached the file is written all the same and counts for nothing. Progress; at most KVBI_DISK_PUBLISH_MAX; sorts `list` by place.
+ * Writes their entries, all in one call where tables can be mapped, else neighbours in the table together, and then names them in
+ * memory. A label of a time before the last clear that reached the file is written all the same and counts for nothing. Progress; at
+ * most KVBI_DISK_PUBLISH_MAX; the order of `list` may change.
  */
-#define KVBI_DISK_PUBLISH_MAX 64
+#define KVBI_DISK_PUBLISH_MAX KVBI_DISK_SCATTER_MAX
 void kvbi_disk_publish(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count);
 
 /* ---- What outlives the process ------------------------------------------------------------------------------------ */

@@ -30,6 +30,25 @@ static struct kvbi_disk_record record_of(struct kvbi_disk *disk, const struct kv
     return record;
 }
 
+/* As many as the system puts into their mapped tables at once. What it does not, for whatever reason, is left to be written. */
+static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
+{
+    unsigned char *places[KVBI_DISK_PUBLISH_MAX];
+    uint32_t which[KVBI_DISK_PUBLISH_MAX], staged = 0;
+    if (disk->scatter.records == NULL)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct kvbi_disk_path *path = kvbi_disk_path_of(disk, list[i].slot);
+        if (list[i].label == NULL || path->table == NULL)
+            continue;
+        disk->scatter.records[staged] = record_of(disk, &list[i]);
+        places[staged] = path->table + kvbi_disk_place_of(disk, list[i].slot) * KVBI_DISK_ENTRY_BYTES;
+        which[staged++] = i;
+    }
+    for (uint32_t put = kvbi_disk_scatter_put(&disk->scatter, places, staged); put > 0; put--)
+        list[which[put - 1]].written = true;
+}
+
 /* By path, then by place in its table. Few, and mostly in order already. */
 static void sort_by_place(const struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
 {
@@ -50,7 +69,7 @@ static void sort_by_place(const struct kvbi_disk *disk, struct kvbi_disk_publica
 static uint32_t run_length(const struct kvbi_disk *disk, const struct kvbi_disk_publication *list, uint32_t count)
 {
     uint32_t length = 1;
-    while (length < count && list[length].label != NULL &&
+    while (length < count && list[length].label != NULL && !list[length].written &&
            list[length].slot == list[length - 1].slot + disk->path_count)
         length++;
     return length;
@@ -66,21 +85,37 @@ static void publish_run(struct kvbi_disk *disk, struct kvbi_disk_publication *li
     for (uint32_t i = 0; i < count; i++) {
         list[i].result = error == 0 ? 0 : kvbi_disk_error_of(error);
         list[i].medium = kvbi_disk_blames_medium(error);
+        list[i].written = error == 0;
+    }
+}
+
+/* One call for each run of neighbours. */
+static void publish_runs(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
+{
+    sort_by_place(disk, list, count);
+    for (uint32_t i = 0, length; i < count; i += length) {
+        length = 1;
+        if (list[i].label == NULL || list[i].written)
+            continue;
+        length = run_length(disk, list + i, count - i);
+        publish_run(disk, list + i, length);
     }
 }
 
 void kvbi_disk_publish(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
 {
+    bool all = true;
     KVBI_ASSERT(count <= KVBI_DISK_PUBLISH_MAX);
-    sort_by_place(disk, list, count);
-    for (uint32_t i = 0, length; i < count; i += length) {
-        length = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        __builtin_prefetch(&disk->entries[list[i].slot], 1);
         list[i].result = 0;
-        if (list[i].label == NULL)
-            continue;
-        length = run_length(disk, list + i, count - i);
-        publish_run(disk, list + i, length);
+        list[i].written = false;
     }
+    publish_mapped(disk, list, count);
+    for (uint32_t i = 0; i < count; i++)
+        all &= list[i].written || list[i].label == NULL;
+    if (!all)
+        publish_runs(disk, list, count);
     for (uint32_t i = 0; i < count; i++) {
         KVBI_ASSERT(list[i].name != 0);
         if (list[i].result == 0)

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entries into mapped tables: what arrives, what does not, and that what cannot arrive is an answer and no signal. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "support/disk_path.h"
+#include "transfer/disk_scatter.h"
+
+#define ENTRY sizeof(struct kvbi_disk_record)
+#define TABLE_AT ((uint64_t)8192)
+#define COUNT 1024u
+
+struct fixture {
+    struct disk_path place;
+    int fd;
+    struct kvbi_disk_scatter scatter;
+    unsigned char *table;
+    unsigned char *places[KVBI_DISK_SCATTER_MAX];
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    disk_path_make(&f->place);
+    f->fd = open(f->place.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(f->fd >= 0);
+    assert_int_equal(ftruncate(f->fd, (off_t)(TABLE_AT + COUNT * ENTRY)), 0);
+    kvbi_disk_scatter_open(&f->scatter);
+    assert_non_null(f->scatter.records);
+    f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT);
+    assert_non_null(f->table);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    kvbi_disk_scatter_unmap(f->table, COUNT);
+    kvbi_disk_scatter_close(&f->scatter);
+    close(f->fd);
+    disk_path_remove(&f->place);
+    free(f);
+    return 0;
+}
+
+static void stage(struct fixture *f, uint32_t at, uint32_t place)
+{
+    memset(&f->scatter.records[at], (int)(place % 251 + 1), ENTRY);
+    f->places[at] = f->table + place * ENTRY;
+}
+
+/* What a reader of the file sees there: bytes that stage has made, zeros, or something else. */
+static bool holds(const struct fixture *f, uint32_t place, unsigned char byte)
+{
+    unsigned char bytes[ENTRY], expected[ENTRY];
+    memset(expected, byte, ENTRY);
+    return pread(f->fd, bytes, ENTRY, (off_t)(TABLE_AT + place * ENTRY)) == (ssize_t)ENTRY &&
+           memcmp(bytes, expected, ENTRY) == 0;
+}
+
+static void test_scatter_puts_each_entry_where_it_belongs(void **state)
+{
+    struct fixture *f = *state;
+    for (uint32_t i = 0; i < KVBI_DISK_SCATTER_MAX; i++)
+        stage(f, i, i * 389 % COUNT);
+    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, KVBI_DISK_SCATTER_MAX), KVBI_DISK_SCATTER_MAX);
+    uint32_t found = 0;
+    for (uint32_t place = 0; place < COUNT; place++)
+        found += !holds(f, place, 0);
+    assert_int_equal(found, KVBI_DISK_SCATTER_MAX);
+    for (uint32_t i = 0; i < KVBI_DISK_SCATTER_MAX; i++)
+        assert_true(holds(f, i * 389 % COUNT, (unsigned char)(i * 389 % COUNT % 251 + 1)));
+}
+
+static void test_scatter_of_none_puts_none(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, 0), 0);
+}
+
+static void test_scatter_closed_puts_none(void **state)
+{
+    struct fixture *f = *state;
+    struct kvbi_disk_scatter closed = {.fd = -1};
+    stage(f, 0, 1);
+    assert_int_equal(kvbi_disk_scatter_put(&closed, f->places, 1), 0);
+    kvbi_disk_scatter_close(&closed);
+    assert_int_equal(closed.fd, -1);
+}
+
+/* The file ends before some of them: those before it are there, and this process goes on. */
+static void test_scatter_behind_the_end_of_a_cut_file_is_an_answer(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t kept = (uint32_t)(sysconf(_SC_PAGESIZE) / (long)ENTRY);
+    assert_int_equal(ftruncate(f->fd, (off_t)(TABLE_AT + kept * ENTRY)), 0);
+    stage(f, 0, 0);
+    stage(f, 1, kept - 1);
+    stage(f, 2, kept);
+    stage(f, 3, 1);
+    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, 4), 2);
+    assert_true(holds(f, 0, 1));
+    assert_true(holds(f, kept - 1, (unsigned char)((kept - 1) % 251 + 1)));
+    assert_true(holds(f, 1, 0));
+    stage(f, 0, kept);
+    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, 1), 0);
+}
+
+static void test_scatter_maps_from_the_beginning_of_a_page_only(void **state)
+{
+    struct fixture *f = *state;
+    assert_null(kvbi_disk_scatter_map(f->fd, TABLE_AT + ENTRY, 1));
+}
+
+static void test_scatter_maps_nothing_that_is_no_file(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_null(kvbi_disk_scatter_map(ends[1], 0, COUNT));
+    close(ends[0]);
+    close(ends[1]);
+    kvbi_disk_scatter_unmap(NULL, COUNT);
+}
+
+/* Neither the table nor what is staged is within a child's reach. */
+static void test_scatter_is_not_inherited(void **state)
+{
+    struct fixture *f = *state;
+    stage(f, 0, 5);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(kvbi_disk_scatter_put(&f->scatter, f->places, 1) == 0 ? 0 : 1);
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(holds(f, 5, 0));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_scatter_puts_each_entry_where_it_belongs),
+        TEST(test_scatter_of_none_puts_none),
+        TEST(test_scatter_closed_puts_none),
+        TEST(test_scatter_behind_the_end_of_a_cut_file_is_an_answer),
+        TEST(test_scatter_maps_from_the_beginning_of_a_page_only),
+        TEST(test_scatter_maps_nothing_that_is_no_file),
+        TEST(test_scatter_is_not_inherited),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
