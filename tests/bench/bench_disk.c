@@ -83,6 +83,13 @@ struct bench {
 
 /* ---- Halves of a pair --------------------------------------------------------------------------------------------- */
 
+/* What one I/O of the baseline moves. */
+static uint64_t unit_of(const struct bench *bench)
+{
+    uint64_t bytes = bench->scene->block_bytes;
+    return bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+}
+
 /* The library's own function over what has just been moved, as long as that is in no cache. */
 static double hash_seconds(struct bench *bench, const struct disk_stage *stage)
 {
@@ -95,7 +102,7 @@ static double hash_seconds(struct bench *bench, const struct disk_stage *stage)
 static void stage_half(struct bench *bench, struct disk_stage *stage, struct side *side, uint32_t pair,
                        uint64_t (*move)(struct disk_stage *stage))
 {
-    flights_begin(&side->flights);
+    flights_begin(&side->flights, unit_of(bench));
     struct cpu before = cpu_now();
     side->seconds[pair] = (double)move(stage) / 1e9;
     struct cpu after = cpu_now();
@@ -132,7 +139,7 @@ static void bare_half(struct bench *bench, struct pairs *pairs, bool write)
 {
     struct side *side = &pairs->baseline;
     choose_slots(bench);
-    flights_begin(&side->flights);
+    flights_begin(&side->flights, unit_of(bench));
     struct cpu before = cpu_now();
     side->seconds[pairs->count] =
         (double)bare_loop_move(&bench->bare, write, bench->slots, bench->stage.host_count) / 1e9;

@@ -220,6 +220,6 @@ void pairs_report_end(const struct pairs_report *report)
     else
         printf(
             "\nCPU: of the whole process without hashing; of it, what the calling thread spent; hashing as many bytes; the "
-            "baseline.\nIn flight: mean, and the share of completions that came with up to a quarter, a half, three "
+            "baseline.\nIn flight: mean of blocks, and the share of them that came with up to a quarter, a half, three "
             "quarters and all of the\ndepth in flight; left: how full entries that submit leave the ring.\n");
 }

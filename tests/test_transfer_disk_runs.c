@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Neighbouring slots share an I/O of the ring: when they do, when they do not, and that each block's result is its own all the same. */
+#include "support/disk_rig.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/resource.h>
+
+#include <cmocka.h>
+
+#include "transfer/disk_copy.h"
+#include "transfer/uring_flights.h"
+
+#define KIB 1024u
+
+static const struct rig_variant direct = {.name = "uring", .engine = KVBI_DISK_URING};
+static const struct rig_variant unregistered = {.name = "uring", .engine = KVBI_DISK_URING, .unregistered = true};
+
+/* ---- The ring's hands alone ---------------------------------------------------------------------------------------- */
+
+struct fixture {
+    struct rig rig;
+    struct kvbi_uring_flights flights;
+    struct kvbi_disk_copy copies[64];
+    struct kvbi_copy moves[64];
+    uint32_t launched;
+    int errors[64];
+};
+
+static void open_flights(struct fixture *f, uint64_t block_bytes, uint32_t paths)
+{
+    *f = (struct fixture){.launched = 0};
+    assert_int_equal(rig_open(&f->rig, &direct, block_bytes, 64, NULL), 0);
+    if (paths > 1)
+        assert_int_equal(rig_reopen(&f->rig, paths), 0);
+    char why[KVBI_DISK_SAID_BYTES];
+    if (kvbi_uring_flights_create(&f->flights, &f->rig.memory, &f->rig.config, why) != 0) {
+        print_message("no io_uring here: %s\n", why);
+        assert_true(rig_close(&f->rig));
+        skip();
+    }
+    kvbi_uring_flights_enable(&f->flights);
+}
+
+static void close_flights(struct fixture *f)
+{
+    kvbi_uring_flights_destroy(&f->flights, false);
+    assert_true(rig_close(&f->rig));
+}
+
+static void launch(struct fixture *f, uint32_t host, uint32_t slot, bool write)
+{
+    uint32_t at = f->launched++;
+    f->moves[at] =
+        write ? rig_down(&f->rig, host, slot, slot + 1000, at) : rig_up(&f->rig, slot, host, slot + 1000, at);
+    f->copies[at] = (struct kvbi_disk_copy){.write = write};
+    if (write)
+        rig_fill(&f->rig, host, slot + 1000);
+    (void)!kvbi_disk_copy_begin(&f->copies[at], &f->moves[at], NULL); /* who is who in the slot is nothing to a flight */
+    int buffer = kvbi_uring_buffer_of(&f->flights.ring, &f->rig.host, host);
+    assert_true(kvbi_uring_flights_room(&f->flights) > 0);
+    f->errors[at] = RIG_PENDING;
+    assert_int_equal(kvbi_uring_flights_launch(&f->flights, &f->copies[at], 0, at, buffer), f->rig.host.block_bytes);
+}
+
+static unsigned prepared(struct fixture *f)
+{
+    return io_uring_sq_ready(&f->flights.ring.ring);
+}
+
+/* All that is launched lands, once each. */
+static void finish(struct fixture *f)
+{
+    for (uint32_t landed = 0; landed < f->launched;) {
+        uint32_t item;
+        int error;
+        kvbi_uring_flights_enter(&f->flights, true);
+        while (kvbi_uring_flights_next(&f->flights, &item, &error)) {
+            assert_true(item < f->launched);
+            assert_int_equal(f->errors[item], RIG_PENDING);
+            f->errors[item] = error;
+            landed++;
+        }
+    }
+    assert_int_equal(f->flights.count, 0);
+    assert_int_equal(f->flights.bytes, 0);
+    f->launched = 0;
+}
+
+static void expect_no_errors(const struct fixture *f, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(f->errors[i], 0);
+}
+
+/* Down from one order of memory, up into another: `expected` I/Os each way, and every byte where it belongs. */
+static void round_trip(uint64_t block_bytes, uint32_t count, uint32_t step, unsigned expected)
+{
+    struct fixture f;
+    open_flights(&f, block_bytes, 1);
+    for (uint32_t i = 0; i < count; i++)
+        launch(&f, i * step % 64, i, true);
+    assert_int_equal(prepared(&f), expected);
+    finish(&f);
+    expect_no_errors(&f, count);
+    for (uint32_t i = 0; i < count; i++)
+        rig_fill(&f.rig, i, 0);
+    for (uint32_t i = 0; i < count; i++)
+        launch(&f, 63 - i * step % 64, i, false);
+    assert_int_equal(prepared(&f), expected);
+    finish(&f);
+    expect_no_errors(&f, count);
+    for (uint32_t i = 0; i < count; i++)
+        assert_true(rig_has(&f.rig, 63 - i * step % 64, i + 1000));
+    close_flights(&f);
+}
+
+static void test_runs_of_neighbours_in_memory_share_an_io(void **state)
+{
+    (void)state;
+    round_trip(64 * KIB, 16, 1, 1);
+}
+
+static void test_runs_of_blocks_scattered_in_memory_share_an_io(void **state)
+{
+    (void)state;
+    round_trip(64 * KIB, 16, 37, 1);
+}
+
+static void test_runs_end_after_a_mebibyte(void **state)
+{
+    (void)state;
+    round_trip(64 * KIB, 17, 37, 2);
+    round_trip(256 * KIB, 9, 37, 3);
+    round_trip(512 * KIB, 4, 1, 2);
+    round_trip(1024 * KIB, 3, 1, 3);
+}
+
+static void test_runs_end_after_sixteen_blocks(void **state)
+{
+    (void)state;
+    round_trip(4 * KIB, 64, 37, 4);
+}
+
+static void test_runs_are_not_made_of_blocks_that_are_padded(void **state)
+{
+    (void)state;
+    round_trip(5000, 8, 1, 8);
+}
+
+static void test_runs_end_at_a_gap_and_at_a_turn(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_flights(&f, 64 * KIB, 1);
+    launch(&f, 0, 3, true);
+    launch(&f, 1, 4, true);
+    assert_int_equal(prepared(&f), 1);
+    launch(&f, 2, 6, true); /* a gap */
+    assert_int_equal(prepared(&f), 2);
+    launch(&f, 3, 5, true); /* downwards */
+    assert_int_equal(prepared(&f), 3);
+    finish(&f);
+    expect_no_errors(&f, 4);
+    launch(&f, 4, 7, true);
+    launch(&f, 5, 8, false); /* the other way */
+    assert_int_equal(prepared(&f), 2);
+    finish(&f);
+    close_flights(&f);
+}
+
+static void test_runs_are_of_one_file(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_flights(&f, 64 * KIB, 2);
+    for (uint32_t slot = 0; slot < 8; slot += 2)
+        launch(&f, slot, slot, true);
+    assert_int_equal(prepared(&f), 1);
+    launch(&f, 9, 9, true);
+    assert_int_equal(prepared(&f), 2);
+    finish(&f);
+    expect_no_errors(&f, 5);
+    close_flights(&f);
+}
+
+static void test_runs_do_not_grow_once_handed_over(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_flights(&f, 64 * KIB, 1);
+    launch(&f, 0, 0, true);
+    kvbi_uring_flights_enter(&f.flights, false);
+    assert_int_equal(prepared(&f), 0);
+    launch(&f, 1, 1, true);
+    assert_int_equal(prepared(&f), 1);
+    finish(&f);
+    expect_no_errors(&f, 2);
+    close_flights(&f);
+}
+
+/* ---- Whole engines ------------------------------------------------------------------------------------------------- */
+
+#define COUNT 16u
+#define GOOD 10u
+
+static void open_engine(struct rig *rig, const struct rig_variant *variant)
+{
+    assert_int_equal(rig_open(rig, variant, 64 * KIB, COUNT, NULL), 0);
+    if (rig_start(rig) == 0)
+        return;
+    print_message("%s\n", rig->said);
+    assert_true(rig_close(rig));
+    skip();
+}
+
+/* All slots in one call, tags as slots. */
+static void move_all(struct rig *rig, bool write)
+{
+    struct kvbi_copy copies[COUNT];
+    uint32_t expected = rig->done + COUNT;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint32_t slot = (i * 7 + 3) % COUNT; /* in no order */
+        if (write)
+            rig_fill(rig, i, slot);
+        copies[i] = write ? rig_down(rig, i, slot, slot, slot) : rig_up(rig, slot, i, slot, slot);
+    }
+    assert_int_equal(rig->engine->ops->submit(rig->engine, copies, COUNT, !write), 0);
+    assert_true(rig_wait(rig, expected));
+}
+
+static void expect_good_before_the_end(const struct rig *rig)
+{
+    for (uint32_t slot = 0; slot < GOOD; slot++)
+        assert_int_equal(rig->results[slot], 0);
+    for (uint32_t slot = GOOD; slot < COUNT; slot++)
+        assert_true(rig->results[slot] < 0);
+}
+
+static void test_runs_that_come_back_short_fail_only_blocks_behind_the_end(void **state)
+{
+    (void)state;
+    struct rig rig;
+    open_engine(&rig, &direct);
+    move_all(&rig, true);
+    assert_int_equal(truncate(rig.place.file, (off_t)kvbi_disk_offset(rig.disk.disk, GOOD)), 0);
+    move_all(&rig, false);
+    expect_good_before_the_end(&rig);
+    assert_int_equal(rig.disk.disk->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT], COUNT - GOOD);
+    assert_true(rig_close(&rig));
+}
+
+static void test_runs_that_are_refused_in_part_fail_only_what_is_refused(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct rlimit before, limit;
+    open_engine(&rig, &direct);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){.rlim_cur = kvbi_disk_offset(rig.disk.disk, GOOD), .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    move_all(&rig, true);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    expect_good_before_the_end(&rig);
+    assert_true(rig_close(&rig));
+}
+
+static int fail_slot(void *context, bool write, uint32_t slot, int64_t *result)
+{
+    (void)write;
+    if (slot != *(const uint32_t *)context)
+        return 0;
+    *result = -EIO;
+    return 1;
+}
+
+static void test_runs_blame_the_block_that_failed(void **state)
+{
+    (void)state;
+    struct rig rig;
+    uint32_t bad = 5;
+    open_engine(&rig, &direct);
+    move_all(&rig, true);
+    rig.hooks = (struct kvbi_hooks){.io_fault = fail_slot, .context = &bad};
+    move_all(&rig, false);
+    for (uint32_t slot = 0; slot < COUNT; slot++)
+        assert_int_equal(rig.results[slot], slot == bad ? KVB_EIO : 0);
+    assert_true(rig_close(&rig));
+}
+
+static void test_runs_need_no_registered_memory(void **state)
+{
+    (void)state;
+    struct rig rig;
+    open_engine(&rig, &unregistered);
+    move_all(&rig, true);
+    for (uint32_t i = 0; i < COUNT; i++)
+        rig_fill(&rig, i, 1000);
+    move_all(&rig, false);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_int_equal(rig.results[i], 0);
+        assert_true(rig_has(&rig, i, (i * 7 + 3) % COUNT));
+    }
+    assert_true(rig_close(&rig));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_runs_of_neighbours_in_memory_share_an_io),
+        cmocka_unit_test(test_runs_of_blocks_scattered_in_memory_share_an_io),
+        cmocka_unit_test(test_runs_end_after_a_mebibyte),
+        cmocka_unit_test(test_runs_end_after_sixteen_blocks),
+        cmocka_unit_test(test_runs_are_not_made_of_blocks_that_are_padded),
+        cmocka_unit_test(test_runs_end_at_a_gap_and_at_a_turn),
+        cmocka_unit_test(test_runs_are_of_one_file),
+        cmocka_unit_test(test_runs_do_not_grow_once_handed_over),
+        cmocka_unit_test(test_runs_that_come_back_short_fail_only_blocks_behind_the_end),
+        cmocka_unit_test(test_runs_that_are_refused_in_part_fail_only_what_is_refused),
+        cmocka_unit_test(test_runs_blame_the_block_that_failed),
+        cmocka_unit_test(test_runs_need_no_registered_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
