@@ -41,6 +41,7 @@ struct kvbi_pool {
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
     uint64_t allocated, evicted, registered, duplicates, collisions, hits;
+    uint64_t released; /* how often a user let go of a block for good */
     uint32_t path_count;
     uint32_t paths_out; /* bit per path: out of service */
     struct kvbi_pool_path paths[KVB_DISK_PATHS_MAX];

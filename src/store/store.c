@@ -174,6 +174,7 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
     KVBI_ASSERT(kvbi_word_users(before) > 0);
     if (kvbi_word_users(before) > 1)
         return KVBI_RELEASE_SHARED;
+    pool->released++;
     if (block->entry != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry)))
         kvbi_store_forget_locked(store, block->entry);
     if (kvbi_life_get(block).state == KVB_STATE_REGISTERED && block->entry != KVBI_NONE) {
