@@ -168,6 +168,23 @@ static void test_durable_unmapped_table_is_written_to(void **state)
     expect_writes(shelf, 1);
 }
 
+/* Somebody has cut the file within a page of the table: what the rest of that page would take in is written, and makes it longer again. */
+static void test_durable_entry_behind_a_cut_within_its_page_is_there_after_a_kill(void **state)
+{
+    struct shelf *shelf = *state;
+    shelf_open(shelf);
+    const struct kvbi_disk_path *path = &shelf->disk->paths[0];
+    assert_non_null(path->table);
+    assert_int_equal(ftruncate(path->file.table_fd, (off_t)(path->table_offset + 2 * KVBI_DISK_ENTRY_BYTES + 100)), 0);
+    shelf_put(shelf, 1, BASE + 1);
+    shelf_put(shelf, 5, BASE + 5);
+    shelf_kill(shelf);
+    shelf_open(shelf);
+    assert_int_equal(shelf_scan(shelf), 2);
+    shelf_expect(shelf, 1, BASE + 1);
+    shelf_expect(shelf, 5, BASE + 5);
+}
+
 static void test_durable_publications_with_gaps_each_find_their_place(void **state)
 {
     struct shelf *shelf = *state;
@@ -850,6 +867,7 @@ int main(void)
         TEST(test_durable_publications_into_mapped_tables_are_no_writes),
         TEST(test_durable_publications_of_one_call_share_a_write_a_file),
         TEST(test_durable_unmapped_table_is_written_to),
+        TEST(test_durable_entry_behind_a_cut_within_its_page_is_there_after_a_kill),
         TEST(test_durable_publications_with_gaps_each_find_their_place),
         TEST(test_durable_failed_publication_names_nothing),
         TEST(test_durable_order_of_use_survives_a_clean_close),

@@ -4,17 +4,14 @@
  * child of its own, under a seccomp filter or limits that it cannot take back.
  */
 #include "support/disk_rig.h"
+#include "support/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -30,21 +27,6 @@
             return 1;                                                                                                  \
         }                                                                                                              \
     } while (0)
-
-static bool refuse(const int *calls, size_t count, int error)
-{
-    struct sock_filter filter[16];
-    unsigned short at = 0;
-    filter[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (size_t i = 0; i < count; i++) {
-        filter[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
-        filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error);
-    }
-    filter[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    const struct sock_fprog program = {.len = at, .filter = filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
-}
 
 static const struct rig_variant automatic = {.name = "auto", .engine = KVBI_DISK_AUTO};
 static const struct rig_variant automatic_poll = {.name = "auto", .engine = KVBI_DISK_AUTO, .poll = true};
@@ -108,32 +90,32 @@ static const int all[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_r
 
 static int setup_eperm(void)
 {
-    CHECK(refuse(all, 3, EPERM));
+    CHECK(sandbox_refuse(all, 3, EPERM));
     return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Operation not permitted", "8 threads");
 }
 
 static int setup_enosys(void)
 {
-    CHECK(refuse(all, 3, ENOSYS));
+    CHECK(sandbox_refuse(all, 3, ENOSYS));
     return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Function not implemented", "8 threads");
 }
 
 static int setup_eopnotsupp(void)
 {
-    CHECK(refuse(all, 1, EOPNOTSUPP));
+    CHECK(sandbox_refuse(all, 1, EOPNOTSUPP));
     return expect_engine(&automatic_poll, "posix", "no io_uring: io_uring_setup: Operation not supported",
                          "inside poll");
 }
 
 static int enter_eperm(void)
 {
-    CHECK(refuse(all + 1, 1, EPERM));
+    CHECK(sandbox_refuse(all + 1, 1, EPERM));
     return expect_engine(&automatic, "posix", "no io_uring: io_uring_enter: Operation not permitted", "8 threads");
 }
 
 static int register_eperm(void)
 {
-    CHECK(refuse(all + 2, 1, EPERM));
+    CHECK(sandbox_refuse(all + 2, 1, EPERM));
     return expect_engine(&automatic, "uring", "file not registered: Operation not permitted",
                          "buffers not registered: Operation not permitted");
 }
@@ -142,15 +124,15 @@ static int register_eperm(void)
 static int memfd_eperm(void)
 {
     static const int memfd[] = {SYS_memfd_create};
-    CHECK(refuse(memfd, 1, EPERM));
-    return expect_engine(&automatic, "uring", "table not mapped", "fixed file");
+    CHECK(sandbox_refuse(memfd, 1, EPERM));
+    return expect_engine(&automatic, "uring", "table not mapped: Operation not permitted", "fixed file");
 }
 
 static int explicit_ring_refused(void)
 {
     static const struct rig_variant ring = {.name = "uring", .engine = KVBI_DISK_URING};
     struct rig rig;
-    CHECK(refuse(all, 3, EPERM));
+    CHECK(sandbox_refuse(all, 3, EPERM));
     CHECK(rig_open(&rig, &ring, 65536, 4, NULL) == 0);
     CHECK(rig_start(&rig) == KVB_EUNSUPPORTED);
     CHECK(rig.engine == NULL && says(&rig, "no io_uring: io_uring_setup: Operation not permitted"));
@@ -170,7 +152,7 @@ static int refused_later(void)
             struct kvbi_copy copy = rig_down(&rig, i, i, i, i);
             CHECK(rig.engine->ops->submit(rig.engine, &copy, 1, false) == 0);
         }
-        CHECK(refuse(all, 3, EPERM));
+        CHECK(sandbox_refuse(all, 3, EPERM));
         uint32_t expected = rig.done + 16;
         while (rig.done < expected) {
             bool more;

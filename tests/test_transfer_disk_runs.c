@@ -58,7 +58,8 @@ static void launch(struct fixture *f, uint32_t host, uint32_t slot, bool write)
     f->copies[at] = (struct kvbi_disk_copy){.write = write};
     if (write)
         rig_fill(&f->rig, host, slot + 1000);
-    (void)!kvbi_disk_copy_begin(&f->copies[at], &f->moves[at], NULL); /* who is who in the slot is nothing to a flight */
+    (void)!kvbi_disk_copy_begin(&f->copies[at], &f->moves[at],
+                                NULL); /* who is who in the slot is nothing to a flight */
     int buffer = kvbi_uring_buffer_of(&f->flights.ring, &f->rig.host, host);
     assert_true(kvbi_uring_flights_room(&f->flights) > 0);
     f->errors[at] = RIG_PENDING;
@@ -201,6 +202,92 @@ static void test_runs_do_not_grow_once_handed_over(void **state)
     close_flights(&f);
 }
 
+/* ---- Runs that fail ------------------------------------------------------------------------------------------------ */
+
+/* Files may have so many bytes; `before` is to be put back. */
+static void limit_files(uint64_t bytes, struct rlimit *before)
+{
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, before), 0);
+    const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = before->rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* One write for 16 slots, of which the system takes those before slot `good` only: short, or refused at all. */
+static void write_up_to(uint32_t good)
+{
+    struct fixture f;
+    struct rlimit before;
+    open_flights(&f, 64 * KIB, 1);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    limit_files(kvbi_disk_offset(f.rig.disk.disk, good), &before);
+    for (uint32_t i = 0; i < 16; i++)
+        launch(&f, i, i, true);
+    assert_int_equal(prepared(&f), 1);
+    finish(&f);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    expect_no_errors(&f, good);
+    for (uint32_t i = good; i < 16; i++)
+        assert_true(f.errors[i] < 0);
+    close_flights(&f);
+}
+
+static void test_runs_that_are_taken_in_part_fail_only_what_was_not(void **state)
+{
+    (void)state;
+    write_up_to(10);
+}
+
+static void test_runs_that_are_refused_fail_block_by_block(void **state)
+{
+    (void)state;
+    write_up_to(0);
+}
+
+static void test_runs_that_come_back_short_are_one_read_at_first(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_flights(&f, 64 * KIB, 1);
+    assert_int_equal(truncate(f.rig.place.file, (off_t)kvbi_disk_offset(f.rig.disk.disk, 3)), 0);
+    for (uint32_t i = 0; i < 8; i++)
+        launch(&f, i, i, false);
+    assert_int_equal(prepared(&f), 1);
+    finish(&f);
+    expect_no_errors(&f, 3);
+    for (uint32_t i = 3; i < 8; i++)
+        assert_int_equal(f.errors[i], KVB_EIO);
+    close_flights(&f);
+}
+
+/* The ring was given up, with all that was in it, and then speaks after all: nobody is told twice. */
+static void test_runs_that_were_given_up_are_not_heard_of_again(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint32_t item, landed = 0;
+    int error;
+    open_flights(&f, 64 * KIB, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        launch(&f, i, i, true);
+    launch(&f, 6, 6, true);
+    assert_int_equal(prepared(&f), 2);
+    assert_int_equal(io_uring_submit(&f.flights.ring.ring), 2);
+    f.flights.broken = true; /* since long ago */
+    f.flights.broken_until_ns = 0;
+    while (kvbi_uring_flights_next(&f.flights, &item, &error)) {
+        assert_int_equal(error, KVB_EIO);
+        landed++;
+    }
+    assert_int_equal(landed, 5);
+    assert_int_equal(io_uring_submit_and_wait(&f.flights.ring.ring, 2), 0);
+    assert_int_equal(io_uring_cq_ready(&f.flights.ring.ring), 2);
+    assert_false(kvbi_uring_flights_next(&f.flights, &item, &error));
+    assert_int_equal(io_uring_cq_ready(&f.flights.ring.ring), 0);
+    assert_int_equal(f.flights.count, 0);
+    close_flights(&f);
+}
+
 /* ---- Whole engines ------------------------------------------------------------------------------------------------- */
 
 #define COUNT 16u
@@ -249,23 +336,6 @@ static void test_runs_that_come_back_short_fail_only_blocks_behind_the_end(void 
     move_all(&rig, false);
     expect_good_before_the_end(&rig);
     assert_int_equal(rig.disk.disk->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT], COUNT - GOOD);
-    assert_true(rig_close(&rig));
-}
-
-static void test_runs_that_are_refused_in_part_fail_only_what_is_refused(void **state)
-{
-    (void)state;
-    struct rig rig;
-    struct rlimit before, limit;
-    open_engine(&rig, &direct);
-    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    limit = (struct rlimit){.rlim_cur = kvbi_disk_offset(rig.disk.disk, GOOD), .rlim_max = before.rlim_max};
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    move_all(&rig, true);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    (void)signal(SIGXFSZ, handler);
-    expect_good_before_the_end(&rig);
     assert_true(rig_close(&rig));
 }
 
@@ -320,7 +390,10 @@ int main(void)
         cmocka_unit_test(test_runs_are_of_one_file),
         cmocka_unit_test(test_runs_do_not_grow_once_handed_over),
         cmocka_unit_test(test_runs_that_come_back_short_fail_only_blocks_behind_the_end),
-        cmocka_unit_test(test_runs_that_are_refused_in_part_fail_only_what_is_refused),
+        cmocka_unit_test(test_runs_that_are_taken_in_part_fail_only_what_was_not),
+        cmocka_unit_test(test_runs_that_are_refused_fail_block_by_block),
+        cmocka_unit_test(test_runs_that_come_back_short_are_one_read_at_first),
+        cmocka_unit_test(test_runs_that_were_given_up_are_not_heard_of_again),
         cmocka_unit_test(test_runs_blame_the_block_that_failed),
         cmocka_unit_test(test_runs_need_no_registered_memory),
     };

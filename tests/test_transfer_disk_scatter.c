@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entries into mapped tables: what arrives, what does not, and that what cannot arrive is an answer and no signal. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,8 +38,10 @@ static int set_up(void **state)
     assert_int_equal(ftruncate(f->fd, (off_t)(TABLE_AT + COUNT * ENTRY)), 0);
     kvbi_disk_scatter_open(&f->scatter);
     assert_non_null(f->scatter.records);
-    f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT);
+    int error = -1;
+    f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT, &error);
     assert_non_null(f->table);
+    assert_int_equal(error, 0);
     *state = f;
     return 0;
 }
@@ -118,7 +123,9 @@ static void test_scatter_behind_the_end_of_a_cut_file_is_an_answer(void **state)
 static void test_scatter_maps_from_the_beginning_of_a_page_only(void **state)
 {
     struct fixture *f = *state;
-    assert_null(kvbi_disk_scatter_map(f->fd, TABLE_AT + ENTRY, 1));
+    int error = 0;
+    assert_null(kvbi_disk_scatter_map(f->fd, TABLE_AT + ENTRY, 1, &error));
+    assert_int_equal(error, EINVAL);
 }
 
 static void test_scatter_maps_nothing_that_is_no_file(void **state)
@@ -126,7 +133,9 @@ static void test_scatter_maps_nothing_that_is_no_file(void **state)
     (void)state;
     int ends[2];
     assert_int_equal(pipe(ends), 0);
-    assert_null(kvbi_disk_scatter_map(ends[1], 0, COUNT));
+    int error = 0;
+    assert_null(kvbi_disk_scatter_map(ends[1], 0, COUNT, &error));
+    assert_int_not_equal(error, 0);
     close(ends[0]);
     close(ends[1]);
     kvbi_disk_scatter_unmap(NULL, COUNT);
@@ -146,6 +155,42 @@ static void test_scatter_is_not_inherited(void **state)
     assert_true(holds(f, 5, 0));
 }
 
+/* Pages that this process has locked, in KiB; -1: the system does not tell. */
+static long locked(void)
+{
+    long kib = -1;
+    char line[128];
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "VmLck: %ld", &kib) == 1)
+            break;
+    if (file != NULL)
+        (void)fclose(file);
+    return kib;
+}
+
+/* The server locks whatever is mapped: a table of a terabyte's blocks is not among it. */
+static int map_while_all_is_locked(const struct fixture *f)
+{
+    int error = 0;
+    if (mlockall(MCL_FUTURE) != 0 || locked() < 0)
+        return 0; /* not allowed, or not to be seen, here */
+    long before = locked();
+    unsigned char *table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT, &error);
+    return table != NULL && locked() - before < (long)(COUNT * ENTRY / 1024) ? 0 : 1;
+}
+
+static void test_scatter_locks_nothing(void **state)
+{
+    struct fixture *f = *state;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(map_while_all_is_locked(f));
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -158,6 +203,7 @@ int main(void)
         TEST(test_scatter_maps_from_the_beginning_of_a_page_only),
         TEST(test_scatter_maps_nothing_that_is_no_file),
         TEST(test_scatter_is_not_inherited),
+        TEST(test_scatter_locks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

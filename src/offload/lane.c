@@ -268,8 +268,8 @@ static void consider(struct kvbi_lane *lane, uint32_t id)
  */
 static void refill(struct kvbi_lane *lane)
 {
-    uint32_t offers[KVBI_LOCK_BATCH], looked = 0, count = 1;
-    while (count > 0 && looked < KVBI_LOCK_BATCH) {
+    uint32_t offers[KVBI_LOCK_BATCH], looked = 0, count;
+    do {
         uint32_t room = lane->ondeck_capacity - kvbi_lane_ondeck(lane), left = KVBI_LOCK_BATCH - looked;
         uint32_t max = room < left ? room : left;
         for (count = 0; count < max && kvbi_in_queue_count(&lane->queue) > 0; count++)
@@ -278,7 +278,7 @@ static void refill(struct kvbi_lane *lane)
         for (uint32_t i = 0; i < count; i++)
             consider(lane, offers[i]);
         looked += count;
-    }
+    } while (count > 0 && looked < KVBI_LOCK_BATCH);
 }
 
 /* How many of those on deck may be taken now; whether the budget holds others back, and how long it did, is noted. */

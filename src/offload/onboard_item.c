@@ -333,13 +333,13 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0, count = 1;
+    uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0, looked = 0, count;
     uint32_t room = lane->inflight_max - lane->book.inflight;
     if (max > lane->batch)
         max = lane->batch;
     if (max > room)
         max = room;
-    for (uint32_t looked = 0; count > 0 && looked < KVBI_LOCK_BATCH; looked += count) {
+    do {
         uint32_t left = KVBI_LOCK_BATCH - looked;
         count = pop_items(onboarding, lane, items, max - taken < left ? max - taken : left);
         for (uint32_t i = 0; i < count; i++) {
@@ -354,7 +354,8 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
                 break;
             }
         }
-    }
+        looked += count;
+    } while (count > 0 && looked < KVBI_LOCK_BATCH);
     set_back(onboarding, tier, roomless, roomless_count, now_ns);
     if (lane->book.inflight > lane->book.stats.pinned_max)
         lane->book.stats.pinned_max = lane->book.inflight;

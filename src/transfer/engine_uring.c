@@ -69,14 +69,17 @@ static struct taken next_locked(struct uring_engine *e, bool begun_only)
     return next;
 }
 
-/* Blocks of several pieces are taken one by one, and so are those whose checksum is yet to be made: it may be, meanwhile, by the thread. */
+/*
+ * Blocks of several pieces are taken one by one, and so are those whose checksum is yet to be made: it may be, meanwhile, by the thread. So
+ * what is written before the thread has staged anything shares I/Os only if it comes in the order of its slots.
+ */
 static bool taken_alone(const struct uring_engine *e, struct taken taken)
 {
     return e->disk->block_bytes > KVBI_DISK_PIECE_BYTES ||
            (taken.fresh && e->queue.items[taken.item].copy.to->disk != NULL);
 }
 
-/* Blocks for `room` flights at most. Whoever hashes is told how much was left of it. */
+/* Blocks for `room` flights at most. Whoever hashes is told whether room was left: of a block taken alone that is asked again at once. */
 static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct taken *blocks, uint32_t room)
 {
     uint32_t count = 0, max = room < KVBI_DISK_PUBLISH_MAX ? room : KVBI_DISK_PUBLISH_MAX;
@@ -139,7 +142,7 @@ static uint64_t place_of(const struct uring_engine *e, uint32_t item)
     return (uint64_t)write << 63 | path << 32 | kvbi_disk_place_of(e->disk, slot);
 }
 
-/* Neighbours in a file one after the other: they share an I/O. All go in one entry, so whoever came first loses nothing. */
+/* Neighbours in a file one after the other: they share an I/O. All go in one entry, so none loses more than the time of its I/O. */
 static void sort_by_place(const struct uring_engine *e, struct taken *blocks, uint32_t count)
 {
     uint64_t places[KVBI_DISK_PUBLISH_MAX];

@@ -127,23 +127,20 @@ static int take_all_room(struct kvbi_disk *disk, struct kvbi_disk_say *say)
     return error;
 }
 
-/* Tables where settle will put them. What cannot be mapped is written to. */
-static void map_tables(struct kvbi_disk *disk)
+/* Tables where settle will put them. What cannot be mapped is written to. 0, or the first errno. */
+static int map_tables(struct kvbi_disk *disk)
 {
     struct kvbi_disk_superblock placed;
     kvbi_disk_scatter_open(&disk->scatter);
-    for (uint32_t i = 0; disk->scatter.records != NULL && i < disk->path_count; i++)
-        if (kvbi_disk_place(&placed, disk->block_bytes, slots_of(disk, i)))
-            disk->paths[i].table =
-                kvbi_disk_scatter_map(disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i));
-}
-
-static bool all_mapped(const struct kvbi_disk *disk)
-{
-    bool all = true;
-    for (uint32_t i = 0; i < disk->path_count; i++)
-        all &= disk->paths[i].table != NULL;
-    return all;
+    int first = disk->scatter.error, error;
+    for (uint32_t i = 0; disk->scatter.records != NULL && i < disk->path_count; i++) {
+        if (!kvbi_disk_place(&placed, disk->block_bytes, slots_of(disk, i)))
+            continue; /* checked at the beginning */
+        disk->paths[i].table =
+            kvbi_disk_scatter_map(disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i), &error);
+        first = first != 0 ? first : error;
+    }
+    return first;
 }
 
 /* The first path's mode, and those of others where they differ. */
@@ -159,8 +156,9 @@ static void describe(struct kvbi_disk *disk)
         (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", blocks of %llu bytes padded to %llu",
                        (unsigned long long)disk->block_bytes, (unsigned long long)disk->slot_bytes);
     used = strlen(disk->mode);
-    if (!all_mapped(disk))
-        (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", table not mapped");
+    if (disk->map_error != 0)
+        (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", table not mapped: %s",
+                       kvbi_errno_text(disk->map_error));
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -262,7 +260,7 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
         free_disk(disk, true);
         return error;
     }
-    map_tables(disk);
+    disk->map_error = map_tables(disk);
     describe(disk);
     *tier = (struct kvbi_tier){
         .tier = id, .block_count = disk->slot_count, .block_bytes = disk->block_bytes, .memory = memory, .disk = disk};

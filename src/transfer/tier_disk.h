@@ -57,6 +57,7 @@ struct kvbi_disk {
     bool settled;
     struct kvbi_disk_entry *entries;
     struct kvbi_disk_scatter scatter;
+    int map_error;     /* errno why not all tables are mapped, or 0 */
     uint8_t *failures; /* of reads, since the last one that passed */
     unsigned char
         *buffer; /* KVBI_DISK_BUFFER_BYTES: of create, settle, scan and close_clean, which come one after the other */

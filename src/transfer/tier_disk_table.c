@@ -30,16 +30,33 @@ static struct kvbi_disk_record record_of(struct kvbi_disk *disk, const struct kv
     return record;
 }
 
+/*
+ * Where the file ends, as far as that is to be trusted: in the last page of a mapping there is room behind the end of a file that was cut,
+ * and what is put there is nowhere. A write there makes the file longer.
+ */
+static uint64_t end_of(const struct kvbi_disk_path *path)
+{
+    static const struct kvbi_disk_say nobody = {.path = ""};
+    uint64_t bytes = 0;
+    return kvbi_disk_file_size(&path->file, &bytes, &nobody) == 0 ? bytes : 0;
+}
+
 /* As many as the system puts into their mapped tables at once. What it does not, for whatever reason, is left to be written. */
 static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
 {
     unsigned char *places[KVBI_DISK_PUBLISH_MAX];
     uint32_t which[KVBI_DISK_PUBLISH_MAX], staged = 0;
+    uint64_t ends[KVBI_DISK_PATHS_MAX] = {0}; /* by path; 0: not looked at yet */
     if (disk->scatter.records == NULL)
         return;
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_disk_path *path = kvbi_disk_path_of(disk, list[i].slot);
+        uint64_t *end = &ends[list[i].slot % disk->path_count];
         if (list[i].label == NULL || path->table == NULL)
+            continue;
+        if (*end == 0)
+            *end = end_of(path);
+        if (entry_offset(disk, list[i].slot) + KVBI_DISK_ENTRY_BYTES > *end)
             continue;
         disk->scatter.records[staged] = record_of(disk, &list[i]);
         places[staged] = path->table + kvbi_disk_place_of(disk, list[i].slot) * KVBI_DISK_ENTRY_BYTES;

@@ -289,6 +289,8 @@ bool kvbi_uring_flights_next(struct kvbi_uring_flights *flights, uint32_t *item,
     bool alone;
     int64_t result;
     while ((flight = next_landed(flights, &alone, &result)) != NULL) {
+        if (!flight->used)
+            continue; /* given up, and now a broken ring speaks after all */
         tsan_acquire(flight);
         *item = flight->item;
         if (alone ? take_result(flights, flight, result, error) : take_from_run(flights, flight, error))
@@ -357,7 +359,7 @@ int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct k
 void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_child)
 {
     struct kvbi_memory memory = flights->memory;
-    if (flights->all == NULL && flights->free == NULL && flights->bounce == NULL)
+    if (flights->all == NULL && flights->free == NULL && flights->bounce == NULL && flights->parts == NULL)
         return;
     kvbi_uring_ring_close(&flights->ring, in_child);
     kvbi_memory_free(&memory, flights->parts, flights->depth, KVBI_URING_RUN_MAX * sizeof *flights->parts);

@@ -83,7 +83,9 @@ void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
 uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
 
 /*
- * Prepares the piece of `copy` at `offset`; its payload bytes. Launched in order of their slots, blocks share I/Os. There is room. `copy` stays where it is until it has landed. */
+ * Prepares the piece of `copy` at `offset`; its payload bytes. There is room. Launched in order of their slots, blocks share I/Os.
+ * `copy` stays where it is until it has landed.
+ */
 uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
                                    uint32_t item, int buffer);
 
