@@ -202,6 +202,29 @@ static void test_runs_do_not_grow_once_handed_over(void **state)
     close_flights(&f);
 }
 
+/* A disk without work is not kept waiting for the rest of a batch; one that has some is. */
+static void test_runs_and_single_blocks_are_handed_over_to_an_idle_disk_early(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_flights(&f, 64 * KIB, 1);
+    assert_false(kvbi_uring_flights_idle(&f.flights, 1));
+    for (uint32_t i = 0; i < 3; i++) { /* three I/Os, two blocks each */
+        launch(&f, 2 * i, 3 * i, true);
+        launch(&f, 2 * i + 1, 3 * i + 1, true);
+    }
+    assert_true(kvbi_uring_flights_idle(&f.flights, 3));
+    assert_false(kvbi_uring_flights_idle(&f.flights, 4));
+    kvbi_uring_flights_enter(&f.flights, false);
+    launch(&f, 10, 30, true);
+    launch(&f, 11, 40, true);
+    launch(&f, 12, 50, true);
+    assert_false(kvbi_uring_flights_idle(&f.flights, 3));
+    finish(&f);
+    expect_no_errors(&f, 9);
+    close_flights(&f);
+}
+
 /* ---- Runs that fail ------------------------------------------------------------------------------------------------ */
 
 /* Files may have so many bytes; `before` is to be put back. */
@@ -390,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_runs_are_of_one_file),
         cmocka_unit_test(test_runs_do_not_grow_once_handed_over),
         cmocka_unit_test(test_runs_that_come_back_short_fail_only_blocks_behind_the_end),
+        cmocka_unit_test(test_runs_and_single_blocks_are_handed_over_to_an_idle_disk_early),
         cmocka_unit_test(test_runs_that_are_taken_in_part_fail_only_what_was_not),
         cmocka_unit_test(test_runs_that_are_refused_fail_block_by_block),
         cmocka_unit_test(test_runs_that_come_back_short_are_one_read_at_first),

@@ -184,6 +184,11 @@ uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kv
     return flight->piece.payload_bytes;
 }
 
+bool kvbi_uring_flights_idle(const struct kvbi_uring_flights *flights, uint32_t count)
+{
+    return flights->prepared_bytes == flights->bytes && io_uring_sq_ready(&flights->ring.ring) >= count;
+}
+
 void kvbi_uring_flights_enter(struct kvbi_uring_flights *flights, bool wait)
 {
     struct io_uring *ring = &flights->ring.ring;

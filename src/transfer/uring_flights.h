@@ -89,6 +89,9 @@ uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
 uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
                                    uint32_t item, int buffer);
 
+/* Is all that is in flight still to be handed over, and that `count` I/Os or more? */
+bool kvbi_uring_flights_idle(const struct kvbi_uring_flights *flights, uint32_t count);
+
 /* Hands over what is prepared and lets completions be posted; `wait`: at least one. */
 void kvbi_uring_flights_enter(struct kvbi_uring_flights *flights, bool wait);
 
