@@ -556,6 +556,8 @@ KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, st
  * Ownership  Weak handles and unreleased ops of this manager become invalid. Pins with an owner are released.
  * Threads    Any, when no other call runs on this manager. Blocks until transfers that have started are over; what has not
  *            started is cancelled.
+ * Lifetime   If CUDA refuses to unregister memory of the library's (it does once a context is lost), that memory stays allocated: its
+ *            addresses must not be used again while CUDA takes them for pinned. The log says how much.
  * Errors     KVB_EBUSY   the caller still holds blocks, or steps of its own are under way; nothing has changed
  *            KVB_EDEADLK called from a callback           NULL is legal and does nothing.
  * Since      0.1
@@ -1009,7 +1011,8 @@ struct kvb_query {
  * kvb_match - the leading run of blocks that exist, held
  *
  * hits[0..*count) each pin the copy in the fastest tier that has it. Stops at the first block that is nowhere, or at
- * `capacity`.
+ * `capacity`. A hit on DEVICE may be a block that the server's own kernels are still to write, registered with a fence that
+ * is not reached yet: the server orders what reads it behind them.
  *
  * Ownership  Hands out one strong handle a hit; the caller unrefs each.       Threads  Any.
  * Errors     KVB_EINVAL  neither tokens nor keys; unknown flags      KVB_ENOENT  unknown namespace
@@ -1212,10 +1215,15 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
  * over, not that they succeeded: take the op's result before anything computed from these blocks is published, and
  * compute the blocks past the good prefix anew. Blocks of the op that have failed already are not waited for.
  *
+ * A block that the op has joined may be one that the server itself computes: it is good, and handed out by kvb_op_take, before
+ * the fence is reached that it was registered with. `stream` waits for that fence as well, and for those given before it.
+ *
  * Threads    Any. Nothing of the caller's is kept.
  * Errors     KVB_EAGAIN  a block has not got to the GPU's queue: progress has not run since, it waits for a counter fence, for
- *                        another tier, for its turn among batch x depth, for a free copy stream. Nothing was enqueued
- *            KVB_EINVAL  a default stream, or one that is being captured; layer out of the layout
+ *                        another tier, for its turn among batch x depth, for a free copy stream; or the end of its copy could
+ *                        not be recorded, and it is about to fail. Nothing was enqueued
+ *            KVB_EINVAL  a default stream, one that is being captured, no stream, or one of a GPU that has failed (if it is not
+ *                        the tier's); layer out of the layout; a joined block's fence was part of a capture
  *            KVB_EUNSUPPORTED  the op's targets are not in CUDA memory      KVB_EDEVICE  the GPU has failed
  *            KVB_ESTATE  the op was taken already
  * Since      0.1

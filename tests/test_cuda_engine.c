@@ -4,6 +4,7 @@
  * or not, and what is next to each other goes in one.
  */
 #include <poll.h>
+#include <pthread.h>
 #include <sys/timerfd.h>
 
 #include "api/manager.h"
@@ -397,6 +398,53 @@ static void test_copy_behind_a_step_is_looked_at_seldom(void **state)
     cuda_scene_close(&scene);
 }
 
+struct asking {
+    struct kvbi_engine *engine;
+    _Atomic bool stop;
+};
+
+static void *ask_and_ask(void *argument)
+{
+    struct asking *asking = argument;
+    while (!asking->stop)
+        (void)asking->engine->ops->ready(asking->engine);
+    return NULL;
+}
+
+/* Sixteen flights at once, which end together. */
+static void fly(struct cuda_scene *scene, struct mv_run *run)
+{
+    fake_cuda_hold(NULL);
+    for (uint32_t i = 0; i < run->count; i++) {
+        mv_offer(&scene->rig, run->blocks[i], 50);
+        assert_in_range(kvb_manager_poll(scene->rig.kv, KVB_FOREVER), 0, 1);
+    }
+    fake_cuda_release(NULL);
+    mv_step(&scene->rig);
+}
+
+/* Any thread may ask while another one works. ThreadSanitizer sees what they share. */
+static void test_engine_is_asked_by_one_thread_while_another_works(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    pthread_t thread;
+    cuda_scene_init(&scene, 16, 32);
+    cuda_scene_open(&scene);
+    struct asking asking = {.engine = scene.rig.kv->pipeline.engines.cuda};
+    assert_int_equal(pthread_create(&thread, NULL, ask_and_ask, &asking), 0);
+    for (uint32_t round = 0; round < 50; round++) {
+        mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1 + round, 16);
+        fly(&scene, &run);
+        mv_drop(&scene.rig, &run);
+    }
+    asking.stop = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 50 * 16);
+    cuda_scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_pinning_in_the_background_pins_all_of_it),
         cmocka_unit_test(test_descriptor_becomes_readable_when_a_copy_is_over),
         cmocka_unit_test(test_copy_behind_a_step_is_looked_at_seldom),
+        cmocka_unit_test(test_engine_is_asked_by_one_thread_while_another_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

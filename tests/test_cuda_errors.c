@@ -3,7 +3,6 @@
  * What goes wrong on a GPU: a copy fails alone, a lost context takes the tier out of service and says so once, and the server's own
  * state in the runtime is left as it was.
  */
-#include "api/manager.h"
 #include "support/cuda_scene.h"
 #include "transfer/cuda/device.h"
 
@@ -126,11 +125,10 @@ static size_t times_logged(const struct kv_log *log, const char *text)
     return times;
 }
 
-/* Destroy works, and gives all host memory back, with a context that is lost. */
+/* Destroy works with a context that is lost. */
 static void close_lost(struct cuda_scene *scene)
 {
-    scene->server = NULL; /* went with its context */
-    cuda_scene_close(scene);
+    cuda_scene_close_lost(scene, &scene->rig.kv->pipeline.tiers[KVB_TIER_HOST]);
 }
 
 static void test_lost_context_takes_the_tier_out_of_service_and_the_rest_goes_on(void **state)
@@ -183,6 +181,52 @@ static void test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing(v
     assert_int_equal(mv_in_tier(&scene.rig, &run, KVB_TIER_HOST), 4);
     kv_ok(kvb_op_release(scene.rig.kv, op));
     close_lost(&scene);
+}
+
+/* A copy engine may be in the middle of them: what HOST put there next would not be what it serves. */
+static void test_host_blocks_that_a_lost_gpu_may_still_write_are_not_used_again(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    struct kvb_block *block = NULL;
+    cuda_scene_init(&scene, 4, 3);
+    cuda_scene_open(&scene);
+    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 2);
+    fake_cuda_hold(NULL);
+    for (uint32_t i = 0; i < 2; i++)
+        mv_offer(&scene.rig, run.blocks[i], 50);
+    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    mv_step(&scene.rig);
+    assert_int_equal(down(&scene).failed_transfer, 2);
+    assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_HOST].retired_count, 2);
+    kv_ok(kvb_alloc(scene.rig.kv, KVB_TIER_HOST, 1, NULL, &block, NULL));
+    kv_unref(&scene.rig, block);
+    kv_ok(kvb_block_unref(scene.rig.kv, run.blocks, 2, NULL));
+    close_lost(&scene);
+}
+
+static void test_host_blocks_behind_buffers_are_used_on_when_the_gpu_is_lost(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    cuda_scene_init(&scene, 4, 3);
+    fake_cuda_fail("cudaHostRegister", 1, cudaErrorMemoryAllocation, FAKE_CUDA_FOR_EVER);
+    cuda_scene_open(&scene);
+    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 2);
+    fake_cuda_hold(NULL);
+    for (uint32_t i = 0; i < 2; i++)
+        mv_offer(&scene.rig, run.blocks[i], 50);
+    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    mv_step(&scene.rig);
+    assert_int_equal(down(&scene).failed_transfer, 2);
+    assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_HOST].retired_count, 0);
+    kv_ok(kvb_block_unref(scene.rig.kv, run.blocks, 2, NULL));
+    scene.server = NULL; /* went with its context */
+    cuda_scene_close(&scene);
 }
 
 /* An answer that no list has: the GPU is lost, and the memory is not given away before its stream says that the copy is over. */
@@ -297,6 +341,36 @@ static void test_op_on_a_lost_context_ends_and_its_stream_is_told(void **state)
     assert_int_equal(done.good_count, 0);
     kv_ok(kvb_op_release(scene.rig.kv, op));
     close_lost(&scene);
+}
+
+/* The server has two, and hands over a stream of the one that is not the tier's. */
+static void test_gpu_that_breaks_beside_ours_costs_ours_nothing(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    struct mv_done done;
+    struct kvb_block *block = NULL;
+    cudaStream_t other;
+    kv_device_config.devices = 2;
+    cuda_scene_init(&scene, 4, 4);
+    kv_device_config.devices = 0;
+    cuda_scene_open(&scene);
+    cuda_ok(cudaSetDevice(1));
+    cuda_ok(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    cuda_ok(cudaSetDevice(0));
+    mv_park(&scene.rig, &run, KVB_TIER_HOST, 1, 1);
+    struct kvb_op *op = mv_bring_up(&scene.rig, &run, KVB_TIER_DEVICE, &done);
+    fake_cuda_break_device(1, cudaErrorIllegalAddress);
+    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)other};
+    kv_expect(kvb_op_wait_stream(scene.rig.kv, op, other, KVB_ALL_LAYERS), KVB_EINVAL);
+    kv_expect(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL), KVB_EINVAL);
+    mv_step(&scene.rig);
+    assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
+    assert_int_equal(mv_take(&scene.rig, &run, op), 1);
+    mv_drop_taken(&scene.rig, &run);
+    cuda_scene_close(&scene);
 }
 
 static void test_memory_freed_under_us_is_said_and_takes_the_tier_out_of_service(void **state)
@@ -426,11 +500,14 @@ int main(void)
         cmocka_unit_test(test_fence_that_cannot_be_recorded_changes_nothing),
         cmocka_unit_test(test_lost_context_takes_the_tier_out_of_service_and_the_rest_goes_on),
         cmocka_unit_test(test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing),
+        cmocka_unit_test(test_host_blocks_that_a_lost_gpu_may_still_write_are_not_used_again),
+        cmocka_unit_test(test_host_blocks_behind_buffers_are_used_on_when_the_gpu_is_lost),
         cmocka_unit_test(test_event_that_cannot_be_asked_loses_the_gpu_and_keeps_the_memory),
         cmocka_unit_test(test_fence_is_told_of_a_lost_context_first),
         cmocka_unit_test(test_call_that_finds_the_context_lost_wakes_progress),
         cmocka_unit_test(test_stream_that_is_told_of_a_lost_context_first_wakes_progress),
         cmocka_unit_test(test_op_on_a_lost_context_ends_and_its_stream_is_told),
+        cmocka_unit_test(test_gpu_that_breaks_beside_ours_costs_ours_nothing),
         cmocka_unit_test(test_memory_freed_under_us_is_said_and_takes_the_tier_out_of_service),
         cmocka_unit_test(test_stalled_stream_ends_the_operation_and_keeps_the_memory),
         cmocka_unit_test(test_pending_error_of_the_server_is_still_pending_afterwards),

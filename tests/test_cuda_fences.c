@@ -181,6 +181,42 @@ static void test_onboarding_without_a_fence_passes_any_number_of_waiting_copies(
 }
 
 /* Pinned buffers are half for those that need not wait, too. */
+/* Sixteen copies down stand behind a step. What comes up behind it too, as every alloc of a server's asks for, gets to a stream all the same. */
+static void test_copies_down_behind_a_step_leave_room_for_copies_up_behind_it(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run up, down;
+    struct mv_done done;
+    struct kvb_op *op = NULL;
+    struct kvb_block *target = NULL;
+    cuda_scene_init(&scene, 64, 64);
+    cuda_scene_open(&scene);
+    struct kv_rig *rig = &scene.rig;
+    mv_park(rig, &up, KVB_TIER_HOST, 1, 1);
+    fake_cuda_hold(scene.server);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    cuda_scene_store(&scene, &down, 2, 16, &fence);
+    for (uint32_t i = 0; i < 16; i++) {
+        mv_offer(rig, down.blocks[i], 50);
+        mv_step(rig);
+    }
+    assert_int_equal(mv_match(rig, &up), 1);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &target, NULL));
+    struct kvb_onboard request = mv_request(up.blocks, &target, 1, &done);
+    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    mv_drop(rig, &up);
+    mv_step(rig);
+    kv_ok(kvb_op_wait_stream(rig->kv, op, scene.server, KVB_ALL_LAYERS));
+    fake_cuda_release(scene.server);
+    mv_step(rig);
+    kv_settle(rig);
+    assert_int_equal(mv_take(rig, &up, op), 1);
+    mv_drop_taken(rig, &up);
+    mv_drop(rig, &down);
+    cuda_scene_close(&scene);
+}
+
 static void test_waiting_copies_leave_buffers_to_the_others(void **state)
 {
     (void)state;
@@ -470,6 +506,74 @@ static void test_op_that_joins_waits_for_the_transfer_of_the_other(void **state)
     end_rising(&r);
 }
 
+/* The server computes what another request would bring up: the op finds it there and joins it. Takes one block of each tier. */
+static struct kvb_op *join_computed(struct cuda_scene *scene, struct mv_run *computed, struct mv_done *done)
+{
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run below;
+    struct kvb_op *op = NULL;
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    mv_park(rig, &below, KVB_TIER_HOST, 1, 1);
+    assert_int_equal(mv_match(rig, &below), 1);
+    struct kvb_block *target = kv_alloc(rig, KVB_TIER_DEVICE);
+    cuda_scene_store(scene, computed, 1, 1, &fence);
+    struct kvb_onboard request = mv_request(below.blocks, &target, 1, done);
+    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    mv_drop(rig, &below);
+    return op;
+}
+
+static void test_stream_waits_for_the_fence_of_a_computed_block_that_is_joined(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run computed;
+    struct mv_done done;
+    struct kvb_block *block = NULL;
+    uint32_t good = 0;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    struct kv_rig *rig = &scene.rig;
+    cudaStream_t server = scene.server, other;
+    cuda_ok(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    fake_cuda_hold(server);
+    struct kvb_op *op = join_computed(&scene, &computed, &done);
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
+    assert_int_equal(done.good_count, 1);
+    kv_ok(kvb_op_wait_stream(rig->kv, op, other, KVB_ALL_LAYERS));
+    kv_ok(kvb_op_take(rig->kv, op, &block, 1, &good));
+    assert_ptr_equal(block, computed.blocks[0]);
+    scene.server = other;
+    cuda_scene_attend(&scene, block);
+    scene.server = server;
+    assert_int_equal(fake_cuda_report_count(), 0);
+    kv_ok(kvb_op_release(rig->kv, op));
+    fake_cuda_release(server);
+    mv_step(rig);
+    kv_unref(rig, block);
+    mv_drop(rig, &computed);
+    cuda_ok(cudaStreamSynchronize(other));
+    cuda_ok(cudaStreamDestroy(other));
+    cuda_scene_close(&scene);
+}
+
+static void test_stream_cannot_wait_for_a_joined_block_whose_fence_is_part_of_a_graph(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run computed;
+    struct mv_done done;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    struct kvb_op *op = join_computed(&scene, &computed, &done);
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    mv_step(&scene.rig);
+    kv_expect(kvb_op_wait_stream(scene.rig.kv, op, scene.server, KVB_ALL_LAYERS), KVB_EINVAL);
+    kv_ok(kvb_op_release(scene.rig.kv, op));
+    mv_drop(&scene.rig, &computed);
+    cuda_scene_close(&scene);
+}
+
 static void test_fence_covers_those_given_before_it(void **state)
 {
     (void)state;
@@ -492,6 +596,28 @@ static void test_fence_covers_those_given_before_it(void **state)
     mv_drop(&scene.rig, &run);
     cuda_ok(cudaStreamDestroy(other));
     cuda_scene_close(&scene);
+}
+
+static void test_op_whose_copy_has_no_end_to_wait_for_says_try_again(void **state)
+{
+    (void)state;
+    struct rising r;
+    start_rising(&r, KVB_ONBOARD_LAYERS);
+    struct kv_rig *rig = &r.scene.rig;
+    fake_cuda_fail("cudaEventRecord", KV_LAYERS + 1, cudaErrorMemoryAllocation,
+                   FAKE_CUDA_ONCE); /* behind the last layer */
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
+    uint64_t tasks = fake_cuda_tasks_enqueued();
+    kv_expect(kvb_op_wait_stream(rig->kv, r.op, r.scene.server, KVB_ALL_LAYERS), KVB_EAGAIN);
+    kv_expect(kvb_op_wait_stream(rig->kv, r.op, r.scene.server, 0), KVB_EAGAIN);
+    assert_int_equal(fake_cuda_tasks_enqueued(), tasks);
+    fake_cuda_release(NULL);
+    mv_step(rig);
+    kv_ok(kvb_op_wait_stream(rig->kv, r.op, r.scene.server,
+                             KVB_ALL_LAYERS)); /* nothing is good, so nothing is waited for */
+    assert_int_equal(mv_take(rig, &r.run, r.op), 0);
+    mv_drop_taken(rig, &r.run);
+    cuda_scene_close(&r.scene);
 }
 
 static void test_op_that_is_over_needs_no_wait(void **state)
@@ -574,10 +700,10 @@ static void test_number_that_was_left_out_is_waited_for_once_it_is_recorded(void
     }
     fences.ring[2].recorded = false;
     kvbi_cuda_enter(cuda, &scope);
-    cuda_ok(kvbi_cuda_fences_wait(&fences, &scope, ours, &waited, 3));
+    cuda_ok(kvbi_cuda_fences_wait(&fences, ours, &waited, 3));
     assert_int_equal(waited, 1);
     fences.ring[2].recorded = true;
-    cuda_ok(kvbi_cuda_fences_wait(&fences, &scope, ours, &waited, 3));
+    cuda_ok(kvbi_cuda_fences_wait(&fences, ours, &waited, 3));
     assert_int_equal(waited, 3);
     kvbi_cuda_leave(&scope);
     fake_cuda_release(streams[0]);
@@ -716,6 +842,64 @@ static void test_capture_survives_every_call_and_its_stream_is_refused(void **st
     cuda_scene_close(&scene);
 }
 
+/* The stream begins to be captured between the question and the record. */
+static void test_stream_that_is_captured_meanwhile_is_refused_and_costs_nothing(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    fake_cuda_fail("cudaStreamIsCapturing", 2, cudaErrorStreamCaptureInvalidated, FAKE_CUDA_ONCE);
+    expect_refused(&scene, KVB_TIER_DEVICE, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)scene.server, KVB_EINVAL);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    cuda_scene_store(&scene, &run, 1, 1, &fence);
+    mv_offer(&scene.rig, run.blocks[0], 50);
+    mv_step(&scene.rig);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
+    mv_drop(&scene.rig, &run);
+    cuda_scene_close(&scene);
+}
+
+static void test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    cuda_scene_store(&scene, &run, 1, 1, &fence);
+    mv_offer(&scene.rig, run.blocks[0], 50);
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    mv_step(&scene.rig);
+    assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).failed_transfer, 1);
+    assert_true(kv_log_has(&scene.rig.log, "what waits for it fails"));
+    kv_ok(kvb_block_offload(scene.rig.kv, run.blocks, 1, 50, &fence, NULL)); /* with a point that there is */
+    mv_step(&scene.rig);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
+    mv_drop(&scene.rig, &run);
+    cuda_scene_close(&scene);
+}
+
+static void test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 1);
+    mv_offer(&scene.rig, run.blocks[0], 50);
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorStreamCaptureUnsupported, FAKE_CUDA_ONCE);
+    mv_step(&scene.rig);
+    assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
+    mv_drop(&scene.rig, &run);
+    cuda_scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -726,6 +910,7 @@ int main(void)
         cmocka_unit_test(test_fence_given_at_register_holds_the_copy_back),
         cmocka_unit_test(test_later_fence_of_a_block_holds_too),
         cmocka_unit_test(test_onboarding_without_a_fence_passes_any_number_of_waiting_copies),
+        cmocka_unit_test(test_copies_down_behind_a_step_leave_room_for_copies_up_behind_it),
         cmocka_unit_test(test_waiting_copies_leave_buffers_to_the_others),
         cmocka_unit_test(test_copy_in_waits_for_the_stream_that_reads),
         cmocka_unit_test(test_copy_in_without_a_fence_is_a_race),
@@ -736,7 +921,10 @@ int main(void)
         cmocka_unit_test(test_layer_0_may_run_while_layer_1_arrives),
         cmocka_unit_test(test_layers_are_waited_for_beside_an_op_without_them),
         cmocka_unit_test(test_op_that_joins_waits_for_the_transfer_of_the_other),
+        cmocka_unit_test(test_stream_waits_for_the_fence_of_a_computed_block_that_is_joined),
+        cmocka_unit_test(test_stream_cannot_wait_for_a_joined_block_whose_fence_is_part_of_a_graph),
         cmocka_unit_test(test_fence_covers_those_given_before_it),
+        cmocka_unit_test(test_op_whose_copy_has_no_end_to_wait_for_says_try_again),
         cmocka_unit_test(test_op_that_is_over_needs_no_wait),
         cmocka_unit_test(test_op_behind_a_counter_fence_says_try_again),
         cmocka_unit_test(test_number_that_was_left_out_is_waited_for_once_it_is_recorded),
@@ -746,6 +934,9 @@ int main(void)
         cmocka_unit_test(test_fences_are_bounded_and_come_back),
         cmocka_unit_test(test_call_that_finds_no_room_spends_no_fence),
         cmocka_unit_test(test_capture_survives_every_call_and_its_stream_is_refused),
+        cmocka_unit_test(test_stream_that_is_captured_meanwhile_is_refused_and_costs_nothing),
+        cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it),
+        cmocka_unit_test(test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,20 +10,31 @@
 #define MIB ((uint64_t)1 << 20)
 
 struct bench {
+    struct kv_heap heap;
     struct kvbi_memory memory;
     struct kvbi_log log;
     struct kvbi_cuda *cuda;
     struct kvbi_tier tier;
 };
 
-static void open_bench(struct bench *b)
+static void open_bench_on(struct bench *b, const struct kvb_allocator *allocator)
 {
     char message[256];
     memset(b, 0, sizeof *b);
     fake_cuda_start(NULL);
-    kv_ok(kvbi_memory_init(&b->memory, NULL));
+    kv_ok(kvbi_memory_init(&b->memory, allocator));
     kvbi_log_init(&b->log, NULL);
     kv_ok(kvbi_cuda_open(&b->cuda, &b->memory, 0, message, sizeof message));
+}
+
+static void open_bench(struct bench *b)
+{
+    open_bench_on(b, NULL);
+}
+
+static void open_counting_bench(struct bench *b)
+{
+    open_bench_on(b, &(struct kvb_allocator){kv_heap_alloc, kv_heap_free, &b->heap});
 }
 
 static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_bytes)
@@ -144,6 +155,64 @@ static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_
     assert_int_equal(munmap(memory, 2 * 4096), 0);
 }
 
+/* ---- Not for the next owner --------------------------------------------------------------------------------------- */
+
+/* As a copy's event may have said of a context that lives. */
+static void lose(struct bench *b)
+{
+    (void)kvbi_cuda_check_own(&(struct kvbi_cuda_scope){.cuda = b->cuda}, cudaErrorNotPermitted);
+    assert_true(kvbi_cuda_lost(b->cuda));
+}
+
+static void test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_counting_bench(&b);
+    pin(&b, NULL, 4, MIB);
+    const unsigned char *memory = b.tier.base;
+    assert_true(fake_cuda_is_pinned(memory, 4 * MIB));
+    lose(&b);
+    kvbi_tier_destroy(&b.tier);
+    assert_false(fake_cuda_is_pinned(memory, 4 * MIB));
+    close_bench(&b);
+    assert_int_equal(b.heap.live_blocks, 0);
+}
+
+static void test_memory_that_stays_registered_is_not_given_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_counting_bench(&b);
+    pin(&b, NULL, 4, MIB);
+    unsigned char *memory = b.tier.base;
+    int64_t others = b.heap.live_bytes - (int64_t)(4 * MIB);
+    fake_cuda_fail("cudaHostUnregister", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
+    kvbi_tier_destroy(&b.tier);
+    assert_in_range(b.heap.live_bytes, 4 * MIB, 4 * MIB + (uint64_t)others);
+    cuda_ok(cudaHostUnregister(memory));
+    kv_heap_free(&b.heap, memory, 4 * MIB);
+    close_bench(&b);
+    assert_int_equal(b.heap.live_blocks, 0);
+    assert_int_equal(b.heap.wrong_frees, 0);
+}
+
+static void test_own_memory_that_was_registered_before_takes_the_detour(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_counting_bench(&b);
+    kv_ok(kvbi_tier_host_create(&b.tier, &b.memory, KVB_TIER_HOST, 4, MIB, NULL));
+    cuda_ok(
+        cudaHostRegister(b.tier.base, 4 * MIB, cudaHostRegisterPortable)); /* as of a former owner of the addresses */
+    kv_ok(kvbi_pinning_create(&b.tier, b.cuda, &b.log, 0));
+    assert_false(kvbi_pinning_covers(b.tier.pinning, 0));
+    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 0);
+    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 4 * MIB);
+    cuda_ok(cudaHostUnregister(b.tier.base));
+    close_bench(&b);
+}
+
 /* ---- Children ----------------------------------------------------------------------------------------------------- */
 
 /* Does the kernel keep the page from children? Its word for that in smaps is "dc". */
@@ -198,6 +267,9 @@ int main(void)
         cmocka_unit_test(test_blocks_of_two_pieces_have_different_registrations),
         cmocka_unit_test(test_memory_pinned_at_both_ends_only_does_not_count_as_pinned),
         cmocka_unit_test(test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
+        cmocka_unit_test(test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost),
+        cmocka_unit_test(test_memory_that_stays_registered_is_not_given_back),
+        cmocka_unit_test(test_own_memory_that_was_registered_before_takes_the_detour),
         cmocka_unit_test(test_own_memory_is_kept_from_children_while_it_is_pinned),
         cmocka_unit_test(test_memory_of_the_caller_is_not_kept_from_children),
     };

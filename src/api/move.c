@@ -248,7 +248,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
     int error = enter_op(manager, op);
     const struct kvbi_pipeline *pipeline = &manager->pipeline;
     uint32_t cursor = KVBI_NONE;
-    uint64_t flights = 0;
+    struct kvbi_op_writers writers = {0};
     if (error == 0 && layer >= manager->layout.layers && layer != KVB_ALL_LAYERS)
         error = KVB_EINVAL;
     if (error == 0 && pipeline->tiers[op->tier].cuda == NULL)
@@ -257,12 +257,12 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         return error;
     for (int more = 1; more > 0;) {
         kvbi_lock(manager);
-        more = op->taken ? KVB_ESTATE : kvbi_op_flights_locked(&pipeline->onboard, op, &cursor, &flights);
+        more = op->taken ? KVB_ESTATE : kvbi_op_writers_locked(&pipeline->onboard, op, &cursor, &writers);
         kvbi_unlock(manager);
         error = more < 0 ? more : 0;
     }
     if (error == 0)
-        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, flights, stream, layer);
+        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event, stream, layer);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error;

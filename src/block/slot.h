@@ -39,7 +39,7 @@ enum kvbi_place {
 enum kvbi_slot_flags {
     KVBI_SLOT_PASSED = 1,    /* parked, but taken out of the order by an eviction that met a lane's pin */
     KVBI_SLOT_REVOCABLE = 2, /* the only pin is an on-deck one that no engine has taken */
-    KVBI_SLOT_CONDEMNED = 4, /* retired instead of freed, and then still marked: what it is kept on fails here */
+    KVBI_SLOT_CONDEMNED = 4, /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
     KVBI_SLOT_LOST = 8,      /* retired with its path, and comes back with it */
 };
 

@@ -482,8 +482,21 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
     return 0;
 }
 
-int kvbi_op_flights_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
-                           uint64_t *flights)
+/* Joined where the server has computed it: registered, but it may be written only when its fence is reached. */
+static void add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
+                       struct kvbi_op_writers *writers)
+{
+    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
+    if (item->result == item->target)
+        return;
+    uint64_t event = kvbi_engines_event(&pipeline->engines, &pipeline->tiers[item->tier],
+                                        kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
+    if (event > writers->event)
+        writers->event = event;
+}
+
+int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
+                           struct kvbi_op_writers *writers)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     bool lost = *cursor == KVBI_NONE || onboarding->items[*cursor].op != op_id(onboarding, op);
@@ -494,7 +507,9 @@ int kvbi_op_flights_locked(const struct kvbi_onboarding *onboarding, const struc
         if (item->stage == KVBI_ITEM_FAILED)
             return 0; /* the good prefix ends before it */
         if (item->stage != KVBI_ITEM_GOOD)
-            error = flight_of(onboarding, item, flights);
+            error = flight_of(onboarding, item, &writers->flights);
+        else
+            add_server(onboarding, item, writers);
         id = item->next;
     }
     *cursor = id;

@@ -150,12 +150,16 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
  */
 bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
                          uint64_t now_ns);
+/* Who writes an operation's blocks in the GPU's memory: flights of its engine, a bit each, and the server, up to the fence `event`. */
+struct kvbi_op_writers {
+    uint64_t flights, event;
+};
 /*
- * Which flights of the GPU's engine write the operation's blocks: bits are set in *flights for KVBI_LOCK_BATCH items from *cursor
- * on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was all, KVB_EAGAIN: one is in none yet.
+ * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was
+ * all, KVB_EAGAIN: one is in no flight yet.
  */
-int kvbi_op_flights_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
-                           uint64_t *flights);
+int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
+                           struct kvbi_op_writers *writers);
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 
 /* ---- For offload/progress ----------------------------------------------------------------------------------------- */

@@ -192,6 +192,8 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     uint32_t offer = (uint32_t)completion->tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
+    if (completion->condemned && lane->to->in_memory)
+        lane->to->slots[slot].flags |= KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
     kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
     if (result == 0 && !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */

@@ -43,9 +43,10 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
     return KVB_EUNSUPPORTED;
 }
 
-void kvbi_pinning_destroy(struct kvbi_pinning *pinning)
+bool kvbi_pinning_destroy(struct kvbi_pinning *pinning)
 {
     (void)pinning;
+    return true;
 }
 
 uint64_t kvbi_pinning_bytes(const struct kvbi_pinning *pinning)
@@ -75,8 +76,8 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return KVBI_FLIGHT_NONE;
 }
 
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, void *stream, uint32_t layer)
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer)
 {
-    (void)engine, (void)flights, (void)stream, (void)layer;
+    (void)engine, (void)flights, (void)event, (void)stream, (void)layer;
     return KVB_EUNSUPPORTED;
 }

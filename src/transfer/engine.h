@@ -48,7 +48,7 @@ struct kvbi_copy {
 struct kvbi_completion {
     uint64_t tag;
     int result;     /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
-    bool condemned; /* the slot on the disk's side is not to be used again */
+    bool condemned; /* not to be used again: the disk's slot, or a target in memory that a lost GPU may still write */
 };
 
 struct kvbi_engine;

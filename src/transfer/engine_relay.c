@@ -28,6 +28,7 @@ struct relay_engine {
     uint32_t free_count;
     int epoll_fd;
     bool draining;
+    bool lost;  /* the GPU is, and may still write blocks in between: none of them is used again */
     bool begun; /* a leg, since the last reap began: its engine may want to be reaped before anything wakes us */
 
     struct kvbi_ticket_queue queue;
@@ -102,10 +103,25 @@ static uint32_t take_ready(struct relay_engine *r)
     return index;
 }
 
+static void refuse_ready(struct relay_engine *r)
+{
+    kvbi_lock_take(&r->queue.lock);
+    kvbi_ticket_promote_locked(&r->queue);
+    struct kvbi_ticket_list *ready;
+    while ((ready = kvbi_ticket_next_locked(&r->queue))->count > 0) {
+        uint32_t index = kvbi_ticket_pop_locked(&r->queue, ready);
+        r->legs[index] = (struct leg){.between = KVBI_NONE, .result = KVB_EDEVICE};
+        kvbi_ticket_push_locked(&r->queue, &r->finished, index);
+    }
+    kvbi_lock_release(&r->queue.lock);
+}
+
 static void start(struct relay_engine *r)
 {
     uint32_t index;
-    while (r->free_count > 0 && (index = take_ready(r)) != KVBI_NONE) {
+    if (r->lost)
+        refuse_ready(r);
+    while (!r->lost && r->free_count > 0 && (index = take_ready(r)) != KVBI_NONE) {
         r->legs[index] = (struct leg){.between = r->free_list[--r->free_count]};
         submit_leg(r, index);
     }
@@ -123,7 +139,9 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
             uint32_t index = (uint32_t)completions[i].tag;
             struct leg *leg = &r->legs[index];
             int result = as_said_by(r, engine, completions[i].result);
-            leg->condemned |= completions[i].condemned;
+            bool condemned = completions[i].condemned;
+            r->lost |= condemned && engine == r->device;
+            leg->condemned |= condemned && engine == r->disk;
             if (result != 0 || leg->second || r->draining) {
                 finish(r, index, result == 0 && !leg->second ? KVB_ECANCELED : result);
                 continue;

@@ -36,10 +36,10 @@ int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
 void kvbi_tier_destroy(struct kvbi_tier *tier)
 {
     kvbi_disk_close(tier->disk);
-    kvbi_pinning_destroy(tier->pinning);
+    bool released = kvbi_pinning_destroy(tier->pinning);
     if (tier->cuda != NULL)
         kvbi_cuda_close(tier->cuda, tier->owned ? tier->base : NULL);
-    else if (tier->memory != NULL && tier->owned)
+    else if (tier->memory != NULL && tier->owned && released) /* else it is lost: better than wrong bytes */
         kvbi_memory_free(tier->memory, tier->base, tier->block_count, (size_t)tier->block_bytes);
     *tier = (struct kvbi_tier){.memory = NULL};
 }

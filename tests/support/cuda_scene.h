@@ -14,6 +14,7 @@
 #ifndef KVB_TEST_SUPPORT_CUDA_SCENE_H
 #define KVB_TEST_SUPPORT_CUDA_SCENE_H
 
+#include "api/manager.h"
 #include "support/move_test.h"
 
 #define CUDA_SCENE_CHUNKS_MAX 64
@@ -63,6 +64,27 @@ static inline void cuda_scene_close_at(const char *file, int line, struct cuda_s
         print_error("the stand-in for CUDA has reported something\n");
         _fail(file, line);
     }
+}
+
+/* The context is lost: CUDA keeps what is pinned in it, and destroy leaves that memory alone: `pinned`, a tier's, and nothing else. */
+#define cuda_scene_close_lost(scene, pinned) cuda_scene_close_lost_at(__FILE__, __LINE__, (scene), (pinned))
+static inline void cuda_scene_close_lost_at(const char *file, int line, struct cuda_scene *scene,
+                                            const struct kvbi_tier *pinned)
+{
+    struct kv_rig *rig = &scene->rig;
+    void *memory = pinned->base;
+    uint64_t bytes = pinned->block_count * pinned->block_bytes;
+    kv_check_at(file, line, rig);
+    kv_expect_at(kvb_manager_destroy(rig->kv), KVB_OK, "kvb_manager_destroy", file, line);
+    rig->kv = NULL;
+    size_t reports = kv_device_end() + kv_device_end(); /* the rig's and the scene's */
+    if (reports != 0 || rig->heap.live_blocks != 1 || rig->heap.live_bytes != (int64_t)bytes) {
+        print_error("%lld blocks, %lld bytes not freed\n", (long long)rig->heap.live_blocks,
+                    (long long)rig->heap.live_bytes);
+        _fail(file, line);
+    }
+    kv_heap_free(&rig->heap, memory, bytes);
+    assert_int_equal(rig->heap.wrong_frees, 0);
 }
 
 static inline struct kvb_fence cuda_scene_fence(const struct cuda_scene *scene)

@@ -42,7 +42,11 @@ void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes);
  * log and counted. KVB_ENOMEM: no thread.
  */
 int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log, uint32_t threads);
-void kvbi_pinning_destroy(struct kvbi_pinning *pinning); /* waits for what is being pinned; legal on NULL */
+/*
+ * Waits for what is being pinned. Legal on NULL. False: CUDA keeps some of the memory registered. Whoever gave it away would have the next
+ * owner of the same addresses copy to and from the pages that were there before.
+ */
+bool kvbi_pinning_destroy(struct kvbi_pinning *pinning);
 /* Any thread. */
 uint64_t kvbi_pinning_bytes(const struct kvbi_pinning *pinning);
 uint64_t kvbi_pinning_refused_bytes(const struct kvbi_pinning *pinning);
@@ -68,10 +72,10 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
 #define KVBI_FLIGHT_QUEUED 65u
 uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot);
 /*
- * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`. A flight that is over by
- * then costs nothing; one that has begun anew since is waited for as well, which is more than was asked for and never less.
- * Any thread, no lock held. 0, KVB_EINVAL, KVB_EDEVICE.
+ * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`, and for the fence `event` (0:
+ * none). A flight that is over by then costs nothing; one that has begun anew since is waited for as well, which is more than was asked
+ * for and never less. Any thread, no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited for.
  */
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, void *stream, uint32_t layer);
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer);
 
 #endif

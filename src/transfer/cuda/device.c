@@ -87,6 +87,26 @@ cudaError_t kvbi_cuda_check_own(struct kvbi_cuda_scope *scope, cudaError_t error
     return error;
 }
 
+bool kvbi_cuda_is_of_capture(cudaError_t error)
+{
+    return error >= cudaErrorStreamCaptureUnsupported && error <= cudaErrorCapturedEvent;
+}
+
+cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t error)
+{
+    return kvbi_cuda_is_of_capture(error) ? kvbi_cuda_check(scope, error) : kvbi_cuda_check_own(scope, error);
+}
+
+cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error, cudaStream_t own)
+{
+    if (error == cudaSuccess)
+        return error;
+    scope->failed = true;
+    if (kvbi_cuda_is_sticky(error))
+        (void)kvbi_cuda_check_own(scope, cudaStreamQuery(own));
+    return error;
+}
+
 cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device, cudaStream_t *stream)
 {
     int least = 0, greatest = 0;

@@ -64,9 +64,18 @@ void kvbi_cuda_leave(struct kvbi_cuda_scope *scope);
 cudaError_t kvbi_cuda_check(struct kvbi_cuda_scope *scope, cudaError_t error);
 /* The same for a question about an event or stream of our own: any answer but yes and not yet is the context's end, whatever it says. */
 cudaError_t kvbi_cuda_check_own(struct kvbi_cuda_scope *scope, cudaError_t error);
+/* The same for an event of our own: one that a capture has got hold of is no use any more, and says nothing about the context. */
+cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t error);
+/*
+ * The same for a call on a stream or event of the caller's, which may be another GPU's, or none: it is believed about our context only if
+ * `own`, a stream of ours, agrees.
+ */
+cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error, cudaStream_t own);
 
 /* Is the context lost with this code? */
 bool kvbi_cuda_is_sticky(cudaError_t error);
+/* Is it a capture that stands in the way? */
+bool kvbi_cuda_is_of_capture(cudaError_t error);
 
 static inline bool kvbi_cuda_context_lost(const struct kvbi_cuda *cuda)
 {

@@ -47,10 +47,15 @@ static const void *host_registration(const struct kvbi_cuda_engine *e, const str
 
 /* ---- Behind fences ------------------------------------------------------------------------------------------------ */
 
-/* Half of everything stays for what need not wait: a step of the server may last, and holds up nobody. */
-static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting, bool by_bounce)
+/*
+ * A step of the server may last, and holds up nobody: of everything, half stays for what need not wait, and of that half as much again for
+ * what is urgent and must.
+ */
+static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting, bool by_bounce, bool urgent)
 {
-    return waiting.flights < KVBI_FLIGHTS / 2 && (!by_bounce || waiting.bounces < e->flights.bounce_count / 2);
+    uint32_t quarters = urgent ? 3 : 2;
+    return waiting.flights < KVBI_FLIGHTS * quarters / 4 &&
+           (!by_bounce || waiting.bounces < e->flights.bounce_count * quarters / 4);
 }
 
 static void hold_locked(struct kvbi_cuda_engine *e, uint32_t index)
@@ -86,7 +91,8 @@ static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e, struct k
     struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
     while (ready->count > 0) {
         const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-        if (next->event <= passed || may_wait(e, waiting, !host_is_pinned(e, next)))
+        if (next->event <= passed ||
+            may_wait(e, waiting, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
             break;
         hold_locked(e, kvbi_ticket_pop_locked(&e->queue, ready));
         ready = kvbi_ticket_next_locked(&e->queue);
@@ -122,7 +128,7 @@ static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, u
         if (batch->items.count > 0 && !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
             break;
         struct kvbi_flights_waiting with = {waiting.flights, waiting.bounces + batch->bounces};
-        if (next->event > passed && !may_wait(e, with, !host_is_pinned(e, next)))
+        if (next->event > passed && !may_wait(e, with, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
             break;
         if (!take_one_locked(e, batch, ready, passed))
             break;
@@ -156,6 +162,8 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         const struct kvbi_copy *copy = &e->queue.items[index].copy;
         struct kvbi_cuda_note *note = &e->notes[index];
         note->result = fault_of(e, copy);
+        if (note->result == 0 && kvbi_cuda_fences_spoiled(&e->fences, copy->event))
+            note->result = KVB_EIO; /* nobody can say when its bytes are there, or its target is free */
         if (note->result != 0)
             continue;
         unsigned char *host = host_address(e, copy);
@@ -214,7 +222,7 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
     uint64_t passed = kvbi_cuda_fences_passed(&e->fences, scope);
     kvbi_lock_take(&e->queue.lock);
     e->passed = passed;
-    if (e->held_event <= passed || may_wait(e, kvbi_flights_waiting(&e->flights, passed), false))
+    if (e->held_event <= passed || may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->held[1].count > 0))
         kvbi_cuda_unhold_locked(e);
     kvbi_lock_release(&e->queue.lock);
     while (!kvbi_cuda_lost(e->cuda) && (flight = kvbi_flights_free(&e->flights)) != NULL) {
@@ -245,9 +253,18 @@ static void settle(struct kvbi_cuda_engine *e, uint32_t index, int result)
     kvbi_cuda_set_writer(e, copy, KVBI_FLIGHT_NONE);
 }
 
-static void land(struct kvbi_cuda_engine *e, struct kvbi_flight *flight, int result)
+/* Nobody says whether the flight is over. What the host gives the GPU to write is out of use from here on, but for buffers of ours. */
+static void abandon(struct kvbi_cuda_engine *e, const struct kvbi_flight *flight)
 {
     uint32_t index = flight->items.first;
+    for (uint32_t i = 0; i < flight->items.count; i++, index = e->queue.items[index].next)
+        e->notes[index].abandoned = !flight->to_device && e->notes[index].bounce == KVBI_NONE;
+}
+
+static void land(struct kvbi_cuda_engine *e, struct kvbi_flight *flight)
+{
+    uint32_t index = flight->items.first;
+    int result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : 0;
     for (uint32_t i = 0; i < flight->items.count; i++, index = e->queue.items[index].next)
         settle(e, index, flight->result != 0 ? flight->result : result);
     kvbi_lock_take(&e->queue.lock);
@@ -259,23 +276,27 @@ static void land(struct kvbi_cuda_engine *e, struct kvbi_flight *flight, int res
 /* Flights that are over, each stream's in order: behind one that is not, none is. */
 void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 {
-    uint32_t kept = 0, busy_streams = 0;
-    uint8_t order[KVBI_FLIGHTS];
+    uint32_t kept = 0, over = 0, busy_streams = 0;
+    uint8_t order[KVBI_FLIGHTS], landing[KVBI_FLIGHTS];
     for (uint32_t i = 0; i < e->order_count; i++) {
-        struct kvbi_flight *flight = &e->flights.all[e->order[i]];
+        const struct kvbi_flight *flight = &e->flights.all[e->order[i]];
         bool busy = busy_streams & 1u << flight->stream;
-        cudaError_t error = busy ? cudaErrorNotReady : kvbi_flight_ask(&e->flights, flight, scope);
+        cudaError_t error = busy ? cudaErrorNotReady : kvbi_flight_ask(kvbi_flight_witness(&e->flights, flight), scope);
         if (error == cudaErrorNotReady) {
             busy_streams |= 1u << flight->stream;
             order[kept++] = e->order[i];
-        } else {
-            land(e, flight, kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : 0);
+            continue;
         }
+        if (error != cudaSuccess)
+            abandon(e, flight);
+        landing[over++] = e->order[i];
     }
     kvbi_lock_take(&e->queue.lock);
     memcpy(e->order, order, kept);
     e->order_count = kept;
     kvbi_lock_release(&e->queue.lock);
+    for (uint32_t i = 0; i < over; i++)
+        land(e, &e->flights.all[landing[i]]);
 }
 
 void kvbi_cuda_give_up(struct kvbi_cuda_engine *e)
@@ -303,8 +324,9 @@ uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *comp
     kvbi_lock_take(&e->queue.lock);
     while (count < max && e->finished.count > 0) {
         uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->finished);
-        completions[count++] =
-            (struct kvbi_completion){.tag = e->queue.items[index].copy.tag, .result = e->notes[index].result};
+        completions[count++] = (struct kvbi_completion){.tag = e->queue.items[index].copy.tag,
+                                                        .result = e->notes[index].result,
+                                                        .condemned = e->notes[index].abandoned};
         kvbi_ticket_push_locked(&e->queue, &e->queue.free, index);
     }
     *more = e->finished.count > 0;

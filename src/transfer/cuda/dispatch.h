@@ -7,8 +7,8 @@
  * Callers    engine_cuda, from progress; the table of writers is read by any thread.
  * Invariants an item is in the queue's lists, in `held`, in one flight, or in `finished`. An item whose copy could not be enqueued stays in its
  *            flight to the end: parts of it may be on the way. The slot table says NONE only before submit and after the end.
- * Lock       the queue's, for its lists, `held`, `passed`, `order` and `finished`; notes, flights and the copier are progress's alone. Never held
- *            while CUDA is called.
+ * Lock       the queue's, for its lists, `held`, `passed`, `order` and `finished`; notes, flights and the copier are progress's alone, but that
+ *            flights in `order` may be read with it. Never held while CUDA is called.
  */
 #ifndef KVBI_TRANSFER_CUDA_DISPATCH_H
 #define KVBI_TRANSFER_CUDA_DISPATCH_H
@@ -25,6 +25,7 @@ _Static_assert(KVBI_FLIGHTS < KVBI_FLIGHT_NONE, "the slot table holds flights, N
 struct kvbi_cuda_note {
     int result;      /* of an item that is in a flight or finished: 0 or why not */
     uint32_t bounce; /* or KVBI_NONE */
+    bool abandoned;  /* the GPU was lost while it may have been writing the host's block, and may be still */
 };
 
 struct kvbi_cuda_engine {

@@ -83,14 +83,14 @@ static int cuda_event_fd(struct kvbi_engine *engine)
     return of(engine)->timer;
 }
 
-/* The oldest flight of each stream, but for those that stand behind a fence: a step of the server is not looked at without pause. */
-static uint32_t heads_locked(const struct kvbi_cuda_engine *e, const struct kvbi_flight **heads)
+/* Of the oldest flight of each stream, but for those that stand behind a fence: a step of the server is not looked at without pause. */
+static uint32_t heads_locked(const struct kvbi_cuda_engine *e, struct kvbi_flight_witness *heads)
 {
     uint32_t count = 0, seen = 0;
     for (uint32_t i = 0; i < e->order_count; i++) {
         const struct kvbi_flight *flight = &e->flights.all[e->order[i]];
         if (!(seen & 1u << flight->stream) && !kvbi_flight_waits(flight, e->passed))
-            heads[count++] = flight;
+            heads[count++] = kvbi_flight_witness(&e->flights, flight);
         seen |= 1u << flight->stream;
     }
     return count;
@@ -100,7 +100,7 @@ static bool cuda_ready(struct kvbi_engine *engine)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
-    const struct kvbi_flight *heads[2 * KVBI_STREAMS_EACH_WAY];
+    struct kvbi_flight_witness heads[2 * KVBI_STREAMS_EACH_WAY];
     bool lost = kvbi_cuda_lost(e->cuda);
     kvbi_lock_take(&e->queue.lock);
     const struct kvbi_ticket_queue *q = &e->queue;
@@ -113,7 +113,7 @@ static bool cuda_ready(struct kvbi_engine *engine)
         return ready;
     kvbi_cuda_enter(e->cuda, &scope);
     for (uint32_t i = 0; i < count && !ready; i++)
-        ready = kvbi_flight_ask(&e->flights, heads[i], &scope) != cudaErrorNotReady;
+        ready = kvbi_flight_ask(heads[i], &scope) != cudaErrorNotReady;
     kvbi_cuda_leave(&scope);
     return ready;
 }
@@ -166,21 +166,53 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, void *stream, uint32_t layer)
+/* Has each an end that can be waited for? One that has none fails, once it is over. */
+static bool have_ends(const struct kvbi_cuda_engine *e, uint64_t flights)
+{
+    bool have = true;
+    for (; flights != 0 && have; flights &= flights - 1)
+        have = !atomic_load_explicit(&e->flights.all[__builtin_ctzll(flights)].by_stream, memory_order_acquire);
+    return have;
+}
+
+static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t flights, cudaStream_t stream,
+                                    uint32_t layer)
+{
+    cudaError_t error = cudaSuccess;
+    for (; error == cudaSuccess && flights != 0; flights &= flights - 1) {
+        const struct kvbi_flight *flight = &e->flights.all[__builtin_ctzll(flights)];
+        bool by_layer = layer != KVB_ALL_LAYERS && atomic_load_explicit(&flight->layered, memory_order_acquire);
+        error = cudaStreamWaitEvent(stream, by_layer ? flight->layers[layer] : flight->done, cudaEventWaitDefault);
+    }
+    return error;
+}
+
+/* Within enter and leave. */
+static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights, uint64_t event,
+                        cudaStream_t stream, uint32_t layer)
+{
+    uint64_t waited = 0;
+    int result = kvbi_cuda_fences_check_stream(&e->fences, scope, stream);
+    if (result == 0 && !have_ends(e, flights))
+        result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
+    if (result != 0)
+        return result;
+    cudaError_t error = kvbi_cuda_fences_wait(&e->fences, stream, &waited, event);
+    if (error == cudaSuccess)
+        error = wait_for_flights(e, flights, stream, layer);
+    if (kvbi_cuda_check_foreign(scope, error, e->fences.stream) != cudaSuccess)
+        return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
+    return kvbi_cuda_fences_spoiled(&e->fences, event) ? KVB_EINVAL : 0; /* last: it may have passed meanwhile */
+}
+
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
     if (kvbi_cuda_context_lost(e->cuda))
         return KVB_EDEVICE;
     kvbi_cuda_enter(e->cuda, &scope);
-    int result = kvbi_cuda_check_stream(&scope, e->log, stream);
-    for (; result == 0 && flights != 0; flights &= flights - 1) {
-        const struct kvbi_flight *flight = &e->flights.all[__builtin_ctzll(flights)];
-        bool by_layer = layer != KVB_ALL_LAYERS && atomic_load_explicit(&flight->layered, memory_order_acquire);
-        cudaEvent_t event = by_layer ? flight->layers[layer] : flight->done;
-        if (kvbi_cuda_check(&scope, cudaStreamWaitEvent(stream, event, cudaEventWaitDefault)) != cudaSuccess)
-            result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
-    }
+    int result = wait_for_all(e, &scope, flights, event, stream, layer);
     kvbi_cuda_leave(&scope);
     return result;
 }

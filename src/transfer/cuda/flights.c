@@ -75,8 +75,10 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
     flight->event = waits ? stream->event : 0;
     flight->bounces = plan->bounces;
     refuse_all(plan, cudaSuccess, errors);
-    cudaError_t error =
-        waits ? kvbi_cuda_fences_wait(plan->fences, scope, stream->stream, &stream->waited, plan->event) : cudaSuccess;
+    cudaError_t error = cudaSuccess;
+    if (waits)
+        error =
+            kvbi_cuda_check(scope, kvbi_cuda_fences_wait(plan->fences, stream->stream, &stream->waited, plan->event));
     bool layered = plan->layered;
     if (error != cudaSuccess) {
         refuse_all(plan, error, errors);
@@ -84,30 +86,38 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
         copy_one_by_one(scope, plan, stream->stream, errors);
         layered = false;
     }
-    flight->by_stream = kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
-    if (flight->by_stream)
+    bool by_stream = kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
+    if (by_stream)
         flight->result = KVB_EIO; /* who has been told to wait for `done` waited for nothing */
+    atomic_store_explicit(&flight->by_stream, by_stream, memory_order_release);
     atomic_store_explicit(&flight->layered, layered, memory_order_release);
 }
 
 /* ---- Ending ------------------------------------------------------------------------------------------------------- */
 
-cudaError_t kvbi_flight_ask(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
-                            struct kvbi_cuda_scope *scope)
+struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights, const struct kvbi_flight *flight)
 {
-    if (!flight->by_stream) {
-        cudaError_t error = kvbi_cuda_check_own(scope, cudaEventQuery(flight->done));
+    bool by_stream = atomic_load_explicit(&flight->by_stream, memory_order_acquire);
+    return (struct kvbi_flight_witness){.done = by_stream ? NULL : flight->done,
+                                        .stream = flights->streams[flight->stream].stream};
+}
+
+cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda_scope *scope)
+{
+    if (witness.done != NULL) {
+        cudaError_t error = kvbi_cuda_check_event(scope, cudaEventQuery(witness.done));
         if (error == cudaSuccess || error == cudaErrorNotReady)
             return error;
     }
-    return kvbi_cuda_check_own(scope, cudaStreamQuery(flights->streams[flight->stream].stream));
+    return kvbi_cuda_check_own(scope, cudaStreamQuery(witness.stream));
 }
 
 void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
                       struct kvbi_cuda_scope *scope)
 {
-    if (flight->by_stream || kvbi_cuda_check_own(scope, cudaEventSynchronize(flight->done)) != cudaSuccess)
-        (void)kvbi_cuda_check_own(scope, cudaStreamSynchronize(flights->streams[flight->stream].stream));
+    struct kvbi_flight_witness witness = kvbi_flight_witness(flights, flight);
+    if (witness.done == NULL || kvbi_cuda_check_event(scope, cudaEventSynchronize(witness.done)) != cudaSuccess)
+        (void)kvbi_cuda_check_own(scope, cudaStreamSynchronize(witness.stream));
 }
 
 bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed)

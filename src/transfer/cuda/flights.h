@@ -6,7 +6,8 @@
  * Callers    the engine: begin, ask, end, all from progress. The events of a flight may be waited for by any thread.
  * Invariants a flight is on one stream; its `done` event is recorded behind its last copy. The pinned buffers of its blocks are given
  *            back only after the host has seen it over.
- * Lock       none. `layered` is atomic: whoever makes a stream wait reads it.
+ * Lock       none. `layered` and `by_stream` are atomic: whoever makes a stream wait reads them. The rest of a flight that is running may be
+ *            read by whoever knows from the engine, under its lock, that it is: it changes before it gets there and after it has left.
  * Why        two streams each way and a third for what waits for a fence: copies that could run are never queued behind a server's
  *            step. A flight whose end cannot be recorded is asked for by its stream: neither buffer is given back on a guess.
  */
@@ -32,12 +33,18 @@ struct kvbi_flight {
     _Atomic bool layered;
     bool running;
     bool to_device;
-    bool by_stream; /* `done` could not be recorded */
+    _Atomic bool by_stream; /* `done` could not be recorded */
     uint32_t stream;
     uint32_t bounces; /* pinned buffers that its blocks hold */
     uint64_t event;   /* the fence that it stands behind, by its own or by what is before it on its stream; 0: none */
     int result;       /* of all its blocks that have no other */
     struct kvbi_ticket_list items;
+};
+
+/* What can be asked whether a flight is over. */
+struct kvbi_flight_witness {
+    cudaEvent_t done; /* NULL: its stream only */
+    cudaStream_t stream;
 };
 
 struct kvbi_flight_stream {
@@ -94,12 +101,13 @@ struct kvbi_flights_waiting {
  */
 void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight, struct kvbi_cuda_scope *scope,
                        const struct kvbi_flight_plan *plan, cudaError_t *errors);
+struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights, const struct kvbi_flight *flight);
 /*
- * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be asked, the context is lost and nothing
- * runs there any more. If the event alone cannot be asked the GPU is lost as well, but the buffers are not: the stream says when.
+ * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be asked, and the context is lost. Nobody
+ * says then whether what a copy engine had begun still runs. If the event alone cannot be asked the GPU is lost as well, unless a capture
+ * is in the way, but the buffers are not: the stream says when.
  */
-cudaError_t kvbi_flight_ask(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
-                            struct kvbi_cuda_scope *scope);
+cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda_scope *scope);
 /* Waits until it is over. */
 void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
                       struct kvbi_cuda_scope *scope);

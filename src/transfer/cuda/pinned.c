@@ -214,7 +214,7 @@ static bool is_pinned(struct kvbi_cuda_scope *scope, const unsigned char *byte)
     return error == cudaSuccess && attributes.type == cudaMemoryTypeHost;
 }
 
-/* Has the caller pinned it? Then the first and the last byte of its blocks say so; of very many, those of some all over. */
+/* Has the caller pinned its memory? Then the first and the last byte of its blocks say so; of very many, those of some all over. */
 static bool is_given(const struct kvbi_pinning *pinning, uint64_t block_count)
 {
     struct kvbi_cuda_scope scope;
@@ -296,7 +296,7 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
         return KVB_ENOMEM;
     }
     tier->pinning = pinning;
-    if (is_given(pinning, tier->block_count)) {
+    if (!tier->owned && is_given(pinning, tier->block_count)) { /* ours is new: what is pinned there is a leftover */
         use_given(pinning, tier->block_count);
         return 0;
     }
@@ -305,34 +305,54 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
     return start(pinning, threads < KVBI_PIN_THREADS_MAX ? threads : KVBI_PIN_THREADS_MAX);
 }
 
-static void unregister_all(struct kvbi_pinning *pinning)
+/* Whatever is said of the context: it may live all the same, and then a registration outlives us. The bytes that stay registered. */
+static uint64_t unregister_all(struct kvbi_pinning *pinning, cudaError_t *error)
 {
     struct kvbi_cuda_scope scope;
     unsigned char *start;
-    uint64_t bytes;
-    if (pinning->given || kvbi_cuda_context_lost(pinning->cuda))
-        return;
+    uint64_t bytes, kept = 0;
     kvbi_cuda_enter(pinning->cuda, &scope);
     for (uint64_t piece = atomic_load(&pinning->pinned_pieces); piece > 0; piece--) {
         piece_range(pinning, piece - 1, &start, &bytes);
-        (void)kvbi_cuda_check(&scope, cudaHostUnregister(start));
+        cudaError_t said = kvbi_cuda_check(&scope, cudaHostUnregister(start));
+        if (said == cudaSuccess)
+            continue;
+        *error = said;
+        kept += bytes;
     }
     kvbi_cuda_leave(&scope);
+    return kept;
 }
 
-void kvbi_pinning_destroy(struct kvbi_pinning *pinning)
+/* False, and said: some of it stays registered. */
+static bool release(struct kvbi_pinning *pinning)
+{
+    cudaError_t error = cudaSuccess;
+    if (pinning->given)
+        return true;
+    uint64_t kept = unregister_all(pinning, &error);
+    if (kept > 0)
+        kvbi_log(pinning->log, KVB_LOG_WARN, KVB_EDEVICE,
+                 "tier HOST: %llu bytes at %p stay registered with CUDA: %s (%d)%s", (unsigned long long)kept,
+                 (void *)pinning->origin, cudaGetErrorName(error), (int)error,
+                 pinning->owned ? "; the tier's memory is not given back" : "; do not use the tier's memory again");
+    else
+        keep_from_children(pinning, false);
+    return kept == 0;
+}
+
+bool kvbi_pinning_destroy(struct kvbi_pinning *pinning)
 {
     if (pinning == NULL)
-        return;
+        return true;
     atomic_store(&pinning->stop, true);
     while (pinning->thread_count > 0)
         (void)pthread_join(pinning->threads[--pinning->thread_count], NULL);
-    unregister_all(pinning);
-    if (!pinning->given)
-        keep_from_children(pinning, false);
+    bool released = release(pinning);
     kvbi_lock_fini(&pinning->lock);
     kvbi_memory_free(pinning->memory, pinning->touched, pinning->piece_count, sizeof *pinning->touched);
     kvbi_memory_free(pinning->memory, pinning, 1, sizeof *pinning);
+    return released;
 }
 
 uint64_t kvbi_pinning_bytes(const struct kvbi_pinning *pinning)
