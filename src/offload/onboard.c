@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operations: building, cutting short, finishing, handing blocks out. What happens to one block is in onboard_item.c. */
+/*
+ * Operations: building, cutting short, finishing. What happens to one block is in onboard_item.c, what becomes of the blocks of one that is
+ * finished in onboard_take.c.
+ */
 #include "offload/onboard.h"
 
 #include "offload/pipeline.h"
-#include "transfer/cuda/cuda.h"
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
 
@@ -77,11 +79,6 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
 }
 
 /* ---- Lists ------------------------------------------------------------------------------------------------------ */
-
-static uint32_t op_id(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
-{
-    return (uint32_t)(op - onboarding->ops);
-}
 
 static uint32_t item_id(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
 {
@@ -187,12 +184,12 @@ int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op
         return KVB_ESTATE;
     struct kvbi_item *item = kvbi_item_at(onboarding, to->tier, kvbi_pool_slot(to, target));
     if (item->stage != KVBI_ITEM_NONE)
-        return item->op == op_id(onboarding, op) ? KVB_EINVAL : KVB_ESTATE;
+        return item->op == kvbi_op_id(onboarding, op) ? KVB_EINVAL : KVB_ESTATE;
     if (kvbi_life_get(target).state != KVB_STATE_EMPTY)
         return KVB_ESTATE;
     if (users != 1)
         return KVB_ESHARED;
-    *item = (struct kvbi_item){.op = op_id(onboarding, op),
+    *item = (struct kvbi_item){.op = kvbi_op_id(onboarding, op),
                                .prev = KVBI_NONE,
                                .next = KVBI_NONE,
                                .waits_on = KVBI_NONE,
@@ -256,10 +253,10 @@ static void push(struct kvbi_onboarding *onboarding, struct kvbi_op_list *list, 
 {
     op->next = KVBI_NONE;
     if (list->last != KVBI_NONE)
-        onboarding->ops[list->last].next = op_id(onboarding, op);
+        onboarding->ops[list->last].next = kvbi_op_id(onboarding, op);
     else
-        list->first = op_id(onboarding, op);
-    list->last = op_id(onboarding, op);
+        list->first = kvbi_op_id(onboarding, op);
+    list->last = kvbi_op_id(onboarding, op);
 }
 
 static void attend_to(struct kvbi_onboarding *onboarding, struct kvb_op *op)
@@ -270,8 +267,8 @@ static void attend_to(struct kvbi_onboarding *onboarding, struct kvb_op *op)
     op->prev_attention = KVBI_NONE;
     op->next_attention = onboarding->attention;
     if (op->next_attention != KVBI_NONE)
-        onboarding->ops[op->next_attention].prev_attention = op_id(onboarding, op);
-    onboarding->attention = op_id(onboarding, op);
+        onboarding->ops[op->next_attention].prev_attention = kvbi_op_id(onboarding, op);
+    onboarding->attention = kvbi_op_id(onboarding, op);
     onboarding->store->work = true;
 }
 
@@ -297,7 +294,7 @@ static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op
     onboarding->completed += op->status == 0;
     onboarding->cancelled += op->status == KVB_ECANCELED;
     onboarding->timed_out += op->status == KVB_ETIMEDOUT;
-    kvbi_deadlines_remove(&onboarding->deadlines, op_id(onboarding, op));
+    kvbi_deadlines_remove(&onboarding->deadlines, kvbi_op_id(onboarding, op));
     stop_attending(onboarding, op);
     push(onboarding, &onboarding->finished, op);
     onboarding->store->work = true;
@@ -323,7 +320,7 @@ void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
     op->state = KVBI_OP_RUNNING;
     onboarding->started++;
     if (deadline_ns != 0)
-        kvbi_deadlines_set(&onboarding->deadlines, op_id(onboarding, op), deadline_ns);
+        kvbi_deadlines_set(&onboarding->deadlines, kvbi_op_id(onboarding, op), deadline_ns);
     op->pending--;
     finish_if_over(onboarding, op);
 }
@@ -376,151 +373,11 @@ struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onbo
     return op;
 }
 
-/* ---- Handing out ------------------------------------------------------------------------------------------------ */
-
-/* What a batch of handing out has in common. */
-struct handout {
-    struct kvbi_onboarding *onboarding;
-    const struct kvb_op *op;
-    struct kvbi_pool *pool;
-    struct kvbi_parking parking;
-    uint64_t now_ns;
-};
-
-/* A handle that the operation gives up. It may be the block's last one, as any user's. */
-static void give_up(struct handout *handout, struct kvb_block *block)
-{
-    kvbi_pipeline_release_locked(handout->onboarding->pipeline, &handout->parking, handout->pool, block,
-                                 handout->now_ns);
-}
-
-/*
- * A block that arrived, but after one that did not: its holder is to compute it, so it must be Empty. If somebody shares
- * it by now, it stays and the holder gets another one, or NULL.
- */
-static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *block)
-{
-    struct kvbi_store *store = handout->onboarding->store;
-    uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
-    uint64_t generation = kvbi_word_generation(word);
-    uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
-    if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
-        !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
-        give_up(handout, block);
-        block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true, handout->now_ns);
-        if (block != NULL)
-            kvbi_op_fence_locked(handout->onboarding, handout->op, block);
-        return block;
-    }
-    struct kvbi_move nothing = {0};
-    if (block->entry != KVBI_NONE)
-        kvbi_store_detach_locked(store, handout->pool, block);
-    int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
-    KVBI_ASSERT(error == 0);
-    (void)error;
-    block->offer = KVBI_NONE;
-    block->priority = KVB_PRIORITY_DEFAULT;
-    block->retention_ns = 0;
-    block->record = kvbi_records_take(&store->records);
-    return block;
-}
-
-/* One handle on the right block for the caller; whatever else the item holds goes back. */
-static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *item)
-{
-    bool joined = item->result != NULL && item->result != item->target;
-    if (item->stage == KVBI_ITEM_FAILED)
-        return item->target;
-    if (item->index < handout->op->failed_at) {
-        if (joined)
-            give_up(handout, item->target);
-        return item->result;
-    }
-    if (!joined)
-        return make_empty(handout, item->target);
-    give_up(handout, item->result);
-    return item->target;
-}
-
-static void give_back(struct handout *handout, struct kvbi_item *item)
-{
-    if (item->result != NULL && item->result != item->target)
-        give_up(handout, item->result);
-    give_up(handout, item->target);
-}
-
-bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
-                         uint64_t now_ns)
-{
-    kvbi_lock_assert_held(&onboarding->store->lock);
-    struct handout handout = {
-        .onboarding = onboarding, .op = op, .pool = &onboarding->store->pools[op->tier], .now_ns = now_ns};
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
-        struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
-        if (blocks != NULL)
-            blocks[item->index] = hand_out(&handout, item);
-        else
-            give_back(&handout, item);
-        kvbi_op_unlink_locked(onboarding, item);
-    }
-    kvbi_pipeline_parked_locked(onboarding->pipeline, &handout.parking);
-    return op->last != KVBI_NONE;
-}
-
-/* The flight that writes this item's block; KVB_EAGAIN: none yet. The block may be another operation's, which it joins. */
-static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint64_t *flights)
-{
-    const struct kvbi_pool *pool = &onboarding->store->pools[item->tier];
-    const struct kvbi_item *moving = item->stage == KVBI_ITEM_WAITING ? &onboarding->items[item->waits_on] : item;
-    if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
-        return KVB_EAGAIN;
-    uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda, kvbi_pool_slot(pool, moving->target));
-    if (flight >= KVBI_FLIGHT_NONE)
-        return KVB_EAGAIN;
-    *flights |= UINT64_C(1) << flight;
-    return 0;
-}
-
-/* Joined where the server has computed it: registered, but it may be written only when its fence is reached. */
-static void add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
-                       struct kvbi_op_writers *writers)
-{
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
-    if (item->result == item->target)
-        return;
-    uint64_t event = kvbi_engines_event(&pipeline->engines, &pipeline->tiers[item->tier],
-                                        kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
-    if (event > writers->event)
-        writers->event = event;
-}
-
-int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
-                           struct kvbi_op_writers *writers)
-{
-    kvbi_lock_assert_held(&onboarding->store->lock);
-    bool lost = *cursor == KVBI_NONE || onboarding->items[*cursor].op != op_id(onboarding, op);
-    uint32_t id = lost ? op->first : *cursor; /* the list has changed meanwhile: once more from its beginning */
-    int error = 0;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && id != KVBI_NONE && error == 0; n++) {
-        const struct kvbi_item *item = &onboarding->items[id];
-        if (item->stage == KVBI_ITEM_FAILED)
-            return 0; /* the good prefix ends before it */
-        if (item->stage != KVBI_ITEM_GOOD)
-            error = flight_of(onboarding, item, &writers->flights);
-        else
-            add_server(onboarding, item, writers);
-        id = item->next;
-    }
-    *cursor = id;
-    return error != 0 ? error : id != KVBI_NONE;
-}
-
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op)
 {
     op->state = KVBI_OP_FREE;
     op->next = onboarding->op_free;
-    onboarding->op_free = op_id(onboarding, op);
+    onboarding->op_free = kvbi_op_id(onboarding, op);
     onboarding->op_count--;
 }
 

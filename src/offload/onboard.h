@@ -104,7 +104,12 @@ struct kvbi_onboarding {
     bool closing; /* destroy has begun: no take any more */
 };
 
-/* Between onboard.c (operations) and onboard_item.c (blocks). */
+/* Between onboard.c (operations), onboard_item.c (blocks) and onboard_take.c (results). */
+static inline uint32_t kvbi_op_id(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
+{
+    return (uint32_t)(op - onboarding->ops);
+}
+
 struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot);
 void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source);
 void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns);

@@ -285,7 +285,7 @@ int kvbi_engine_relay_create(struct kvbi_engine **engine, const struct kvbi_memo
     struct relay_engine *r = kvbi_memory_alloc(memory, 1, sizeof *r, _Alignof(struct relay_engine));
     int error = r == NULL ? KVB_ENOMEM : 0;
     if (error == 0) {
-        *r = (struct relay_engine){.engine = {&relay_ops},
+        *r = (struct relay_engine){.engine = {.ops = &relay_ops},
                                    .memory = *memory,
                                    .device = config->device,
                                    .disk = config->disk,

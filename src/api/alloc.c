@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Room: blocks for the server to compute in, and the fence that their memory is free behind.
+ *
+ * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks.
+ */
+#include <string.h>
+
+#include "api/manager.h"
+
+/* Why there is not enough: EAGAIN if what transfers hold would do. */
+static int shortage_locked(const struct kvbi_pool *pool, uint32_t missing)
+{
+    uint32_t coming = pool->transfer_count + pool->pinned_count - pool->revocable_count;
+    return coming >= missing ? KVB_EAGAIN : KVB_ENOSPC;
+}
+
+/* 0, or why the pool cannot give `wanted` blocks, and how many are missing. */
+static int look_for_room_locked(const struct kvbi_pool *pool, uint32_t wanted, uint32_t *missing)
+{
+    uint32_t available = kvbi_pool_available(pool);
+    if (available >= wanted)
+        return 0;
+    *missing = wanted - available;
+    return shortage_locked(pool, *missing);
+}
+
+/*
+ * Before a fence is imported: one for a call that fails for want of room would be spent for nothing. *released: what the pool counted
+ * before the fence.
+ */
+static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *pool, uint32_t wanted, uint32_t *missing,
+                         uint64_t *released)
+{
+    kvbi_lock(manager);
+    int error = look_for_room_locked(pool, wanted, missing);
+    *released = pool->released;
+    kvbi_unlock(manager);
+    return error;
+}
+
+/* Blocks [taken, count) in turns. Returns 0, or why it cannot go on; *taken says how far it got. */
+static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint32_t count, struct kvb_block **blocks,
+                      uint32_t *taken, uint32_t *missing)
+{
+    uint64_t now_ns = kvbi_clock_now(&manager->clock);
+    kvbi_lock(manager);
+    uint32_t wanted = count - *taken;
+    int error = look_for_room_locked(pool, wanted, missing);
+    uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
+    if (error == 0)
+        kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
+    while (error == 0 && *taken < end) {
+        struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
+        if (block == NULL) { /* only if slots were retired under our hands */
+            *missing = count - *taken;
+            error = shortage_locked(pool, *missing);
+            break;
+        }
+        block->ticket = 0;
+        blocks[(*taken)++] = block;
+    }
+    kvbi_unlock(manager);
+    return error;
+}
+
+/* Has anybody let go of a block of the pool since? It may be one of those that were taken. */
+static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *pool, uint64_t released)
+{
+    kvbi_lock(manager);
+    bool more = pool->released != released;
+    kvbi_unlock(manager);
+    return more;
+}
+
+/*
+ * All are taken. If meanwhile other threads have let go of blocks, behind work that they had enqueued on the fence's stream, the point on
+ * that stream is taken anew, after it.
+ */
+static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool, const struct kvb_fence *fence,
+                      uint64_t released, uint64_t ticket, struct kvb_block *const *blocks, uint32_t count)
+{
+    int error = 0;
+    if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM && released_since(manager, pool, released))
+        error = kvbi_import_fence(manager, fence, &ticket);
+    for (uint32_t i = 0; error == 0 && i < count; i++)
+        kvbi_pipeline_set_ticket(&manager->pipeline, pool, blocks[i], ticket);
+    return error;
+}
+
+int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const struct kvb_fence *fence,
+              struct kvb_block **blocks, uint32_t *missing)
+{
+    uint64_t ticket, released = 0;
+    uint32_t taken = 0, lacking = 0;
+    int error = kvbi_enter_array(manager, blocks, count);
+    if (missing != NULL)
+        *missing = 0;
+    if (blocks != NULL && count > 0)
+        memset(blocks, 0, count * sizeof *blocks);
+    if (error == 0 && tier >= KVB_TIER_COUNT)
+        error = KVB_EINVAL;
+    if (error == 0 && manager->store.pools[tier].slots == NULL)
+        error = KVB_ENOENT;
+    if (error == 0 && !manager->store.pools[tier].in_memory)
+        error = KVB_EUNSUPPORTED;
+    if (error == 0 && tier == KVB_TIER_DEVICE && kvbi_engines_device_lost(&manager->pipeline.engines)) {
+        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
+        error = KVB_EDEVICE;
+    }
+    if (error == 0 && fence != NULL)
+        error = look_for_room(manager, &manager->store.pools[tier], count, &lacking, &released);
+    if (error == 0)
+        error = kvbi_import_fence(manager, fence, &ticket);
+    if (error == 0)
+        error = kvbi_pipeline_takes_ticket(&manager->pipeline, &manager->store.pools[tier], ticket);
+    while (error == 0 && taken < count)
+        error = alloc_some(manager, &manager->store.pools[tier], count, blocks, &taken, &lacking);
+    if (error == 0)
+        error = set_fences(manager, &manager->store.pools[tier], fence, released, ticket, blocks, count);
+    if (error != 0 && taken > 0) {
+        (void)kvb_block_unref(manager, blocks, taken, NULL);
+        memset(blocks, 0, taken * sizeof *blocks);
+    }
+    if (missing != NULL)
+        *missing = lacking;
+    return error;
+}
