@@ -883,6 +883,51 @@ static void test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it(v
     cuda_scene_close(&scene);
 }
 
+/* The block's next owner knows nothing of that fence, and its transfers do not fail for it. */
+static void test_fence_that_has_become_part_of_a_graph_ends_with_its_blocks_owner(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct mv_run run, host;
+    struct mv_done done;
+    cuda_scene_init(&scene, 1, 4);
+    cuda_scene_open(&scene);
+    mv_park(&scene.rig, &host, KVB_TIER_HOST, 2, 1);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    cuda_scene_store(&scene, &run, 1, 1, &fence);
+    mv_offer(&scene.rig, run.blocks[0], 50);
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    mv_step(&scene.rig);
+    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).failed_transfer, 1);
+    mv_drop(&scene.rig, &run);
+    cuda_ok(cudaStreamSynchronize(scene.server)); /* the server knows that its step is over, and needs no fence */
+    struct kvb_op *op = mv_bring_up(&scene.rig, &host, KVB_TIER_DEVICE, &done);
+    mv_step(&scene.rig);
+    assert_int_equal(mv_take(&scene.rig, &host, op), 1);
+    mv_drop_taken(&scene.rig, &host);
+    cuda_scene_close(&scene);
+}
+
+/* A fence that nobody can wait for does not stand in the way of others, though nothing is moved that would look at it. */
+static void test_fence_that_has_become_part_of_a_graph_does_not_use_up_the_others(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct kvb_block *block = NULL;
+    cuda_scene_init(&scene, 4, 4);
+    cuda_scene_open(&scene);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    for (uint32_t i = 0; i < 1024; i++) {
+        kv_ok(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL));
+        kv_unref(&scene.rig, block);
+    }
+    fake_cuda_settle();
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    kv_ok(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL));
+    kv_unref(&scene.rig, block);
+    cuda_scene_close(&scene);
+}
+
 static void test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so(void **state)
 {
     (void)state;
@@ -936,6 +981,8 @@ int main(void)
         cmocka_unit_test(test_capture_survives_every_call_and_its_stream_is_refused),
         cmocka_unit_test(test_stream_that_is_captured_meanwhile_is_refused_and_costs_nothing),
         cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it),
+        cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_ends_with_its_blocks_owner),
+        cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_does_not_use_up_the_others),
         cmocka_unit_test(test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

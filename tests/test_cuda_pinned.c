@@ -197,6 +197,21 @@ static void test_memory_that_stays_registered_is_not_given_back(void **state)
     assert_int_equal(b.heap.wrong_frees, 0);
 }
 
+/* The server has reset the GPU: with its context the registrations went. */
+static void test_memory_that_is_not_registered_any_more_is_given_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_counting_bench(&b);
+    pin(&b, NULL, 4, MIB);
+    unsigned char *memory = b.tier.base;
+    cuda_ok(cudaHostUnregister(memory));
+    kvbi_tier_destroy(&b.tier);
+    assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE), 1); /* all that there is to find it out by */
+    close_bench(&b);
+    assert_int_equal(b.heap.live_blocks, 0);
+}
+
 static void test_own_memory_that_was_registered_before_takes_the_detour(void **state)
 {
     (void)state;
@@ -269,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
         cmocka_unit_test(test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost),
         cmocka_unit_test(test_memory_that_stays_registered_is_not_given_back),
+        cmocka_unit_test(test_memory_that_is_not_registered_any_more_is_given_back),
         cmocka_unit_test(test_own_memory_that_was_registered_before_takes_the_detour),
         cmocka_unit_test(test_own_memory_is_kept_from_children_while_it_is_pinned),
         cmocka_unit_test(test_memory_of_the_caller_is_not_kept_from_children),

@@ -83,8 +83,11 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
     int error = 0;
     if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM && released_since(manager, pool, released))
         error = kvbi_import_fence(manager, fence, &ticket);
-    for (uint32_t i = 0; error == 0 && i < count; i++)
+    for (uint32_t i = 0; error == 0 && i < count; i++) {
+        kvbi_engines_forget_spoiled(&manager->pipeline.engines, &manager->pipeline.tiers[pool->tier],
+                                    kvbi_pool_slot(pool, blocks[i]));
         kvbi_pipeline_set_ticket(&manager->pipeline, pool, blocks[i], ticket);
+    }
     return error;
 }
 

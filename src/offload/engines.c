@@ -141,6 +141,13 @@ int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fen
     return engine->ops->import(engine, fence, ticket);
 }
 
+void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot)
+{
+    uint64_t event = kvbi_engines_event(engines, tier, slot);
+    if (event != 0 && kvbi_engine_cuda_spoiled(engines->cuda, event))
+        atomic_store_explicit(&engines->events[slot], 0, memory_order_relaxed);
+}
+
 void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket)
 {
     uint64_t event = ticket & ~KVBI_TICKET_EVENT,

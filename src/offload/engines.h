@@ -60,6 +60,8 @@ int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fen
 /* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
 void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
 uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot);
+/* The block has a new owner: an event that nobody can wait for, and that fails what would, was the former one's. */
+void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot);
 /* The GPU has failed. Any thread. */
 bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value);

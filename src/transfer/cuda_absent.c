@@ -76,6 +76,12 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return KVBI_FLIGHT_NONE;
 }
 
+bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
+{
+    (void)engine, (void)event;
+    return false;
+}
+
 int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer)
 {
     (void)engine, (void)flights, (void)event, (void)stream, (void)layer;

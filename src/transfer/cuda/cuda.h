@@ -71,6 +71,8 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
 #define KVBI_FLIGHT_NONE 64u
 #define KVBI_FLIGHT_QUEUED 65u
 uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot);
+/* Was this number the fence of a stream or event that turned out to be part of a capture? What waits for it fails. Any thread. */
+bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event);
 /*
  * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`, and for the fence `event` (0:
  * none). A flight that is over by then costs nothing; one that has begun anew since is waited for as well, which is more than was asked

@@ -103,7 +103,8 @@ cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t e
         return error;
     scope->failed = true;
     if (kvbi_cuda_is_sticky(error))
-        (void)kvbi_cuda_check_own(scope, cudaStreamQuery(own));
+        (void)kvbi_cuda_check_event(scope,
+                                    cudaStreamQuery(own)); /* an event of the caller's may have put it into a capture */
     return error;
 }
 

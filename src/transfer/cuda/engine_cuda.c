@@ -166,6 +166,11 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
+bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
+{
+    return kvbi_cuda_fences_spoiled(&of(engine)->fences, event);
+}
+
 /* Has each an end that can be waited for? One that has none fails, once it is over. */
 static bool have_ends(const struct kvbi_cuda_engine *e, uint64_t flights)
 {

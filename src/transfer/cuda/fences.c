@@ -147,7 +147,7 @@ static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope
         return refused;
     uint64_t taken = take_number(fences);
     if (taken == 0) {
-        (void)advance(fences, scope);
+        (void)kvbi_cuda_fences_passed(fences, scope);
         taken = take_number(fences);
     }
     if (taken == 0)

@@ -305,17 +305,20 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
     return start(pinning, threads < KVBI_PIN_THREADS_MAX ? threads : KVBI_PIN_THREADS_MAX);
 }
 
-/* Whatever is said of the context: it may live all the same, and then a registration outlives us. The bytes that stay registered. */
+/*
+ * Whatever is said of the context: it may live all the same, and then a registration outlives us. Of one that has been destroyed there are
+ * none left. The bytes that stay registered.
+ */
 static uint64_t unregister_all(struct kvbi_pinning *pinning, cudaError_t *error)
 {
     struct kvbi_cuda_scope scope;
     unsigned char *start;
     uint64_t bytes, kept = 0;
     kvbi_cuda_enter(pinning->cuda, &scope);
-    for (uint64_t piece = atomic_load(&pinning->pinned_pieces); piece > 0; piece--) {
+    for (uint64_t piece = scope.pushed ? atomic_load(&pinning->pinned_pieces) : 0; piece > 0; piece--) {
         piece_range(pinning, piece - 1, &start, &bytes);
         cudaError_t said = kvbi_cuda_check(&scope, cudaHostUnregister(start));
-        if (said == cudaSuccess)
+        if (said == cudaSuccess || said == cudaErrorHostMemoryNotRegistered)
             continue;
         *error = said;
         kept += bytes;
