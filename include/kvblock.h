@@ -695,8 +695,9 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
  *            KVB_EUNSUPPORTED  a tier that is kept in a file: only lanes take blocks there
  *            KVB_EDEVICE  the tier's GPU has failed: nothing can be had there any more
- *            On failure nothing has changed, except that if other threads took what was counted on while a request for
- *            more than 64 blocks was under way, blocks evicted by then are free instead of parked.
+ *            On failure nothing has changed, except that blocks evicted by then are free instead of parked: if other threads
+ *            took what was counted on while a request for more than 64 blocks was under way, or let go of blocks meanwhile and
+ *            CUDA then refused to take the fence's point anew.
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,

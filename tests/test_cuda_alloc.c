@@ -69,6 +69,31 @@ static void test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was
     cuda_scene_close(&scene); /* and the stand-in has seen no race */
 }
 
+/* The point cannot be taken anew: nothing is handed out, and what was taken is there for the next. */
+static void test_alloc_whose_point_cannot_be_taken_anew_gives_everything_back(void **state)
+{
+    (void)state;
+    struct cuda_scene scene;
+    struct other_thread other;
+    struct mv_run parked;
+    struct kvb_block *block = NULL;
+    open_scene(&scene, &other);
+    struct kv_rig *rig = &scene.rig;
+    mv_park(rig, &parked, KVB_TIER_DEVICE, 2, 1);
+    struct kvb_fence fence = cuda_scene_fence(&scene);
+    other.run = &parked;
+    other.armed = true;
+    fake_cuda_fail("cudaEventRecord", 2, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
+    kv_expect(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL), KVB_EINVAL);
+    assert_false(other.armed);
+    assert_null(block);
+    kv_check(rig);
+    assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].free_count, 1);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL));
+    kv_unref(rig, block);
+    cuda_scene_close(&scene);
+}
+
 static void test_alloc_that_nobody_disturbs_spends_one_fence(void **state)
 {
     (void)state;
@@ -88,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was_taken),
+        cmocka_unit_test(test_alloc_whose_point_cannot_be_taken_anew_gives_everything_back),
         cmocka_unit_test(test_alloc_that_nobody_disturbs_spends_one_fence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,9 +68,8 @@ unsigned char *kvbi_disk_scatter_map(int fd, uint64_t offset, uint32_t count, in
     if (offset % (uint64_t)sysconf(_SC_PAGESIZE) != 0)
         return NULL;
     unsigned char *table = map_shared(fd, offset, bytes, error);
-    if (table != NULL)
-        (void)madvise(table, bytes,
-                      MADV_RANDOM); /* what lies around it is payload, which is to stay out of the page cache */
+    if (table != NULL) /* what lies around it is payload, which is to stay out of the page cache */
+        (void)madvise(table, bytes, MADV_RANDOM);
     return table;
 }
 
