@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define EXIT_GOOD 0
-#define EXIT_BAD 1   /* a wrong byte, unbalanced books, or a failure that is not the input's fault */
+#define EXIT_BAD 1 /* a wrong byte, unbalanced books, or a failure that is not the input's fault */
 #define EXIT_INPUT 2 /* options or trace */
 
 #define ERROR_BYTES 512

@@ -12,15 +12,24 @@ static void check(int code, const char *call)
         exit(fprintf(stderr, "%s: %s\n", call, kvb_strerror(code)) ? 1 : 2);
 }
 
-enum { BLOCK_TOKENS = 16, BLOCKS = 4, PROMPT_TOKENS = BLOCKS * BLOCK_TOKENS, DEVICE_BLOCKS = 8, BLOCK_BYTES = 8192 };
+enum {
+    BLOCK_TOKENS = 16,
+    BLOCKS = 4,
+    PROMPT_TOKENS = BLOCKS * BLOCK_TOKENS,
+    DEVICE_BLOCKS = 8,
+    BLOCK_BYTES = 8192
+};
 
 int main(void)
 {
     // 8 blocks of "GPU" memory above 32 of host memory; to keep it short, a block is one chunk.
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
-    struct kvb_tier_config tiers[] = {{.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = DEVICE_BLOCKS},
-                                      {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 32}};
-    struct kvb_config config = {.size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
+    struct kvb_tier_config tiers[] = {
+        {.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = DEVICE_BLOCKS},
+        {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 32}};
+    struct kvb_config config = {
+        .size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout};
     config.tiers = tiers, config.tier_count = 2;
     struct kvb_manager *kv;
     CALL(kvb_manager_create(&config, &kv, NULL));
@@ -37,9 +46,12 @@ int main(void)
     struct kvb_block *blocks[BLOCKS], *sources[BLOCKS], *others[DEVICE_BLOCKS];
     void *bytes, *expected = (char[BLOCK_BYTES]){0};
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < BLOCKS; i++) { // a server passes arrays to these calls, one call for all blocks
-        struct kvb_block_init init = {.size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
-        struct kvb_append append = {.size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
+    for (uint32_t i = 0; i < BLOCKS;
+         i++) { // a server passes arrays to these calls, one call for all blocks
+        struct kvb_block_init init = {
+            .size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
+        struct kvb_append append = {
+            .size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
         CALL(kvb_block_init(kv, &blocks[i], &init, 1, NULL));
         CALL(kvb_block_append(kv, &blocks[i], &append, 1, NULL));
         CALL(kvb_block_schedule(kv, &blocks[i], 1, NULL));
@@ -47,9 +59,10 @@ int main(void)
         memset(bytes, 'a' + (int)i, BLOCK_BYTES); // the forward pass
         CALL(kvb_block_compute_done(kv, &blocks[i], &append.taken, 1, NULL, NULL));
     }
-    CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL, NULL)); // findable from here on, and offered to the host
-    CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));                // parked: evictable, still findable
-    CALL(kvb_manager_flush(kv, KVB_FOREVER));                       // a server need not wait; here we want to see it
+    CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL,
+                            NULL)); // findable from here on, and offered to the host
+    CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL)); // parked: evictable, still findable
+    CALL(kvb_manager_flush(kv, KVB_FOREVER)); // a server need not wait; here we want to see it
 
     // Other requests take the whole device tier: the prompt is evicted there. Its copies in host memory stay.
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, DEVICE_BLOCKS, NULL, others, NULL));
@@ -60,19 +73,24 @@ int main(void)
     struct kvb_hit hits[BLOCKS];
     CALL(kvb_match(kv, &query, hits, BLOCKS, &count));
     for (size_t i = 0; i < count; i++)
-        sources[i] = hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
+        sources[i] =
+            hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
-    struct kvb_onboard up = {.size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
+    struct kvb_onboard up = {
+        .size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
     struct kvb_op *op;
     CALL(kvb_onboard(kv, &up, &op));
-    CALL(kvb_op_wait(kv, op, KVB_FOREVER));             // or poll, or take a callback
-    CALL(kvb_op_take(kv, op, blocks, up.count, &good)); // blocks[0, good) hold the prefix, others are to be computed
+    CALL(kvb_op_wait(kv, op, KVB_FOREVER)); // or poll, or take a callback
+    CALL(kvb_op_take(kv, op, blocks, up.count,
+                     &good)); // blocks[0, good) hold the prefix, others are to be computed
     CALL(kvb_op_release(kv, op));
     for (uint32_t i = 0; i < good; i++) {
         CALL(kvb_block_address(kv, blocks[i], 0, 0, &bytes));
-        CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT : KVB_OK);
+        CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT
+                                                                                     : KVB_OK);
     }
-    printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count, BLOCKS, good);
+    printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count,
+           BLOCKS, good);
     CALL(kvb_block_unref(kv, sources, up.count, NULL));
     CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));
     CALL(kvb_manager_destroy(kv));

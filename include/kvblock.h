@@ -29,15 +29,24 @@
  *             exit(fprintf(stderr, "%s: %s\n", call, kvb_strerror(code)) ? 1 : 2);
  *     }
  *
- *     enum { BLOCK_TOKENS = 16, BLOCKS = 4, PROMPT_TOKENS = BLOCKS * BLOCK_TOKENS, DEVICE_BLOCKS = 8, BLOCK_BYTES = 8192 };
+ *     enum {
+ *         BLOCK_TOKENS = 16,
+ *         BLOCKS = 4,
+ *         PROMPT_TOKENS = BLOCKS * BLOCK_TOKENS,
+ *         DEVICE_BLOCKS = 8,
+ *         BLOCK_BYTES = 8192
+ *     };
  *
  *     int main(void)
  *     {
  *         // 8 blocks of "GPU" memory above 32 of host memory; to keep it short, a block is one chunk.
- *         struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
- *         struct kvb_tier_config tiers[] = {{.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = DEVICE_BLOCKS},
- *                                           {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 32}};
- *         struct kvb_config config = {.size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout};
+ *         struct kvb_layout layout = {
+ *             .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
+ *         struct kvb_tier_config tiers[] = {
+ *             {.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = DEVICE_BLOCKS},
+ *             {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 32}};
+ *         struct kvb_config config = {
+ *             .size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout};
  *         config.tiers = tiers, config.tier_count = 2;
  *         struct kvb_manager *kv;
  *         CALL(kvb_manager_create(&config, &kv, NULL));
@@ -54,9 +63,12 @@
  *         struct kvb_block *blocks[BLOCKS], *sources[BLOCKS], *others[DEVICE_BLOCKS];
  *         void *bytes, *expected = (char[BLOCK_BYTES]){0};
  *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
- *         for (uint32_t i = 0; i < BLOCKS; i++) { // a server passes arrays to these calls, one call for all blocks
- *             struct kvb_block_init init = {.size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
- *             struct kvb_append append = {.size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
+ *         for (uint32_t i = 0; i < BLOCKS;
+ *              i++) { // a server passes arrays to these calls, one call for all blocks
+ *             struct kvb_block_init init = {
+ *                 .size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
+ *             struct kvb_append append = {
+ *                 .size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
  *             CALL(kvb_block_init(kv, &blocks[i], &init, 1, NULL));
  *             CALL(kvb_block_append(kv, &blocks[i], &append, 1, NULL));
  *             CALL(kvb_block_schedule(kv, &blocks[i], 1, NULL));
@@ -64,9 +76,10 @@
  *             memset(bytes, 'a' + (int)i, BLOCK_BYTES); // the forward pass
  *             CALL(kvb_block_compute_done(kv, &blocks[i], &append.taken, 1, NULL, NULL));
  *         }
- *         CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL, NULL)); // findable from here on, and offered to the host
- *         CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));                // parked: evictable, still findable
- *         CALL(kvb_manager_flush(kv, KVB_FOREVER));                       // a server need not wait; here we want to see it
+ *         CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL,
+ *                                 NULL)); // findable from here on, and offered to the host
+ *         CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL)); // parked: evictable, still findable
+ *         CALL(kvb_manager_flush(kv, KVB_FOREVER)); // a server need not wait; here we want to see it
  *
  *         // Other requests take the whole device tier: the prompt is evicted there. Its copies in host memory stay.
  *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, DEVICE_BLOCKS, NULL, others, NULL));
@@ -77,19 +90,24 @@
  *         struct kvb_hit hits[BLOCKS];
  *         CALL(kvb_match(kv, &query, hits, BLOCKS, &count));
  *         for (size_t i = 0; i < count; i++)
- *             sources[i] = hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
+ *             sources[i] =
+ *                 hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
  *         CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
- *         struct kvb_onboard up = {.size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
+ *         struct kvb_onboard up = {
+ *             .size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
  *         struct kvb_op *op;
  *         CALL(kvb_onboard(kv, &up, &op));
- *         CALL(kvb_op_wait(kv, op, KVB_FOREVER));             // or poll, or take a callback
- *         CALL(kvb_op_take(kv, op, blocks, up.count, &good)); // blocks[0, good) hold the prefix, others are to be computed
+ *         CALL(kvb_op_wait(kv, op, KVB_FOREVER)); // or poll, or take a callback
+ *         CALL(kvb_op_take(kv, op, blocks, up.count,
+ *                          &good)); // blocks[0, good) hold the prefix, others are to be computed
  *         CALL(kvb_op_release(kv, op));
  *         for (uint32_t i = 0; i < good; i++) {
  *             CALL(kvb_block_address(kv, blocks[i], 0, 0, &bytes));
- *             CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT : KVB_OK);
+ *             CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT
+ *                                                                                          : KVB_OK);
  *         }
- *         printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count, BLOCKS, good);
+ *         printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count,
+ *                BLOCKS, good);
  *         CALL(kvb_block_unref(kv, sources, up.count, NULL));
  *         CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));
  *         CALL(kvb_manager_destroy(kv));
@@ -185,26 +203,26 @@ extern "C" {
 /* ---- Errors ------------------------------------------------------------------------------------------------------- */
 
 /* Code, number, text. Numbers are stable: they may be stored and sent. */
-#define KVB_ERROR_MAP(X)                                                                                               \
-    X(EINVAL, -1, "invalid argument")                                                                                  \
-    X(ESTATE, -2, "not allowed in this state")                                                                         \
-    X(ESHARED, -3, "block has other holders")                                                                          \
-    X(ENOMEM, -4, "the allocator failed")                                                                              \
-    X(ENOSPC, -5, "no space left")                                                                                     \
-    X(EAGAIN, -6, "not now, try again")                                                                                \
-    X(ENOENT, -7, "not found")                                                                                         \
-    X(ESTALE, -8, "the content is gone")                                                                               \
-    X(EBUSY, -9, "in use")                                                                                             \
-    X(ECANCELED, -10, "cancelled")                                                                                     \
-    X(ETIMEDOUT, -11, "timed out")                                                                                     \
-    X(EIO, -12, "input/output error")                                                                                  \
-    X(ECORRUPT, -13, "content failed verification")                                                                    \
-    X(EMISMATCH, -14, "does not match what is stored")                                                                 \
-    X(ECOLLISION, -15, "the hash is taken by other content")                                                           \
-    X(EUNSUPPORTED, -16, "not supported here")                                                                         \
-    X(ETHREAD, -17, "wrong thread")                                                                                    \
-    X(EFORK, -18, "called in a child after fork")                                                                      \
-    X(EDEADLK, -19, "called from a callback that it would wait for")                                                   \
+#define KVB_ERROR_MAP(X)                                                                           \
+    X(EINVAL, -1, "invalid argument")                                                              \
+    X(ESTATE, -2, "not allowed in this state")                                                     \
+    X(ESHARED, -3, "block has other holders")                                                      \
+    X(ENOMEM, -4, "the allocator failed")                                                          \
+    X(ENOSPC, -5, "no space left")                                                                 \
+    X(EAGAIN, -6, "not now, try again")                                                            \
+    X(ENOENT, -7, "not found")                                                                     \
+    X(ESTALE, -8, "the content is gone")                                                           \
+    X(EBUSY, -9, "in use")                                                                         \
+    X(ECANCELED, -10, "cancelled")                                                                 \
+    X(ETIMEDOUT, -11, "timed out")                                                                 \
+    X(EIO, -12, "input/output error")                                                              \
+    X(ECORRUPT, -13, "content failed verification")                                                \
+    X(EMISMATCH, -14, "does not match what is stored")                                             \
+    X(ECOLLISION, -15, "the hash is taken by other content")                                       \
+    X(EUNSUPPORTED, -16, "not supported here")                                                     \
+    X(ETHREAD, -17, "wrong thread")                                                                \
+    X(EFORK, -18, "called in a child after fork")                                                  \
+    X(EDEADLK, -19, "called from a callback that it would wait for")                               \
     X(EDEVICE, -20, "the device failed")
 
 enum kvb_error {
@@ -287,7 +305,12 @@ struct kvb_hit {
  * Such fences are ordered: what waits for one also waits for those that were given to this manager before it.
  * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
  */
-enum kvb_fence_kind { KVB_FENCE_NONE = 0, KVB_FENCE_COUNTER = 1, KVB_FENCE_CUDA_STREAM = 2, KVB_FENCE_CUDA_EVENT = 3 };
+enum kvb_fence_kind {
+    KVB_FENCE_NONE = 0,
+    KVB_FENCE_COUNTER = 1,
+    KVB_FENCE_CUDA_STREAM = 2,
+    KVB_FENCE_CUDA_EVENT = 3
+};
 struct kvb_fence {
     uint32_t kind;
     uint32_t reserved; /* 0 */
@@ -333,14 +356,19 @@ struct kvb_logger {
  * After a walk the ring may still hold events that the walk has seen already: apply events in order as set operations (stored:
  * put in, removed: take out), and the picture converges.
  */
-enum kvb_event_kind { KVB_EVENT_STORED = 1, KVB_EVENT_REMOVED = 2, KVB_EVENT_CLEARED = 3, KVB_EVENT_LOST = 4 };
+enum kvb_event_kind {
+    KVB_EVENT_STORED = 1,
+    KVB_EVENT_REMOVED = 2,
+    KVB_EVENT_CLEARED = 3,
+    KVB_EVENT_LOST = 4
+};
 struct kvb_event {
     uint32_t size;
     uint32_t kind;
     uint64_t sequence;
     uint32_t tier;
     uint32_t namespace_id;
-    const void *key;        /* key_bytes long (struct kvb_seq if built in); NULL for CLEARED and LOST */
+    const void *key; /* key_bytes long (struct kvb_seq if built in); NULL for CLEARED and LOST */
     const void *parent_key; /* NULL: a root block. With built-in hashes its digest is zero */
     const uint32_t *tokens; /* STORED: tokens_per_block of them if known; else NULL */
     uint32_t token_count;
@@ -402,7 +430,11 @@ enum kvb_copy_method {
 };
 
 /* AUTO: io_uring if a ring works with this very file here, else threads with preadv and pwritev. The log says which, and why. */
-enum kvb_disk_engine { KVB_DISK_ENGINE_AUTO = 0, KVB_DISK_ENGINE_URING = 1, KVB_DISK_ENGINE_POSIX = 2 };
+enum kvb_disk_engine {
+    KVB_DISK_ENGINE_AUTO = 0,
+    KVB_DISK_ENGINE_URING = 1,
+    KVB_DISK_ENGINE_POSIX = 2
+};
 #define KVB_DISK_ERRORS_MAX 16
 
 /* When a block is offered to the lane below its tier. Default: ON_REGISTER for DEVICE, ON_COLD for the others. */
@@ -416,9 +448,12 @@ enum kvb_trigger {
 
 /* How the files of a disk tier are opened. */
 enum kvb_disk_flags {
-    KVB_DISK_START_EMPTY = 1,       /* forget what the files hold, whatever it is, as long as kvblock has written it */
-    KVB_DISK_EMPTY_ON_MISMATCH = 2, /* a kvblock file that KVB_EMISMATCH would refuse starts empty instead */
-    KVB_DISK_ALLOW_SPARSE = 4 /* no fallocate there: go on. Writes are slower, and fail when the file system is full */
+    KVB_DISK_START_EMPTY =
+        1, /* forget what the files hold, whatever it is, as long as kvblock has written it */
+    KVB_DISK_EMPTY_ON_MISMATCH =
+        2, /* a kvblock file that KVB_EMISMATCH would refuse starts empty instead */
+    KVB_DISK_ALLOW_SPARSE =
+        4 /* no fallocate there: go on. Writes are slower, and fail when the file system is full */
 };
 #define KVB_DISK_PATHS_MAX 16
 
@@ -461,11 +496,13 @@ struct kvb_tier_config {
     uint32_t trigger;         /* enum kvb_trigger */
     uint32_t ondeck_capacity; /* blocks; default 64, 1..65536 */
     uint32_t batch;           /* blocks a batch; default 32, 1..64 */
-    uint32_t depth;           /* batches with the engine at once; default 2, above a tier in a file 4; 1..64 */
-    uint32_t queue_capacity;  /* weak handles in the in-queue; default 65536, 1..2^24 */
+    uint32_t
+        depth; /* batches with the engine at once; default 2, above a tier in a file 4; 1..64 */
+    uint32_t queue_capacity; /* weak handles in the in-queue; default 65536, 1..2^24 */
     void *memory;
     uint64_t memory_bytes;
-    const char *path; /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: paths, or in memory */
+    const char *
+        path; /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: paths, or in memory */
     uint32_t disk_engine;     /* enum kvb_disk_engine */
     uint32_t disk_flags;      /* enum kvb_disk_flags, or-ed */
     const char *const *paths; /* several files instead of one */
@@ -480,7 +517,8 @@ struct kvb_tier_config {
     uint32_t copy_method; /* KVB_MEMORY_CUDA: enum kvb_copy_method */
     uint32_t
         pin_threads; /* below CUDA memory: 1..64; default 4; with KVB_PROGRESS_POLL none, and create does the pinning */
-    void *const *layer_memory; /* KVB_MEMORY_CUDA: in place of `memory`, the base of each layer; read at create */
+    void *const *
+        layer_memory; /* KVB_MEMORY_CUDA: in place of `memory`, the base of each layer; read at create */
 };
 
 /*
@@ -499,18 +537,19 @@ struct kvb_config {
     const struct kvb_layout *layout;     /* copied */
     const struct kvb_tier_config *tiers; /* copied */
     uint32_t tier_count;                 /* 1..4 */
-    uint32_t key_bytes;                  /* 0: built-in sequence hashes (struct kvb_seq). 1..64: the caller's keys */
-    uint32_t progress;                   /* enum kvb_progress */
-    uint32_t duplicate;                  /* enum kvb_duplicate */
-    const char *policy;                  /* eviction policy by name; NULL: "lru" */
-    uint32_t event_capacity;             /* events in the ring; default 4096 if there is a sink, 2..2^24 */
-    uint32_t pin_capacity;               /* pins with an owner; default 1024, up to 2^24 */
-    uint32_t op_capacity;                /* onboard operations not yet released; default 1024, up to 2^20 */
+    uint32_t key_bytes; /* 0: built-in sequence hashes (struct kvb_seq). 1..64: the caller's keys */
+    uint32_t progress;  /* enum kvb_progress */
+    uint32_t duplicate; /* enum kvb_duplicate */
+    const char *policy; /* eviction policy by name; NULL: "lru" */
+    uint32_t event_capacity; /* events in the ring; default 4096 if there is a sink, 2..2^24 */
+    uint32_t pin_capacity;   /* pins with an owner; default 1024, up to 2^24 */
+    uint32_t op_capacity;    /* onboard operations not yet released; default 1024, up to 2^20 */
     uint32_t
         namespace_capacity; /* id 0 included; default 65536, up to 2^24. As many again may be known from a disk's files */
-    uint64_t digest_seed;   /* 0: random, or that of the disk tier's files. Other: reproducible digests */
-    const char
-        *model; /* what else must be equal for bytes to be exchangeable: model, revision, dtype, rank and size of a
+    uint64_t
+        digest_seed; /* 0: random, or that of the disk tier's files. Other: reproducible digests */
+    const char *
+        model; /* what else must be equal for bytes to be exchangeable: model, revision, dtype, rank and size of a
                           parallel group ... in the caller's words. Files of another one are refused. NULL: "" */
     struct kvb_allocator allocator;
     struct kvb_clock clock;
@@ -547,7 +586,8 @@ struct kvb_diagnosis {
  *            GPU; wrong ordinal, memory of another kind or GPU or too small, overlapping strides; a GPU that failed: `diagnosis` says which
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
+KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config,
+                                             struct kvb_manager **manager,
                                              struct kvb_diagnosis *diagnosis);
 
 /*
@@ -593,7 +633,8 @@ KVB_API KVB_NODISCARD int kvb_manager_event_fd(struct kvb_manager *manager);
  * Errors     none beyond the conventions
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager, uint64_t *timeout_ns);
+KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager,
+                                                   uint64_t *timeout_ns);
 
 /*
  * kvb_manager_flush - wait until all lanes are idle and every `done` and event so far has been delivered
@@ -632,7 +673,8 @@ KVB_API size_t kvb_key_bytes(const struct kvb_manager *manager);
  *            KVB_EUNSUPPORTED  the tier is kept in a file, or its blocks lie apart (strides): ask kvb_block_address
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes);
+KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base,
+                                          uint64_t *bytes);
 
 /*
  * kvb_fence_signal - advance the counter behind KVB_FENCE_COUNTER to at least `value`
@@ -657,8 +699,9 @@ KVB_API KVB_NODISCARD int kvb_fence_signal(struct kvb_manager *manager, uint64_t
  *            KVB_ENOMEM  the allocator failed
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t salt_bytes,
-                                             const void *adapter, size_t adapter_bytes, uint32_t *namespace_id);
+KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const void *salt,
+                                             size_t salt_bytes, const void *adapter,
+                                             size_t adapter_bytes, uint32_t *namespace_id);
 
 /*
  * kvb_hash_tokens - the sequence hashes of the full blocks of a token run
@@ -674,8 +717,9 @@ KVB_API KVB_NODISCARD int kvb_namespace_open(struct kvb_manager *manager, const 
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
-                                          const struct kvb_seq *parent, const uint32_t *tokens, size_t token_count,
-                                          struct kvb_seq *seqs, size_t capacity, size_t *count);
+                                          const struct kvb_seq *parent, const uint32_t *tokens,
+                                          size_t token_count, struct kvb_seq *seqs, size_t capacity,
+                                          size_t *count);
 
 /* ---- Room --------------------------------------------------------------------------------------------------------- */
 
@@ -701,7 +745,8 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
-                                    const struct kvb_fence *fence, struct kvb_block **blocks, uint32_t *missing);
+                                    const struct kvb_fence *fence, struct kvb_block **blocks,
+                                    uint32_t *missing);
 
 /*
  * kvb_block_ref - one more strong handle on each block
@@ -710,7 +755,8 @@ KVB_API KVB_NODISCARD int kvb_alloc(struct kvb_manager *manager, uint32_t tier, 
  * Errors     KVB_EAGAIN  2^20 - 1 handles on one block
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+KVB_API KVB_NODISCARD int kvb_block_ref(struct kvb_manager *manager,
+                                        struct kvb_block *const *blocks, uint32_t count,
                                         int *results);
 
 /*
@@ -725,7 +771,8 @@ KVB_API KVB_NODISCARD int kvb_block_ref(struct kvb_manager *manager, struct kvb_
  * Errors     KVB_EINVAL  also: more unrefs than refs, where nobody holds the block any more
  * Since      0.1
  */
-KVB_API int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results);
+KVB_API int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                            uint32_t count, int *results);
 
 /*
  * kvb_block_weak - a weak handle of a block
@@ -746,7 +793,8 @@ KVB_API KVB_NODISCARD int kvb_block_weak(struct kvb_manager *manager, const stru
  *            KVB_EINVAL  tier or slot that this manager does not have
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, uint32_t count,
+KVB_API KVB_NODISCARD int kvb_weak_upgrade(struct kvb_manager *manager,
+                                           const struct kvb_weak *weaks, uint32_t count,
                                            struct kvb_block **blocks, int *results);
 
 /* ---- A block's life ----------------------------------------------------------------------------------------------- */
@@ -773,8 +821,10 @@ struct kvb_block_init {
  *            KVB_EINVAL  position 0 with a parent; a key that is the parent's
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                         const struct kvb_block_init *inits, uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_init(struct kvb_manager *manager,
+                                         struct kvb_block *const *blocks,
+                                         const struct kvb_block_init *inits, uint32_t count,
+                                         int *results);
 
 /* More tokens will come: the block stays Partial while space remains. Without it, it becomes ReadyForScheduling. */
 #define KVB_MORE 1u
@@ -799,8 +849,10 @@ struct kvb_append {
  *            KVB_EINVAL  unknown flag; no tokens for an empty block without KVB_MORE
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                           struct kvb_append *appends, uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_append(struct kvb_manager *manager,
+                                           struct kvb_block *const *blocks,
+                                           struct kvb_append *appends, uint32_t count,
+                                           int *results);
 
 /*
  * kvb_block_schedule - Ready -> Inflight, or one outstanding step more in Inflight
@@ -811,8 +863,9 @@ KVB_API KVB_NODISCARD int kvb_block_append(struct kvb_manager *manager, struct k
  * Errors     KVB_ESTATE  not Ready or Inflight      KVB_ESHARED  others hold it      KVB_EAGAIN  4095 outstanding steps
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                             uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_schedule(struct kvb_manager *manager,
+                                             struct kvb_block *const *blocks, uint32_t count,
+                                             int *results);
 
 /*
  * kvb_block_cancel - Ready -> Partial: it will not be scheduled now
@@ -821,7 +874,8 @@ KVB_API KVB_NODISCARD int kvb_block_schedule(struct kvb_manager *manager, struct
  * Errors     KVB_ESTATE  not Ready      KVB_ESHARED  others hold it
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+KVB_API KVB_NODISCARD int kvb_block_cancel(struct kvb_manager *manager,
+                                           struct kvb_block *const *blocks, uint32_t count,
                                            int *results);
 
 /*
@@ -837,7 +891,8 @@ KVB_API KVB_NODISCARD int kvb_block_cancel(struct kvb_manager *manager, struct k
  *            KVB_ESHARED others hold it
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const *blocks,
+KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager,
+                                                 struct kvb_block *const *blocks,
                                                  const uint32_t *computed, uint32_t count,
                                                  const struct kvb_fence *fence, int *results);
 
@@ -850,8 +905,9 @@ KVB_API KVB_NODISCARD int kvb_block_compute_done(struct kvb_manager *manager, st
  * Ownership, Threads, Errors  as kvb_block_compute_done (without KVB_EINVAL)
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                                   uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_compute_failed(struct kvb_manager *manager,
+                                                   struct kvb_block *const *blocks, uint32_t count,
+                                                   int *results);
 
 /*
  * kvb_block_truncate - keep the first token_counts[i] tokens: Partial, Ready or Complete -> Partial
@@ -862,8 +918,10 @@ KVB_API KVB_NODISCARD int kvb_block_compute_failed(struct kvb_manager *manager, 
  * Errors     KVB_ESTATE  another state      KVB_ESHARED  others hold it      KVB_EINVAL  more than the named tokens
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                             const uint32_t *token_counts, uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_truncate(struct kvb_manager *manager,
+                                             struct kvb_block *const *blocks,
+                                             const uint32_t *token_counts, uint32_t count,
+                                             int *results);
 
 /*
  * kvb_block_reset - any unregistered state but Inflight -> Empty; weak handles of the old content die
@@ -873,7 +931,8 @@ KVB_API KVB_NODISCARD int kvb_block_truncate(struct kvb_manager *manager, struct
  *            KVB_EAGAIN  the slot has no generation left (after 2^44 reuses): unref it
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager,
+                                          struct kvb_block *const *blocks, uint32_t count,
                                           int *results);
 
 /*
@@ -888,8 +947,8 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager, struct kv
  *            KVB_ENOENT  the source's tokens are not known      KVB_EINVAL  source and target are the same
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
-                                          struct kvb_block *target);
+KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager,
+                                          const struct kvb_block *source, struct kvb_block *target);
 
 /*
  * Options of kvb_block_register. keys: one a block (key_bytes each), required with the caller's keys unless init had
@@ -918,9 +977,9 @@ struct kvb_register {
  *            A key given here is the block's from then on, even if registering fails.
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
-                                             const struct kvb_register *options, const struct kvb_fence *fence,
-                                             int *results);
+KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks,
+                                             uint32_t count, const struct kvb_register *options,
+                                             const struct kvb_fence *fence, int *results);
 
 /*
  * kvb_block_set_priority - how late a block is evicted, and for how long that holds
@@ -932,8 +991,10 @@ KVB_API KVB_NODISCARD int kvb_block_register(struct kvb_manager *manager, struct
  * Errors     KVB_EINVAL  priority above 100
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                                 uint32_t count, uint32_t priority, uint64_t duration_ns, int *results);
+KVB_API KVB_NODISCARD int kvb_block_set_priority(struct kvb_manager *manager,
+                                                 struct kvb_block *const *blocks, uint32_t count,
+                                                 uint32_t priority, uint64_t duration_ns,
+                                                 int *results);
 
 /* ---- What a block is ---------------------------------------------------------------------------------------------- */
 
@@ -957,7 +1018,8 @@ struct kvb_block_info {
  * Errors     none beyond the conventions
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block,
+KVB_API KVB_NODISCARD int kvb_block_describe(struct kvb_manager *manager,
+                                             const struct kvb_block *block,
                                              struct kvb_block_info *info);
 
 /*
@@ -976,7 +1038,8 @@ KVB_API uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct 
  * Errors     KVB_ENOENT  it has none yet, or its content was invalidated
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, void *key);
+KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block,
+                                        void *key);
 
 /*
  * kvb_block_address - where one chunk of a block lies
@@ -985,7 +1048,8 @@ KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struc
  * Errors     KVB_EINVAL  layer or part out of the layout      KVB_EUNSUPPORTED  the tier has no addresses
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer,
+KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager,
+                                            const struct kvb_block *block, uint32_t layer,
                                             uint32_t part, void **address);
 
 /* ---- Finding ------------------------------------------------------------------------------------------------------ */
@@ -1021,8 +1085,8 @@ struct kvb_query {
  *            KVB_EAGAIN  2^20 - 1 handles on one block: the run ends before it, what is in hits is held
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct kvb_hit *hits,
-                                    size_t capacity, size_t *count);
+KVB_API KVB_NODISCARD int kvb_match(struct kvb_manager *manager, const struct kvb_query *query,
+                                    struct kvb_hit *hits, size_t capacity, size_t *count);
 
 /*
  * kvb_lookup - how long the leading run is, and in which tiers, without holding anything
@@ -1044,7 +1108,8 @@ KVB_API KVB_NODISCARD int kvb_lookup(struct kvb_manager *manager, const struct k
  * Errors     KVB_ENOENT  (per element) not there
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_invalidate(struct kvb_manager *manager, const void *keys,
+                                         uint32_t count, int *results);
 
 /*
  * kvb_invalidate_namespace - forget every content of one namespace
@@ -1054,8 +1119,8 @@ KVB_API KVB_NODISCARD int kvb_invalidate(struct kvb_manager *manager, const void
  * Errors     KVB_ENOENT  unknown namespace
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
-                                                   uint64_t *removed);
+KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager,
+                                                   uint32_t namespace_id, uint64_t *removed);
 
 /*
  * kvb_index_walk - call `visit` with a KVB_EVENT_STORED for every (content, tier) in the index, to (re)build a picture
@@ -1068,7 +1133,8 @@ KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager, 
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_index_walk(struct kvb_manager *manager,
-                                         int (*visit)(void *arg, const struct kvb_event *event), void *arg);
+                                         int (*visit)(void *arg, const struct kvb_event *event),
+                                         void *arg);
 
 /* ---- Pins with an owner ------------------------------------------------------------------------------------------- */
 
@@ -1082,8 +1148,9 @@ KVB_API KVB_NODISCARD int kvb_index_walk(struct kvb_manager *manager,
  * Errors     KVB_ENOSPC  pin_capacity reached      KVB_EINVAL  owner 0
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
-                                  uint32_t count, uint64_t lifetime_ns, int *results);
+KVB_API KVB_NODISCARD int kvb_pin(struct kvb_manager *manager, uint64_t owner,
+                                  struct kvb_block *const *blocks, uint32_t count,
+                                  uint64_t lifetime_ns, int *results);
 
 /*
  * kvb_unpin - release one pin of each block held by `owner`; the last element is parked first, as kvb_block_unref
@@ -1092,8 +1159,8 @@ KVB_API KVB_NODISCARD int kvb_pin(struct kvb_manager *manager, uint64_t owner, s
  * Errors     KVB_ENOENT  this owner has no pin on it
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
-                                    uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_unpin(struct kvb_manager *manager, uint64_t owner,
+                                    struct kvb_block *const *blocks, uint32_t count, int *results);
 
 /*
  * kvb_unpin_all - release everything that `owner` has pinned, last pinned first. `*released` (may be NULL): how many
@@ -1102,7 +1169,8 @@ KVB_API KVB_NODISCARD int kvb_unpin(struct kvb_manager *manager, uint64_t owner,
  * Errors     KVB_EINVAL  owner 0
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *released);
+KVB_API KVB_NODISCARD int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner,
+                                        uint32_t *released);
 
 /* ---- Moving down: offload ----------------------------------------------------------------------------------------- */
 
@@ -1118,8 +1186,9 @@ KVB_API KVB_NODISCARD int kvb_unpin_all(struct kvb_manager *manager, uint64_t ow
  *            A block whose copy exists below is counted as skipped, and is no error.
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                            uint32_t count, uint32_t priority, const struct kvb_fence *fence,
+KVB_API KVB_NODISCARD int kvb_block_offload(struct kvb_manager *manager,
+                                            struct kvb_block *const *blocks, uint32_t count,
+                                            uint32_t priority, const struct kvb_fence *fence,
                                             int *results);
 
 /*
@@ -1129,8 +1198,9 @@ KVB_API KVB_NODISCARD int kvb_block_offload(struct kvb_manager *manager, struct 
  * Errors     KVB_ENOENT  not offered      KVB_EBUSY  committed already: on deck or in transfer
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks,
-                                                   uint32_t count, int *results);
+KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager,
+                                                   struct kvb_block *const *blocks, uint32_t count,
+                                                   int *results);
 
 /* ---- Moving up: onboard ------------------------------------------------------------------------------------------- */
 
@@ -1141,13 +1211,15 @@ KVB_API KVB_NODISCARD int kvb_block_offload_cancel(struct kvb_manager *manager, 
 typedef void (*kvb_onboard_done)(void *arg, struct kvb_op *op, int status, uint32_t good_count);
 
 #define KVB_ONBOARD_PRIORITY 1u /* use the field `priority`; else KVB_PRIORITY_DEFAULT */
-#define KVB_ONBOARD_LAYERS                                                                                             \
+#define KVB_ONBOARD_LAYERS                                                                         \
     2u /* copy layer by layer, so that kvb_op_wait_stream can wait for each; needs a tier in CUDA memory */
 struct kvb_onboard {
     uint32_t size;
     uint32_t flags;
-    struct kvb_block *const *sources; /* Registered blocks, in sequence order, as kvb_match returned them */
-    struct kvb_block *const *targets; /* Empty blocks of one tier above every source's, from kvb_alloc */
+    struct kvb_block *const
+        *sources; /* Registered blocks, in sequence order, as kvb_match returned them */
+    struct kvb_block *const
+        *targets; /* Empty blocks of one tier above every source's, from kvb_alloc */
     uint32_t count;
     uint32_t priority;             /* 0..100 with KVB_ONBOARD_PRIORITY */
     uint64_t timeout_ns;           /* 0: none */
@@ -1173,8 +1245,8 @@ struct kvb_onboard {
  *            KVB_EAGAIN   op_capacity operations exist
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *request,
-                                      struct kvb_op **op);
+KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager,
+                                      const struct kvb_onboard *request, struct kvb_op **op);
 
 /*
  * kvb_op_take - the blocks of a finished op: [0, *good_count) Registered, the rest Empty and ready to be computed
@@ -1189,8 +1261,9 @@ KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager, const struct 
  * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already, or destroy is under way      KVB_EINVAL  count is not the op's
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks,
-                                      uint32_t count, uint32_t *good_count);
+KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op,
+                                      struct kvb_block **blocks, uint32_t count,
+                                      uint32_t *good_count);
 
 /*
  * kvb_op_wait - wait until `done` has run (or would have)
@@ -1201,7 +1274,8 @@ KVB_API KVB_NODISCARD int kvb_op_take(struct kvb_manager *manager, struct kvb_op
  *            KVB_ETHREAD, KVB_EDEADLK  as kvb_manager_flush
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns);
+KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op,
+                                      uint64_t timeout_ns);
 
 #define KVB_ALL_LAYERS UINT32_MAX
 /*
@@ -1229,8 +1303,8 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
  *            KVB_ESTATE  the op was taken already
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *stream,
-                                             uint32_t layer);
+KVB_API KVB_NODISCARD int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op,
+                                             void *stream, uint32_t layer);
 
 /*
  * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the
@@ -1257,28 +1331,32 @@ KVB_API int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op);
 struct kvb_tier_stats {
     uint64_t block_count; /* 0: no such tier */
     uint64_t free_count, held_count, parked_count, retired_count;
-    uint64_t transfer_count;  /* held by transfers alone, quarantined ones included */
-    uint64_t available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
+    uint64_t transfer_count; /* held by transfers alone, quarantined ones included */
+    uint64_t
+        available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
-    uint64_t hits;           /* blocks that kvb_match handed out here */
-    uint64_t bytes_per_hit;  /* bytes moved down into this tier for each hit; 0: none so far */
-    uint64_t out_of_service; /* 1: all of it, after too many errors in a row. A disk's paths: kvb_disk_stats */
+    uint64_t hits;          /* blocks that kvb_match handed out here */
+    uint64_t bytes_per_hit; /* bytes moved down into this tier for each hit; 0: none so far */
+    uint64_t
+        out_of_service; /* 1: all of it, after too many errors in a row. A disk's paths: kvb_disk_stats */
 };
 
 /* offered = transferred + skipped + discarded + shed + failed + cancelled + pending, always. Counts are blocks. */
 struct kvb_lane_stats {
     uint32_t from_tier, to_tier;
     uint64_t offered, transferred, skipped, discarded, shed, failed, cancelled, pending;
-    uint64_t skipped_present;        /* the target tier had it, or was getting it */
-    uint64_t skipped_no_target;      /* nothing free there, and nothing to evict of no higher priority */
+    uint64_t skipped_present;   /* the target tier had it, or was getting it */
+    uint64_t skipped_no_target; /* nothing free there, and nothing to evict of no higher priority */
     uint64_t skipped_out_of_service; /* the target tier takes nothing any more */
     uint64_t skipped_admission;      /* the hook said no */
-    uint64_t throttled_ns;           /* time for which write_bytes_per_second or _per_day held blocks back */
-    uint64_t failed_transfer;        /* the engine reported an error */
-    uint64_t failed_invalidated;     /* the content was invalidated or cleared while it moved */
-    uint64_t joined;                 /* onboard lanes: blocks that waited for another's transfer (not offered again) */
+    uint64_t throttled_ns; /* time for which write_bytes_per_second or _per_day held blocks back */
+    uint64_t failed_transfer;    /* the engine reported an error */
+    uint64_t failed_invalidated; /* the content was invalidated or cleared while it moved */
+    uint64_t
+        joined; /* onboard lanes: blocks that waited for another's transfer (not offered again) */
     uint64_t queued, ondeck, inflight; /* pending, by stage */
-    uint64_t pinned_max;     /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
+    uint64_t
+        pinned_max; /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
     uint64_t bytes, busy_ns; /* transferred; time with at least one transfer under way */
 };
 
@@ -1317,10 +1395,12 @@ struct kvb_disk_stats {
     uint64_t slot_count, retired_count; /* retired: slots that are not used now, or not again */
     uint64_t epoch;                     /* clears in the life of the file */
     uint64_t recovered;                 /* at create: found in the file and taken over */
-    uint64_t dropped;     /* at create: entries torn, damaged, misplaced, or of a namespace beyond namespace_capacity */
+    uint64_t
+        dropped; /* at create: entries torn, damaged, misplaced, or of a namespace beyond namespace_capacity */
     uint64_t superseded;  /* at create: an older copy of what another slot holds */
     uint64_t recovery_ns; /* the whole tier, real time */
-    uint64_t read_errors_io, read_errors_short, read_errors_identity, read_errors_checksum, write_errors;
+    uint64_t read_errors_io, read_errors_short, read_errors_identity, read_errors_checksum,
+        write_errors;
     uint64_t bytes_written, bytes_read; /* of payload, since create */
     uint64_t hits;                      /* blocks that kvb_match handed out here */
 };
@@ -1332,7 +1412,8 @@ struct kvb_disk_stats {
  * Errors     KVB_ENOENT  no disk tier in files, or `path` is not below its path_count
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_disk_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_stats *stats);
+KVB_API KVB_NODISCARD int kvb_disk_stats(struct kvb_manager *manager, uint32_t path,
+                                         struct kvb_disk_stats *stats);
 
 /*
  * kvb_disk_put_back - use a path of the disk tier again that is out of service

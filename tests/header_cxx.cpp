@@ -4,6 +4,7 @@
 
 int header_cxx();
 
-int header_cxx() {
+int header_cxx()
+{
     return kvb_strerror(0) != nullptr;
 }

@@ -58,9 +58,9 @@ struct bad_field {
     uint64_t value;
 };
 
-#define BAD(part, type, field, value)                                                                                  \
-    {                                                                                                                  \
-#field, part, offsetof(struct type, field), sizeof(((struct type *)NULL)->field), (value)                      \
+#define BAD(part, type, field, value)                                                              \
+    {                                                                                              \
+#field, part, offsetof(struct type, field), sizeof(((struct type *)NULL)->field), (value)  \
     }
 
 static const struct bad_field bad_fields[] = {
@@ -103,7 +103,8 @@ static void test_config_field_out_of_range(void **state)
     unsigned char *base = bad->part == CONFIG   ? (unsigned char *)&rig.config
                           : bad->part == LAYOUT ? (unsigned char *)&rig.layout
                                                 : (unsigned char *)&rig.tiers[0];
-    memcpy(base + bad->offset, &bad->value, bad->width); /* little-endian, as all supported machines */
+    memcpy(base + bad->offset, &bad->value,
+           bad->width); /* little-endian, as all supported machines */
     create_refused(KVB_EINVAL, bad->name);
 }
 
@@ -113,8 +114,8 @@ static int run_bad_fields(void)
     static struct CMUnitTest tests[COUNT];
     static char names[COUNT][96];
     for (size_t i = 0; i < COUNT; i++) {
-        (void)snprintf(names[i], sizeof names[i], "test_config_%s_of_%llu_is_invalid_by_name", bad_fields[i].name,
-                       (unsigned long long)bad_fields[i].value);
+        (void)snprintf(names[i], sizeof names[i], "test_config_%s_of_%llu_is_invalid_by_name",
+                       bad_fields[i].name, (unsigned long long)bad_fields[i].value);
         tests[i] = (struct CMUnitTest){names[i], test_config_field_out_of_range, NULL, NULL,
                                        (void *)(uintptr_t)&bad_fields[i]};
     }
@@ -389,10 +390,11 @@ static void create_with_failures(bool onwards)
         rig.heap.fail_onwards = onwards;
         manager = (struct kvb_manager *)(uintptr_t)1;
         int code = kvb_manager_create(&rig.config, &manager, &diagnosis);
-        if (code != KVB_ENOMEM || manager != NULL || rig.heap.live_blocks != 0 || rig.heap.live_bytes != 0 ||
-            rig.heap.wrong_frees != 0) {
+        if (code != KVB_ENOMEM || manager != NULL || rig.heap.live_blocks != 0 ||
+            rig.heap.live_bytes != 0 || rig.heap.wrong_frees != 0) {
             fail_msg("allocation %llu of %llu fails: %s, %lld blocks left", (unsigned long long)n,
-                     (unsigned long long)calls, kvb_error_name(code), (long long)rig.heap.live_blocks);
+                     (unsigned long long)calls, kvb_error_name(code),
+                     (long long)rig.heap.live_blocks);
         }
     }
     rig.heap.fail_at = 0;
@@ -530,7 +532,8 @@ static int count_other_answers(struct kvb_manager *manager, const struct argumen
     int wrong = 0;
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
         if (answers[i].answer != code) {
-            print_error("%s: %s (%d)\n", answers[i].call, kvb_error_name(answers[i].answer), answers[i].answer);
+            print_error("%s: %s (%d)\n", answers[i].call, kvb_error_name(answers[i].answer),
+                        answers[i].answer);
             wrong++;
         }
     }
@@ -542,7 +545,8 @@ static struct arguments right_arguments(void)
     struct arguments with = {.empty = kv_alloc(&rig, KVB_TIER_DEVICE)};
     struct kvb_block *target = kv_alloc(&rig, KVB_TIER_DEVICE);
     kv_store_run(&rig, KVB_TIER_HOST, 0, T, 1, &with.source);
-    struct kvb_onboard onboard = {.size = sizeof onboard, .sources = &with.source, .targets = &target, .count = 1};
+    struct kvb_onboard onboard = {
+        .size = sizeof onboard, .sources = &with.source, .targets = &target, .count = 1};
     kv_ok(kvb_onboard(rig.kv, &onboard, &with.op));
     with.other = kv_alloc(&rig, KVB_TIER_DEVICE);
     return with;
@@ -645,7 +649,8 @@ static void test_null_array_with_a_count_is_invalid(void **state)
     kv_init(&rig, block, 0, 0, NULL);
     kv_expect(kvb_block_append(kv, NULL, &append, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_append(kv, &block, NULL, 1, NULL), KVB_EINVAL);
-    kv_expect(kvb_block_append(kv, &block, &append, 1, NULL), KVB_EINVAL); /* count 1, tokens NULL */
+    kv_expect(kvb_block_append(kv, &block, &append, 1, NULL),
+              KVB_EINVAL); /* count 1, tokens NULL */
     kv_expect(kvb_block_schedule(kv, NULL, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_cancel(kv, NULL, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_compute_done(kv, NULL, &zero, 1, NULL, NULL), KVB_EINVAL);
@@ -910,8 +915,8 @@ static void test_structs_in_an_array_are_read_at_their_distance(void **state)
     kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, 3, NULL, blocks, NULL));
     for (uint32_t i = 0; i < 3; i++) {
         kv_init(&rig, blocks[i], 0, 0, NULL);
-        appends[i].known =
-            (struct kvb_append){.size = sizeof appends[i], .flags = KVB_MORE, .tokens = T, .count = i + 1};
+        appends[i].known = (struct kvb_append){
+            .size = sizeof appends[i], .flags = KVB_MORE, .tokens = T, .count = i + 1};
     }
     kv_ok(kvb_block_append(rig.kv, blocks, &appends[0].known, 3, results));
     for (uint32_t i = 0; i < 3; i++) {
@@ -935,7 +940,8 @@ static void test_unknown_fence_kind_is_invalid(void **state)
     kv_init(&rig, block, 0, 0, NULL);
     kv_append(&rig, block, T, KV_TOKENS, 0);
     kv_schedule(&rig, block);
-    kv_expect(kvb_block_compute_done(kv, &block, &(uint32_t){KV_TOKENS}, 1, &fence, NULL), KVB_EINVAL);
+    kv_expect(kvb_block_compute_done(kv, &block, &(uint32_t){KV_TOKENS}, 1, &fence, NULL),
+              KVB_EINVAL);
     assert_int_equal(kv_describe(&rig, block).step_count, 1);
     kv_done(&rig, block, KV_TOKENS);
     kv_expect(kvb_block_register(kv, &block, 1, NULL, &fence, NULL), KVB_EINVAL);
@@ -943,8 +949,11 @@ static void test_unknown_fence_kind_is_invalid(void **state)
     kv_register(&rig, block);
     kv_expect(kvb_block_offload(kv, &block, 1, 1, &fence, NULL), KVB_EINVAL);
     kv_store_run(&rig, KVB_TIER_HOST, 0, T + 4, 1, &source);
-    struct kvb_onboard onboard = {
-        .size = sizeof onboard, .sources = &source, .targets = &target, .count = 1, .fence = &fence};
+    struct kvb_onboard onboard = {.size = sizeof onboard,
+                                  .sources = &source,
+                                  .targets = &target,
+                                  .count = 1,
+                                  .fence = &fence};
     kv_expect(kvb_onboard(kv, &onboard, &op), KVB_EINVAL);
     assert_null(op);
     kv_unref(&rig, block);
@@ -974,8 +983,10 @@ static void test_onboard_of_what_cannot_be_onboarded_is_refused(void **state)
     struct kvb_block *host = kv_alloc(&rig, KVB_TIER_HOST);
     kv_store_run(&rig, KVB_TIER_HOST, 0, T, 1, &source);
     kv_store_run(&rig, KVB_TIER_DEVICE, 0, T + 4, 1, &device);
-    struct kvb_block *sources[] = {source, source}, *same[] = {empty, empty}, *mixed[] = {empty, host};
-    const struct kvb_onboard good = {.size = sizeof good, .sources = sources, .targets = &empty, .count = 1};
+    struct kvb_block *sources[] = {source, source}, *same[] = {empty, empty},
+                     *mixed[] = {empty, host};
+    const struct kvb_onboard good = {
+        .size = sizeof good, .sources = sources, .targets = &empty, .count = 1};
     struct kvb_onboard bad[10];
     for (int i = 0; i < 10; i++) {
         bad[i] = good;
@@ -999,7 +1010,8 @@ static void test_onboard_of_what_cannot_be_onboarded_is_refused(void **state)
         struct kvb_op *op = (struct kvb_op *)(uintptr_t)1;
         int code = kvb_onboard(rig.kv, &bad[i], &op);
         if (code != codes[i] || op != NULL) {
-            fail_msg("request %d: %s, expected %s", i, kvb_error_name(code), kvb_error_name(codes[i]));
+            fail_msg("request %d: %s, expected %s", i, kvb_error_name(code),
+                     kvb_error_name(codes[i]));
         }
     }
     struct kvb_op *op = NULL;
@@ -1206,9 +1218,9 @@ static void test_destroy_delivers_outstanding_events(void **state)
 static void test_error_names_and_texts_are_the_headers(void **state)
 {
     (void)state;
-#define CHECK(name, number, text)                                                                                      \
-    assert_int_equal(KVB_##name, number);                                                                              \
-    assert_string_equal(kvb_error_name(number), "KVB_" #name);                                                         \
+#define CHECK(name, number, text)                                                                  \
+    assert_int_equal(KVB_##name, number);                                                          \
+    assert_string_equal(kvb_error_name(number), "KVB_" #name);                                     \
     assert_string_equal(kvb_strerror(number), text);
     KVB_ERROR_MAP(CHECK)
 #undef CHECK
@@ -1230,7 +1242,8 @@ static void test_version_is_the_headers(void **state)
 {
     (void)state;
     char expected[32];
-    (void)snprintf(expected, sizeof expected, "%d.%d.%d", KVB_VERSION_MAJOR, KVB_VERSION_MINOR, KVB_VERSION_PATCH);
+    (void)snprintf(expected, sizeof expected, "%d.%d.%d", KVB_VERSION_MAJOR, KVB_VERSION_MINOR,
+                   KVB_VERSION_PATCH);
     assert_string_equal(kvb_version(), expected);
 }
 
@@ -1270,7 +1283,8 @@ static void serve_once(uint64_t seed)
     sources[0] = hits[0].block;
     sources[1] = hits[1].block;
     kv_ok(kvb_alloc(kv, KVB_TIER_DEVICE, 2, NULL, targets, NULL));
-    struct kvb_onboard onboard = {.size = sizeof onboard, .sources = sources, .targets = targets, .count = 2};
+    struct kvb_onboard onboard = {
+        .size = sizeof onboard, .sources = sources, .targets = targets, .count = 2};
     kv_ok(kvb_onboard(kv, &onboard, &op));
     kv_ok(kvb_block_unref(kv, sources, 2, NULL));
     kv_ok(kvb_op_wait(kv, op, KVB_FOREVER));

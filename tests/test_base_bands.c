@@ -53,7 +53,8 @@ static int setup(void **state)
 
 static void model_insert(unsigned band, uint32_t at, uint32_t index)
 {
-    memmove(&model[band][at + 1], &model[band][at], (model_count[band] - at) * sizeof model[band][0]);
+    memmove(&model[band][at + 1], &model[band][at],
+            (model_count[band] - at) * sizeof model[band][0]);
     model[band][at] = index;
     model_count[band]++;
 }
@@ -73,7 +74,8 @@ static void model_remove(uint32_t index)
     uint32_t at;
     model_find(index, &band, &at);
     model_count[band]--;
-    memmove(&model[band][at], &model[band][at + 1], (model_count[band] - at) * sizeof model[band][0]);
+    memmove(&model[band][at], &model[band][at + 1],
+            (model_count[band] - at) * sizeof model[band][0]);
 }
 
 /* Everything that can be asked, against the model. */
@@ -94,7 +96,8 @@ static void check(void)
         total += count;
         for (uint32_t at = 0; at < count; at++) {
             assert_int_equal(walk, model[band][at]);
-            assert_int_equal(kvbi_bands_next(&bands, walk), at + 1 < count ? model[band][at + 1] : KVBI_NONE);
+            assert_int_equal(kvbi_bands_next(&bands, walk),
+                             at + 1 < count ? model[band][at + 1] : KVBI_NONE);
             walk = kvbi_bands_next_in_order(&bands, walk);
         }
     }
@@ -134,7 +137,8 @@ static void test_bands_random_operations_match_the_model(void **state)
         if (kvbi_bands_is_linked(&bands, index)) {
             kvbi_bands_remove(&bands, index);
             model_remove(index);
-        } else if (neighbour != index && kvbi_bands_is_linked(&bands, neighbour) && random_below(2) == 0) {
+        } else if (neighbour != index && kvbi_bands_is_linked(&bands, neighbour) &&
+                   random_below(2) == 0) {
             uint32_t at;
             kvbi_bands_insert_older_than(&bands, index, neighbour);
             model_find(neighbour, &band, &at);

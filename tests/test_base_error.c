@@ -12,9 +12,9 @@
 static void test_error_every_code_has_its_name_and_text(void **state)
 {
     (void)state;
-#define X(name, number, text)                                                                                          \
-    assert_int_equal(KVB_##name, number);                                                                              \
-    assert_string_equal(kvb_error_name(number), "KVB_" #name);                                                         \
+#define X(name, number, text)                                                                      \
+    assert_int_equal(KVB_##name, number);                                                          \
+    assert_string_equal(kvb_error_name(number), "KVB_" #name);                                     \
     assert_string_equal(kvb_strerror(number), text);
     KVB_ERROR_MAP(X)
 #undef X

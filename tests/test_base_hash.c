@@ -20,7 +20,8 @@ static void test_hash_known_values(void **state)
     /* xxHash's own: nothing, seed 0. */
     assert_true(hash->hash64("", 0, 0) == UINT64_C(0x2d06800538d394c2));
     struct kvbi_hash128 empty = hash->hash128("", 0, 0);
-    assert_true(empty.low == UINT64_C(0x6001c324468d497f) && empty.high == UINT64_C(0x99aa06d3014798d8));
+    assert_true(empty.low == UINT64_C(0x6001c324468d497f) &&
+                empty.high == UINT64_C(0x99aa06d3014798d8));
 }
 
 static void test_hash_token_chain_has_the_routers_values(void **state)
@@ -28,7 +29,8 @@ static void test_hash_token_chain_has_the_routers_values(void **state)
     (void)state;
     const struct kvbi_hash_ops *hash = kvbi_hash_select(kvbi_isa_detect());
     static const uint32_t tokens[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
-    static const uint64_t blocks[3] = {UINT64_C(14643705804678351452), UINT64_C(16777012769546811212),
+    static const uint64_t blocks[3] = {UINT64_C(14643705804678351452),
+                                       UINT64_C(16777012769546811212),
                                        UINT64_C(483935686894639516)};
     static const uint64_t chain[3] = {UINT64_C(14643705804678351452), UINT64_C(4945711292740353085),
                                       UINT64_C(12583592247330656132)};
@@ -57,7 +59,8 @@ static void test_hash_variants_agree_at_every_length(void **state)
         for (size_t length = 0; length <= LONGEST; length += length < 600 ? 1 : 61) {
             const unsigned char *from = data + length % 8; /* unaligned too */
             uint64_t seed = length % 3 == 0 ? 0 : random ^ length;
-            assert_true(variant->hash64(from, length, seed) == baseline->hash64(from, length, seed));
+            assert_true(variant->hash64(from, length, seed) ==
+                        baseline->hash64(from, length, seed));
             struct kvbi_hash128 a = variant->hash128(from, length, seed);
             struct kvbi_hash128 b = baseline->hash128(from, length, seed);
             assert_true(a.low == b.low && a.high == b.high);

@@ -216,7 +216,8 @@ int main(void)
         cmocka_unit_test(test_cond_timedwait_ends_after_its_time),
         cmocka_unit_test(test_cond_timedwait_for_ever_is_woken),
     };
-    if (kvbi_lock_init(&store, KVBI_RANK_STORE) != 0 || kvbi_lock_init(&engine, KVBI_RANK_ENGINE) != 0)
+    if (kvbi_lock_init(&store, KVBI_RANK_STORE) != 0 ||
+        kvbi_lock_init(&engine, KVBI_RANK_ENGINE) != 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

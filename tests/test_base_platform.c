@@ -117,7 +117,8 @@ static void test_thread_start_names_the_thread_in_fifteen_bytes(void **state)
     pthread_t thread;
     char name[32];
     assert_int_equal(kvbi_wake_create(&wake), 0);
-    assert_int_equal(kvbi_thread_start(&thread, "kvb-name-longer-than-that", wait_for_wake, &wake), 0);
+    assert_int_equal(kvbi_thread_start(&thread, "kvb-name-longer-than-that", wait_for_wake, &wake),
+                     0);
     assert_int_equal(pthread_getname_np(thread, name, sizeof name), 0);
     kvbi_wake_signal(&wake);
     assert_int_equal(pthread_join(thread, NULL), 0);

@@ -112,7 +112,8 @@ static void test_alloc_that_nobody_disturbs_spends_one_fence(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was_taken),
+        cmocka_unit_test(
+            test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was_taken),
         cmocka_unit_test(test_alloc_whose_point_cannot_be_taken_anew_gives_everything_back),
         cmocka_unit_test(test_alloc_that_nobody_disturbs_spends_one_fence),
     };

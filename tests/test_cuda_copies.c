@@ -47,9 +47,10 @@ static unsigned calls_for_two_blocks(bool bases, bool one_registration)
                                    .bases = bases ? layers : NULL};
     static struct kvbi_cuda_copier copier;
     copier = (struct kvbi_cuda_copier){.cuda = cuda, .strides = &strides, .base = device};
-    struct kvbi_cuda_pair pairs[2] = {
-        {.slot = 0, .host = host, .registration = host},
-        {.slot = 1, .host = (unsigned char *)host + 2 * CHUNK, .registration = one_registration ? host : device}};
+    struct kvbi_cuda_pair pairs[2] = {{.slot = 0, .host = host, .registration = host},
+                                      {.slot = 1,
+                                       .host = (unsigned char *)host + 2 * CHUNK,
+                                       .registration = one_registration ? host : device}};
     struct kvbi_cuda_load load = {.pairs = pairs, .count = 2, .layers = 2};
     unsigned before = fake_cuda_calls("cudaMemcpyAsync");
     kvbi_cuda_enter(cuda, &scope);
@@ -89,8 +90,8 @@ static void test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detou
     (void)state;
     struct cuda_scene scene;
     cuda_scene_init(&scene, 68, 68);
-    scene.rig.layout =
-        (struct kvb_layout){.size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = 4 << 20};
+    scene.rig.layout = (struct kvb_layout){
+        .size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = 4 << 20};
     scene.rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
     scene.rig.tiers[0].copy_method = KVB_COPY_BATCH;
     mv_bounds(&scene.rig, 0, 64, 60, 2, 400);
@@ -133,7 +134,8 @@ static void test_layers_with_bases_are_tried_as_they_are_copied(void **state)
     scene.rig.tiers[0].copy_method = KVB_COPY_RECT;
     cuda_scene_open(&scene);
     assert_int_equal(fake_cuda_calls("cudaMemcpy3DAsync"), 0);
-    assert_int_equal(fake_cuda_calls("cudaMemcpy2DAsync"), 2 * LAYERS * 32); /* 32 blocks each way, layer by layer */
+    assert_int_equal(fake_cuda_calls("cudaMemcpy2DAsync"),
+                     2 * LAYERS * 32); /* 32 blocks each way, layer by layer */
     cuda_ok(cudaStreamDestroy(scene.server));
     kv_rig_close(&scene.rig);
     for (uint32_t i = 0; i < LAYERS; i++)
@@ -148,8 +150,8 @@ static void expect_methods(uint32_t method, uint64_t chunk, bool room, const cha
     void *memory = NULL;
     cuda_scene_init(&scene, 2, 2);
     cuda_ok(cudaMalloc(&memory, 2 * chunk));
-    scene.rig.layout =
-        (struct kvb_layout){.size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = chunk};
+    scene.rig.layout = (struct kvb_layout){
+        .size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = chunk};
     scene.rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
     scene.rig.tiers[0].memory = memory;
     scene.rig.tiers[0].memory_bytes = 2 * chunk;

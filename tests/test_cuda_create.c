@@ -105,7 +105,8 @@ static void test_context_that_is_lost_at_create_is_said(void **state)
     (void)state;
     struct attempt a;
     start_attempt(&a);
-    fake_cuda_fail("cudaMalloc", 1, cudaErrorLaunchFailure, FAKE_CUDA_ONCE); /* of a kernel of the server's */
+    fake_cuda_fail("cudaMalloc", 1, cudaErrorLaunchFailure,
+                   FAKE_CUDA_ONCE); /* of a kernel of the server's */
     end_attempt(&a, KVB_EDEVICE, "cudaErrorLaunchFailure (719)");
 }
 

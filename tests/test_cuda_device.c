@@ -34,15 +34,18 @@ static void open_streams(struct server *server)
 {
     kv_device_start(NULL, 0);
     cuda_ok(cudaStreamCreateWithFlags(&server->stream, cudaStreamNonBlocking));
-    cuda_ok(cudaHostAlloc(&server->pinned, LAYERS * PARTS * server->chunk_bytes, cudaHostAllocPortable));
+    cuda_ok(cudaHostAlloc(&server->pinned, LAYERS * PARTS * server->chunk_bytes,
+                          cudaHostAllocPortable));
 }
 
 static void prepare(struct server *server, uint64_t chunk_bytes)
 {
     *server = (struct server){.chunk_bytes = chunk_bytes};
     mv_two_tiers(&server->rig, BLOCKS, BLOCKS, KVB_OFFLOAD_MANUAL);
-    server->rig.layout = (struct kvb_layout){
-        .size = sizeof server->rig.layout, .layers = LAYERS, .parts = PARTS, .chunk_bytes = chunk_bytes};
+    server->rig.layout = (struct kvb_layout){.size = sizeof server->rig.layout,
+                                             .layers = LAYERS,
+                                             .parts = PARTS,
+                                             .chunk_bytes = chunk_bytes};
     open_streams(server);
 }
 
@@ -218,8 +221,9 @@ static void compute(struct server *server, struct kvb_block *block, uint64_t see
 static void read_layer(struct server *server, struct kvb_block *block, uint32_t layer)
 {
     for (uint32_t part = 0; part < PARTS; part++)
-        cuda_ok(cudaMemcpyAsync(pinned_chunk(server, layer, part), chunk_of(server, block, layer, part),
-                                server->chunk_bytes, cudaMemcpyDeviceToHost, server->stream));
+        cuda_ok(cudaMemcpyAsync(pinned_chunk(server, layer, part),
+                                chunk_of(server, block, layer, part), server->chunk_bytes,
+                                cudaMemcpyDeviceToHost, server->stream));
 }
 
 static void expect_read(struct server *server, uint64_t seed)
@@ -227,7 +231,8 @@ static void expect_read(struct server *server, uint64_t seed)
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (uint32_t part = 0; part < PARTS; part++)
             for (uint64_t i = 0; i < server->chunk_bytes; i++)
-                assert_int_equal(pinned_chunk(server, layer, part)[i], expected_byte(seed, layer, part, i));
+                assert_int_equal(pinned_chunk(server, layer, part)[i],
+                                 expected_byte(seed, layer, part, i));
 }
 
 static void test_copy_out_waits_for_the_stream_that_writes(void **state)
@@ -238,7 +243,8 @@ static void test_copy_out_waits_for_the_stream_that_writes(void **state)
     uint32_t computed = KV_TOKENS;
     open_server(&server);
     struct kv_rig *rig = &server.rig;
-    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)server.stream};
+    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM,
+                              .handle = (uint64_t)(uintptr_t)server.stream};
     mv_name(rig, &run, 1, 1);
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, NULL, run.blocks, NULL));
     kv_init(rig, run.blocks[0], 0, 0, NULL);
@@ -261,8 +267,9 @@ static void test_copy_out_waits_for_the_stream_that_writes(void **state)
     close_server(&server);
 }
 
-static struct kvb_op *bring_one_up(struct server *server, struct mv_run *run, struct kvb_block **target,
-                                   const struct kvb_fence *fence, uint32_t flags)
+static struct kvb_op *bring_one_up(struct server *server, struct mv_run *run,
+                                   struct kvb_block **target, const struct kvb_fence *fence,
+                                   uint32_t flags)
 {
     struct kvb_op *op = NULL;
     assert_int_equal(mv_match(&server->rig, run), 1);
@@ -282,7 +289,8 @@ static void test_copy_in_waits_for_the_stream_that_reads(void **state)
     struct kvb_block *target = NULL;
     open_server(&server);
     struct kv_rig *rig = &server.rig;
-    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)server.stream};
+    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM,
+                              .handle = (uint64_t)(uintptr_t)server.stream};
     mv_park(rig, &run, KVB_TIER_HOST, 2, 1);
     kv_device_hold(server.stream);
     struct kvb_op *op = bring_one_up(&server, &run, &target, &fence, 0);
@@ -363,7 +371,8 @@ static void test_pending_error_of_the_server_stays(void **state)
     prepare(&server, 4096);
     assert_int_equal(cudaMalloc(&nothing, SIZE_MAX / 2), cudaErrorMemoryAllocation);
     assert_true(open_with_method(&server, KVB_COPY_AUTO));
-    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = 1}; /* the legacy default stream: refused */
+    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM,
+                              .handle = 1}; /* the legacy default stream: refused */
     struct kvb_block *block = NULL;
     kv_expect(kvb_alloc(server.rig.kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL), KVB_EINVAL);
     assert_int_equal(cudaPeekAtLastError(), cudaErrorMemoryAllocation);

@@ -28,7 +28,8 @@ struct shape {
 static const struct shape shapes[] = {
     {"contiguous", 0, 0, 0, false, true},
     {"one tensor a layer, K and V apart", 0, BLOCKS *CHUNK, CHUNK, true, true},
-    {"all layers in one tensor, K and V apart", 2 * BLOCKS *CHUNK, BLOCKS *CHUNK, CHUNK, false, true},
+    {"all layers in one tensor, K and V apart", 2 * BLOCKS *CHUNK, BLOCKS *CHUNK, CHUNK, false,
+     true},
     {"parts outermost", BLOCKS *CHUNK, LAYERS *BLOCKS *CHUNK, CHUNK, false, true},
     {"with gaps", 4 * CHUNK, CHUNK + 32, 16 * CHUNK, false, true},
 };
@@ -38,7 +39,8 @@ static uint64_t span_of(const struct shape *shape)
     uint64_t part = shape->part != 0 ? shape->part : CHUNK;
     uint64_t layer = shape->layer != 0 ? shape->layer : PARTS * CHUNK;
     uint64_t block = shape->block != 0 ? shape->block : LAYERS * PARTS * CHUNK;
-    return (BLOCKS - 1) * block + (PARTS - 1) * part + (shape->layered ? 0 : (LAYERS - 1) * layer) + CHUNK;
+    return (BLOCKS - 1) * block + (PARTS - 1) * part + (shape->layered ? 0 : (LAYERS - 1) * layer) +
+           CHUNK;
 }
 
 struct workshop {
@@ -46,7 +48,8 @@ struct workshop {
     void *memory[LAYERS];
 };
 
-static void open_workshop(struct workshop *w, const struct shape *shape, enum kvb_copy_method method)
+static void open_workshop(struct workshop *w, const struct shape *shape,
+                          enum kvb_copy_method method)
 {
     cuda_scene_init(&w->scene, BLOCKS, 2 * BLOCKS);
     struct kvb_tier_config *device = &w->scene.rig.tiers[0];
@@ -151,7 +154,8 @@ static void test_calibration_chooses_what_moves_every_byte(void **state)
 
 /* ---- What is called ----------------------------------------------------------------------------------------------- */
 
-static unsigned calls_of_a_round_trip(const struct shape *shape, enum kvb_copy_method method, const char *call)
+static unsigned calls_of_a_round_trip(const struct shape *shape, enum kvb_copy_method method,
+                                      const char *call)
 {
     struct workshop w = {0};
     open_workshop(&w, shape, method);
@@ -188,9 +192,12 @@ static void test_batch_is_one_call_each_way(void **state)
 static void test_rectangle_is_one_call_a_block(void **state)
 {
     (void)state;
-    assert_int_equal(calls_of_a_round_trip(&shapes[2], KVB_COPY_RECT, "cudaMemcpy2DAsync"), 2 * BLOCKS);
-    assert_int_equal(calls_of_a_round_trip(&shapes[4], KVB_COPY_RECT, "cudaMemcpy3DAsync"), 2 * BLOCKS);
-    assert_int_equal(calls_of_a_round_trip(&shapes[3], KVB_COPY_RECT, "cudaMemcpy2DAsync"), 2 * BLOCKS * LAYERS);
+    assert_int_equal(calls_of_a_round_trip(&shapes[2], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
+                     2 * BLOCKS);
+    assert_int_equal(calls_of_a_round_trip(&shapes[4], KVB_COPY_RECT, "cudaMemcpy3DAsync"),
+                     2 * BLOCKS);
+    assert_int_equal(calls_of_a_round_trip(&shapes[3], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
+                     2 * BLOCKS * LAYERS);
 }
 
 static void test_kernel_is_one_launch_each_way(void **state)

@@ -253,7 +253,8 @@ static void test_event_that_cannot_be_asked_loses_the_gpu_and_keeps_the_memory(v
     kv_ok(kvb_alloc(scene.rig.kv, KVB_TIER_HOST, 1, NULL, &block, NULL));
     kv_unref(&scene.rig, block);
     kv_ok(kvb_block_unref(scene.rig.kv, run.blocks, 1, NULL));
-    fake_cuda_break_device(0, cudaErrorLaunchFailure); /* so that what destroy leaves there is none of its leaks */
+    fake_cuda_break_device(
+        0, cudaErrorLaunchFailure); /* so that what destroy leaves there is none of its leaks */
     close_lost(&scene);
 }
 
@@ -310,8 +311,9 @@ static void test_call_that_finds_the_context_lost_wakes_progress(void **state)
     cuda_scene_open(&scene);
     mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 1);
     mv_step(&scene.rig);
-    (void)kvbi_cuda_check_own(&(struct kvbi_cuda_scope){.cuda = scene.rig.kv->pipeline.tiers[KVB_TIER_DEVICE].cuda},
-                              cudaErrorLaunchFailure); /* as some thread's call has seen it that nobody was told of */
+    (void)kvbi_cuda_check_own(
+        &(struct kvbi_cuda_scope){.cuda = scene.rig.kv->pipeline.tiers[KVB_TIER_DEVICE].cuda},
+        cudaErrorLaunchFailure); /* as some thread's call has seen it that nobody was told of */
     kv_expect(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL), KVB_EDEVICE);
     kv_ok(kvb_manager_next_timeout(scene.rig.kv, &timeout_ns));
     assert_int_equal(timeout_ns, 0);
@@ -438,7 +440,8 @@ static void test_pending_error_of_the_server_is_still_pending_afterwards(void **
     cuda_scene_init(&scene, 4, 4);
     cuda_scene_open(&scene);
     struct kvb_fence fence = cuda_scene_fence(&scene);
-    assert_int_equal(cudaSetDevice(99), cudaErrorInvalidDevice); /* as the server would, and it does not look yet */
+    assert_int_equal(cudaSetDevice(99),
+                     cudaErrorInvalidDevice); /* as the server would, and it does not look yet */
     cuda_scene_store(&scene, &run, 1, 2, &fence);
     offer_all(&scene, &run);
     assert_int_equal(down(&scene).transferred, 2);
@@ -459,7 +462,8 @@ static void test_no_error_of_ours_is_left(void **state)
     fake_cuda_hold(NULL);
     for (uint32_t i = 0; i < 2; i++)
         mv_offer(&scene.rig, run.blocks[i], 50);
-    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0); /* asks an event that is not ready */
+    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER),
+                     0); /* asks an event that is not ready */
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     fake_cuda_release(NULL);
     mv_step(&scene.rig);

@@ -170,7 +170,8 @@ static void test_streams_finish_out_of_order_across_each_other(void **state)
     struct scene *scene = *state;
     fake_cuda_hold(scene->compute);
     launch_writer(scene->compute, scene->device, 16);
-    CUDA(cudaMemcpyAsync(scene->host, scene->device + 1024, 16, cudaMemcpyDeviceToHost, scene->copy));
+    CUDA(cudaMemcpyAsync(scene->host, scene->device + 1024, 16, cudaMemcpyDeviceToHost,
+                         scene->copy));
     CUDA(cudaStreamSynchronize(scene->copy));
     assert_int_equal(cudaStreamQuery(scene->compute), cudaErrorNotReady);
     fake_cuda_release(scene->compute);
@@ -370,9 +371,11 @@ static void test_neighbours_are_no_race(void **state)
 {
     struct scene *scene = *state;
     launch_writer(scene->compute, scene->device, 4096);
-    CUDA(cudaMemcpyAsync(scene->host, scene->device + 4096, 4096, cudaMemcpyDeviceToHost, scene->copy));
+    CUDA(cudaMemcpyAsync(scene->host, scene->device + 4096, 4096, cudaMemcpyDeviceToHost,
+                         scene->copy));
     assert_int_equal(fake_cuda_report_count(), 0);
-    CUDA(cudaMemcpyAsync(scene->host, scene->device + 4095, 1, cudaMemcpyDeviceToHost, scene->copy));
+    CUDA(
+        cudaMemcpyAsync(scene->host, scene->device + 4095, 1, cudaMemcpyDeviceToHost, scene->copy));
     expect_report(FAKE_CUDA_RACE);
 }
 
@@ -455,7 +458,8 @@ static void test_destroying_a_stream_observes_nothing(void **state)
     launch_writer(stream, scene->device, BYTES);
     CUDA(cudaStreamDestroy(stream));
     fake_cuda_settle();
-    CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); /* not taken for the former one */
+    CUDA(cudaStreamCreateWithFlags(&stream,
+                                   cudaStreamNonBlocking)); /* not taken for the former one */
     CUDA(cudaMemcpyAsync(scene->host, scene->device, 8, cudaMemcpyDeviceToHost, stream));
     expect_report(FAKE_CUDA_RACE);
     CUDA(cudaDeviceSynchronize());
@@ -468,8 +472,9 @@ static void test_pageable_memory_is_refused(void **state)
 {
     struct scene *scene = *state;
     char *pageable = calloc(1, BYTES);
-    assert_int_equal(cudaMemcpyAsync(scene->device, pageable, BYTES, cudaMemcpyHostToDevice, scene->copy),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaMemcpyAsync(scene->device, pageable, BYTES, cudaMemcpyHostToDevice, scene->copy),
+        cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_PAGEABLE);
     free(pageable);
 }
@@ -485,7 +490,8 @@ static void test_registered_memory_is_taken_until_it_is_unregistered(void **stat
     CUDA(cudaStreamSynchronize(scene->copy));
     CUDA(cudaHostUnregister(memory));
     assert_false(fake_cuda_is_pinned(memory, 1));
-    assert_int_equal(cudaMemcpyAsync(scene->device, memory, 1, cudaMemcpyDefault, scene->copy), cudaErrorInvalidValue);
+    assert_int_equal(cudaMemcpyAsync(scene->device, memory, 1, cudaMemcpyDefault, scene->copy),
+                     cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_PAGEABLE);
     assert_int_equal(fake_cuda_compare(scene->device, memset(memory, 'r', BYTES), BYTES), 0);
     free(memory);
@@ -498,8 +504,9 @@ static void test_copy_across_two_registrations_is_refused(void **state)
     CUDA(cudaHostRegister(memory, BYTES / 2, 0));
     CUDA(cudaHostRegister(memory + BYTES / 2, BYTES / 2, 0));
     CUDA(cudaMemcpyAsync(memory, scene->device, BYTES / 2, cudaMemcpyDefault, scene->copy));
-    assert_int_equal(cudaMemcpyAsync(memory + BYTES / 2 - 8, scene->device, 16, cudaMemcpyDefault, scene->copy),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaMemcpyAsync(memory + BYTES / 2 - 8, scene->device, 16, cudaMemcpyDefault, scene->copy),
+        cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_BOUNDS);
     CUDA(cudaStreamSynchronize(scene->copy));
     CUDA(cudaHostUnregister(memory));
@@ -512,10 +519,12 @@ static void test_registration_beyond_the_limits_fails(void **state)
     (void)state;
     char *memory = aligned_alloc(4096, 3 * 4096);
     fake_cuda_start(&(struct fake_cuda_config){.register_bytes = 4096, .pinned_bytes = 2 * 4096});
-    assert_int_equal(cudaHostRegister(memory, 2 * 4096, 0), cudaErrorMemoryAllocation); /* too much for one call */
+    assert_int_equal(cudaHostRegister(memory, 2 * 4096, 0),
+                     cudaErrorMemoryAllocation); /* too much for one call */
     CUDA(cudaHostRegister(memory, 4096, 0));
     CUDA(cudaHostRegister(memory + 4096, 4096, 0));
-    assert_int_equal(cudaHostRegister(memory + 2 * 4096, 4096, 0), cudaErrorMemoryAllocation); /* too much in all */
+    assert_int_equal(cudaHostRegister(memory + 2 * 4096, 4096, 0),
+                     cudaErrorMemoryAllocation); /* too much in all */
     CUDA(cudaHostUnregister(memory));
     CUDA(cudaHostRegister(memory + 2 * 4096, 4096, 0));
     CUDA(cudaHostUnregister(memory + 4096));
@@ -529,7 +538,8 @@ static void test_registering_what_is_registered_or_not_there_fails(void **state)
     (void)state;
     char *memory = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CUDA(cudaHostRegister(memory, 100, 0));
-    assert_int_equal(cudaHostRegister(memory + 200, 100, 0), cudaErrorHostMemoryAlreadyRegistered); /* the same page */
+    assert_int_equal(cudaHostRegister(memory + 200, 100, 0),
+                     cudaErrorHostMemoryAlreadyRegistered); /* the same page */
     CUDA(cudaHostUnregister(memory));
     assert_int_equal(cudaHostUnregister(memory), cudaErrorHostMemoryNotRegistered);
     expect_report(FAKE_CUDA_BAD_HANDLE);
@@ -542,11 +552,13 @@ static void test_registering_what_is_registered_or_not_there_fails(void **state)
 static void test_copy_past_the_end_is_refused(void **state)
 {
     struct scene *scene = *state;
-    assert_int_equal(cudaMemcpyAsync(scene->host, scene->device + 1, BYTES, cudaMemcpyDefault, scene->copy),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaMemcpyAsync(scene->host, scene->device + 1, BYTES, cudaMemcpyDefault, scene->copy),
+        cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_BOUNDS);
-    assert_int_equal(cudaMemcpyAsync(scene->host, scene->device + BYTES, 1, cudaMemcpyDefault, scene->copy),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaMemcpyAsync(scene->host, scene->device + BYTES, 1, cudaMemcpyDefault, scene->copy),
+        cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_BOUNDS);
     CUDA(cudaMemcpyAsync(scene->host, scene->device, BYTES, cudaMemcpyDefault, scene->copy));
 }
@@ -557,7 +569,8 @@ static void test_copy_of_freed_memory_is_refused(void **state)
     char *device;
     CUDA(cudaMalloc((void **)&device, BYTES));
     CUDA(cudaFree(device));
-    assert_int_equal(cudaMemcpyAsync(scene->host, device, 1, cudaMemcpyDefault, scene->copy), cudaErrorInvalidValue);
+    assert_int_equal(cudaMemcpyAsync(scene->host, device, 1, cudaMemcpyDefault, scene->copy),
+                     cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_FREED);
 }
 
@@ -635,8 +648,9 @@ static void test_attributes_tell_device_pinned_and_other_memory(void **state)
 static void test_kind_that_the_pointers_are_not_is_refused(void **state)
 {
     struct scene *scene = *state;
-    assert_int_equal(cudaMemcpyAsync(scene->host, scene->device, 1, cudaMemcpyHostToDevice, scene->copy),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaMemcpyAsync(scene->host, scene->device, 1, cudaMemcpyHostToDevice, scene->copy),
+        cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_WRONG_KIND);
 }
 
@@ -656,9 +670,11 @@ static void test_2d_copy_moves_its_rows_and_nothing_between(void **state)
 {
     struct scene *scene = *state;
     fill_pattern(scene);
-    CUDA(cudaMemcpy2DAsync(scene->host, 8, scene->device, 16, 4, 3, cudaMemcpyDeviceToHost, scene->copy));
+    CUDA(cudaMemcpy2DAsync(scene->host, 8, scene->device, 16, 4, 3, cudaMemcpyDeviceToHost,
+                           scene->copy));
     CUDA(cudaStreamSynchronize(scene->copy));
-    static const char expected[24] = {0, 1, 2, 3, 0, 0, 0, 0, 16, 17, 18, 19, 0, 0, 0, 0, 32, 33, 34, 35};
+    static const char expected[24] = {0,  1,  2, 3, 0, 0, 0,  0,  16, 17,
+                                      18, 19, 0, 0, 0, 0, 32, 33, 34, 35};
     assert_memory_equal(scene->host, expected, sizeof expected);
 }
 
@@ -675,8 +691,9 @@ static void test_2d_copy_races_with_its_rows_only(void **state)
 static void test_2d_copy_with_a_pitch_below_its_width_is_refused(void **state)
 {
     struct scene *scene = *state;
-    assert_int_equal(cudaMemcpy2DAsync(scene->host, 4, scene->device, 8, 8, 2, cudaMemcpyDefault, scene->copy),
-                     cudaErrorInvalidPitchValue);
+    assert_int_equal(
+        cudaMemcpy2DAsync(scene->host, 4, scene->device, 8, 8, 2, cudaMemcpyDefault, scene->copy),
+        cudaErrorInvalidPitchValue);
     expect_report(FAKE_CUDA_MISUSE);
 }
 
@@ -684,11 +701,12 @@ static void test_3d_copy_moves_rows_of_slices(void **state)
 {
     struct scene *scene = *state;
     fill_pattern(scene);
-    struct cudaMemcpy3DParms parameters = {.srcPtr = {.ptr = scene->device, .pitch = 16, .ysize = 4},
-                                           .dstPtr = {.ptr = scene->host, .pitch = 2, .ysize = 2},
-                                           .srcPos = {.x = 1},
-                                           .extent = {.width = 2, .height = 2, .depth = 2},
-                                           .kind = cudaMemcpyDeviceToHost};
+    struct cudaMemcpy3DParms parameters = {
+        .srcPtr = {.ptr = scene->device, .pitch = 16, .ysize = 4},
+        .dstPtr = {.ptr = scene->host, .pitch = 2, .ysize = 2},
+        .srcPos = {.x = 1},
+        .extent = {.width = 2, .height = 2, .depth = 2},
+        .kind = cudaMemcpyDeviceToHost};
     CUDA(cudaMemcpy3DAsync(&parameters, scene->copy));
     CUDA(cudaStreamSynchronize(scene->copy));
     static const char expected[8] = {1, 2, 17, 18, 65, 66, 81, 82};
@@ -720,8 +738,8 @@ static void make_batch(struct batch *batch, const struct scene *scene)
 
 static cudaError_t submit(struct batch *batch, cudaStream_t stream)
 {
-    return cudaMemcpyBatchAsync(batch->to, batch->from, batch->bytes, COPIES, &batch->attributes, &batch->first, 1,
-                                stream);
+    return cudaMemcpyBatchAsync(batch->to, batch->from, batch->bytes, COPIES, &batch->attributes,
+                                &batch->first, 1, stream);
 }
 
 static void test_batch_moves_every_copy(void **state)
@@ -869,7 +887,8 @@ static void test_default_streams_are_refused(void **state)
     struct scene *scene = *state;
     static const uintptr_t streams[] = {0, 1, 2};
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(cudaMemcpyAsync(scene->host, scene->device, 1, cudaMemcpyDefault, (cudaStream_t)streams[i]),
+        assert_int_equal(cudaMemcpyAsync(scene->host, scene->device, 1, cudaMemcpyDefault,
+                                         (cudaStream_t)streams[i]),
                          cudaErrorInvalidResourceHandle);
         expect_report(FAKE_CUDA_DEFAULT_STREAM);
     }
@@ -951,7 +970,8 @@ static void test_memory_of_another_device_is_refused(void **state)
     char *other;
     CUDA(cudaSetDevice(1));
     CUDA(cudaMalloc((void **)&other, BYTES));
-    assert_int_equal(cudaMemcpyAsync(scene->host, other, 1, cudaMemcpyDefault, scene->copy), cudaErrorInvalidValue);
+    assert_int_equal(cudaMemcpyAsync(scene->host, other, 1, cudaMemcpyDefault, scene->copy),
+                     cudaErrorInvalidValue);
     expect_report(FAKE_CUDA_WRONG_DEVICE);
     copy_down(scene); /* which device is current does not matter to a copy */
     CUDA(cudaFree(other));
@@ -976,7 +996,8 @@ static void test_kernel_wants_its_device_to_be_current(void **state)
     struct scene *scene = *state;
     struct fake_cuda_range range = {.start = scene->device, .bytes = 1};
     CUDA(cudaSetDevice(1));
-    assert_int_equal(fake_cuda_kernel(scene->compute, NULL, NULL, 0, &range, 1), cudaErrorInvalidResourceHandle);
+    assert_int_equal(fake_cuda_kernel(scene->compute, NULL, NULL, 0, &range, 1),
+                     cudaErrorInvalidResourceHandle);
     expect_report(FAKE_CUDA_WRONG_DEVICE);
     CUDA(cudaSetDevice(0));
     CUDA(fake_cuda_kernel(scene->compute, NULL, NULL, 0, &range, 1));
@@ -1001,7 +1022,8 @@ static void test_pushed_context_is_current_until_popped(void **state)
     (void)state;
     void *context, *popped;
     int device;
-    assert_int_equal(((retain_function)(uintptr_t)entry_point("cuDevicePrimaryCtxRetain"))(&context, 1), 0);
+    assert_int_equal(
+        ((retain_function)(uintptr_t)entry_point("cuDevicePrimaryCtxRetain"))(&context, 1), 0);
     assert_int_equal(((push_function)(uintptr_t)entry_point("cuCtxPushCurrent"))(context), 0);
     CUDA(cudaGetDevice(&device));
     assert_int_equal(device, 1);
@@ -1019,8 +1041,10 @@ static void test_leaks_are_counted_at_the_end(void **state)
     void *context;
     fake_cuda_start(NULL);
     open_scene(&scene);
-    assert_int_equal(((retain_function)(uintptr_t)entry_point("cuDevicePrimaryCtxRetain"))(&context, 0), 0);
-    assert_int_equal(fake_cuda_end(), 5); /* streams, events, device memory, host memory, a context */
+    assert_int_equal(
+        ((retain_function)(uintptr_t)entry_point("cuDevicePrimaryCtxRetain"))(&context, 0), 0);
+    assert_int_equal(fake_cuda_end(),
+                     5); /* streams, events, device memory, host memory, a context */
     fake_cuda_start(NULL);
     open_scene(&scene);
     close_scene(&scene);
@@ -1224,7 +1248,8 @@ static void test_planned_sticky_code_breaks_the_device(void **state)
     assert_int_equal(cudaStreamQuery(scene->compute), cudaErrorIllegalAddress);
 }
 
-static void expect_start(const struct fake_cuda_config *config, cudaError_t count_error, int devices, int driver)
+static void expect_start(const struct fake_cuda_config *config, cudaError_t count_error,
+                         int devices, int driver)
 {
     int count = 7, version = -1;
     void *memory;
@@ -1241,8 +1266,10 @@ static void test_missing_driver_device_and_old_driver_answer_as_cuda_does(void *
 {
     (void)state;
     expect_start(&(struct fake_cuda_config){.no_driver = true}, cudaErrorInsufficientDriver, 7, 0);
-    expect_start(&(struct fake_cuda_config){.driver_version = 12040}, cudaErrorInsufficientDriver, 7, 12040);
-    expect_start(&(struct fake_cuda_config){.no_devices = true}, cudaErrorNoDevice, 0, CUDART_VERSION);
+    expect_start(&(struct fake_cuda_config){.driver_version = 12040}, cudaErrorInsufficientDriver,
+                 7, 12040);
+    expect_start(&(struct fake_cuda_config){.no_devices = true}, cudaErrorNoDevice, 0,
+                 CUDART_VERSION);
 }
 
 static void test_memory_limits_are_kept(void **state)
@@ -1333,7 +1360,8 @@ static void test_work_on_a_capturing_stream_is_caught_in_it(void **state)
     expect_report(FAKE_CUDA_CAPTURE);
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorCapturedEvent);
     expect_report(FAKE_CUDA_CAPTURE);
-    launch_reader(scene->copy, scene->device, 1); /* the server's own work is what captures are for */
+    launch_reader(scene->copy, scene->device,
+                  1); /* the server's own work is what captures are for */
     assert_int_equal(fake_cuda_tasks_enqueued(), 0);
     CUDA(fake_cuda_capture_end(scene->copy));
 }
@@ -1343,7 +1371,8 @@ static void test_capturing_stream_that_waits_for_outside_work_is_broken(void **s
     struct scene *scene = *state;
     CUDA(cudaEventRecord(scene->event, scene->copy));
     CUDA(fake_cuda_capture_begin(scene->compute, cudaStreamCaptureModeRelaxed));
-    assert_int_equal(cudaStreamWaitEvent(scene->compute, scene->event, 0), cudaErrorStreamCaptureIsolation);
+    assert_int_equal(cudaStreamWaitEvent(scene->compute, scene->event, 0),
+                     cudaErrorStreamCaptureIsolation);
     expect_report(FAKE_CUDA_CAPTURE);
     assert_int_equal(fake_cuda_capture_end(scene->compute), cudaErrorStreamCaptureInvalidated);
 }

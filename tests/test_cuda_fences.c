@@ -10,7 +10,8 @@
 /* ---- Written after this ------------------------------------------------------------------------------------------- */
 
 /* The server is slow: its stream is held while the lane would like to copy. Returns with everything over. */
-static void offload_what_is_being_computed(struct cuda_scene *scene, struct mv_run *run, const struct kvb_fence *fence)
+static void offload_what_is_being_computed(struct cuda_scene *scene, struct mv_run *run,
+                                           const struct kvb_fence *fence)
 {
     fake_cuda_hold(scene->server);
     cuda_scene_store(scene, run, 1, 2, fence);
@@ -304,7 +305,8 @@ static void test_copy_in_without_a_fence_is_a_race(void **state)
 }
 
 /* An onboarding of one block that names the server's stream itself. */
-static struct kvb_op *bring_up_behind_server(struct cuda_scene *scene, struct mv_run *run, struct kvb_block *target,
+static struct kvb_op *bring_up_behind_server(struct cuda_scene *scene, struct mv_run *run,
+                                             struct kvb_block *target,
                                              const struct kvb_fence *fence, struct mv_done *done)
 {
     struct kvb_op *op = NULL;
@@ -507,7 +509,8 @@ static void test_op_that_joins_waits_for_the_transfer_of_the_other(void **state)
 }
 
 /* The server computes what another request would bring up: the op finds it there and joins it. Takes one block of each tier. */
-static struct kvb_op *join_computed(struct cuda_scene *scene, struct mv_run *computed, struct mv_done *done)
+static struct kvb_op *join_computed(struct cuda_scene *scene, struct mv_run *computed,
+                                    struct mv_done *done)
 {
     struct kv_rig *rig = &scene->rig;
     struct mv_run below;
@@ -587,7 +590,8 @@ static void test_fence_covers_those_given_before_it(void **state)
     struct kvb_fence second = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)other};
     fake_cuda_hold(scene.server);
     cuda_scene_store(&scene, &run, 1, 1, &first);
-    kv_ok(kvb_block_offload(scene.rig.kv, run.blocks, 1, 50, &second, NULL)); /* must not make it forget the first */
+    kv_ok(kvb_block_offload(scene.rig.kv, run.blocks, 1, 50, &second,
+                            NULL)); /* must not make it forget the first */
     mv_step(&scene.rig);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 0);
     fake_cuda_release(scene.server);
@@ -722,7 +726,8 @@ static void test_number_that_was_left_out_is_waited_for_once_it_is_recorded(void
 
 /* ---- What is no fence --------------------------------------------------------------------------------------------- */
 
-static void expect_refused(struct cuda_scene *scene, uint32_t tier, uint32_t kind, uint64_t handle, int code)
+static void expect_refused(struct cuda_scene *scene, uint32_t tier, uint32_t kind, uint64_t handle,
+                           int code)
 {
     struct kvb_fence fence = {.kind = kind, .handle = handle};
     struct kvb_block *block = NULL;
@@ -750,7 +755,8 @@ static void test_fence_of_the_gpu_on_a_host_block_is_unsupported(void **state)
     struct cuda_scene scene;
     cuda_scene_init(&scene, 4, 4);
     cuda_scene_open(&scene);
-    expect_refused(&scene, KVB_TIER_HOST, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)scene.server, KVB_EUNSUPPORTED);
+    expect_refused(&scene, KVB_TIER_HOST, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)scene.server,
+                   KVB_EUNSUPPORTED);
     cuda_scene_close(&scene);
 }
 
@@ -831,7 +837,8 @@ static void test_capture_survives_every_call_and_its_stream_is_refused(void **st
     mv_offer(&scene.rig, run.blocks[0], 50);
     mv_step(&scene.rig);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
-    expect_refused(&scene, KVB_TIER_DEVICE, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)captured, KVB_EINVAL);
+    expect_refused(&scene, KVB_TIER_DEVICE, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)captured,
+                   KVB_EINVAL);
     assert_true(kv_log_has(&scene.rig.log, "captured into a graph"));
     cuda_ok(fake_cuda_capture_end(captured));
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
@@ -851,7 +858,8 @@ static void test_stream_that_is_captured_meanwhile_is_refused_and_costs_nothing(
     cuda_scene_init(&scene, 4, 4);
     cuda_scene_open(&scene);
     fake_cuda_fail("cudaStreamIsCapturing", 2, cudaErrorStreamCaptureInvalidated, FAKE_CUDA_ONCE);
-    expect_refused(&scene, KVB_TIER_DEVICE, KVB_FENCE_CUDA_STREAM, (uint64_t)(uintptr_t)scene.server, KVB_EINVAL);
+    expect_refused(&scene, KVB_TIER_DEVICE, KVB_FENCE_CUDA_STREAM,
+                   (uint64_t)(uintptr_t)scene.server, KVB_EINVAL);
     struct kvb_fence fence = cuda_scene_fence(&scene);
     cuda_scene_store(&scene, &run, 1, 1, &fence);
     mv_offer(&scene.rig, run.blocks[0], 50);
@@ -876,7 +884,8 @@ static void test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it(v
     assert_int_equal(kv_stats(&scene.rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).failed_transfer, 1);
     assert_true(kv_log_has(&scene.rig.log, "what waits for it fails"));
-    kv_ok(kvb_block_offload(scene.rig.kv, run.blocks, 1, 50, &fence, NULL)); /* with a point that there is */
+    kv_ok(kvb_block_offload(scene.rig.kv, run.blocks, 1, 50, &fence,
+                            NULL)); /* with a point that there is */
     mv_step(&scene.rig);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
     mv_drop(&scene.rig, &run);
@@ -900,7 +909,8 @@ static void test_fence_that_has_become_part_of_a_graph_ends_with_its_blocks_owne
     mv_step(&scene.rig);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).failed_transfer, 1);
     mv_drop(&scene.rig, &run);
-    cuda_ok(cudaStreamSynchronize(scene.server)); /* the server knows that its step is over, and needs no fence */
+    cuda_ok(cudaStreamSynchronize(
+        scene.server)); /* the server knows that its step is over, and needs no fence */
     struct kvb_op *op = mv_bring_up(&scene.rig, &host, KVB_TIER_DEVICE, &done);
     mv_step(&scene.rig);
     assert_int_equal(mv_take(&scene.rig, &host, op), 1);
@@ -928,7 +938,8 @@ static void test_fence_that_has_become_part_of_a_graph_does_not_use_up_the_other
     cuda_scene_close(&scene);
 }
 
-static void test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so(void **state)
+static void test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so(
+    void **state)
 {
     (void)state;
     struct cuda_scene scene;
@@ -983,7 +994,8 @@ int main(void)
         cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it),
         cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_ends_with_its_blocks_owner),
         cmocka_unit_test(test_fence_that_has_become_part_of_a_graph_does_not_use_up_the_others),
-        cmocka_unit_test(test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so),
+        cmocka_unit_test(
+            test_copy_whose_event_a_capture_stands_before_is_over_when_its_stream_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

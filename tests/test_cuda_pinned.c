@@ -52,7 +52,8 @@ static void close_bench(struct bench *b)
 
 static unsigned char *map(uint64_t bytes)
 {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(memory, MAP_FAILED);
     return memory;
 }
@@ -82,7 +83,8 @@ static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
     struct bench b;
     unsigned char *memory = map(513 * MIB);
     open_bench(&b);
-    pin(&b, memory + 64, 2, 256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
+    pin(&b, memory + 64, 2,
+        256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
     assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 512 * MIB);
     assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 0);
     close_bench(&b);
@@ -111,8 +113,10 @@ static void test_blocks_of_two_pieces_have_different_registrations(void **state)
     open_bench(&b);
     pin(&b, memory, 257, MIB);
     const struct kvbi_pinning *pinning = b.tier.pinning;
-    assert_ptr_equal(kvbi_pinning_registration(pinning, 0), kvbi_pinning_registration(pinning, 255));
-    assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255), kvbi_pinning_registration(pinning, 256));
+    assert_ptr_equal(kvbi_pinning_registration(pinning, 0),
+                     kvbi_pinning_registration(pinning, 255));
+    assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255),
+                         kvbi_pinning_registration(pinning, 256));
     close_bench(&b);
     assert_int_equal(munmap(memory, 257 * MIB), 0);
 }
@@ -137,7 +141,8 @@ static void test_memory_pinned_at_both_ends_only_does_not_count_as_pinned(void *
     assert_int_equal(munmap(memory, 4 * 4096), 0);
 }
 
-static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none(void **state)
+static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none(
+    void **state)
 {
     (void)state;
     struct bench b;
@@ -147,7 +152,8 @@ static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_
     cuda_ok(cudaHostRegister(memory + 4096, 4096, cudaHostRegisterPortable));
     pin(&b, memory, 2, 4096);
     assert_true(kvbi_pinning_covers(b.tier.pinning, 0) && kvbi_pinning_covers(b.tier.pinning, 1));
-    assert_ptr_not_equal(kvbi_pinning_registration(b.tier.pinning, 0), kvbi_pinning_registration(b.tier.pinning, 1));
+    assert_ptr_not_equal(kvbi_pinning_registration(b.tier.pinning, 0),
+                         kvbi_pinning_registration(b.tier.pinning, 1));
     kvbi_tier_destroy(&b.tier);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 4096));
@@ -207,7 +213,8 @@ static void test_memory_that_is_not_registered_any_more_is_given_back(void **sta
     unsigned char *memory = b.tier.base;
     cuda_ok(cudaHostUnregister(memory));
     kvbi_tier_destroy(&b.tier);
-    assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE), 1); /* all that there is to find it out by */
+    assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE),
+                     1); /* all that there is to find it out by */
     close_bench(&b);
     assert_int_equal(b.heap.live_blocks, 0);
 }
@@ -218,8 +225,8 @@ static void test_own_memory_that_was_registered_before_takes_the_detour(void **s
     struct bench b;
     open_counting_bench(&b);
     kv_ok(kvbi_tier_host_create(&b.tier, &b.memory, KVB_TIER_HOST, 4, MIB, NULL));
-    cuda_ok(
-        cudaHostRegister(b.tier.base, 4 * MIB, cudaHostRegisterPortable)); /* as of a former owner of the addresses */
+    cuda_ok(cudaHostRegister(b.tier.base, 4 * MIB,
+                             cudaHostRegisterPortable)); /* as of a former owner of the addresses */
     kv_ok(kvbi_pinning_create(&b.tier, b.cuda, &b.log, 0));
     assert_false(kvbi_pinning_covers(b.tier.pinning, 0));
     assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 0);
@@ -281,7 +288,8 @@ int main(void)
         cmocka_unit_test(test_last_piece_ends_with_the_memory),
         cmocka_unit_test(test_blocks_of_two_pieces_have_different_registrations),
         cmocka_unit_test(test_memory_pinned_at_both_ends_only_does_not_count_as_pinned),
-        cmocka_unit_test(test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
+        cmocka_unit_test(
+            test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
         cmocka_unit_test(test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost),
         cmocka_unit_test(test_memory_that_stays_registered_is_not_given_back),
         cmocka_unit_test(test_memory_that_is_not_registered_any_more_is_given_back),

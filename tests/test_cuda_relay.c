@@ -31,7 +31,8 @@ static void open_again(struct straits *s, uint32_t device_blocks, uint32_t disk_
     kv_rig_init(&s->scene.rig);
     kv_rig_no_tiers(&s->scene.rig);
     kv_rig_add_tier(&s->scene.rig, KVB_TIER_DEVICE, device_blocks, KVB_OFFLOAD_MANUAL);
-    kv_rig_add_tier(&s->scene.rig, KVB_TIER_DISK, disk_blocks, KVB_OFFLOAD_MANUAL)->path = s->place.file;
+    kv_rig_add_tier(&s->scene.rig, KVB_TIER_DISK, disk_blocks, KVB_OFFLOAD_MANUAL)->path =
+        s->place.file;
     kv_device_start(NULL, 0);
     s->hooks = (struct kvbi_hooks){.io_fault = io_fault, .context = s};
     cuda_scene_open_hooked(&s->scene, &s->hooks);
@@ -62,7 +63,8 @@ static void sink(struct straits *s, struct mv_run *run, uint64_t seed, uint32_t 
 }
 
 /* The run's blocks, held by name only: their bytes cannot be looked at where they are. */
-static struct kvb_op *raise(struct straits *s, struct mv_run *run, const struct kvb_fence *fence, struct mv_done *done)
+static struct kvb_op *raise(struct straits *s, struct mv_run *run, const struct kvb_fence *fence,
+                            struct mv_done *done)
 {
     struct kv_rig *rig = &s->scene.rig;
     struct kvb_query query = kv_query(0, run->tokens, (size_t)run->count * KV_TOKENS);
@@ -111,8 +113,8 @@ static void test_fence_holds_at_the_leg_that_touches_the_gpu(void **state)
     struct kvb_fence fence = cuda_scene_fence(&s.scene);
     struct kvb_op *op = raise(&s, &run, &fence, &done);
     kv_expect(kvb_manager_flush(s.scene.rig.kv, 20 * KV_MS), KVB_ETIMEDOUT);
-    kv_ok(
-        kvb_op_wait_stream(s.scene.rig.kv, op, s.scene.server, KVB_ALL_LAYERS)); /* the disk has read, the copy waits */
+    kv_ok(kvb_op_wait_stream(s.scene.rig.kv, op, s.scene.server,
+                             KVB_ALL_LAYERS)); /* the disk has read, the copy waits */
     assert_int_equal(done.calls, 0);
     fake_cuda_release(s.scene.server);
     kv_settle(&s.scene.rig);
@@ -211,7 +213,8 @@ static void test_failures_of_the_gpu_do_not_count_against_the_disk(void **state)
         mv_offer(&s.scene.rig, run.blocks[i], 50);
     kv_settle(&s.scene.rig);
     fake_cuda_forget_faults();
-    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer, KVB_DISK_ERRORS_MAX);
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer,
+                     KVB_DISK_ERRORS_MAX);
     assert_int_equal(disk_stats(&s).out_of_service, 0);
     mv_drop(&s.scene.rig, &run);
     close_straits(&s);
@@ -335,7 +338,8 @@ static void test_blocks_in_between_that_a_lost_gpu_may_still_write_are_not_used_
         mv_offer(&s.scene.rig, low.blocks[i], 50);
     mv_step(&s.scene.rig);
     struct kvb_op *op = raise(&s, &up, NULL, &done);
-    kv_expect(kvb_manager_flush(s.scene.rig.kv, 20 * KV_MS), KVB_ETIMEDOUT); /* the seventeenth has got no block */
+    kv_expect(kvb_manager_flush(s.scene.rig.kv, 20 * KV_MS),
+              KVB_ETIMEDOUT); /* the seventeenth has got no block */
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
     kv_settle(&s.scene.rig);
     assert_int_equal(done.calls, 1);

@@ -29,8 +29,8 @@ static void destroy(struct kv_rig *rig)
     assert_int_equal(rig->heap.wrong_frees, 0);
 }
 
-static void store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint32_t count,
-                  uint64_t fence_value)
+static void store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed,
+                  uint32_t count, uint64_t fence_value)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     mv_name(rig, run, seed, count);
@@ -58,8 +58,8 @@ static void await_inflight(struct kv_rig *rig, uint32_t from, uint32_t to, uint6
 }
 
 /* Bring `count` blocks of the run up into fresh ones of `tier`, which are free only at `fence_value`. */
-static struct kvb_op *start_op(struct kv_rig *rig, const struct mv_run *run, uint32_t tier, uint64_t fence_value,
-                               struct mv_done *done)
+static struct kvb_op *start_op(struct kv_rig *rig, const struct mv_run *run, uint32_t tier,
+                               uint64_t fence_value, struct mv_done *done)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     struct kvb_block *targets[MV_RUN_MAX];
@@ -441,10 +441,10 @@ static void test_done_during_destroy_can_neither_take_nor_start_anything(void **
     assert_true(call.onboard < 0);
 }
 
-#define IN_BOTH_MODES(test)                                                                                            \
-    {.name = #test "_in_poll_mode", .test_func = test, .initial_state = &in_poll_mode},                                \
-    {                                                                                                                  \
-        .name = #test "_in_thread_mode", .test_func = test, .initial_state = &in_thread_mode                           \
+#define IN_BOTH_MODES(test)                                                                        \
+    {.name = #test "_in_poll_mode", .test_func = test, .initial_state = &in_poll_mode},            \
+    {                                                                                              \
+        .name = #test "_in_thread_mode", .test_func = test, .initial_state = &in_thread_mode       \
     }
 
 int main(void)

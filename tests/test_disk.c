@@ -330,7 +330,8 @@ static void test_slow_disk_pins_no_more_than_its_lane_may(void **state)
     mv_expect_books(&scene->rig, false);
     mv_signal(&scene->rig, 1);
     settle(scene);
-    assert_true(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).pinned_max <= ONDECK + BATCH * DEPTH);
+    assert_true(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).pinned_max <=
+                ONDECK + BATCH * DEPTH);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred, HOST_BLOCKS);
     scene_end(scene);
 }

@@ -12,12 +12,13 @@
 static struct kvbi_engine_ops condemning;
 static const struct kvbi_engine_ops *real;
 
-static uint32_t reap_and_condemn(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                                 uint64_t until_ns, bool *more)
+static uint32_t reap_and_condemn(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                                 uint32_t max, uint64_t until_ns, bool *more)
 {
     uint32_t count = real->reap(engine, completions, max, until_ns, more);
     for (uint32_t i = 0; i < count; i++)
-        completions[i].condemned = completions[i].result != 0 && completions[i].result != KVB_ECANCELED;
+        completions[i].condemned =
+            completions[i].result != 0 && completions[i].result != KVB_ECANCELED;
     return count;
 }
 
@@ -44,7 +45,8 @@ static uint64_t retired(struct scene *scene)
 }
 
 /* `run` is on the disk only and its block `index` cannot be read. The slot of that. */
-static uint32_t make_unreadable(struct scene *scene, struct mv_run *run, uint32_t count, uint32_t index)
+static uint32_t make_unreadable(struct scene *scene, struct mv_run *run, uint32_t count,
+                                uint32_t index)
 {
     store_on_disk(scene, run, 1, count);
     scene->io.slot = slot_on_disk(scene, run, index);
@@ -71,7 +73,8 @@ static bool is_told(struct scene *scene, uint32_t slot)
     return kv_log_has(&scene->rig.log, line);
 }
 
-static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worked_since(void **state)
+static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worked_since(
+    void **state)
 {
     struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run, other;

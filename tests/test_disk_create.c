@@ -257,7 +257,8 @@ static void test_file_deleted_before_it_is_locked_is_said_to_be(void **state)
 
 static void test_missing_device_is_not_made_as_a_file(void **state)
 {
-    static const char *const paths[] = {"/dev/kvb_no_such_device", "/dev/../dev/kvb_no_such_device"};
+    static const char *const paths[] = {"/dev/kvb_no_such_device",
+                                        "/dev/../dev/kvb_no_such_device"};
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     for (size_t i = 0; i < 2; i++) {
         (void)unlink(paths[i]); /* of a run that has failed */
@@ -329,7 +330,8 @@ static void test_file_is_private_and_has_its_size_at_once(void **state)
     assert_int_equal(stat(scene->path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
     /* 64 slots of a page, 64 entries of 256 bytes, 64 stamps */
-    assert_int_equal(status.st_size, KVBI_DISK_DATA_OFFSET + (DISK_BLOCKS + 4 + 1) * KVBI_DISK_ALIGN);
+    assert_int_equal(status.st_size,
+                     KVBI_DISK_DATA_OFFSET + (DISK_BLOCKS + 4 + 1) * KVBI_DISK_ALIGN);
     scene_end(scene);
 }
 

@@ -106,11 +106,12 @@ static uint64_t publish_at_once(struct shelf *shelf, uint32_t count, uint32_t st
         uint32_t slot = i * step % SHELF_SLOTS_MAX;
         const struct kvbi_identity identity = shelf_identity(BASE + slot);
         labels[i] = shelf_label(BASE + slot, 0);
-        list[i] = (struct kvbi_disk_publication){.slot = slot,
-                                                 .name = kvbi_disk_name(shelf->disk, slot, &identity),
-                                                 .checksum = shelf_write(shelf, slot, BASE + slot),
-                                                 .label = &labels[i],
-                                                 .result = 99};
+        list[i] =
+            (struct kvbi_disk_publication){.slot = slot,
+                                           .name = kvbi_disk_name(shelf->disk, slot, &identity),
+                                           .checksum = shelf_write(shelf, slot, BASE + slot),
+                                           .label = &labels[i],
+                                           .result = 99};
     }
     uint64_t before = write_calls();
     kvbi_disk_publish(shelf->disk, list, count);
@@ -175,7 +176,9 @@ static void test_durable_entry_behind_a_cut_within_its_page_is_there_after_a_kil
     shelf_open(shelf);
     const struct kvbi_disk_path *path = &shelf->disk->paths[0];
     assert_non_null(path->table);
-    assert_int_equal(ftruncate(path->file.table_fd, (off_t)(path->table_offset + 2 * KVBI_DISK_ENTRY_BYTES + 100)), 0);
+    assert_int_equal(ftruncate(path->file.table_fd,
+                               (off_t)(path->table_offset + 2 * KVBI_DISK_ENTRY_BYTES + 100)),
+                     0);
     shelf_put(shelf, 1, BASE + 1);
     shelf_put(shelf, 5, BASE + 5);
     shelf_kill(shelf);
@@ -323,12 +326,14 @@ static void test_durable_any_byte_of_one_superblock_may_be_damaged(void **state)
     shelf_fill(shelf, BASE);
     shelf_close(shelf, NULL, 0);
     shelf_peek(shelf, 0, pages, sizeof pages);
-    for (uint64_t at = 0; at < sizeof pages; at += at % 4096 < sizeof(struct kvbi_disk_superblock) ? 5 : 1499) {
+    for (uint64_t at = 0; at < sizeof pages;
+         at += at % 4096 < sizeof(struct kvbi_disk_superblock) ? 5 : 1499) {
         shelf_poke(shelf, 0, pages, sizeof pages);
         shelf_flip(shelf, at);
         shelf_open(shelf);
         shelf_expect_all(shelf, BASE);
-        assert_non_null(strstr(shelf->disk->paths[0].note, at < 4096 ? "superblock 1 of 2" : "superblock 2 of 2"));
+        assert_non_null(strstr(shelf->disk->paths[0].note,
+                               at < 4096 ? "superblock 1 of 2" : "superblock 2 of 2"));
         shelf_kill(shelf);
         if (at % 4 != 0)
             continue;
@@ -364,7 +369,8 @@ static void test_durable_two_damaged_superblocks_are_refused_and_left_alone(void
     shelf_flip(shelf, 100);
     shelf_flip(shelf, KVBI_DISK_SUPERBLOCK_BYTES + 60);
     shelf_peek(shelf, 0, before, sizeof before);
-    shelf_expect_refusal(shelf, KVB_EMISMATCH, "both of its superblocks are damaged; it is left alone");
+    shelf_expect_refusal(shelf, KVB_EMISMATCH,
+                         "both of its superblocks are damaged; it is left alone");
     shelf_peek(shelf, 0, after, sizeof after);
     assert_memory_equal(before, after, sizeof before);
     shelf_flip(shelf, 100);
@@ -438,7 +444,8 @@ static void swap_payloads(const struct shelf *shelf)
 
 static void swap_entries(const struct shelf *shelf)
 {
-    swap(shelf, shelf_entry_at(SHELF_SLOTS, 1), shelf_entry_at(SHELF_SLOTS, 6), KVBI_DISK_ENTRY_BYTES);
+    swap(shelf, shelf_entry_at(SHELF_SLOTS, 1), shelf_entry_at(SHELF_SLOTS, 6),
+         KVBI_DISK_ENTRY_BYTES);
 }
 
 static void swapped(struct shelf *shelf, bool payloads, bool entries)
@@ -702,7 +709,8 @@ static void clear_in_vain(struct shelf *shelf, void (*again)(struct shelf *shelf
 {
     shelf_open(shelf);
     shelf_fill(shelf, BASE);
-    int fd = shelf->disk->paths[0].file.fd, kept = dup(fd), full = open("/dev/full", O_RDWR | O_CLOEXEC);
+    int fd = shelf->disk->paths[0].file.fd, kept = dup(fd),
+        full = open("/dev/full", O_RDWR | O_CLOEXEC);
     assert_true(dup2(full, fd) >= 0);
     assert_int_equal(kvbi_disk_clear(shelf->disk, 1), KVB_ENOSPC);
     assert_true(dup2(kept, fd) >= 0);
@@ -817,7 +825,8 @@ static void test_durable_io_error_condemns_at_once_other_failures_the_second_tim
     }
     assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM, false));
     assert_false(kvbi_disk_note_read(disk, 5, 0, KVBI_DISK_CAUSE_IO, false));
-    assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM, false)); /* not in a row */
+    assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM,
+                                     false)); /* not in a row */
     assert_true(kvbi_disk_note_write(disk, 6, KVB_EIO, true));
     assert_false(kvbi_disk_note_write(disk, 7, KVB_ENOSPC, false));
     assert_false(kvbi_disk_note_write(disk, 8, 0, false));

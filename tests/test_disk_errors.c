@@ -7,7 +7,8 @@
 /* ---- Reads that fail ---------------------------------------------------------------------------------------------- */
 
 /* The block at `index` of a run on disk cannot be read; everybody who asks for the run gets what is before it. */
-static struct scene *scene_with_unreadable(void **state, struct mv_run *run, uint32_t count, uint32_t index)
+static struct scene *scene_with_unreadable(void **state, struct mv_run *run, uint32_t count,
+                                           uint32_t index)
 {
     struct scene *scene = scene_begin(state);
     store_on_disk(scene, run, 1, count);

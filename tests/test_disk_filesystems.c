@@ -46,9 +46,11 @@ static bool mount_small_tmpfs(void)
 /* Upper and lower half on the file system of the working directory. */
 static bool mount_overlay(void)
 {
-    return shell("mkdir %s/lower %s/upper %s/work && mkdir %s/top", directory, directory, directory, directory) &&
-           shell("mount -t overlay overlay -o lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work %s/top", directory,
-                 directory, directory, directory) &&
+    return shell("mkdir %s/lower %s/upper %s/work && mkdir %s/top", directory, directory, directory,
+                 directory) &&
+           shell(
+               "mount -t overlay overlay -o lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work %s/top",
+               directory, directory, directory, directory) &&
            strcat(directory, "/top") != NULL;
 }
 
@@ -158,7 +160,8 @@ static void test_the_way_of_input_and_output_is_said(void **state)
 {
     struct scene *scene = scene_begin(state);
     struct kvb_stats stats = kv_stats(&scene->rig);
-    assert_true((strstr(stats.engine, "O_DIRECT") != NULL) || (strstr(stats.engine, "buffered") != NULL));
+    assert_true((strstr(stats.engine, "O_DIRECT") != NULL) ||
+                (strstr(stats.engine, "buffered") != NULL));
     print_message("%s\n", stats.engine);
     scene_end(scene);
 }
@@ -252,8 +255,12 @@ static const struct {
     bool (*mount)(void);
     bool limited; /* small */
 } systems[] = {
-    {"tmpfs", mount_large_tmpfs, false}, {"overlay", mount_overlay, false},           {"xfs", mount_xfs, false},
-    {"ext4", mount_ext4, false},         {"ext4-journal", mount_ext4_journal, false}, {"full", mount_small_tmpfs, true},
+    {"tmpfs", mount_large_tmpfs, false},
+    {"overlay", mount_overlay, false},
+    {"xfs", mount_xfs, false},
+    {"ext4", mount_ext4, false},
+    {"ext4-journal", mount_ext4_journal, false},
+    {"full", mount_small_tmpfs, true},
 };
 #define SYSTEMS (sizeof systems / sizeof *systems)
 
@@ -275,7 +282,8 @@ static int run_mounted(size_t system)
     }
     int status = 77;
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-        (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n", strerror(errno));
+        (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n",
+                      strerror(errno));
     else if (!systems[system].mount())
         (void)fprintf(stderr, "skipped: %s cannot be mounted here\n", systems[system].name);
     else

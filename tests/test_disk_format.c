@@ -138,8 +138,8 @@ static void test_format_superblock_with_any_bit_flipped_is_not_valid(void **stat
         for (unsigned bit = 0; bit < 8; bit += i < sizeof sample ? 1 : 7) {
             page[i] ^= (unsigned char)(1u << bit);
             enum kvbi_disk_verdict verdict = judge(page, &found);
-            bool version =
-                i >= offsetof(struct kvbi_disk_superblock, version) && i < offsetof(struct kvbi_disk_superblock, bytes);
+            bool version = i >= offsetof(struct kvbi_disk_superblock, version) &&
+                           i < offsetof(struct kvbi_disk_superblock, bytes);
             if (verdict != (version ? KVBI_DISK_VERSION_UNKNOWN : KVBI_DISK_DAMAGED))
                 fail_msg("byte %zu, bit %u: verdict %d", i, bit, (int)verdict);
             page[i] ^= (unsigned char)(1u << bit);
@@ -187,9 +187,11 @@ static void test_format_superblock_that_contradicts_itself_is_damaged(void **sta
     unsigned char page[KVBI_DISK_SUPERBLOCK_BYTES];
     for (int field = 0; field < 10; field++) {
         struct kvbi_disk_superblock sample = sample_superblock(), found;
-        uint64_t *const wide[] = {&sample.slot_bytes,    &sample.data_offset, &sample.table_offset,
-                                  &sample.stamps_offset, &sample.file_bytes,  &sample.purpose.block_bytes};
-        uint32_t *const narrow[] = {&sample.slot_count, &sample.entry_bytes, &sample.flags, &sample.zero};
+        uint64_t *const wide[] = {&sample.slot_bytes,   &sample.data_offset,
+                                  &sample.table_offset, &sample.stamps_offset,
+                                  &sample.file_bytes,   &sample.purpose.block_bytes};
+        uint32_t *const narrow[] = {&sample.slot_count, &sample.entry_bytes, &sample.flags,
+                                    &sample.zero};
         if (field < 6)
             *wide[field] += 4096;
         else
@@ -212,11 +214,12 @@ static void test_format_parts_of_a_file_do_not_overlap(void **state)
             assert_true(placed.data_offset >= 2 * KVBI_DISK_SUPERBLOCK_BYTES);
             assert_true(placed.slot_bytes >= sizes[i]);
             assert_true(placed.table_offset >= placed.data_offset + counts[j] * placed.slot_bytes);
-            assert_true(placed.stamps_offset >= placed.table_offset + counts[j] * KVBI_DISK_ENTRY_BYTES);
+            assert_true(placed.stamps_offset >=
+                        placed.table_offset + counts[j] * KVBI_DISK_ENTRY_BYTES);
             assert_true(placed.file_bytes >= placed.stamps_offset + counts[j] * sizeof(uint64_t));
             assert_true(placed.file_bytes <= INT64_MAX);
-            assert_int_equal((placed.data_offset | placed.slot_bytes | placed.table_offset | placed.stamps_offset |
-                              placed.file_bytes) %
+            assert_int_equal((placed.data_offset | placed.slot_bytes | placed.table_offset |
+                              placed.stamps_offset | placed.file_bytes) %
                                  KVBI_DISK_ALIGN,
                              0);
         }
@@ -391,7 +394,8 @@ static void test_format_name_depends_on_all_that_it_names(void **state)
         uint64_t other[7];
         memcpy(other, words, sizeof other);
         other[i]++;
-        assert_true(name != kvbi_disk_name_of(hash, other, (uint32_t)other[2], other[3], other + 4, other[6]));
+        assert_true(name != kvbi_disk_name_of(hash, other, (uint32_t)other[2], other[3], other + 4,
+                                              other[6]));
     }
 }
 

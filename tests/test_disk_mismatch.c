@@ -169,7 +169,8 @@ static void test_no_flag_takes_a_file_that_is_not_kvblocks(void **state)
 }
 
 /* Both superblocks changed by `change`, and made whole again. */
-static void rewrite_superblocks(const struct scene *scene, void (*change)(struct kvbi_disk_superblock *superblock))
+static void rewrite_superblocks(const struct scene *scene,
+                                void (*change)(struct kvbi_disk_superblock *superblock))
 {
     int fd = open(scene->path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0);
@@ -354,7 +355,8 @@ static void test_file_cut_between_runs_gives_no_wrong_byte_and_is_used_again(voi
     struct mv_run run;
     store_on_disk(scene, &run, 1, 6);
     stop(scene);
-    assert_int_equal(truncate(scene->path, (off_t)(KVBI_DISK_DATA_OFFSET + 3 * KVBI_DISK_ALIGN)), 0);
+    assert_int_equal(truncate(scene->path, (off_t)(KVBI_DISK_DATA_OFFSET + 3 * KVBI_DISK_ALIGN)),
+                     0);
     scene_open(scene);
     assert_int_equal(path_stats(scene, 0).recovered, 0);
     assert_true(kv_log_has(&scene->rig.log, "had been cut"));
@@ -477,7 +479,8 @@ static void test_slot_that_the_file_ends_in_is_short_at_once(void **state)
     struct mv_run run;
     store_on_disk(scene, &run, 1, 1);
     uint32_t slot = slot_on_disk(scene, &run, 0), before = scene->io.reads;
-    assert_int_equal(truncate(scene->path, (off_t)(KVBI_DISK_DATA_OFFSET + slot * KVBI_DISK_ALIGN + 100)), 0);
+    assert_int_equal(
+        truncate(scene->path, (off_t)(KVBI_DISK_DATA_OFFSET + slot * KVBI_DISK_ALIGN + 100)), 0);
     assert_int_equal(fetch(scene, &run), 0);
     assert_int_equal(path_stats(scene, 0).read_errors_short, 1);
     assert_int_equal(path_stats(scene, 0).read_errors_io, 0);

@@ -125,7 +125,8 @@ static uint32_t put_back(struct scene *scene, uint32_t path)
 }
 
 /* A run on the disk only, with the slot of each of its blocks. */
-static void store_with_slots(struct scene *scene, struct mv_run *run, uint64_t seed, uint32_t count, uint32_t *slots)
+static void store_with_slots(struct scene *scene, struct mv_run *run, uint64_t seed, uint32_t count,
+                             uint32_t *slots)
 {
     struct kvb_hit hits[MV_RUN_MAX];
     store_on_disk(scene, run, seed, count);

@@ -62,7 +62,8 @@ static void test_reshape_file_of_version_1_is_read(void **state)
 {
     struct shelf *shelf = *state;
     static unsigned char payload[GOLDEN_DISK_V1_PAYLOAD_BYTES];
-    const struct kvbi_identity identity = {.hash = 0xaaa1, .digest = {0xaaa2, 0xaaa3}, .generation = 4};
+    const struct kvbi_identity identity = {
+        .hash = 0xaaa1, .digest = {0xaaa2, 0xaaa3}, .generation = 4};
     make_golden(shelf);
     shelf_open(shelf);
     assert_string_equal(shelf->disk->paths[0].note, "");
@@ -72,11 +73,14 @@ static void test_reshape_file_of_version_1_is_read(void **state)
     const struct kvbi_disk_found *found = &shelf->found[1];
     assert_int_equal(found->sequence, 41);
     assert_int_equal(found->age, 43);
-    assert_true(found->label.parent_hash == 0xbbb1 && found->label.has_parent == 1 && found->label.priority == 70);
+    assert_true(found->label.parent_hash == 0xbbb1 && found->label.has_parent == 1 &&
+                found->label.priority == 70);
     shelf_peek(shelf, GOLDEN_DISK_V1_PAYLOAD_OFFSET, payload, sizeof payload);
-    assert_true(kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
+    assert_true(
+        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
     payload[0] ^= 1;
-    assert_false(kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
+    assert_false(
+        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
 }
 
 /* The version lies at byte 8 of each superblock. */
@@ -91,7 +95,8 @@ static void test_reshape_unknown_version_is_refused_by_name(void **state)
     struct shelf *shelf = *state;
     make_full(shelf);
     set_version(shelf, 7);
-    shelf_expect_refusal(shelf, KVB_EMISMATCH, "is of format version 7, this library knows 1; it is left alone");
+    shelf_expect_refusal(shelf, KVB_EMISMATCH,
+                         "is of format version 7, this library knows 1; it is left alone");
     set_version(shelf, KVBI_DISK_VERSION);
     shelf_open(shelf);
     shelf_expect_all(shelf, BASE);
@@ -166,7 +171,8 @@ static void test_reshape_other_purpose_may_start_empty(void **state)
     shelf->config.purpose.tokens_per_block = 32;
     shelf_open(shelf);
     assert_false(shelf->disk->paths[0].kept);
-    assert_string_equal(shelf->disk->paths[0].note, "starts empty: tokens_per_block is 32, the file's is 16");
+    assert_string_equal(shelf->disk->paths[0].note,
+                        "starts empty: tokens_per_block is 32, the file's is 16");
     assert_int_equal(shelf_scan(shelf), 0);
     assert_int_equal(shelf_dropped(shelf), 0);
     assert_true(shelf_superblock(shelf).uuid[0] != uuid);
@@ -213,7 +219,8 @@ static void test_reshape_no_flag_takes_what_kvblock_has_not_written(void **state
     struct shelf *shelf = *state;
     char thesis[] = "my thesis", back[sizeof thesis];
     close(open(shelf->paths[0], O_WRONLY | O_CREAT | O_EXCL, 0600));
-    for (uint64_t at = 0; at < 4 * KVBI_DISK_DATA_OFFSET; at += 65536) { /* zeros before it prove nothing */
+    for (uint64_t at = 0; at < 4 * KVBI_DISK_DATA_OFFSET;
+         at += 65536) { /* zeros before it prove nothing */
         assert_int_equal(truncate(shelf->paths[0], 0), 0);
         shelf_poke(shelf, at, thesis, sizeof thesis);
         for (uint32_t flags = 0; flags < 8; flags++) {
@@ -247,8 +254,8 @@ static void test_reshape_empty_file_is_taken_and_not_cut(void **state)
 /* Opened with the configuration of now, and closed before it is settled. */
 static void open_in_vain(struct shelf *shelf)
 {
-    assert_int_equal(kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config, shelf->message,
-                                           sizeof shelf->message),
+    assert_int_equal(kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK,
+                                           &shelf->config, shelf->message, sizeof shelf->message),
                      0);
     kvbi_tier_destroy(&shelf->tier);
 }
@@ -265,7 +272,9 @@ static void test_reshape_files_that_are_not_settled_are_as_they_were(void **stat
     for (int i = 0; i < 5; i++) {
         shelf->config.flags = i == 1 ? KVB_DISK_START_EMPTY : KVB_DISK_EMPTY_ON_MISMATCH;
         shelf->config.purpose.tokens_per_block = i == 2 ? 32 : purpose.tokens_per_block;
-        shelf->config.block_count = i == 3 ? 8 * SHELF_SLOTS : i == 4 ? SHELF_SLOTS / 2 : SHELF_SLOTS;
+        shelf->config.block_count = i == 3   ? 8 * SHELF_SLOTS
+                                    : i == 4 ? SHELF_SLOTS / 2
+                                             : SHELF_SLOTS;
         open_in_vain(shelf);
         assert_int_equal(file_bytes(shelf), bytes);
         shelf_peek(shelf, 0, after, bytes);
@@ -292,8 +301,8 @@ static void test_reshape_what_took_the_place_of_a_new_file_is_left_alone(void **
 {
     struct shelf *shelf = *state;
     struct stat status;
-    assert_int_equal(kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config, shelf->message,
-                                           sizeof shelf->message),
+    assert_int_equal(kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK,
+                                           &shelf->config, shelf->message, sizeof shelf->message),
                      0);
     close(open(shelf->files[1], O_WRONLY | O_CREAT | O_EXCL, 0600));
     assert_int_equal(rename(shelf->files[1], shelf->files[0]), 0);
@@ -340,9 +349,11 @@ static void test_reshape_files_of_different_seeds_do_not_go_together(void **stat
     shelf->paths[1] = shelf->files[0];
     shelf->config.path_count = 2;
     shelf->config.block_count = 2 * SHELF_SLOTS;
-    shelf_expect_refusal(shelf, KVB_EMISMATCH, "digest_seed is another one than that of the file; a path before it");
+    shelf_expect_refusal(shelf, KVB_EMISMATCH,
+                         "digest_seed is another one than that of the file; a path before it");
     assert_non_null(strstr(shelf->message, shelf->files[0]));
-    assert_int_equal(shelf_superblock(shelf).flags, KVBI_DISK_CLEAN); /* nor was the first one touched */
+    assert_int_equal(shelf_superblock(shelf).flags,
+                     KVBI_DISK_CLEAN); /* nor was the first one touched */
     shelf->config.flags = KVB_DISK_EMPTY_ON_MISMATCH;
     shelf_open(shelf);
     assert_true(shelf->disk->paths[0].kept);
@@ -443,7 +454,8 @@ static void test_reshape_same_file_twice_is_named(void **state)
     char words[256];
     shelf->config.path_count = 2;
     shelf->paths[1] = shelf->files[0];
-    (void)snprintf(words, sizeof words, "%s: is the same file as %s", shelf->files[0], shelf->files[0]);
+    (void)snprintf(words, sizeof words, "%s: is the same file as %s", shelf->files[0],
+                   shelf->files[0]);
     shelf_expect_refusal(shelf, KVB_EBUSY, words);
     shelf->config.path_count = 1;
     shelf_open(shelf);
@@ -451,7 +463,8 @@ static void test_reshape_same_file_twice_is_named(void **state)
     assert_int_equal(link(shelf->files[0], shelf->files[1]), 0);
     shelf->paths[1] = shelf->files[1];
     shelf->config.path_count = 2;
-    (void)snprintf(words, sizeof words, "%s: is the same file as %s", shelf->files[1], shelf->files[0]);
+    (void)snprintf(words, sizeof words, "%s: is the same file as %s", shelf->files[1],
+                   shelf->files[0]);
     shelf_expect_refusal(shelf, KVB_EBUSY, words);
 }
 
@@ -462,7 +475,8 @@ static void test_reshape_refused_path_is_named_and_costs_the_others_nothing(void
     make_full(shelf);
     shelf->config.path_count = 3;
     shelf->paths[2] = "no_such_directory/blocks";
-    shelf_expect_refusal(shelf, KVB_ENOENT, "no_such_directory/blocks: its directory does not exist");
+    shelf_expect_refusal(shelf, KVB_ENOENT,
+                         "no_such_directory/blocks: its directory does not exist");
     assert_int_equal(shelf_superblock(shelf).flags, KVBI_DISK_CLEAN);
     assert_int_equal(stat(shelf->files[1], &status), -1);
     shelf->config.path_count = 1;
@@ -539,7 +553,10 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
         const struct kvbi_identity identity = shelf_identity(BASE + slot);
         const struct kvbi_disk_label label = shelf_label(BASE + slot, 0);
         struct kvbi_disk_publication publication = {
-            .slot = slot, .name = kvbi_disk_name(shelf->disk, slot, &identity), .checksum = slot, .label = &label};
+            .slot = slot,
+            .name = kvbi_disk_name(shelf->disk, slot, &identity),
+            .checksum = slot,
+            .label = &label};
         kvbi_disk_publish(shelf->disk, &publication, 1);
     }
     shelf_kill(shelf);
@@ -620,7 +637,8 @@ static void test_reshape_resize_between_its_two_superblocks_is_done(void **state
     shelf_open(shelf);
     uint64_t newest = shelf->disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
     shelf_kill(shelf);
-    shelf_poke(shelf, newest, old_pages + newest, KVBI_DISK_SUPERBLOCK_BYTES); /* the second one was not written yet */
+    shelf_poke(shelf, newest, old_pages + newest,
+               KVBI_DISK_SUPERBLOCK_BYTES); /* the second one was not written yet */
     first = shelf_superblock(shelf);
     assert_int_equal(first.slot_count, 2 * SHELF_SLOTS);
     shelf_open(shelf);
@@ -639,11 +657,12 @@ static void test_reshape_cut_file_keeps_what_is_left(void **state)
     const struct {
         uint64_t bytes;
         uint32_t good;
-    } cuts[] = {
-        {places.stamps_offset + 3, 40},   {places.stamps_offset, 40},         {places.table_offset + 4096, 16},
-        {places.table_offset + 2560, 10}, {places.table_offset + 2600, 10},   {places.table_offset, 0},
-        {places.table_offset - 1, 0},     {KVBI_DISK_DATA_OFFSET + 100, 0},   {KVBI_DISK_SUPERBLOCK_BYTES + 184, 0},
-        {KVBI_DISK_SUPERBLOCK_BYTES, 0},  {KVBI_DISK_SUPERBLOCK_BYTES / 2, 0}};
+    } cuts[] = {{places.stamps_offset + 3, 40},        {places.stamps_offset, 40},
+                {places.table_offset + 4096, 16},      {places.table_offset + 2560, 10},
+                {places.table_offset + 2600, 10},      {places.table_offset, 0},
+                {places.table_offset - 1, 0},          {KVBI_DISK_DATA_OFFSET + 100, 0},
+                {KVBI_DISK_SUPERBLOCK_BYTES + 184, 0}, {KVBI_DISK_SUPERBLOCK_BYTES, 0},
+                {KVBI_DISK_SUPERBLOCK_BYTES / 2, 0}};
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         shelf_open(shelf);
         shelf_fill(shelf, BASE);
@@ -669,7 +688,8 @@ static void test_reshape_something_behind_the_end_is_cut_off(void **state)
 {
     struct shelf *shelf = *state;
     make_full(shelf);
-    assert_int_equal(truncate(shelf->paths[0], (off_t)shelf_places(SHELF_SLOTS).file_bytes + 12345), 0);
+    assert_int_equal(truncate(shelf->paths[0], (off_t)shelf_places(SHELF_SLOTS).file_bytes + 12345),
+                     0);
     shelf_open(shelf);
     shelf_expect_all(shelf, BASE);
     assert_int_equal(file_bytes(shelf), shelf_places(SHELF_SLOTS).file_bytes);

@@ -137,7 +137,8 @@ static void test_restart_takes_the_later_of_two_slots_with_one_content(void **st
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[0].seqs[0], 1, NULL));
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[1].seqs[0], 1, NULL));
     settle(scene);
-    store_on_disk(scene, &again, 1000, 1); /* the same as runs[0], in the slot that was freed last: that of runs[1] */
+    store_on_disk(scene, &again, 1000,
+                  1); /* the same as runs[0], in the slot that was freed last: that of runs[1] */
     restart(scene);
     assert_int_equal(path_stats(scene, 0).superseded, 1);
     assert_int_equal(path_stats(scene, 0).recovered, 1);
@@ -306,7 +307,8 @@ static void test_restart_takes_what_was_pinned_at_the_end_for_used_last(void **s
 }
 
 /* Registered with a priority of its own, and on the disk only. */
-static void store_with_priority(struct scene *scene, struct mv_run *run, uint64_t seed, uint32_t priority)
+static void store_with_priority(struct scene *scene, struct mv_run *run, uint64_t seed,
+                                uint32_t priority)
 {
     struct kv_rig *rig = &scene->rig;
     mv_name(rig, run, seed, 1);
@@ -362,7 +364,8 @@ static uint32_t open_tenant(struct scene *scene, const char *salt)
 static void store_of_tenant(struct scene *scene, const char *salt, const uint32_t *tokens)
 {
     struct kvb_block *blocks[TENANT_BLOCKS];
-    kv_store_run(&scene->rig, KVB_TIER_DEVICE, open_tenant(scene, salt), tokens, TENANT_BLOCKS, blocks);
+    kv_store_run(&scene->rig, KVB_TIER_DEVICE, open_tenant(scene, salt), tokens, TENANT_BLOCKS,
+                 blocks);
     kv_ok(kvb_block_unref(scene->rig.kv, blocks, TENANT_BLOCKS, NULL));
     settle(scene);
     evict_above(scene);
@@ -404,8 +407,8 @@ static void test_restart_gives_each_namespace_its_own_bytes(void **state)
         struct kvb_hit hits[TENANT_BLOCKS];
         struct kvb_op *op = NULL;
         size_t count = 0;
-        kv_ok(
-            kvb_hash_tokens(scene->rig.kv, id, NULL, tokens, TENANT_BLOCKS * KV_TOKENS, run.seqs, MV_RUN_MAX, &count));
+        kv_ok(kvb_hash_tokens(scene->rig.kv, id, NULL, tokens, TENANT_BLOCKS * KV_TOKENS, run.seqs,
+                              MV_RUN_MAX, &count));
         kv_ok(kvb_match(scene->rig.kv, &query, hits, TENANT_BLOCKS, &count));
         assert_int_equal(count, TENANT_BLOCKS);
         for (size_t k = 0; k < count; k++)
@@ -445,7 +448,8 @@ static void test_restart_drops_namespaces_that_find_no_room(void **state)
     store_of_tenant(scene, "tenant b", tokens);
     store_of_tenant(scene, "tenant c", tokens);
     stop(scene);
-    scene->rig.config.namespace_capacity = 2; /* so many that nobody has opened, and as many that somebody has */
+    scene->rig.config.namespace_capacity =
+        2; /* so many that nobody has opened, and as many that somebody has */
     scene_open(scene);
     assert_int_equal(path_stats(scene, 0).recovered, 2 * TENANT_BLOCKS);
     assert_int_equal(path_stats(scene, 0).dropped, TENANT_BLOCKS);
@@ -637,8 +641,8 @@ static void test_restart_announces_the_callers_keys(void **state)
     key_of(key, 1);
     for (size_t i = 0; i < scene->rig.events.count; i++) {
         const struct kv_event_record *record = &scene->rig.events.list[i];
-        right += record->kind == KVB_EVENT_STORED && memcmp(record->key, key, KEY_BYTES) == 0 && record->has_parent &&
-                 memcmp(record->parent, parent, KEY_BYTES) == 0;
+        right += record->kind == KVB_EVENT_STORED && memcmp(record->key, key, KEY_BYTES) == 0 &&
+                 record->has_parent && memcmp(record->parent, parent, KEY_BYTES) == 0;
     }
     assert_int_equal(right, 1);
     scene_end(scene);
@@ -724,7 +728,8 @@ static void test_restart_announces_every_recovered_block(void **state)
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 10);
     for (uint32_t i = 0; i < 10; i++)
         for (size_t nth = 0; nth < 10; nth++)
-            announced += mv_event(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK, nth) == run.seqs[i].hash;
+            announced +=
+                mv_event(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK, nth) == run.seqs[i].hash;
     assert_int_equal(announced, 10);
     scene_end(scene);
 }
@@ -891,7 +896,8 @@ static void test_restart_over_three_files_finds_every_block(void **state)
     for (uint32_t i = 0; i < 3; i++)
         assert_true(path_stats(scene, i).bytes_written > 0);
     restart(scene);
-    assert_int_equal(path_stats(scene, 0).recovered + path_stats(scene, 1).recovered + path_stats(scene, 2).recovered,
+    assert_int_equal(path_stats(scene, 0).recovered + path_stats(scene, 1).recovered +
+                         path_stats(scene, 2).recovered,
                      20);
     assert_int_equal(fetch(scene, &run), 20);
     scene_end(scene);
@@ -951,10 +957,12 @@ _Noreturn static void misuse_in_child(struct scene *scene)
     struct kvb_block *block = NULL;
     bool refused = kvb_manager_stats(scene->rig.kv, &stats) == KVB_EFORK &&
                    kvb_disk_stats(scene->rig.kv, 0, &path) == KVB_EFORK &&
-                   kvb_disk_put_back(scene->rig.kv, 0) == KVB_EFORK && kvb_manager_clear(scene->rig.kv) == KVB_EFORK &&
+                   kvb_disk_put_back(scene->rig.kv, 0) == KVB_EFORK &&
+                   kvb_manager_clear(scene->rig.kv) == KVB_EFORK &&
                    kvb_alloc(scene->rig.kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) == KVB_EFORK &&
                    kvb_manager_poll(scene->rig.kv, KVB_FOREVER) == KVB_EFORK &&
-                   kvb_manager_flush(scene->rig.kv, 0) == KVB_EFORK && kvb_manager_destroy(scene->rig.kv) == KVB_EFORK;
+                   kvb_manager_flush(scene->rig.kv, 0) == KVB_EFORK &&
+                   kvb_manager_destroy(scene->rig.kv) == KVB_EFORK;
     _exit(refused ? 0 : 1);
 }
 

@@ -26,7 +26,8 @@ static void test_sandbox_every_block_goes_down_and_comes_back(void **state)
 int main(void)
 {
     static const int refused[] = {SYS_io_uring_register};
-    static const struct disk_test each[] = {DISK_TEST(test_sandbox_every_block_goes_down_and_comes_back)};
+    static const struct disk_test each[] = {
+        DISK_TEST(test_sandbox_every_block_goes_down_and_comes_back)};
     if (!sandbox_refuse(refused, 1, EPERM)) {
         print_message("no seccomp here\n");
         return 77;

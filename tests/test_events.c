@@ -111,7 +111,8 @@ static void test_events_show_stored_before_removed(void **state)
     kv_poll(&rig);
     assert_int_equal(rig.events.count, 6);
     for (int i = 0; i < 6; i++) {
-        assert_int_equal(rig.events.list[i].kind, i % 2 == 0 ? KVB_EVENT_STORED : KVB_EVENT_REMOVED);
+        assert_int_equal(rig.events.list[i].kind,
+                         i % 2 == 0 ? KVB_EVENT_STORED : KVB_EVENT_REMOVED);
         assert_memory_equal(rig.events.list[i].key, &key, sizeof key);
         assert_true(i == 0 || rig.events.list[i].sequence > rig.events.list[i - 1].sequence);
     }
@@ -133,7 +134,8 @@ static void test_events_of_content_that_is_gone_still_show_its_tokens(void **sta
     kv_unref(&rig, store_one(1));
     struct kvb_block *taken[KV_BLOCKS];
     kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, taken, NULL));
-    for (uint32_t i = 0; i < KV_BLOCKS; i++) { /* the slots and their records have other tokens by now */
+    for (uint32_t i = 0; i < KV_BLOCKS;
+         i++) { /* the slots and their records have other tokens by now */
         kv_init(&rig, taken[i], 0, 0, NULL);
         kv_append(&rig, taken[i], T, KV_TOKENS, 0);
     }
@@ -360,7 +362,8 @@ static int walk_deeper(void *arg, const struct kvb_event *event)
         return 0;
     }
     if (nest->depth == nest->wanted) {
-        nest->alloc_code = kvb_alloc(rig.kv, KVB_TIER_DEVICE, nest->block_count, NULL, nest->blocks, NULL);
+        nest->alloc_code =
+            kvb_alloc(rig.kv, KVB_TIER_DEVICE, nest->block_count, NULL, nest->blocks, NULL);
         return 1;
     }
     struct nest_walk next = {nest, nest->depth++};
@@ -378,7 +381,8 @@ enum { WALKED_BLOCKS = KVBI_WALKERS_MAX + 4 };
 /* A manager without a sink, so that no record is there for events. `wanted` walks, one within the other. */
 static void nest_walks(struct nest *nest, struct kvb_block **blocks, uint32_t wanted)
 {
-    *nest = (struct nest){.wanted = wanted, .blocks = blocks, .block_count = WALKED_BLOCKS, .depth = 1};
+    *nest =
+        (struct nest){.wanted = wanted, .blocks = blocks, .block_count = WALKED_BLOCKS, .depth = 1};
     kv_rig_init(&rig);
     kv_rig_no_tiers(&rig);
     kv_rig_add_tier(&rig, KVB_TIER_DEVICE, WALKED_BLOCKS, KVB_OFFLOAD_MANUAL);

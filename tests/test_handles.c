@@ -496,12 +496,15 @@ static void refused_by_all(struct kvb_block *bad)
     kv_expect(kvb_block_address(kv, bad, 0, 0, &address), KVB_EINVAL);
     kv_expect(kvb_pin(kv, 1, &bad, 1, 0, NULL), KVB_EINVAL);
     int unpin =
-        kvb_unpin(kv, 1, &bad, 1, NULL); /* of a block that is free or parked it may know that there is no pin */
-    kv_expect(unpin, kvb_block_slot(kv, bad) == UINT32_MAX || unpin != KVB_ENOENT ? KVB_EINVAL : KVB_ENOENT);
+        kvb_unpin(kv, 1, &bad, 1,
+                  NULL); /* of a block that is free or parked it may know that there is no pin */
+    kv_expect(unpin, kvb_block_slot(kv, bad) == UINT32_MAX || unpin != KVB_ENOENT ? KVB_EINVAL
+                                                                                  : KVB_ENOENT);
     kv_expect(kvb_block_offload(kv, &bad, 1, 1, NULL, NULL), KVB_EINVAL);
     kv_expect(kvb_block_offload_cancel(kv, &bad, 1, NULL), KVB_EINVAL);
 
-    struct kvb_onboard onboard = {.size = sizeof onboard, .sources = &bad, .targets = &good, .count = 1};
+    struct kvb_onboard onboard = {
+        .size = sizeof onboard, .sources = &bad, .targets = &good, .count = 1};
     kv_expect(kvb_onboard(kv, &onboard, &op), KVB_EINVAL);
     onboard.sources = &source;
     onboard.targets = &bad;
@@ -620,7 +623,8 @@ static void look(struct shared *shared, struct kvb_block *block, uint32_t c)
 {
     struct kvb_seq name = {0};
     struct kvb_block_info info = {.size = sizeof info};
-    note(shared, kvb_block_describe(rig.kv, block, &info) == 0 && info.state == KVB_STATE_REGISTERED);
+    note(shared,
+         kvb_block_describe(rig.kv, block, &info) == 0 && info.state == KVB_STATE_REGISTERED);
     note(shared, kvb_block_key(rig.kv, block, &name) == 0);
     note(shared, memcmp(&name, &shared->names[c], sizeof name) == 0);
     note(shared, kvb_block_ref(rig.kv, &block, 1, NULL) == 0);
@@ -631,7 +635,8 @@ static void compute(struct shared *shared, uint32_t c)
 {
     struct kvb_block *block = NULL;
     struct kvb_block_init init = {.size = sizeof init};
-    struct kvb_append append = {.size = sizeof append, .tokens = shared->tokens[c], .count = KV_TOKENS};
+    struct kvb_append append = {
+        .size = sizeof append, .tokens = shared->tokens[c], .count = KV_TOKENS};
     struct kvb_weak weak;
     if (kvb_alloc(rig.kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) != 0) {
         return; /* the others hold them all */
@@ -639,7 +644,8 @@ static void compute(struct shared *shared, uint32_t c)
     note(shared, kvb_block_init(rig.kv, &block, &init, 1, NULL) == 0);
     note(shared, kvb_block_append(rig.kv, &block, &append, 1, NULL) == 0);
     note(shared, kvb_block_schedule(rig.kv, &block, 1, NULL) == 0);
-    note(shared, kvb_block_compute_done(rig.kv, &block, &(uint32_t){KV_TOKENS}, 1, NULL, NULL) == 0);
+    note(shared,
+         kvb_block_compute_done(rig.kv, &block, &(uint32_t){KV_TOKENS}, 1, NULL, NULL) == 0);
     note(shared, kvb_block_register(rig.kv, &block, 1, NULL, NULL, NULL) == 0);
     note(shared, kvb_block_weak(rig.kv, block, &weak) == 0);
     look(shared, block, c);
@@ -711,7 +717,8 @@ static void run_threads(uint32_t block_count, uint32_t contents)
     for (uint32_t c = 0; c < CONTENTS; c++) {
         size_t count = 0;
         kv_tokens(shared.tokens[c], KV_TOKENS, 100 + c);
-        kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, shared.tokens[c], KV_TOKENS, &shared.names[c], 1, &count));
+        kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, shared.tokens[c], KV_TOKENS, &shared.names[c], 1,
+                              &count));
     }
     for (uint64_t i = 0; i < THREADS; i++) {
         workers[i].shared = &shared;

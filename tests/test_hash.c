@@ -32,7 +32,8 @@ static uint32_t open_namespace(const char *salt, const char *adapter)
     return id;
 }
 
-static struct kvb_seq name_of(struct kv_rig *of, uint32_t ns, const struct kvb_seq *parent, const uint32_t *tokens)
+static struct kvb_seq name_of(struct kv_rig *of, uint32_t ns, const struct kvb_seq *parent,
+                              const uint32_t *tokens)
 {
     struct kvb_seq seq = {0};
     size_t count = 0;
@@ -74,7 +75,8 @@ static void test_hash_with_salt_and_adapter_is_dynamos_formula(void **state)
 
     struct kvb_seq seqs[2];
     size_t count = 0;
-    kv_ok(kvb_hash_tokens(rig.kv, open_namespace("salt", "adapter"), NULL, ONE_TO_TWELVE, 8, seqs, 2, &count));
+    kv_ok(kvb_hash_tokens(rig.kv, open_namespace("salt", "adapter"), NULL, ONE_TO_TWELVE, 8, seqs,
+                          2, &count));
     assert_true(seqs[0].hash == expected[0]);
     assert_true(seqs[1].hash == expected[1]);
 }
@@ -97,8 +99,8 @@ static void test_hash_continued_from_parent_equals_one_run(void **state)
     kv_tokens(tokens, BLOCKS * KV_TOKENS, 1);
     kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, tokens, BLOCKS * KV_TOKENS, whole, BLOCKS, &count));
     for (size_t i = 0; i < BLOCKS; i++) {
-        kv_ok(kvb_hash_tokens(rig.kv, 0, i == 0 ? NULL : &parts[i - 1], tokens + i * KV_TOKENS, KV_TOKENS, &parts[i], 1,
-                              &count));
+        kv_ok(kvb_hash_tokens(rig.kv, 0, i == 0 ? NULL : &parts[i - 1], tokens + i * KV_TOKENS,
+                              KV_TOKENS, &parts[i], 1, &count));
     }
     assert_memory_equal(whole, parts, sizeof whole);
 }
@@ -118,7 +120,8 @@ static void test_hash_batch_beyond_64_blocks_follows_the_formula(void **state)
     uint64_t expected = xxh3->hash64(tokens, KV_TOKENS * 4, 1337);
     for (size_t i = 0; i < BLOCKS; i++) {
         if (i > 0) {
-            uint64_t link[2] = {expected, xxh3->hash64(tokens + i * KV_TOKENS, KV_TOKENS * 4, 1337)};
+            uint64_t link[2] = {expected,
+                                xxh3->hash64(tokens + i * KV_TOKENS, KV_TOKENS * 4, 1337)};
             expected = xxh3->hash64(link, sizeof link, 1337);
         }
         wrong += seqs[i].hash != expected;
@@ -162,7 +165,8 @@ static void test_hash_with_too_little_capacity_says_how_much_is_needed(void **st
 static void test_hash_of_other_tokens_differs(void **state)
 {
     (void)state;
-    struct kvb_seq a = name_of(&rig, 0, NULL, ONE_TO_TWELVE), b = name_of(&rig, 0, NULL, ONE_TO_TWELVE + 1);
+    struct kvb_seq a = name_of(&rig, 0, NULL, ONE_TO_TWELVE),
+                   b = name_of(&rig, 0, NULL, ONE_TO_TWELVE + 1);
     assert_true(a.hash != b.hash);
     assert_false(same_digest(&a, &b));
 }
@@ -170,8 +174,10 @@ static void test_hash_of_other_tokens_differs(void **state)
 static void test_hash_after_another_parent_differs(void **state)
 {
     (void)state;
-    struct kvb_seq p = name_of(&rig, 0, NULL, ONE_TO_TWELVE), q = name_of(&rig, 0, NULL, ONE_TO_TWELVE + 1);
-    struct kvb_seq a = name_of(&rig, 0, &p, ONE_TO_TWELVE + 8), b = name_of(&rig, 0, &q, ONE_TO_TWELVE + 8);
+    struct kvb_seq p = name_of(&rig, 0, NULL, ONE_TO_TWELVE),
+                   q = name_of(&rig, 0, NULL, ONE_TO_TWELVE + 1);
+    struct kvb_seq a = name_of(&rig, 0, &p, ONE_TO_TWELVE + 8),
+                   b = name_of(&rig, 0, &q, ONE_TO_TWELVE + 8);
     assert_true(a.hash != b.hash);
     assert_false(same_digest(&a, &b));
 }
@@ -194,7 +200,8 @@ static void test_hash_with_callers_keys_is_unsupported(void **state)
     kv_rig_init(&keyed);
     keyed.config.key_bytes = 32;
     kv_rig_open(&keyed);
-    kv_expect(kvb_hash_tokens(keyed.kv, 0, NULL, ONE_TO_TWELVE, 4, &seq, 1, &count), KVB_EUNSUPPORTED);
+    kv_expect(kvb_hash_tokens(keyed.kv, 0, NULL, ONE_TO_TWELVE, 4, &seq, 1, &count),
+              KVB_EUNSUPPORTED);
     assert_int_equal(count, 0);
     kv_rig_close(&keyed);
 }

@@ -118,7 +118,8 @@ static void test_stale_offers_are_all_discarded_by_later_rounds(void **state)
 /* ---- Waits that are over ------------------------------------------------------------------------------------------ */
 
 /* Every copy takes 10 ms of the injected clock, which is more than progress does between two looks at the time. */
-static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                     uint32_t to_slot)
 {
     (void)from_tier, (void)from_slot, (void)to_tier, (void)to_slot;
     kv_advance(context, 10 * KV_MS);

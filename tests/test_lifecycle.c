@@ -31,9 +31,11 @@ static const uint32_t T[] = {11, 12, 13, 14, 15, 16, 17, 18};
 enum event { INIT, APPEND, SCHEDULE, CANCEL, DONE, FAILED, TRUNCATE, REGISTER, RESET, EVENTS };
 enum { STATES = 6, DASH = -1 };
 
-static const char *const event_names[EVENTS] = {"init",           "append",   "schedule", "cancel", "compute_done",
-                                                "compute_failed", "truncate", "register", "reset"};
-static const char *const state_names[STATES] = {"Empty", "Partial", "Ready", "Inflight", "Complete", "Registered"};
+static const char *const event_names[EVENTS] = {"init",     "append",       "schedule",
+                                                "cancel",   "compute_done", "compute_failed",
+                                                "truncate", "register",     "reset"};
+static const char *const state_names[STATES] = {"Empty",    "Partial",  "Ready",
+                                                "Inflight", "Complete", "Registered"};
 
 /*
  * Where an event leads from the blocks that block_in makes (two of four tokens named, except Complete and Registered).
@@ -130,7 +132,8 @@ static bool contains_word(const char *text, const char *word)
 {
     for (; *text != '\0'; text++) {
         size_t i = 0;
-        while (word[i] != '\0' && tolower((unsigned char)text[i]) == tolower((unsigned char)word[i])) {
+        while (word[i] != '\0' &&
+               tolower((unsigned char)text[i]) == tolower((unsigned char)word[i])) {
             i++;
         }
         if (word[i] == '\0') {
@@ -167,9 +170,10 @@ static void test_cell_illegal(const struct cell *cell)
     }
     const struct kv_log_line *line = kv_log_last(&rig.log);
     assert_int_equal(line->code, KVB_ESTATE);
-    if (!contains_word(line->text, state_names[cell->state]) || !contains_word(line->text, event_names[cell->event])) {
-        fail_msg("message names not both %s and %s: %s", event_names[cell->event], state_names[cell->state],
-                 line->text);
+    if (!contains_word(line->text, state_names[cell->state]) ||
+        !contains_word(line->text, event_names[cell->event])) {
+        fail_msg("message names not both %s and %s: %s", event_names[cell->event],
+                 state_names[cell->state], line->text);
     }
     drop(block);
 }
@@ -194,8 +198,8 @@ static int run_table(void)
         for (int state = 0; state < STATES; state++) {
             int i = event * STATES + state;
             cells[i] = (struct cell){(enum event)event, state, next_state[event][state]};
-            (void)snprintf(names[i], sizeof names[i], "test_%s_in_%s_%s%s", event_names[event], state_names[state],
-                           cells[i].next == DASH ? "is_refused" : "leads_to_",
+            (void)snprintf(names[i], sizeof names[i], "test_%s_in_%s_%s%s", event_names[event],
+                           state_names[state], cells[i].next == DASH ? "is_refused" : "leads_to_",
                            cells[i].next == DASH ? "" : state_names[cells[i].next]);
             tests[i] = (struct CMUnitTest){names[i], test_cell, setup, teardown, &cells[i]};
         }
@@ -253,10 +257,11 @@ static void test_init_without_parent_can_be_computed_not_registered(void **state
 
 /* ---- append ------------------------------------------------------------------------------------------------------- */
 
-static struct kvb_block_info append_to(struct kvb_block *block, uint32_t count, uint32_t flags, uint32_t taken,
-                                       int code)
+static struct kvb_block_info append_to(struct kvb_block *block, uint32_t count, uint32_t flags,
+                                       uint32_t taken, int code)
 {
-    struct kvb_append append = {.size = sizeof append, .flags = flags, .tokens = T, .count = count, .taken = 99};
+    struct kvb_append append = {
+        .size = sizeof append, .flags = flags, .tokens = T, .count = count, .taken = 99};
     kv_expect(kvb_block_append(rig.kv, &block, &append, 1, NULL), code);
     assert_int_equal(append.taken, taken);
     return kv_describe(&rig, block);
@@ -872,7 +877,8 @@ static void test_clone_of_partial_block_with_given_key_diverges(void **state)
     const uint32_t fork[] = {11, 12, 51, 52};
     struct kvb_seq seqs[2], key;
     size_t count = 0;
-    struct kvb_block *source = kv_alloc(&rig, KVB_TIER_DEVICE), *target = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kvb_block *source = kv_alloc(&rig, KVB_TIER_DEVICE),
+                     *target = kv_alloc(&rig, KVB_TIER_DEVICE);
     kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, T, KV_TOKENS, &seqs[0], 1, &count));
     kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, fork, KV_TOKENS, &seqs[1], 1, &count));
     struct kvb_block_init init = {.size = sizeof init, .key = &seqs[0]};
@@ -958,7 +964,8 @@ static void test_any_move_with_two_holders_is_refused(void **state)
             int result = 1;
             int code = fire((enum event)event, block, &result);
             if (code != KVB_ESHARED || result != KVB_ESHARED) {
-                fail_msg("%s in %s with two holders: %s", event_names[event], state_names[from], kvb_error_name(code));
+                fail_msg("%s in %s with two holders: %s", event_names[event], state_names[from],
+                         kvb_error_name(code));
             }
             struct kvb_block_info after = kv_describe(&rig, block);
             assert_memory_equal(&before, &after, sizeof before);
@@ -1034,7 +1041,8 @@ static void test_reset_block_can_live_again(void **state)
 static void test_array_with_one_refused_element_moves_the_others(void **state)
 {
     (void)state;
-    struct kvb_block *blocks[] = {block_in(KVB_STATE_READY), block_in(KVB_STATE_PARTIAL), block_in(KVB_STATE_READY)};
+    struct kvb_block *blocks[] = {block_in(KVB_STATE_READY), block_in(KVB_STATE_PARTIAL),
+                                  block_in(KVB_STATE_READY)};
     int results[3] = {1, 1, 1};
     kv_expect(kvb_block_schedule(rig.kv, blocks, 3, results), KVB_ESTATE);
     assert_int_equal(results[0], 0);
@@ -1079,10 +1087,13 @@ static void test_array_of_200_blocks_lives_from_empty_to_registered(void **state
     size_t count = 0;
     kv_ok(kvb_hash_tokens(large.kv, 0, NULL, tokens, COUNT * KV_TOKENS, seqs, COUNT, &count));
     for (uint32_t i = 0; i < COUNT; i++) {
-        inits[i] = (struct kvb_block_init){
-            .size = sizeof inits[i], .position = i, .parent = i == 0 ? NULL : &seqs[i - 1], .key = &seqs[i]};
-        appends[i] = (struct kvb_append){
-            .size = sizeof appends[i], .tokens = tokens + (size_t)i * KV_TOKENS, .count = KV_TOKENS};
+        inits[i] = (struct kvb_block_init){.size = sizeof inits[i],
+                                           .position = i,
+                                           .parent = i == 0 ? NULL : &seqs[i - 1],
+                                           .key = &seqs[i]};
+        appends[i] = (struct kvb_append){.size = sizeof appends[i],
+                                         .tokens = tokens + (size_t)i * KV_TOKENS,
+                                         .count = KV_TOKENS};
         computed[i] = KV_TOKENS;
     }
     kv_ok(kvb_alloc(large.kv, KVB_TIER_DEVICE, COUNT, NULL, blocks, NULL));

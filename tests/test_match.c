@@ -235,7 +235,8 @@ static void test_match_of_more_than_64_keyed_blocks_hands_out_all(void **state)
     kv_ok(kvb_alloc(large.kv, KVB_TIER_DEVICE, COUNT, NULL, blocks, NULL));
     for (uint32_t i = 0; i < COUNT; i++) {
         memcpy(long_keys + i * KEY + KEY - sizeof i, &i, sizeof i);
-        kv_complete(&large, blocks[i], 0, i, i == 0 ? NULL : long_keys + (i - 1) * KEY, tokens + (size_t)i * KV_TOKENS);
+        kv_complete(&large, blocks[i], 0, i, i == 0 ? NULL : long_keys + (i - 1) * KEY,
+                    tokens + (size_t)i * KV_TOKENS);
     }
     struct kvb_register options = {.size = sizeof options, .keys = long_keys};
     kv_ok(kvb_block_register(large.kv, blocks, COUNT, &options, NULL, NULL));
@@ -492,7 +493,8 @@ static void test_query_without_tokens_and_keys_is_invalid(void **state)
 static void test_query_with_counts_but_no_arrays_is_invalid(void **state)
 {
     (void)state;
-    refused((struct kvb_query){.size = sizeof(struct kvb_query), .token_count = KV_TOKENS}, KVB_EINVAL);
+    refused((struct kvb_query){.size = sizeof(struct kvb_query), .token_count = KV_TOKENS},
+            KVB_EINVAL);
     refused((struct kvb_query){.size = sizeof(struct kvb_query), .key_count = 1}, KVB_EINVAL);
 }
 
@@ -549,7 +551,8 @@ static uint64_t colliding_64(const void *data, size_t bytes, uint64_t seed)
 static struct kvbi_hash128 colliding_128(const void *data, size_t bytes, uint64_t seed)
 {
     unsigned char copy[KV_TOKENS * sizeof(uint32_t)];
-    return kvbi_hash_baseline.hash128(collide_128 ? disguise(data, bytes, copy) : data, bytes, seed);
+    return kvbi_hash_baseline.hash128(collide_128 ? disguise(data, bytes, copy) : data, bytes,
+                                      seed);
 }
 
 static uint64_t only_128_collides_64(const void *data, size_t bytes, uint64_t seed)
@@ -566,7 +569,8 @@ static uint64_t constant_64(const void *data, size_t bytes, uint64_t seed)
 }
 
 static const uint32_t ROOT_A[] = {A, 2, 3, 4, 5, 6, 7, 8};
-static const uint32_t ROOT_B[] = {B, 2, 3, 4, 5, 6, 7, 8};     /* the same child: all its names collide */
+static const uint32_t ROOT_B[] = {B, 2, 3, 4,
+                                  5, 6, 7, 8}; /* the same child: all its names collide */
 static const uint32_t ROOT_B_OWN[] = {B, 2, 3, 4, 9, 9, 9, 9}; /* a child of its own */
 
 static void open_colliding(uint64_t (*hash64)(const void *, size_t, uint64_t))
@@ -715,7 +719,8 @@ static void test_collision_of_the_digest_alone_keeps_contents_apart(void **state
     open_colliding(only_128_collides_64);
     struct kvb_block *a = try_register(0, 0, NULL, ROOT_A, 0);
     struct kvb_block *b = try_register(0, 0, NULL, ROOT_B, 0);
-    struct kvb_query query_a = kv_query(0, ROOT_A, KV_TOKENS), query_b = kv_query(0, ROOT_B, KV_TOKENS);
+    struct kvb_query query_a = kv_query(0, ROOT_A, KV_TOKENS),
+                     query_b = kv_query(0, ROOT_B, KV_TOKENS);
     assert_int_equal(match(&query_a, hit_a), 1);
     assert_int_equal(match(&query_b, hit_b), 1);
     assert_ptr_equal(hit_a[0].block, a);
@@ -845,7 +850,8 @@ static void store_keyed_run(struct kvb_block **blocks, uint32_t count)
 {
     kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, count, NULL, blocks, NULL));
     for (uint32_t i = 0; i < count; i++) {
-        kv_complete(&rig, blocks[i], 0, i, i == 0 ? NULL : key_at(i - 1), T + (size_t)i * KV_TOKENS);
+        kv_complete(&rig, blocks[i], 0, i, i == 0 ? NULL : key_at(i - 1),
+                    T + (size_t)i * KV_TOKENS);
     }
     struct kvb_register options = {.size = sizeof options, .keys = keys};
     kv_ok(kvb_block_register(rig.kv, blocks, count, &options, NULL, NULL));
@@ -987,7 +993,8 @@ static void test_keyed_init_with_itself_as_parent_is_invalid(void **state)
 {
     (void)state;
     struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
-    struct kvb_block_init init = {.size = sizeof init, .position = 1, .parent = key_at(0), .key = key_at(0)};
+    struct kvb_block_init init = {
+        .size = sizeof init, .position = 1, .parent = key_at(0), .key = key_at(0)};
     kv_expect(kvb_block_init(rig.kv, &block, &init, 1, NULL), KVB_EINVAL);
     assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_EMPTY);
     kv_unref(&rig, block);
@@ -1075,30 +1082,39 @@ static void test_keyed_collision_of_tags_serves_exact_keys_only(void **state)
 static int run_keyed(void)
 {
     const struct CMUnitTest each[] = {
-        {"key_bytes_is_the_configured_size", test_keyed_key_bytes_is_the_configured_size, setup_keys, teardown, NULL},
-        {"match_by_keys_finds_the_run", test_keyed_match_by_keys_finds_the_run, setup_keys, teardown, NULL},
-        {"match_by_keys_and_tokens_compares_tokens", test_keyed_match_by_keys_and_tokens_compares_tokens, setup_keys,
+        {"key_bytes_is_the_configured_size", test_keyed_key_bytes_is_the_configured_size,
+         setup_keys, teardown, NULL},
+        {"match_by_keys_finds_the_run", test_keyed_match_by_keys_finds_the_run, setup_keys,
          teardown, NULL},
-        {"match_by_tokens_alone_is_unsupported", test_keyed_match_by_tokens_alone_is_unsupported, setup_keys, teardown,
+        {"match_by_keys_and_tokens_compares_tokens",
+         test_keyed_match_by_keys_and_tokens_compares_tokens, setup_keys, teardown, NULL},
+        {"match_by_tokens_alone_is_unsupported", test_keyed_match_by_tokens_alone_is_unsupported,
+         setup_keys, teardown, NULL},
+        {"match_in_another_namespace_finds_nothing",
+         test_keyed_match_in_another_namespace_finds_nothing, setup_keys, teardown, NULL},
+        {"register_without_key_is_invalid", test_keyed_register_without_key_is_invalid, setup_keys,
+         teardown, NULL},
+        {"register_takes_the_key_of_init", test_keyed_register_takes_the_key_of_init, setup_keys,
+         teardown, NULL},
+        {"events_show_key_and_parent", test_keyed_events_show_key_and_parent, setup_keys, teardown,
          NULL},
-        {"match_in_another_namespace_finds_nothing", test_keyed_match_in_another_namespace_finds_nothing, setup_keys,
-         teardown, NULL},
-        {"register_without_key_is_invalid", test_keyed_register_without_key_is_invalid, setup_keys, teardown, NULL},
-        {"register_takes_the_key_of_init", test_keyed_register_takes_the_key_of_init, setup_keys, teardown, NULL},
-        {"events_show_key_and_parent", test_keyed_events_show_key_and_parent, setup_keys, teardown, NULL},
-        {"invalidate_forgets_one_key", test_keyed_invalidate_forgets_one_key, setup_keys, teardown, NULL},
+        {"invalidate_forgets_one_key", test_keyed_invalidate_forgets_one_key, setup_keys, teardown,
+         NULL},
         {"register_of_other_tokens_under_a_taken_key_collides",
-         test_keyed_register_of_other_tokens_under_a_taken_key_collides, setup_keys, teardown, NULL},
-        {"init_with_itself_as_parent_is_invalid", test_keyed_init_with_itself_as_parent_is_invalid, setup_keys,
-         teardown, NULL},
-        {"register_with_its_parents_key_is_invalid", test_keyed_register_with_its_parents_key_is_invalid, setup_keys,
-         teardown, NULL},
-        {"child_behind_other_content_of_its_parent_is_not_served",
-         test_keyed_child_behind_other_content_of_its_parent_is_not_served, setup_keys, teardown, NULL},
-        {"child_behind_the_same_content_of_its_parent_is_served",
-         test_keyed_child_behind_the_same_content_of_its_parent_is_served, setup_keys, teardown, NULL},
-        {"collision_of_tags_serves_exact_keys_only", test_keyed_collision_of_tags_serves_exact_keys_only, NULL, NULL,
+         test_keyed_register_of_other_tokens_under_a_taken_key_collides, setup_keys, teardown,
          NULL},
+        {"init_with_itself_as_parent_is_invalid", test_keyed_init_with_itself_as_parent_is_invalid,
+         setup_keys, teardown, NULL},
+        {"register_with_its_parents_key_is_invalid",
+         test_keyed_register_with_its_parents_key_is_invalid, setup_keys, teardown, NULL},
+        {"child_behind_other_content_of_its_parent_is_not_served",
+         test_keyed_child_behind_other_content_of_its_parent_is_not_served, setup_keys, teardown,
+         NULL},
+        {"child_behind_the_same_content_of_its_parent_is_served",
+         test_keyed_child_behind_the_same_content_of_its_parent_is_served, setup_keys, teardown,
+         NULL},
+        {"collision_of_tags_serves_exact_keys_only",
+         test_keyed_collision_of_tags_serves_exact_keys_only, NULL, NULL, NULL},
     };
     enum { TESTS = sizeof each / sizeof *each, SIZES = sizeof key_sizes / sizeof *key_sizes };
     static struct CMUnitTest tests[TESTS * SIZES];
@@ -1107,7 +1123,8 @@ static int run_keyed(void)
         for (size_t t = 0; t < TESTS; t++) {
             size_t i = s * TESTS + t;
             tests[i] = each[t];
-            (void)snprintf(names[i], sizeof names[i], "test_keyed_%s_%u_bytes", each[t].name, key_sizes[s]);
+            (void)snprintf(names[i], sizeof names[i], "test_keyed_%s_%u_bytes", each[t].name,
+                           key_sizes[s]);
             tests[i].name = names[i];
             tests[i].initial_state = (void *)(uintptr_t)&key_sizes[s];
         }

@@ -61,7 +61,8 @@ static void test_queue_gives_the_highest_priority_first_and_within_it_the_oldest
     mv_step(&rig);
     assert_int_equal(copies.count, 6);
     for (uint32_t i = 0; i < 6; i++)
-        assert_int_equal(copies.list[i].from_slot, kvb_block_slot(rig.kv, runs[expected[i]].blocks[0]));
+        assert_int_equal(copies.list[i].from_slot,
+                         kvb_block_slot(rig.kv, runs[expected[i]].blocks[0]));
     for (uint32_t i = 0; i < 6; i++)
         mv_drop(&rig, &runs[i]);
     kv_rig_close(&rig);
@@ -1059,8 +1060,10 @@ static bool copy_has_late_bytes(enum fence_at where)
     kv_append(&rig, block, run.tokens, KV_TOKENS, 0);
     kv_schedule(&rig, block);
     kv_payload_fill(&rig, block, UINT64_C(0xbad));
-    kv_ok(kvb_block_compute_done(rig.kv, &block, &full, 1, where == FENCE_AT_DONE ? &fence : NULL, NULL));
-    kv_ok(kvb_block_register(rig.kv, &block, 1, NULL, where == FENCE_AT_REGISTER ? &fence : NULL, NULL));
+    kv_ok(kvb_block_compute_done(rig.kv, &block, &full, 1, where == FENCE_AT_DONE ? &fence : NULL,
+                                 NULL));
+    kv_ok(kvb_block_register(rig.kv, &block, 1, NULL, where == FENCE_AT_REGISTER ? &fence : NULL,
+                             NULL));
     kv_ok(kvb_block_offload(rig.kv, &block, 1, 50, where == FENCE_AT_OFFER ? &fence : NULL, NULL));
     mv_step(&rig);
     mv_signal(&rig, 4);
@@ -1155,7 +1158,8 @@ static void test_transfer_does_not_change_recency(void **state)
     mv_evict_all(&rig, KVB_TIER_DEVICE);
     mv_step(&rig);
     for (uint32_t i = 0; i < 4; i++)
-        assert_int_equal(mv_event(&rig, KVB_EVENT_REMOVED, KVB_TIER_DEVICE, i), runs[i].seqs[0].hash);
+        assert_int_equal(mv_event(&rig, KVB_EVENT_REMOVED, KVB_TIER_DEVICE, i),
+                         runs[i].seqs[0].hash);
     kv_rig_close(&rig);
 }
 
@@ -1173,7 +1177,8 @@ static void test_transfer_that_an_eviction_met_keeps_its_block_the_next_to_go(vo
     mv_drop(&rig, &others[0]);
     mv_drop(&rig, &others[1]);
     mv_step(&rig);
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE); /* passes the oldest by: it is being read */
+    struct kvb_block *block =
+        kv_alloc(&rig, KVB_TIER_DEVICE); /* passes the oldest by: it is being read */
     kv_check(&rig);
     assert_int_equal(mv_in_tier(&rig, &moving, KVB_TIER_DEVICE), 1);
     assert_int_equal(mv_found(&rig, &others[0]), 0);
@@ -1283,7 +1288,8 @@ static void world_compute(struct world *world, struct mv_run *chain, uint32_t ti
     if (code == 0) {
         mv_compute(&world->rig, chain, found);
         bool late = kv_random(&world->seed, 4) == 0;
-        kv_ok(kvb_block_register(world->rig.kv, chain->blocks + found, missing, NULL, late ? &fence : NULL, NULL));
+        kv_ok(kvb_block_register(world->rig.kv, chain->blocks + found, missing, NULL,
+                                 late ? &fence : NULL, NULL));
         found = chain->count;
     }
     world_expect(code, KVB_EAGAIN, KVB_ENOSPC);
@@ -1312,7 +1318,8 @@ static void world_onboard(struct world *world, const struct mv_run *chain)
         request.timeout_ns = kv_random(&world->seed, 3) == 0 ? KV_MS : 0;
         int code = kvb_onboard(world->rig.kv, &request, &world->ops[which]);
         if (code != 0) {
-            assert_int_equal(code, KVB_EINVAL); /* a source is in the target's tier already, or above */
+            assert_int_equal(code,
+                             KVB_EINVAL); /* a source is in the target's tier already, or above */
             kv_ok(kvb_block_unref(world->rig.kv, targets, found, NULL));
         }
     }
@@ -1357,16 +1364,20 @@ static void world_step(struct world *world)
         break;
     case 4:
         if (world->held[any] != NULL)
-            world_expect(kvb_block_offload(rig->kv, &world->held[any], 1, kv_random(&world->seed, 101), NULL, NULL),
-                         KVB_EBUSY, kv_describe(rig, world->held[any]).indexed ? KVB_ENOENT : KVB_ESTATE);
+            world_expect(kvb_block_offload(rig->kv, &world->held[any], 1,
+                                           kv_random(&world->seed, 101), NULL, NULL),
+                         KVB_EBUSY,
+                         kv_describe(rig, world->held[any]).indexed ? KVB_ENOENT : KVB_ESTATE);
         break;
     case 5:
         if (world->held[any] != NULL)
-            world_expect(kvb_block_offload_cancel(rig->kv, &world->held[any], 1, NULL), KVB_EBUSY, KVB_ENOENT);
+            world_expect(kvb_block_offload_cancel(rig->kv, &world->held[any], 1, NULL), KVB_EBUSY,
+                         KVB_ENOENT);
         break;
     case 6:
         if (world->held[any] != NULL)
-            kv_ok(kvb_block_set_priority(rig->kv, &world->held[any], 1, kv_random(&world->seed, 101), KV_MS, NULL));
+            kv_ok(kvb_block_set_priority(rig->kv, &world->held[any], 1,
+                                         kv_random(&world->seed, 101), KV_MS, NULL));
         break;
     case 7:
         world_let_go(world, any);
@@ -1378,7 +1389,8 @@ static void world_step(struct world *world)
         world_take(world, any % 4);
         break;
     case 10:
-        world_expect(kvb_invalidate(rig->kv, &chain->seqs[any % CHAIN_LENGTH], 1, NULL), KVB_ENOENT, KVB_OK);
+        world_expect(kvb_invalidate(rig->kv, &chain->seqs[any % CHAIN_LENGTH], 1, NULL), KVB_ENOENT,
+                     KVB_OK);
         if (any == 0)
             kv_ok(kvb_manager_clear(rig->kv));
         break;

@@ -140,7 +140,8 @@ static void test_budget_holds_over_random_rhythms(void **state)
 static void test_budget_of_extremes_does_not_overflow(void **state)
 {
     (void)state;
-    struct kvbi_budget slow = budget_of(0, 1, UINT32_MAX), fast = budget_of(UINT64_MAX, UINT64_MAX, 1);
+    struct kvbi_budget slow = budget_of(0, 1, UINT32_MAX),
+                       fast = budget_of(UINT64_MAX, UINT64_MAX, 1);
     uint64_t late = UINT64_MAX / 4;
     assert_int_equal(spend_all(&slow, late), 1);
     assert_true(kvbi_budget_next_ns(&slow) > late);
@@ -150,7 +151,8 @@ static void test_budget_of_extremes_does_not_overflow(void **state)
 /* ---- In the lane -------------------------------------------------------------------------------------------------- */
 
 /* DEVICE, HOST, DISK; so many blocks may be written to DISK a second, or a day: then the first hour's share at once. */
-static struct scene *scene_with_budget(void **state, uint64_t blocks_per_second, uint64_t blocks_per_day)
+static struct scene *scene_with_budget(void **state, uint64_t blocks_per_second,
+                                       uint64_t blocks_per_day)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     scene->rig.tiers[2].write_bytes_per_second = blocks_per_second * BLOCK_BYTES;

@@ -37,7 +37,8 @@ static uint32_t take_copies(struct scene *scene, struct kvbi_copy *copies, uint3
 }
 
 /* What the engine says of them. */
-static void complete(struct scene *scene, const struct kvbi_copy *copies, uint32_t count, int result)
+static void complete(struct scene *scene, const struct kvbi_copy *copies, uint32_t count,
+                     int result)
 {
     kvbi_lock(scene->rig.kv);
     for (uint32_t i = 0; i < count; i++)
@@ -54,7 +55,8 @@ static void close_scene(struct scene *scene)
 
 static uint64_t generation_of(struct scene *scene, uint32_t slot)
 {
-    return kvbi_word_generation(atomic_load(&scene->rig.kv->store.pools[KVB_TIER_DISK].slots[slot].word));
+    return kvbi_word_generation(
+        atomic_load(&scene->rig.kv->store.pools[KVB_TIER_DISK].slots[slot].word));
 }
 
 static void test_label_names_content_parent_and_slot(void **state)
@@ -184,8 +186,8 @@ static void test_labels_are_given_back_with_their_copies(void **state)
     close_scene(scene);
 }
 
-static void register_keyed(struct scene *scene, struct kvb_block *block, uint32_t position, const char *parent,
-                           const char *key)
+static void register_keyed(struct scene *scene, struct kvb_block *block, uint32_t position,
+                           const char *parent, const char *key)
 {
     uint32_t tokens[KV_TOKENS];
     const struct kvb_register options = {.size = sizeof options, .keys = key};

@@ -122,7 +122,8 @@ static void test_priority_decides_between_operations(void **state)
     mv_step(&rig);
     assert_int_equal(copies.count, 4);
     for (uint32_t i = 0; i < 4; i++)
-        assert_int_equal(copies.list[i].from_slot, kvb_block_slot(rig.kv, runs[expected[i]].blocks[0]));
+        assert_int_equal(copies.list[i].from_slot,
+                         kvb_block_slot(rig.kv, runs[expected[i]].blocks[0]));
     for (uint32_t i = 0; i < 4; i++) {
         kv_ok(kvb_op_release(rig.kv, ops[i]));
         mv_drop(&rig, &runs[i]);
@@ -202,7 +203,8 @@ static void start_pair(struct pair *pair, uint32_t count, bool moving)
         struct mv_run *run = i == 0 ? &pair->first : &pair->second;
         assert_int_equal(mv_match(&pair->rig, run), count);
         alloc_many(&pair->rig, KVB_TIER_DEVICE, count, pair->targets[i]);
-        struct kvb_onboard request = mv_request(run->blocks, pair->targets[i], count, &pair->dones[i]);
+        struct kvb_onboard request =
+            mv_request(run->blocks, pair->targets[i], count, &pair->dones[i]);
         request.fence = &fence;
         kv_ok(kvb_onboard(pair->rig.kv, &request, &pair->ops[i]));
         mv_drop(&pair->rig, run);
@@ -461,8 +463,9 @@ static void test_failure_of_one_block_ends_the_good_prefix_before_it(void **stat
         assert_int_equal(mv_take(&rig, &run, op), k);
         for (uint32_t i = k; i < 6; i++)
             assert_non_null(run.blocks[i]);
-        assert_int_equal(mv_in_tier(&rig, &run, KVB_TIER_DEVICE), k); /* nothing else is findable there */
-        mv_compute(&rig, &run, k);                                    /* what did not come is computed */
+        assert_int_equal(mv_in_tier(&rig, &run, KVB_TIER_DEVICE),
+                         k);       /* nothing else is findable there */
+        mv_compute(&rig, &run, k); /* what did not come is computed */
         kv_ok(kvb_block_register(rig.kv, run.blocks + k, 6 - k, NULL, NULL, NULL));
         mv_drop(&rig, &run);
         mv_expect_in(&rig, &run, KVB_TIER_DEVICE);
@@ -484,7 +487,8 @@ static void test_block_past_the_good_prefix_that_others_share_is_replaced(void *
     struct kvb_op *op = mv_bring_up(&rig, &run, KVB_TIER_DEVICE, NULL);
     mv_fail(&copies, 1, false);
     mv_step(&rig);
-    mv_name(&rig, &tail, 1, 2); /* somebody matches the second block's copy above: by its key alone */
+    mv_name(&rig, &tail, 1,
+            2); /* somebody matches the second block's copy above: by its key alone */
     struct kvb_query query = {.size = sizeof query, .keys = &tail.seqs[1], .key_count = 1};
     struct kvb_hit hit;
     size_t count = 0;
@@ -700,8 +704,8 @@ static void test_cancel_before_any_poll_ends_with_nothing_copied(void **state)
 }
 
 /* One operation of two blocks whose transfer waits for fence value 1. */
-static struct kvb_op *start_moving(struct kv_rig *rig, struct mv_run *run, uint32_t device_blocks, uint64_t timeout_ns,
-                                   struct mv_done *done)
+static struct kvb_op *start_moving(struct kv_rig *rig, struct mv_run *run, uint32_t device_blocks,
+                                   uint64_t timeout_ns, struct mv_done *done)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
     struct kvb_block *targets[2];
@@ -796,7 +800,8 @@ static void test_what_has_arrived_before_a_cancel_counts(void **state)
     kv_rig_open(&rig);
     mv_store(&rig, &run, KVB_TIER_HOST, 1, 3);
     alloc_many(&rig, KVB_TIER_DEVICE, 2, targets);
-    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, 1, &fence, &targets[2], NULL)); /* only the last one is not free yet */
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, 1, &fence, &targets[2],
+                    NULL)); /* only the last one is not free yet */
     struct kvb_onboard request = mv_request(run.blocks, targets, 3, &done);
     kv_ok(kvb_onboard(rig.kv, &request, &op));
     mv_drop(&rig, &run);
@@ -995,8 +1000,8 @@ static void start_middle(struct middle *middle, bool prefetch_first)
         bool prefetch = prefetch_first == (i == 0);
         struct kvb_block *targets[2];
         alloc_many(&middle->rig, prefetch ? KVB_TIER_HOST : KVB_TIER_DEVICE, 2, targets);
-        struct kvb_onboard request =
-            mv_request(middle->run.blocks, targets, 2, prefetch ? &middle->prefetched : &middle->done);
+        struct kvb_onboard request = mv_request(middle->run.blocks, targets, 2,
+                                                prefetch ? &middle->prefetched : &middle->done);
         request.fence = prefetch ? &fence : NULL;
         kv_ok(kvb_onboard(middle->rig.kv, &request, prefetch ? &middle->prefetch : &middle->op));
         mv_step(&middle->rig);
@@ -1024,7 +1029,8 @@ static void test_two_hops_join_a_prefetch_in_the_middle(void **state)
         mv_step(&middle.rig);
         expect_done(&middle.prefetched, 0, 2);
         expect_done(&middle.done, 0, 2);
-        assert_int_equal(middle.copies.count, 4); /* one DISK -> HOST each, one HOST -> DEVICE each */
+        assert_int_equal(middle.copies.count,
+                         4); /* one DISK -> HOST each, one HOST -> DEVICE each */
         mv_expect_in(&middle.rig, &middle.run, KVB_TIER_DEVICE);
         end_middle(&middle);
     }
@@ -1061,8 +1067,8 @@ static void test_prefetch_goes_on_when_the_two_hops_it_joined_are_cancelled(void
 }
 
 /* As mv_bring_up, with a priority. */
-static struct kvb_op *bring_up_with(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint32_t priority,
-                                    struct mv_done *done)
+static struct kvb_op *bring_up_with(struct kv_rig *rig, struct mv_run *run, uint32_t tier,
+                                    uint32_t priority, struct mv_done *done)
 {
     struct kvb_block *targets[MV_RUN_MAX];
     struct kvb_op *op = NULL;
@@ -1075,7 +1081,8 @@ static struct kvb_op *bring_up_with(struct kv_rig *rig, struct mv_run *run, uint
     return op;
 }
 
-static void test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_waits_for_it(void **state)
+static void test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_waits_for_it(
+    void **state)
 {
     (void)state;
     struct kv_rig rig;
@@ -1348,7 +1355,8 @@ static void test_done_may_start_another_operation(void **state)
     kv_rig_open(&rig);
     mv_store_each(&rig, runs, KVB_TIER_HOST, 1, 2);
     struct kvb_block *target = kv_alloc(&rig, KVB_TIER_DEVICE);
-    struct chain_start start = {.rig = &rig, .next = &runs[1], .target = kv_alloc(&rig, KVB_TIER_DEVICE)};
+    struct chain_start start = {
+        .rig = &rig, .next = &runs[1], .target = kv_alloc(&rig, KVB_TIER_DEVICE)};
     struct kvb_onboard request = mv_request(runs[0].blocks, &target, 1, NULL);
     struct kvb_op *op = NULL;
     request.done = start_another;
@@ -1417,8 +1425,9 @@ static bool survives_late_write(bool with_alloc, bool with_onboard)
     kv_ok(kvb_onboard(rig.kv, &request, &op));
     mv_drop(&rig, &run);
     mv_step(&rig);
-    kv_payload_fill(&rig, target, UINT64_C(0xbad)); /* what used the memory before is over only now ... */
-    mv_signal(&rig, 1);                             /* ... and says so */
+    kv_payload_fill(&rig, target,
+                    UINT64_C(0xbad)); /* what used the memory before is over only now ... */
+    mv_signal(&rig, 1);               /* ... and says so */
     mv_step(&rig);
     uint32_t good = 0;
     kv_ok(kvb_op_take(rig.kv, op, &run.blocks[0], 1, &good));
@@ -1743,7 +1752,8 @@ int main(void)
         cmocka_unit_test(test_offer_of_what_an_onboarding_is_bringing_there_is_skipped),
         cmocka_unit_test(test_failure_of_one_block_ends_the_good_prefix_before_it),
         cmocka_unit_test(test_block_past_the_good_prefix_that_others_share_is_replaced),
-        cmocka_unit_test(test_block_past_the_good_prefix_is_missing_when_shared_and_nothing_is_free),
+        cmocka_unit_test(
+            test_block_past_the_good_prefix_is_missing_when_shared_and_nothing_is_free),
         cmocka_unit_test(test_joined_block_past_the_good_prefix_gives_the_own_target_back_empty),
         cmocka_unit_test(test_failure_waits_for_what_is_being_written_and_loses_no_block),
         cmocka_unit_test(test_content_invalidated_while_queued_is_a_miss),
@@ -1766,7 +1776,8 @@ int main(void)
         cmocka_unit_test(test_two_hops_join_a_prefetch_in_the_middle),
         cmocka_unit_test(test_two_hops_go_on_when_the_prefetch_they_joined_is_cancelled),
         cmocka_unit_test(test_prefetch_goes_on_when_the_two_hops_it_joined_are_cancelled),
-        cmocka_unit_test(test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_waits_for_it),
+        cmocka_unit_test(
+            test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_waits_for_it),
         cmocka_unit_test(test_hop_without_room_in_the_middle_is_a_miss),
         cmocka_unit_test(test_hop_waits_while_a_transfer_writes_the_room_in_the_middle),
         cmocka_unit_test(test_hop_waits_while_a_transfer_reads_the_room_in_the_middle),

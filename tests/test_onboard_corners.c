@@ -12,8 +12,8 @@
 #include "api/manager.h"
 
 /* The run's blocks, whichever tier they are in, on their way into `targets`. The sources are let go at once. */
-static struct kvb_op *start_into(struct kv_rig *rig, struct mv_run *run, struct kvb_block *const *targets,
-                                 struct mv_done *done)
+static struct kvb_op *start_into(struct kv_rig *rig, struct mv_run *run,
+                                 struct kvb_block *const *targets, struct mv_done *done)
 {
     struct kvb_op *op = NULL;
     assert_int_equal(mv_match(rig, run), run->count);
@@ -25,8 +25,8 @@ static struct kvb_op *start_into(struct kv_rig *rig, struct mv_run *run, struct 
 }
 
 /* A content of one block on its way into a fresh block of `tier`. */
-static struct kvb_op *start_one(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint32_t priority,
-                                struct mv_done *done)
+static struct kvb_op *start_one(struct kv_rig *rig, struct mv_run *run, uint32_t tier,
+                                uint32_t priority, struct mv_done *done)
 {
     struct kvb_op *op = NULL;
     struct kvb_block *target = kv_alloc(rig, tier);
@@ -131,7 +131,8 @@ static void configure_waiting(struct kv_rig *rig)
 }
 
 /* `kv_settle` in between would wait for the fence: nothing here looks at the invariants, as a thread may be at work. */
-static void name_and_store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint64_t fence_value)
+static void name_and_store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed,
+                           uint64_t fence_value)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     mv_name(rig, run, seed, 1);
@@ -147,7 +148,8 @@ static void store_for_waiting(struct kv_rig *rig, struct waiting *waiting)
     kv_ok(kvb_block_offload(rig->kv, waiting->offered.blocks, 1, 50, NULL, NULL));
 }
 
-static void start_waiting(struct kv_rig *rig, struct waiting *waiting, kvb_onboard_done done, void *arg)
+static void start_waiting(struct kv_rig *rig, struct waiting *waiting, kvb_onboard_done done,
+                          void *arg)
 {
     waiting->held = kv_alloc(rig, KVB_TIER_HOST);
     waiting->target = kv_alloc(rig, KVB_TIER_DEVICE);
@@ -310,7 +312,8 @@ static void test_replacement_of_a_shared_block_is_free_since_the_operations_fenc
     mv_open(&rig, &copies);
     mv_park(&rig, &run, KVB_TIER_HOST, 1, 2);
     mv_park(&rig, &second, KVB_TIER_HOST, 2, 1);
-    struct kvb_block *targets[2] = {alloc_after(&rig, KVB_TIER_DEVICE, 9), alloc_after(&rig, KVB_TIER_DEVICE, 5)};
+    struct kvb_block *targets[2] = {alloc_after(&rig, KVB_TIER_DEVICE, 9),
+                                    alloc_after(&rig, KVB_TIER_DEVICE, 5)};
     struct kvb_op *op = start_into(&rig, &run, targets, &done);
     mv_signal(&rig, 5);
     mv_step(&rig);
@@ -364,8 +367,8 @@ static uint32_t called(const struct mv_done *done)
 }
 
 /* One transfer that all operations wait for, and that ends for all of them at once. */
-static void start_many(struct kv_rig *rig, struct mv_run *run, struct kvb_op **ops, struct mv_done *done,
-                       uint64_t timeout_ns)
+static void start_many(struct kv_rig *rig, struct mv_run *run, struct kvb_op **ops,
+                       struct mv_done *done, uint64_t timeout_ns)
 {
     mv_store(rig, run, KVB_TIER_HOST, 1, 1);
     for (uint32_t i = 0; i < OPS; i++) {
@@ -442,7 +445,8 @@ static void test_operations_that_time_out_together_are_ended_in_bounded_steps(vo
 /* ---- Waits that are over ------------------------------------------------------------------------------------------ */
 
 /* Every copy takes 10 ms of the injected clock, which is more than progress does between two looks at the time. */
-static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                     uint32_t to_slot)
 {
     (void)from_tier, (void)from_slot, (void)to_tier, (void)to_slot;
     kv_advance(context, 10 * KV_MS);

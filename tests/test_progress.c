@@ -23,18 +23,18 @@ static bool polled(const struct kv_rig *rig)
 }
 
 /* The condition becomes true by progress alone. */
-#define eventually(rig, condition)                                                                                     \
-    do {                                                                                                               \
-        time_t give_up_ = time(NULL) + GIVE_UP_S;                                                                      \
-        for (;;) {                                                                                                     \
-            if (polled(rig))                                                                                           \
-                kv_poll(rig);                                                                                          \
-            if (condition)                                                                                             \
-                break;                                                                                                 \
-            if (time(NULL) > give_up_)                                                                                 \
-                fail_msg("never: %s", #condition);                                                                     \
-            (void)sched_yield();                                                                                       \
-        }                                                                                                              \
+#define eventually(rig, condition)                                                                 \
+    do {                                                                                           \
+        time_t give_up_ = time(NULL) + GIVE_UP_S;                                                  \
+        for (;;) {                                                                                 \
+            if (polled(rig))                                                                       \
+                kv_poll(rig);                                                                      \
+            if (condition)                                                                         \
+                break;                                                                             \
+            if (time(NULL) > give_up_)                                                             \
+                fail_msg("never: %s", #condition);                                                 \
+            (void)sched_yield();                                                                   \
+        }                                                                                          \
     } while (0)
 
 static struct kvb_lane_stats down(struct kv_rig *rig)
@@ -64,8 +64,8 @@ static void settle(struct kv_rig *rig)
 }
 
 /* As mv_store, without a look at the invariants while the manager's thread is at work. */
-static void store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint32_t count,
-                  uint64_t fence_value)
+static void store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed,
+                  uint32_t count, uint64_t fence_value)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     mv_name(rig, run, seed, count);
@@ -80,8 +80,8 @@ static void drop(struct kv_rig *rig, struct mv_run *run)
 }
 
 /* The run's blocks on their way from HOST into fresh DEVICE blocks, which are free only at `fence_value`. */
-static struct kvb_op *start_op(struct kv_rig *rig, struct mv_run *run, uint64_t fence_value, uint64_t timeout_ns,
-                               struct mv_done *done)
+static struct kvb_op *start_op(struct kv_rig *rig, struct mv_run *run, uint64_t fence_value,
+                               uint64_t timeout_ns, struct mv_done *done)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     struct kvb_block *targets[MV_RUN_MAX];
@@ -242,7 +242,8 @@ static void test_events_come_in_order_stored_before_removed(void **state)
             size_t stored = 0, removed = 0;
             for (size_t at = 0; at < rig.events.count; at++) {
                 const struct kv_event_record *event = &rig.events.list[at];
-                if (event->tier != tier || memcmp(event->key, &run.seqs[i], sizeof run.seqs[i]) != 0)
+                if (event->tier != tier ||
+                    memcmp(event->key, &run.seqs[i], sizeof run.seqs[i]) != 0)
                     continue;
                 *(event->kind == KVB_EVENT_STORED ? &stored : &removed) = at + 1;
             }
@@ -293,7 +294,8 @@ static void test_every_call_that_makes_work_sets_it_off(void **state)
     kv_ok(kvb_op_release(rig.kv, op));
     settle(&rig);
     kv_ok(kvb_invalidate(rig.kv, below.seqs, 1, NULL));
-    eventually(&rig, events_seen(&rig) == 3 + 1 + 2); /* stored above, below, once each by a lane; two removed */
+    eventually(&rig, events_seen(&rig) ==
+                         3 + 1 + 2); /* stored above, below, once each by a lane; two removed */
     drop(&rig, &below);
     store(&rig, &below, KVB_TIER_HOST, 3, 1, 0);
     op = start_op(&rig, &below, 9, 0, &cut);
@@ -788,7 +790,8 @@ static void test_several_threads_wait_at_once_and_all_return(void **state)
     struct elsewhere elsewhere[4];
     for (uint32_t i = 0; i < 4; i++) {
         elsewhere[i] = (struct elsewhere){.rig = &rig, .op = op, .flush = 1, .wait = 1};
-        assert_int_equal(pthread_create(&threads[i], NULL, i % 2 == 0 ? flush_for_ever : wait_for_ever, &elsewhere[i]),
+        assert_int_equal(pthread_create(&threads[i], NULL,
+                                        i % 2 == 0 ? flush_for_ever : wait_for_ever, &elsewhere[i]),
                          0);
     }
     store(&rig, &run, KVB_TIER_DEVICE, 1, 2, 1);
@@ -804,13 +807,13 @@ static void test_several_threads_wait_at_once_and_all_return(void **state)
     kv_rig_close(&rig);
 }
 
-#define IN_POLL_MODE(test)                                                                                             \
-    {                                                                                                                  \
-        .name = #test "_in_poll_mode", .test_func = test, .initial_state = &in_poll_mode                               \
+#define IN_POLL_MODE(test)                                                                         \
+    {                                                                                              \
+        .name = #test "_in_poll_mode", .test_func = test, .initial_state = &in_poll_mode           \
     }
-#define IN_THREAD_MODE(test)                                                                                           \
-    {                                                                                                                  \
-        .name = #test "_in_thread_mode", .test_func = test, .initial_state = &in_thread_mode                           \
+#define IN_THREAD_MODE(test)                                                                       \
+    {                                                                                              \
+        .name = #test "_in_thread_mode", .test_func = test, .initial_state = &in_thread_mode       \
     }
 #define IN_BOTH_MODES(test) IN_POLL_MODE(test), IN_THREAD_MODE(test)
 

@@ -31,8 +31,10 @@ static void test_replay_same_seed_polled_gives_same_counts(void **state)
 {
     struct run first, second;
     (void)state;
-    replay(&first, QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 500 --seed 7 --progress poll");
-    replay(&second, QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 500 --seed 7 --progress poll");
+    replay(&first,
+           QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 500 --seed 7 --progress poll");
+    replay(&second,
+           QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 500 --seed 7 --progress poll");
     assert_good(&first);
     assert_good(&second);
     cut_times(first.out);
@@ -45,7 +47,8 @@ static void test_replay_written_workload_replays_as_the_generated_one(void **sta
     struct run generated, read_back;
     (void)state;
     write_workload(8, 400);
-    replay(&generated, QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 400 --seed 8 --progress poll");
+    replay(&generated,
+           QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 400 --seed 8 --progress poll");
     replay(&read_back, QUIET_JSON "--device-blocks 200 --host-blocks 900 --progress poll trace");
     assert_good(&generated);
     assert_good(&read_back);
@@ -69,10 +72,10 @@ static void test_replay_without_pace_serves_no_wrong_byte(void **state)
 
 static void test_replay_json_has_the_promised_keys(void **state)
 {
-    static const char *const keys[] = {"requests", "block_refs",  "device",    "host",         "disk",
-                                       "hit_rate", "verified",    "corrupt",   "from",         "to",
-                                       "offered",  "transferred", "discarded", "skipped",      "shed",
-                                       "failed",   "cancelled",   "bytes",     "busy_seconds", "seconds"};
+    static const char *const keys[] = {
+        "requests", "block_refs", "device",    "host",    "disk",         "hit_rate",  "verified",
+        "corrupt",  "from",       "to",        "offered", "transferred",  "discarded", "skipped",
+        "shed",     "failed",     "cancelled", "bytes",   "busy_seconds", "seconds"};
     struct run run;
     (void)state;
     replay(&run, QUIET_JSON "--device-blocks 200 --host-blocks 900 --limit 100");
@@ -115,7 +118,8 @@ static void assert_refused(const char *arguments, const char *named)
     struct run run;
     replay(&run, "%s", arguments);
     if (run.status != 2 || !strstr(run.err, named))
-        fail_msg("'%s': exit status %d, '%s' expected in: %s", arguments, run.status, named, run.err);
+        fail_msg("'%s': exit status %d, '%s' expected in: %s", arguments, run.status, named,
+                 run.err);
     assert_string_equal(run.out, "");
 }
 
@@ -173,7 +177,8 @@ static void test_replay_smallest_possible_device_tier_serves(void **state)
 
 static void test_replay_malformed_line_stops_with_file_line_reason(void **state)
 {
-#define GOOD_LINE "{\"timestamp\": 1, \"input_length\": 513, \"output_length\": 1, \"hash_ids\": [1, 2]}\n"
+#define GOOD_LINE                                                                                  \
+    "{\"timestamp\": 1, \"input_length\": 513, \"output_length\": 1, \"hash_ids\": [1, 2]}\n"
     static const struct {
         const char *line, *named;
     } bad[] = {
@@ -199,7 +204,8 @@ static void test_replay_malformed_line_stops_with_file_line_reason(void **state)
         replay(&run, "malformed");
         const char *place = strstr(run.err, "malformed:3: ");
         if (run.status != 2 || !place || !strstr(place, bad[i].named))
-            fail_msg("%s: exit status %d, '%s' expected in: %s", bad[i].line, run.status, bad[i].named, run.err);
+            fail_msg("%s: exit status %d, '%s' expected in: %s", bad[i].line, run.status,
+                     bad[i].named, run.err);
     }
     assert_refused("nonesuch", "nonesuch: No such file");
     write_text("malformed", "\n");
@@ -210,8 +216,10 @@ static void test_replay_unknown_keys_are_skipped(void **state)
 {
     struct run run;
     (void)state;
-    write_text("extra", "{\"x\": [{\"hash_ids\": [9]}, -1.5e3, \"\\u00e9\\\"]}\", true, null], \"input_length\": 513,"
-                        " \"hash_ids\": [1, 9223372036854775808]}\r\n");
+    write_text(
+        "extra",
+        "{\"x\": [{\"hash_ids\": [9]}, -1.5e3, \"\\u00e9\\\"]}\", true, null], \"input_length\": 513,"
+        " \"hash_ids\": [1, 9223372036854775808]}\r\n");
     replay(&run, QUIET_JSON "extra");
     assert_good(&run);
     assert_true(value_of(run.out, "block_refs") == 2);

@@ -62,10 +62,12 @@ static void test_replay_without_host_moves_between_device_and_disk(void **state)
     struct run run;
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        replay(&run,
-               QUIET_JSON "--device-blocks 130 --host-blocks 0 --disk-blocks 2500 --disk blocks --limit 500 --seed 3 "
-                          "--progress %s",
-               progress_modes[i]);
+        replay(
+            &run,
+            QUIET_JSON
+            "--device-blocks 130 --host-blocks 0 --disk-blocks 2500 --disk blocks --limit 500 --seed 3 "
+            "--progress %s",
+            progress_modes[i]);
         assert_good(&run);
         assert_lane(&run, "device", "disk");
         assert_lane(&run, "disk", "device");
@@ -78,7 +80,8 @@ static void test_replay_with_a_disk_without_pace_serves_no_wrong_byte(void **sta
     (void)state;
     for (size_t i = 0; i < 6; i++) {
         struct run run;
-        replay(&run, QUIET_JSON SMALL_TIERS "--limit 500 --seed 9 --pace none --trigger %s --progress %s",
+        replay(&run,
+               QUIET_JSON SMALL_TIERS "--limit 500 --seed 9 --pace none --trigger %s --progress %s",
                triggers[i / 2], progress_modes[i % 2]);
         assert_good(&run);
     }
@@ -89,10 +92,12 @@ static void test_replay_without_host_and_pace_serves_no_wrong_byte(void **state)
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct run run;
-        replay(&run,
-               QUIET_JSON "--device-blocks 130 --host-blocks 0 --disk-blocks 900 --disk blocks --limit 500 --seed 9 "
-                          "--pace none --progress %s",
-               progress_modes[i]);
+        replay(
+            &run,
+            QUIET_JSON
+            "--device-blocks 130 --host-blocks 0 --disk-blocks 900 --disk blocks --limit 500 --seed 9 "
+            "--pace none --progress %s",
+            progress_modes[i]);
         assert_good(&run);
     }
 }
@@ -139,9 +144,11 @@ static void test_replay_that_resumes_finds_all_that_the_same_trace_needs(void **
     for (size_t i = 0; i < 2; i++) {
         struct run first, second;
         remove_files();
-        replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 300 --progress %s", progress_modes[i]);
+        replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 300 --progress %s",
+               progress_modes[i]);
         assert_good(&first);
-        replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300 --progress %s", progress_modes[i]);
+        replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300 --progress %s",
+               progress_modes[i]);
         assert_good(&second);
         double computed = value_of(first.out, "block_refs") - hits_of(first.out);
         assert_true(value_of(second.out, "recovered") == computed);
@@ -172,7 +179,8 @@ static void test_replay_counts_only_what_it_has_not_computed_as_saved(void **sta
     assert_good(&head);
     replay(&whole, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 400 --progress poll");
     assert_good(&whole);
-    assert_true(value_of(whole.out, "saved_contents") == value_of(head.out, "block_refs") - hits_of(head.out));
+    assert_true(value_of(whole.out, "saved_contents") ==
+                value_of(head.out, "block_refs") - hits_of(head.out));
     assert_true(value_of(whole.out, "saved_hits") > value_of(whole.out, "saved_contents"));
     assert_true(value_of(whole.out, "saved_hits") < hits_of(whole.out));
 }
@@ -182,12 +190,15 @@ static void test_replay_over_several_files_resumes_from_all(void **state)
     struct run first, second;
     (void)state;
     remove_files();
-    replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk=blocks2 --limit 200");
+    replay(&first,
+           QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk=blocks2 --limit 200");
     assert_good(&first);
-    replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk blocks2 --resume --limit 200");
+    replay(&second, QUIET_JSON STRAIGHT_DOWN
+           "--disk blocks --disk blocks1 --disk blocks2 --resume --limit 200");
     assert_good(&second);
     assert_true(hits_of(second.out) == value_of(second.out, "block_refs"));
-    assert_true(value_of(second.out, "recovered") == value_of(first.out, "block_refs") - hits_of(first.out));
+    assert_true(value_of(second.out, "recovered") ==
+                value_of(first.out, "block_refs") - hits_of(first.out));
 }
 
 /* A replay on its own, its output thrown away. */
@@ -196,7 +207,8 @@ static pid_t start_replay(char *const arguments[])
     pid_t child = fork();
     if (child == 0) {
         int nowhere = open("/dev/null", O_WRONLY);
-        if (chdir(replay_folder) != 0 || dup2(nowhere, STDOUT_FILENO) < 0 || dup2(nowhere, STDERR_FILENO) < 0)
+        if (chdir(replay_folder) != 0 || dup2(nowhere, STDOUT_FILENO) < 0 ||
+            dup2(nowhere, STDERR_FILENO) < 0)
             _exit(99);
         (void)execv(KVB_REPLAY_PATH, arguments);
         _exit(99);
@@ -270,7 +282,8 @@ static void test_replay_resumes_after_a_kill_with_all_that_was_stored(void **sta
         assert_good(&run);
         assert_true(value_of(run.out, "recovered") >= named);
         assert_true(value_of(run.out, "dropped") == 0);
-        assert_true(value_of(run.out, "saved_contents") > 0); /* how many depends on what was shed before the kill */
+        assert_true(value_of(run.out, "saved_contents") >
+                    0); /* how many depends on what was shed before the kill */
         assert_true(value_of(run.out, "corrupt") == 0);
     }
 }
@@ -280,7 +293,8 @@ static void assert_refused(const char *arguments, const char *named)
     struct run run;
     replay(&run, "%s", arguments);
     if (run.status != 2 || !strstr(run.err, named))
-        fail_msg("'%s': exit status %d, '%s' expected in: %s", arguments, run.status, named, run.err);
+        fail_msg("'%s': exit status %d, '%s' expected in: %s", arguments, run.status, named,
+                 run.err);
     assert_string_equal(run.out, "");
 }
 
@@ -306,8 +320,10 @@ static void test_replay_of_other_block_bytes_does_not_resume(void **state)
     remove_files();
     replay(&run, QUIET_JSON "--disk blocks --disk-blocks 100 --limit 1");
     assert_good(&run);
-    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192", "--disk: blocks:");
-    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192", "--block-bytes of the run");
+    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
+                   "--disk: blocks:");
+    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
+                   "--block-bytes of the run");
 }
 
 static void test_replay_bad_disk_options_are_refused_by_name(void **state)
@@ -315,9 +331,10 @@ static void test_replay_bad_disk_options_are_refused_by_name(void **state)
     (void)state;
     assert_refused("--disk", "--disk");
     assert_refused("--disk= --disk-blocks 10", "--disk");
-    assert_refused("--disk-blocks 100 --disk 0 --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 --disk 6 --disk 7 --disk 8 "
-                   "--disk 9 --disk a --disk b --disk c --disk d --disk e --disk f --disk g",
-                   "--disk: more than 16");
+    assert_refused(
+        "--disk-blocks 100 --disk 0 --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 --disk 6 --disk 7 --disk 8 "
+        "--disk 9 --disk a --disk b --disk c --disk d --disk e --disk f --disk g",
+        "--disk: more than 16");
     assert_refused("--disk-blocks 1x --disk blocks", "--disk-blocks");
     assert_refused("--disk-blocks 4294967294 --disk blocks --limit 1", "--disk-blocks");
 }

@@ -73,13 +73,13 @@ static void test_replay_one_tier_hits_as_an_exact_lru(void **state)
         write_workload(seed, 1500);
         for (size_t i = 0; i < 2; i++) {
             struct run run;
-            replay(&run, QUIET_JSON "--host-blocks 0 --device-blocks %zu --progress %s trace", sizes[i],
-                   progress_modes[(i + (size_t)seed) % 2]);
+            replay(&run, QUIET_JSON "--host-blocks 0 --device-blocks %zu --progress %s trace",
+                   sizes[i], progress_modes[(i + (size_t)seed) % 2]);
             assert_good(&run);
             double exact = (double)simulate_lru("trace", sizes[i]);
             if (hits_of(run.out) < exact * 0.998 || hits_of(run.out) > exact * 1.002)
-                fail_msg("seed %d, %zu blocks: %.0f hits, an exact LRU has %.0f", seed, sizes[i], hits_of(run.out),
-                         exact);
+                fail_msg("seed %d, %zu blocks: %.0f hits, an exact LRU has %.0f", seed, sizes[i],
+                         hits_of(run.out), exact);
         }
     }
 }
@@ -94,13 +94,14 @@ static void test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower(void **state
         write_workload(seed, 1500);
         for (size_t i = 0; i < 2; i++) {
             struct run run;
-            replay(&run, QUIET_JSON "--device-blocks %zu --host-blocks %zu --progress %s trace", sizes[i].device,
-                   sizes[i].host, progress_modes[(i + (size_t)seed) % 2]);
+            replay(&run, QUIET_JSON "--device-blocks %zu --host-blocks %zu --progress %s trace",
+                   sizes[i].device, sizes[i].host, progress_modes[(i + (size_t)seed) % 2]);
             assert_good(&run);
             double lower = (double)simulate_lru("trace", sizes[i].host);
             if (hits_of(run.out) < lower * 0.98)
-                fail_msg("seed %d, %zu + %zu blocks: %.0f hits, an LRU of the lower tier's size has %.0f", seed,
-                         sizes[i].device, sizes[i].host, hits_of(run.out), lower);
+                fail_msg(
+                    "seed %d, %zu + %zu blocks: %.0f hits, an LRU of the lower tier's size has %.0f",
+                    seed, sizes[i].device, sizes[i].host, hits_of(run.out), lower);
         }
     }
 }
@@ -114,14 +115,16 @@ static void test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk(void **sta
     write_workload(7, 1000);
     for (size_t i = 0; i < 3; i++) {
         struct run run;
-        replay(&run,
-               QUIET_JSON "--device-blocks %zu --host-blocks %zu --disk-blocks %zu --disk blocks --progress %s trace",
-               sizes[i].device, sizes[i].host, sizes[i].disk, progress_modes[i % 2]);
+        replay(
+            &run,
+            QUIET_JSON
+            "--device-blocks %zu --host-blocks %zu --disk-blocks %zu --disk blocks --progress %s trace",
+            sizes[i].device, sizes[i].host, sizes[i].disk, progress_modes[i % 2]);
         assert_good(&run);
         double lowest = (double)simulate_lru("trace", sizes[i].disk);
         if (hits_of(run.out) < lowest * 0.98)
-            fail_msg("%zu + %zu + %zu blocks: %.0f hits, an LRU of the disk's size has %.0f", sizes[i].device,
-                     sizes[i].host, sizes[i].disk, hits_of(run.out), lowest);
+            fail_msg("%zu + %zu + %zu blocks: %.0f hits, an LRU of the disk's size has %.0f",
+                     sizes[i].device, sizes[i].host, sizes[i].disk, hits_of(run.out), lowest);
     }
 }
 

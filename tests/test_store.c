@@ -570,7 +570,8 @@ static void test_register_with_both_duplicate_flags_is_invalid(void **state)
 {
     (void)state;
     struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
-    struct kvb_register options = {.size = sizeof options, .flags = KVB_REGISTER_KEEP | KVB_REGISTER_SHARE};
+    struct kvb_register options = {.size = sizeof options,
+                                   .flags = KVB_REGISTER_KEEP | KVB_REGISTER_SHARE};
     kv_complete(&rig, block, 0, 0, NULL, T);
     kv_expect(kvb_block_register(rig.kv, &block, 1, &options, NULL, NULL), KVB_EINVAL);
     options.flags = 4;
@@ -587,7 +588,8 @@ static void test_duplicate_within_one_array_is_found(void **state)
     kv_complete(&rig, blocks[0], 0, 0, NULL, T);
     kv_complete(&rig, blocks[1], 0, 0, NULL, T);
     kv_ok(kvb_block_register(rig.kv, blocks, 2, NULL, NULL, NULL));
-    assert_int_equal(kv_describe(&rig, blocks[0]).indexed + kv_describe(&rig, blocks[1]).indexed, 1);
+    assert_int_equal(kv_describe(&rig, blocks[0]).indexed + kv_describe(&rig, blocks[1]).indexed,
+                     1);
     assert_int_equal(device().duplicates, 1);
     kv_ok(kvb_block_unref(rig.kv, blocks, 2, NULL));
     assert_int_equal(device().parked_count, 1);
@@ -761,7 +763,8 @@ static void test_stats_places_add_up(void **state)
     assert_int_equal(stats.held_count, 2);
     assert_int_equal(stats.parked_count, 2);
     assert_int_equal(stats.transfer_count, 0);
-    assert_int_equal(stats.free_count + stats.held_count + stats.parked_count + stats.transfer_count, KV_BLOCKS);
+    assert_int_equal(
+        stats.free_count + stats.held_count + stats.parked_count + stats.transfer_count, KV_BLOCKS);
     assert_int_equal(stats.available_count, KV_BLOCKS - 2);
     assert_int_equal(stats.allocated, 4);
     assert_int_equal(stats.registered, 3);
@@ -775,7 +778,8 @@ static void test_stats_table_bytes_are_what_was_allocated_beside_the_tiers(void 
     (void)state;
     uint64_t tier_bytes = (uint64_t)KV_BLOCKS * KV_LAYERS * KV_PARTS * KV_CHUNK;
     uint64_t allocated = (uint64_t)rig.heap.live_bytes;
-    assert_in_range(kv_stats(&rig).table_bytes, allocated - tier_bytes - 4096, allocated - tier_bytes + 4096);
+    assert_in_range(kv_stats(&rig).table_bytes, allocated - tier_bytes - 4096,
+                    allocated - tier_bytes + 4096);
 }
 
 static void test_tier_memory_is_where_blocks_lie(void **state)
@@ -787,8 +791,8 @@ static void test_tier_memory_is_where_blocks_lie(void **state)
     kv_ok(kvb_tier_memory(rig.kv, KVB_TIER_DEVICE, &base, &bytes));
     assert_int_equal(bytes, KV_BLOCKS * block_bytes);
     kv_ok(kvb_block_address(rig.kv, block, 1, 1, &address));
-    assert_ptr_equal((char *)address,
-                     (char *)base + kvb_block_slot(rig.kv, block) * block_bytes + (KV_PARTS + 1) * KV_CHUNK);
+    assert_ptr_equal((char *)address, (char *)base + kvb_block_slot(rig.kv, block) * block_bytes +
+                                          (KV_PARTS + 1) * KV_CHUNK);
     kv_expect(kvb_block_address(rig.kv, block, KV_LAYERS, 0, &address), KVB_EINVAL);
     kv_expect(kvb_block_address(rig.kv, block, 0, KV_PARTS, &address), KVB_EINVAL);
     kv_expect(kvb_tier_memory(rig.kv, KVB_TIER_HOST, &base, &bytes), KVB_ENOENT);

@@ -32,19 +32,20 @@ static void open_store(uint32_t slots, uint32_t key_bytes)
     f.memory = failing_memory(&f.failing, INT64_MAX);
     kvbi_clock_init(&f.clock, NULL);
     kvbi_log_init(&f.log, NULL);
-    const struct kvbi_store_config config = {.memory = &f.memory,
-                                             .clock = &f.clock,
-                                             .log = &f.log,
-                                             .hash = kvbi_hash_select(KVBI_ISA_BASELINE),
-                                             .digest_seed = 7,
-                                             .tokens_per_block = TOKENS,
-                                             .key_bytes = key_bytes,
-                                             .policy = kvbi_policy_find(NULL),
-                                             .block_counts = {[KVB_TIER_DEVICE] = 4, [DISK] = slots},
-                                             .on_disk = {[DISK] = true},
-                                             .event_capacity = 64,
-                                             .pin_capacity = 4,
-                                             .namespace_capacity = 4};
+    const struct kvbi_store_config config = {
+        .memory = &f.memory,
+        .clock = &f.clock,
+        .log = &f.log,
+        .hash = kvbi_hash_select(KVBI_ISA_BASELINE),
+        .digest_seed = 7,
+        .tokens_per_block = TOKENS,
+        .key_bytes = key_bytes,
+        .policy = kvbi_policy_find(NULL),
+        .block_counts = {[KVB_TIER_DEVICE] = 4, [DISK] = slots},
+        .on_disk = {[DISK] = true},
+        .event_capacity = 64,
+        .pin_capacity = 4,
+        .namespace_capacity = 4};
     assert_int_equal(kvbi_store_create(&f.store, &config), 0);
     f.pool = &f.store.pools[DISK];
     kvbi_lock_take(&f.store.lock);
@@ -98,12 +99,13 @@ static int teardown(void **state)
 /* The content number `number` in `slot`; with number > 0 a child of the one before. */
 static struct kvbi_adoption content(uint32_t number, uint32_t slot)
 {
-    return (struct kvbi_adoption){.slot = slot,
-                                  .generation = 5,
-                                  .name = {.hash = 1000 + number, .digest = {number, ~(uint64_t)number}},
-                                  .parent_hash = number > 0 ? 999 + number : 0,
-                                  .has_parent = number > 0,
-                                  .priority = KVB_PRIORITY_DEFAULT};
+    return (struct kvbi_adoption){
+        .slot = slot,
+        .generation = 5,
+        .name = {.hash = 1000 + number, .digest = {number, ~(uint64_t)number}},
+        .parent_hash = number > 0 ? 999 + number : 0,
+        .has_parent = number > 0,
+        .priority = KVB_PRIORITY_DEFAULT};
 }
 
 static void adopt(const struct kvbi_adoption *adoption)
@@ -127,19 +129,22 @@ static void adopt_one(const struct kvbi_adoption *adoption)
 static void refuse(const struct kvbi_adoption *adoption)
 {
     uint32_t other;
-    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, adoption, &other), KVBI_ADOPT_REFUSED);
+    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, adoption, &other),
+                     KVBI_ADOPT_REFUSED);
 }
 
 /* Where a match by tokens of contents [0, count) ends, with the slot of the last one. Holds nothing afterwards. */
 static uint32_t match_in(uint32_t namespace_id, uint32_t count, uint32_t *slot)
 {
-    static const uint32_t tokens[SLOTS * TOKENS]; /* those of a content on disk only are known by its digest */
+    static const uint32_t
+        tokens[SLOTS * TOKENS]; /* those of a content on disk only are known by its digest */
     struct kvb_seq names[SLOTS];
     struct kvb_hit hits[SLOTS];
     int error = 0;
     for (uint32_t i = 0; i < count; i++)
         names[i] = content(i, 0).name;
-    const struct kvbi_probe probe = {.names = names, .tokens = tokens, .namespace_id = namespace_id, .count = count};
+    const struct kvbi_probe probe = {
+        .names = names, .tokens = tokens, .namespace_id = namespace_id, .count = count};
     uint32_t found = kvbi_store_match_locked(&f.store, &probe, hits, &error);
     assert_int_equal(error, 0);
     for (uint32_t i = 0; i < found; i++) {
@@ -185,7 +190,8 @@ static void test_adopted_block_of_another_namespace_is_not_matched(void **state)
 {
     (void)state;
     uint32_t slot, space;
-    assert_int_equal(kvbi_namespaces_open(&f.store.namespaces, &f.store.hash, "a", 1, NULL, 0, &space), 0);
+    assert_int_equal(
+        kvbi_namespaces_open(&f.store.namespaces, &f.store.hash, "a", 1, NULL, 0, &space), 0);
     struct kvbi_adoption adoption = content(0, 3);
     adoption.namespace_id = space;
     adopt_one(&adoption);
@@ -237,7 +243,8 @@ static void test_content_in_two_slots_names_the_one_that_came_first(void **state
     uint32_t other = KVBI_NONE;
     struct kvbi_adoption first = content(0, 3), second = content(0, 9);
     adopt_one(&first);
-    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other), KVBI_ADOPT_PRESENT);
+    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other),
+                     KVBI_ADOPT_PRESENT);
     assert_int_equal(other, 3);
     end();
     assert_int_equal(match_in(0, 1, &other), 1);
@@ -253,7 +260,8 @@ static void test_replaced_slot_is_free_and_the_new_one_is_found(void **state)
     second.generation = 8;
     second.priority = 80;
     adopt(&first);
-    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other), KVBI_ADOPT_PRESENT);
+    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other),
+                     KVBI_ADOPT_PRESENT);
     kvbi_store_adopt_replace_locked(&f.store, f.pool, &second, other);
     put_in_order(9);
     end();
@@ -263,7 +271,8 @@ static void test_replaced_slot_is_free_and_the_new_one_is_found(void **state)
     assert_int_equal(f.pool->slots[9].priority, 80);
     assert_int_equal(f.pool->slots[3].place, KVBI_PLACE_FREE);
     assert_int_equal(generation_of(3), 6);
-    assert_int_equal(f.store.events.sequence, 1); /* the content was stored in this tier all the time */
+    assert_int_equal(f.store.events.sequence,
+                     1); /* the content was stored in this tier all the time */
 }
 
 /* Slot 3 holds something under the name that `second` has too, and is superseded by it. */
@@ -309,7 +318,8 @@ static void test_name_that_went_to_another_namespace_stands_for_that(void **stat
 {
     (void)state;
     struct kvbi_adoption second = content(0, 9);
-    assert_int_equal(kvbi_namespaces_open(&f.store.namespaces, &f.store.hash, "a", 1, NULL, 0, &second.namespace_id),
+    assert_int_equal(kvbi_namespaces_open(&f.store.namespaces, &f.store.hash, "a", 1, NULL, 0,
+                                          &second.namespace_id),
                      0);
     replace_by_other_content(&second);
 }
@@ -343,7 +353,8 @@ static void test_name_that_got_other_content_is_announced_anew(void **state)
 static void test_impossible_values_are_refused(void **state)
 {
     (void)state;
-    struct kvbi_adoption zero = content(0, 1), last = content(1, 2), beyond = content(2, SLOTS), high = content(3, 4);
+    struct kvbi_adoption zero = content(0, 1), last = content(1, 2), beyond = content(2, SLOTS),
+                         high = content(3, 4);
     zero.generation = 0;
     last.generation = KVBI_GENERATION_MAX;
     high.priority = KVB_PRIORITY_MAX + 1;
@@ -391,7 +402,8 @@ static void test_key_that_got_another_parent_has_that_one(void **state)
     first.parent_key = parent;
     second.parent_key = stranger;
     adopt(&first);
-    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other), KVBI_ADOPT_PRESENT);
+    assert_int_equal(kvbi_store_adopt_locked(&f.store, f.pool, &second, &other),
+                     KVBI_ADOPT_PRESENT);
     kvbi_store_adopt_replace_locked(&f.store, f.pool, &second, other);
     put_in_order(4);
     end();
@@ -626,7 +638,8 @@ static void test_content_computed_again_joins_the_adopted_copy(void **state)
     end();
     struct kvb_block *block = compute(0);
     assert_int_equal(f.store.index.count, 1);
-    assert_int_equal(kvbi_index_at(&f.store.index, block->entry)->ready, 1u << KVB_TIER_DEVICE | 1u << DISK);
+    assert_int_equal(kvbi_index_at(&f.store.index, block->entry)->ready,
+                     1u << KVB_TIER_DEVICE | 1u << DISK);
     assert_int_equal(kvbi_store_release_locked(&f.store, &f.store.pools[KVB_TIER_DEVICE], block, 2),
                      KVBI_RELEASE_PARKED);
     check();
@@ -667,8 +680,10 @@ int main(void)
         ADOPT_TEST(test_name_that_got_other_content_is_announced_anew),
         ADOPT_TEST(test_impossible_values_are_refused),
         ADOPT_TEST(test_slot_is_adopted_once),
-        cmocka_unit_test_setup_teardown(test_keyed_block_is_found_by_its_key_only, setup_keyed, teardown),
-        cmocka_unit_test_setup_teardown(test_key_that_got_another_parent_has_that_one, setup_keyed, teardown),
+        cmocka_unit_test_setup_teardown(test_keyed_block_is_found_by_its_key_only, setup_keyed,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_key_that_got_another_parent_has_that_one, setup_keyed,
+                                        teardown),
         ADOPT_TEST(test_free_slots_are_given_out_from_the_lowest_on),
         ADOPT_TEST(test_slot_with_a_known_generation_begins_with_the_next),
         ADOPT_TEST(test_slot_without_a_generation_left_is_retired),

@@ -38,7 +38,8 @@ static void tear_down(struct fixture *f)
 
 static uint64_t push(struct fixture *f, uint32_t kind, uint32_t record)
 {
-    struct kvbi_event_item item = {.kind = kind, .record = record, .tier = 1, .has_parent = true, .key = {1, 2, 3}};
+    struct kvbi_event_item item = {
+        .kind = kind, .record = record, .tier = 1, .has_parent = true, .key = {1, 2, 3}};
     kvbi_event_log_push(&f->log, &f->records, &item);
     return item.sequence;
 }
@@ -82,7 +83,11 @@ static void test_event_log_item_is_delivered_as_pushed(void **state)
 {
     (void)state;
     struct fixture f;
-    struct kvbi_event_item item = {.kind = KVB_EVENT_STORED, .tier = 2, .namespace_id = 5, .record = KVBI_NONE}, got;
+    struct kvbi_event_item item = {.kind = KVB_EVENT_STORED,
+                                   .tier = 2,
+                                   .namespace_id = 5,
+                                   .record = KVBI_NONE},
+                           got;
     set_up(&f, 2);
     item.has_parent = true;
     for (unsigned i = 0; i < KVB_KEY_BYTES_MAX; i++) {

@@ -26,7 +26,9 @@ static struct kvbi_hash128 same128(const void *data, size_t bytes, uint64_t seed
     return (struct kvbi_hash128){.low = UINT64_MAX, .high = 7};
 }
 
-static const struct kvbi_hash_ops colliding = {.hash64 = same64, .hash128 = same128, .name = "colliding"};
+static const struct kvbi_hash_ops colliding = {.hash64 = same64,
+                                               .hash128 = same128,
+                                               .name = "colliding"};
 
 struct fixture {
     struct failing_memory failing;
@@ -39,7 +41,8 @@ static void set_up(struct fixture *f, uint32_t capacity, const struct kvbi_hash_
 {
     f->memory = failing_memory(&f->failing, FOREVER);
     f->hash = (struct kvbi_token_hash){.ops = ops, .digest_seed = 99, .tokens_per_block = 4};
-    assert_int_equal(kvbi_namespaces_create(&f->spaces, &f->memory, &f->hash, capacity, capacity), 0);
+    assert_int_equal(kvbi_namespaces_create(&f->spaces, &f->memory, &f->hash, capacity, capacity),
+                     0);
 }
 
 static void tear_down(struct fixture *f)
@@ -51,7 +54,8 @@ static void tear_down(struct fixture *f)
 
 static int open_text(struct fixture *f, const char *salt, const char *adapter, uint32_t *id)
 {
-    return kvbi_namespaces_open(&f->spaces, &f->hash, salt, strlen(salt), adapter, strlen(adapter), id);
+    return kvbi_namespaces_open(&f->spaces, &f->hash, salt, strlen(salt), adapter, strlen(adapter),
+                                id);
 }
 
 static void test_namespaces_empty_pair_is_id_0(void **state)
@@ -68,8 +72,9 @@ static void test_namespaces_empty_pair_is_id_0(void **state)
 
 static void check_equal_bytes_equal_ids(const struct kvbi_hash_ops *ops)
 {
-    static const char *const pairs[][2] = {{"", ""},    {"a", ""},   {"", "a"}, {"ab", "c"}, {"a", "bc"},
-                                           {"abc", ""}, {"", "abc"}, {"b", ""}, {"a", "a"}};
+    static const char *const pairs[][2] = {{"", ""},    {"a", ""},   {"", "a"},
+                                           {"ab", "c"}, {"a", "bc"}, {"abc", ""},
+                                           {"", "abc"}, {"b", ""},   {"a", "a"}};
     struct fixture f;
     set_up(&f, 16, ops);
     for (int round = 0; round < 2; round++) {
@@ -303,7 +308,8 @@ static void test_namespaces_bound_one_counts_as_opened(void **state)
     assert_int_equal(kvbi_namespaces_adopt(&f.spaces, &second, &id), 0);
     assert_int_equal(open_text(&f, "first", "", &id), 0);
     assert_int_equal(id, adopted);
-    assert_int_equal(open_text(&f, "second", "", &id), KVB_ENOSPC); /* known, but there is no room to open it */
+    assert_int_equal(open_text(&f, "second", "", &id),
+                     KVB_ENOSPC); /* known, but there is no room to open it */
     assert_int_equal(open_text(&f, "third", "", &id), KVB_ENOSPC);
     assert_int_equal(open_text(&f, "first", "", &id), 0);
     adopt_strangers(&f, 1); /* in the place of the one that was opened */

@@ -86,7 +86,8 @@ static uint32_t random_below(uint32_t limit)
 /* Deadlines are unique (or none), so that model and heap agree on which of several is due first. */
 static void step_add(struct fixture *f, uint64_t owner, struct kvb_block *on, uint64_t step)
 {
-    uint64_t deadline_ns = random_below(2) != 0 ? 1 + 4 * (step + random_below(100)) + random_below(4) : 0;
+    uint64_t deadline_ns =
+        random_below(2) != 0 ? 1 + 4 * (step + random_below(100)) + random_below(4) : 0;
     for (uint32_t i = 0; i < model_count; i++)
         if (model[i].deadline_ns == deadline_ns)
             deadline_ns = 0;

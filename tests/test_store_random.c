@@ -18,7 +18,14 @@ static struct kvb_tier_stats device(void)
  * Contents form trees of depth 3 in two namespaces. A request matches a path, allocates and computes what is missing,
  * registers, and lets go later. The model is arrays and loops; it knows from the header who is evicted when.
  */
-enum { SLOTS = 12, SPACES = 2, ROOTS = 3, DEPTH = 3, NODES = ROOTS * (1 + 2 + 4), CONTENTS = SPACES * NODES };
+enum {
+    SLOTS = 12,
+    SPACES = 2,
+    ROOTS = 3,
+    DEPTH = 3,
+    NODES = ROOTS * (1 + 2 + 4),
+    CONTENTS = SPACES * NODES
+};
 enum { REQUESTS = 4, WEAKS = 32, STEPS = 3000 };
 
 struct model_slot {
@@ -65,7 +72,8 @@ static bool model_parked(const struct model_slot *slot)
 
 static void model_free(struct model_slot *slot)
 {
-    *slot = (struct model_slot){.content = -1, .priority = KVB_PRIORITY_DEFAULT, .life = slot->life + 1};
+    *slot = (struct model_slot){
+        .content = -1, .priority = KVB_PRIORITY_DEFAULT, .life = slot->life + 1};
 }
 
 static void model_park(struct model_slot *slot)
@@ -211,10 +219,14 @@ static void model_name_all(void)
     }
     for (uint32_t space = 0; space < SPACES; space++) {
         for (uint32_t n = 0; n < NODES; n++) {
-            uint32_t parent = n < ROOTS ? 0 : n < 3 * ROOTS ? (n - ROOTS) / 2 : ROOTS + (n - 3 * ROOTS) / 2;
+            uint32_t parent = n < ROOTS       ? 0
+                              : n < 3 * ROOTS ? (n - ROOTS) / 2
+                                              : ROOTS + (n - 3 * ROOTS) / 2;
             size_t count = 0;
-            kv_ok(kvb_hash_tokens(rig.kv, model.spaces[space], n < ROOTS ? NULL : &model.names[space * NODES + parent],
-                                  model.tokens[n], KV_TOKENS, &model.names[space * NODES + n], 1, &count));
+            kv_ok(kvb_hash_tokens(rig.kv, model.spaces[space],
+                                  n < ROOTS ? NULL : &model.names[space * NODES + parent],
+                                  model.tokens[n], KV_TOKENS, &model.names[space * NODES + n], 1,
+                                  &count));
         }
     }
 }
@@ -259,7 +271,8 @@ static void step_request(struct model_request *request)
     request->count = DEPTH;
     for (uint32_t i = hits; i < DEPTH; i++) {
         struct kvb_block *block = request->blocks[i];
-        kv_complete(&rig, block, ns, i, i == 0 ? NULL : &model.names[contents[i - 1]], tokens + (size_t)i * KV_TOKENS);
+        kv_complete(&rig, block, ns, i, i == 0 ? NULL : &model.names[contents[i - 1]],
+                    tokens + (size_t)i * KV_TOKENS);
         kv_payload_fill(&rig, block, model.names[contents[i]].hash);
         kv_register(&rig, block);
         model_register(request->slots[i], contents[i]);
@@ -282,7 +295,8 @@ static void step_priority(struct model_request *request)
 {
     uint32_t i = kv_random(&model.seed, DEPTH), priority = kv_random(&model.seed, 101);
     uint64_t duration = 0;
-    if (kv_random(&model.seed, 2) != 0) { /* no two deadlines are equal, for nothing says which of them goes first */
+    if (kv_random(&model.seed, 2) !=
+        0) { /* no two deadlines are equal, for nothing says which of them goes first */
         duration = 1000 * (uint64_t)kv_random(&model.seed, 40) + 1 + model.deadlines++ % 999;
     }
     if (i >= request->count) {
@@ -373,7 +387,8 @@ static void model_compare(void)
     assert_int_equal(stats.duplicates, model.duplicates);
     for (int content = 0; content < CONTENTS; content++) {
         uint64_t tiers[KVB_TIER_COUNT];
-        struct kvb_query query = {.size = sizeof query, .keys = &model.names[content], .key_count = 1};
+        struct kvb_query query = {
+            .size = sizeof query, .keys = &model.names[content], .key_count = 1};
         kv_ok(kvb_lookup(rig.kv, &query, tiers));
         assert_int_equal(tiers[KVB_TIER_DEVICE], model.where[content] >= 0);
         entries += model.where[content] >= 0;
@@ -386,7 +401,8 @@ static void model_compare_picture(void)
     size_t stored = 0;
     kv_poll(&rig);
     for (int content = 0; content < CONTENTS; content++) {
-        bool seen = picture_find(&picture, model.names[content].hash, KVB_TIER_DEVICE) < picture.count;
+        bool seen =
+            picture_find(&picture, model.names[content].hash, KVB_TIER_DEVICE) < picture.count;
         assert_int_equal(seen, model.where[content] >= 0);
         stored += model.where[content] >= 0;
     }
@@ -449,7 +465,8 @@ static void test_store_at_random_behaves_as_the_model(void **state)
     }
     model_compare();
     model_compare_picture();
-    assert_true(model.failed_allocs > 10 && model.evictions > 100 && model.duplicates > 50 && model.upgrades > 50);
+    assert_true(model.failed_allocs > 10 && model.evictions > 100 && model.duplicates > 50 &&
+                model.upgrades > 50);
     kv_rig_close(&rig);
 }
 
@@ -527,7 +544,8 @@ static void worker_request(struct worker *worker)
     worker_note(worker, payload_write(block, seq.hash));
     worker_note(worker, kvb_block_compute_done(rig.kv, &block, &done, 1, NULL, NULL) == 0);
     worker_note(worker, kvb_block_register(rig.kv, &block, 1, &options, NULL, NULL) == 0);
-    worker_note(worker, kvb_block_set_priority(rig.kv, &block, 1, kv_random(&worker->seed, 101), 0, NULL) == 0);
+    worker_note(worker, kvb_block_set_priority(rig.kv, &block, 1, kv_random(&worker->seed, 101), 0,
+                                               NULL) == 0);
     worker_note(worker, payload_matches(block, seq.hash));
     worker_note(worker, kvb_block_weak(rig.kv, block, &weak) == 0);
     worker_note(worker, kvb_pin(rig.kv, worker->seed, &block, 1, 0, NULL) == 0);
@@ -562,7 +580,8 @@ static void *worker_run(void *arg)
         case 2:
         case 3:
             kv_tokens(tokens, KV_TOKENS, kv_random(&worker->seed, 12));
-            worker_note(worker, kvb_hash_tokens(rig.kv, 0, NULL, tokens, KV_TOKENS, &key, 1, &count) == 0);
+            worker_note(worker,
+                        kvb_hash_tokens(rig.kv, 0, NULL, tokens, KV_TOKENS, &key, 1, &count) == 0);
             int code = kvb_invalidate(rig.kv, &key, 1, NULL);
             worker_note(worker, code == 0 || code == KVB_ENOENT);
             break;
@@ -610,16 +629,21 @@ static void test_store_by_threads_keeps_contents_apart(void **state)
 
 static const uint64_t seeds[] = {1, 2, 3, 4};
 
-#define MODEL(seed)                                                                                                    \
-    {                                                                                                                  \
-        "test_store_at_random_behaves_as_the_model_seed_" #seed, test_store_at_random_behaves_as_the_model, NULL,      \
-            NULL, (void *)(uintptr_t)&seeds[(seed)-1]                                                                  \
+#define MODEL(seed)                                                                                \
+    {                                                                                              \
+        "test_store_at_random_behaves_as_the_model_seed_" #seed,                                   \
+            test_store_at_random_behaves_as_the_model, NULL, NULL,                                 \
+            (void *)(uintptr_t)&seeds[(seed)-1]                                                    \
     }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        MODEL(1), MODEL(2), MODEL(3), MODEL(4), cmocka_unit_test(test_store_by_threads_keeps_contents_apart),
+        MODEL(1),
+        MODEL(2),
+        MODEL(3),
+        MODEL(4),
+        cmocka_unit_test(test_store_by_threads_keeps_contents_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

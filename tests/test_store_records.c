@@ -22,7 +22,8 @@ static void test_records_layout_holds_keys_and_tokens(void **state)
             struct failing_memory failing;
             struct kvbi_memory memory = failing_memory(&failing, FOREVER);
             struct kvbi_records records;
-            assert_int_equal(kvbi_records_create(&records, &memory, 2, token_counts[i], key_bytes), 0);
+            assert_int_equal(kvbi_records_create(&records, &memory, 2, token_counts[i], key_bytes),
+                             0);
             const struct kvbi_record_shape *shape = &records.shape;
             assert_int_equal(shape->tokens_per_block, token_counts[i]);
             assert_int_equal(shape->key_bytes, key_bytes);

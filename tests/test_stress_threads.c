@@ -37,11 +37,11 @@ struct server {
     const struct kvb_seq *weak_name;
 };
 
-#define expect(town, condition)                                                                                        \
-    do {                                                                                                               \
-        int none_ = 0;                                                                                                 \
-        if (!(condition))                                                                                              \
-            (void)atomic_compare_exchange_strong(&(town)->wrong_line, &none_, __LINE__);                               \
+#define expect(town, condition)                                                                    \
+    do {                                                                                           \
+        int none_ = 0;                                                                             \
+        if (!(condition))                                                                          \
+            (void)atomic_compare_exchange_strong(&(town)->wrong_line, &none_, __LINE__);           \
     } while (0)
 
 static bool all_well(const struct town *town)
@@ -61,7 +61,8 @@ static uint64_t *payload(struct town *town, struct kvb_block *block)
 static void write_bytes(struct town *town, struct kvb_block *block, const struct kvb_seq *name)
 {
     void *address = payload(town, block);
-    unsigned char *bytes = address != NULL ? kv_device_begin_write(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
+    unsigned char *bytes =
+        address != NULL ? kv_device_begin_write(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
     for (uint32_t i = 0; bytes != NULL && i < PAYLOAD_WORDS; i++)
         memcpy(bytes + i * sizeof(uint64_t), &(uint64_t){kv_mix(name->hash + i)}, sizeof(uint64_t));
     if (bytes != NULL)
@@ -71,9 +72,11 @@ static void write_bytes(struct town *town, struct kvb_block *block, const struct
 static void verify(struct town *town, struct kvb_block *block, const struct kvb_seq *name)
 {
     const void *address = payload(town, block);
-    const unsigned char *bytes = address != NULL ? kv_device_read(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
+    const unsigned char *bytes =
+        address != NULL ? kv_device_read(address, PAYLOAD_WORDS * sizeof(uint64_t)) : NULL;
     for (uint32_t i = 0; bytes != NULL && i < PAYLOAD_WORDS; i++)
-        expect(town, memcmp(bytes + i * sizeof(uint64_t), &(uint64_t){kv_mix(name->hash + i)}, sizeof(uint64_t)) == 0);
+        expect(town, memcmp(bytes + i * sizeof(uint64_t), &(uint64_t){kv_mix(name->hash + i)},
+                            sizeof(uint64_t)) == 0);
     if (bytes != NULL)
         kv_device_end_read(address, bytes);
     atomic_fetch_add(&town->verified, 1);
@@ -81,7 +84,8 @@ static void verify(struct town *town, struct kvb_block *block, const struct kvb_
 
 /* ---- Callbacks ---------------------------------------------------------------------------------------------------- */
 
-static int fail_some(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+static int fail_some(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                     uint32_t to_slot)
 {
     struct town *town = context;
     (void)from_tier;
@@ -159,8 +163,9 @@ static void wait_for(struct server *server, struct kvb_op *op, const struct mv_d
 }
 
 /* Brings `count` sources up into `targets`; blocks[0..return) are good, the others Empty or NULL. */
-static uint32_t bring_up(struct server *server, struct kvb_block *const *sources, struct kvb_block *const *targets,
-                         uint32_t count, struct kvb_block **blocks)
+static uint32_t bring_up(struct server *server, struct kvb_block *const *sources,
+                         struct kvb_block *const *targets, uint32_t count,
+                         struct kvb_block **blocks)
 {
     struct town *town = server->town;
     struct mv_done done;
@@ -193,10 +198,12 @@ static void compute_rest(struct server *server, struct request *request)
     uint32_t end = request->held;
     for (; end < LENGTH && request->blocks[end] != NULL; end++) {
         struct kvb_block **block = &request->blocks[end];
-        struct kvb_block_init init = {
-            .size = sizeof init, .position = end, .parent = end == 0 ? NULL : &request->names[end - 1]};
+        struct kvb_block_init init = {.size = sizeof init,
+                                      .position = end,
+                                      .parent = end == 0 ? NULL : &request->names[end - 1]};
         struct kvb_append append = {.size = sizeof append,
-                                    .tokens = town->tokens[request->chain] + (size_t)end * KV_TOKENS,
+                                    .tokens =
+                                        town->tokens[request->chain] + (size_t)end * KV_TOKENS,
                                     .count = KV_TOKENS};
         expect(town, kvb_block_init(kv, block, &init, 1, NULL) == 0);
         expect(town, kvb_block_append(kv, block, &append, 1, NULL) == 0);
@@ -205,9 +212,10 @@ static void compute_rest(struct server *server, struct request *request)
         expect(town, kvb_block_compute_done(kv, block, &full, 1, NULL, NULL) == 0);
     }
     struct kvb_register options = {.size = sizeof options,
-                                   .flags = kv_random(&server->seed, 2) == 0 ? KVB_REGISTER_KEEP : KVB_REGISTER_SHARE};
-    expect(town,
-           kvb_block_register(kv, request->blocks + request->held, end - request->held, &options, NULL, NULL) == 0);
+                                   .flags = kv_random(&server->seed, 2) == 0 ? KVB_REGISTER_KEEP
+                                                                             : KVB_REGISTER_SHARE};
+    expect(town, kvb_block_register(kv, request->blocks + request->held, end - request->held,
+                                    &options, NULL, NULL) == 0);
     atomic_fetch_add(&town->computed, end - request->held);
     request->held = end;
     for (; end < LENGTH; end++)
@@ -241,7 +249,8 @@ static void use(struct server *server, struct request *request)
         let_go(server, request->blocks, request->held);
         break;
     case 4:
-        expect(town, kvb_block_set_priority(kv, &one, 1, kv_random(&server->seed, 101), KV_MS, NULL) == 0);
+        expect(town, kvb_block_set_priority(kv, &one, 1, kv_random(&server->seed, 101), KV_MS,
+                                            NULL) == 0);
         break;
     default:
         server->weak_name = &request->names[0];
@@ -298,7 +307,8 @@ static void serve_one(struct server *server)
         return;
     }
     memcpy(request.blocks + above, fresh, rest * sizeof *fresh);
-    uint32_t good = below == 0 ? 0 : bring_up(server, sources, fresh, below, request.blocks + above);
+    uint32_t good =
+        below == 0 ? 0 : bring_up(server, sources, fresh, below, request.blocks + above);
     let_go(server, sources, below);
     request.held = above + good;
     compute_rest(server, &request);
@@ -336,7 +346,8 @@ static void *run_forgetter(void *argument)
     while (atomic_load(&town->servers_left) > 0 && all_well(town)) {
         struct kvb_stats stats = {.size = sizeof stats};
         uint32_t which = kv_random(&seed, 64);
-        int code = kvb_invalidate(kv, &town->names[which % CHAINS][kv_random(&seed, LENGTH)], 1, NULL);
+        int code =
+            kvb_invalidate(kv, &town->names[which % CHAINS][kv_random(&seed, LENGTH)], 1, NULL);
         expect(town, code == 0 || code == KVB_ENOENT);
         if (which == 0)
             expect(town, kvb_manager_clear(kv) == 0);
@@ -347,8 +358,9 @@ static void *run_forgetter(void *argument)
         expect(town, kvb_manager_stats(kv, &stats) == 0);
         for (uint32_t i = 0; i < stats.lane_count; i++) {
             const struct kvb_lane_stats *lane = &stats.lanes[i];
-            expect(town, lane->offered == lane->transferred + lane->skipped + lane->discarded + lane->shed +
-                                              lane->failed + lane->cancelled + lane->pending);
+            expect(town, lane->offered == lane->transferred + lane->skipped + lane->discarded +
+                                              lane->shed + lane->failed + lane->cancelled +
+                                              lane->pending);
         }
         kv_advance(&town->rig, KV_MS / 8);
         for (uint32_t i = 0; i < 20; i++)
@@ -367,15 +379,17 @@ static void name_chains(struct town *town)
         for (uint32_t i = 0; i < LENGTH * KV_TOKENS; i++) {
             uint32_t block = i / KV_TOKENS;
             uint32_t group = block < 2 ? chain % 2 : block < 4 ? chain % 4 : chain;
-            town->tokens[chain][i] = (uint32_t)kv_mix((uint64_t)block << 32 | (uint64_t)group << 16 | i % KV_TOKENS);
+            town->tokens[chain][i] =
+                (uint32_t)kv_mix((uint64_t)block << 32 | (uint64_t)group << 16 | i % KV_TOKENS);
         }
-        kv_ok(kvb_hash_tokens(town->rig.kv, 0, NULL, town->tokens[chain], LENGTH * KV_TOKENS, town->names[chain],
-                              LENGTH, &count));
+        kv_ok(kvb_hash_tokens(town->rig.kv, 0, NULL, town->tokens[chain], LENGTH * KV_TOKENS,
+                              town->names[chain], LENGTH, &count));
         assert_int_equal(count, LENGTH);
     }
 }
 
-static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_trigger, uint32_t rounds)
+static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_trigger,
+                     uint32_t rounds)
 {
     struct town *town = calloc(1, sizeof *town);
     struct server servers[SERVERS];
@@ -414,7 +428,8 @@ static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_t
     /* How much of everything happens depends on the machine; that it happens at all does not. */
     print_message("verified %llu, computed %llu, brought up %llu, weak upgrades %llu, copies %u\n",
                   (unsigned long long)town->verified, (unsigned long long)town->computed,
-                  (unsigned long long)town->brought_up, (unsigned long long)town->weak_upgrades, town->copies);
+                  (unsigned long long)town->brought_up, (unsigned long long)town->weak_upgrades,
+                  town->copies);
     assert_true(town->computed > 0 && town->copies > 0);
     kv_rig_close(&town->rig);
     free(town);

@@ -68,7 +68,8 @@ static void serve(struct scene *scene, struct mv_run *run, bool polls)
         assert_true(mv_bytes_are(rig, run->blocks[i], &run->seqs[i]));
     scene->reused += above + good;
     mv_compute(rig, run, above + good);
-    kv_ok(kvb_block_register(rig->kv, run->blocks + above + good, run->count - above - good, NULL, NULL, NULL));
+    kv_ok(kvb_block_register(rig->kv, run->blocks + above + good, run->count - above - good, NULL,
+                             NULL, NULL));
     kv_check(rig);
     if (polls)
         mv_step(rig);

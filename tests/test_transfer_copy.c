@@ -43,16 +43,19 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void check(const struct kvbi_copy_ops *ops, size_t to_offset, size_t from_offset, size_t bytes)
+static void check(const struct kvbi_copy_ops *ops, size_t to_offset, size_t from_offset,
+                  size_t bytes)
 {
     unsigned char *target = target_memory + GUARD + to_offset;
     const unsigned char *source = source_memory + GUARD + from_offset;
     size_t used = GUARD + to_offset + bytes + GUARD;
     memset(target_memory, 0xee, used);
     ops->copy(target, source, bytes);
-    if (memcmp(target, source, bytes) != 0 || memcmp(target_memory, untouched, GUARD + to_offset) != 0 ||
+    if (memcmp(target, source, bytes) != 0 ||
+        memcmp(target_memory, untouched, GUARD + to_offset) != 0 ||
         memcmp(target + bytes, untouched, GUARD) != 0)
-        fail_msg("%s: %zu bytes to offset %zu from offset %zu", ops->name, bytes, to_offset, from_offset);
+        fail_msg("%s: %zu bytes to offset %zu from offset %zu", ops->name, bytes, to_offset,
+                 from_offset);
 }
 
 /* The best of this machine and everything below. */
@@ -76,7 +79,8 @@ static void test_copy_around_the_threshold_at_every_alignment_is_exact(void **st
     for (uint32_t k = 0; k < count; k++) {
         for (size_t to = 0; to < ALIGNMENTS; to++) {
             size_t from = to * 37 % ALIGNMENTS;
-            for (size_t bytes = KVBI_COPY_STREAM_BYTES - 2; bytes <= KVBI_COPY_STREAM_BYTES + 2; bytes++) {
+            for (size_t bytes = KVBI_COPY_STREAM_BYTES - 2; bytes <= KVBI_COPY_STREAM_BYTES + 2;
+                 bytes++) {
                 check(ops[k], to, from, bytes);
                 check(ops[k], to, 0, bytes);
                 check(ops[k], 0, to, bytes);
@@ -93,7 +97,8 @@ static void test_copy_of_every_tail_length_is_exact(void **state)
     uint32_t count = kernels(ops);
     for (uint32_t k = 0; k < count; k++)
         for (size_t tail = 0; tail <= 320; tail++)
-            check(ops[k], tail * 29 % ALIGNMENTS, tail * 11 % ALIGNMENTS, KVBI_COPY_STREAM_BYTES + tail);
+            check(ops[k], tail * 29 % ALIGNMENTS, tail * 11 % ALIGNMENTS,
+                  KVBI_COPY_STREAM_BYTES + tail);
 }
 
 static void test_copy_of_small_sizes_is_exact(void **state)
@@ -115,7 +120,8 @@ static void test_copy_of_random_sizes_is_exact(void **state)
     for (uint32_t k = 0; k < count; k++) {
         for (int i = 0; i < 400; i++) {
             random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-            check(ops[k], (random >> 33) % ALIGNMENTS, (random >> 40) % ALIGNMENTS, (random >> 20) % BYTES_MAX);
+            check(ops[k], (random >> 33) % ALIGNMENTS, (random >> 40) % ALIGNMENTS,
+                  (random >> 20) % BYTES_MAX);
         }
     }
 }

@@ -51,8 +51,10 @@ static int set_up(void **state)
     f->memory = failing_memory(&f->failing, INT64_MAX);
     disk_path_make(&f->place);
     f->paths[0] = f->place.file;
-    f->config = (struct kvbi_disk_config){
-        .paths = f->paths, .path_count = 1, .block_count = BLOCKS, .purpose = {.block_bytes = 65536}};
+    f->config = (struct kvbi_disk_config){.paths = f->paths,
+                                          .path_count = 1,
+                                          .block_count = BLOCKS,
+                                          .purpose = {.block_bytes = 65536}};
     *state = f;
     return 0;
 }
@@ -70,7 +72,8 @@ static int tear_down(void **state)
 static int open_tier(struct fixture *f)
 {
     strcpy(f->message, "untouched");
-    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
+                                      sizeof f->message);
     return error == 0 ? kvbi_disk_settle(f->tier.disk, f->message, sizeof f->message) : error;
 }
 
@@ -348,9 +351,9 @@ static void test_disk_file_in_use_is_refused(void **state)
     struct fixture *f = *state;
     struct kvbi_tier second;
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(
-        kvbi_tier_disk_create(&second, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message),
-        KVB_EBUSY);
+    assert_int_equal(kvbi_tier_disk_create(&second, &f->memory, KVB_TIER_DISK, &f->config,
+                                           f->message, sizeof f->message),
+                     KVB_EBUSY);
     assert_non_null(strstr(f->message, "another process"));
     kvbi_tier_destroy(&f->tier);
     assert_int_equal(open_tier(f), 0);
@@ -468,10 +471,13 @@ static void test_disk_message_is_cut_or_left_out(void **state)
 {
     struct fixture *f = *state;
     f->paths[0] = f->place.directory;
-    assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, NULL, 0), KVB_EINVAL);
+    assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, NULL, 0),
+                     KVB_EINVAL);
     for (size_t bytes = 1; bytes < 60; bytes++) {
         memset(f->message, 'x', sizeof f->message);
-        assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, f->message, bytes), KVB_EINVAL);
+        assert_int_equal(
+            kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, f->message, bytes),
+            KVB_EINVAL);
         assert_true(strlen(f->message) < bytes);
         assert_int_equal(f->message[bytes], 'x');
     }

@@ -32,8 +32,8 @@ static const struct rig_variant variants[] = {
 
 static bool have_uring;
 
-static void set_up_in(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes, uint32_t slots,
-                      void *base)
+static void set_up_in(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes,
+                      uint32_t slots, void *base)
 {
     if (rig_open(rig, variant, block_bytes, slots, base) != 0)
         fail_msg("%s", rig->message);
@@ -78,11 +78,13 @@ static int load(struct rig *rig, uint32_t slot, uint64_t key)
     return result;
 }
 
-static void touch_file(const struct rig *rig, uint32_t slot, uint64_t offset, void *bytes, size_t count, bool write)
+static void touch_file(const struct rig *rig, uint32_t slot, uint64_t offset, void *bytes,
+                       size_t count, bool write)
 {
     int fd = open(rig->place.file, O_RDWR | O_CLOEXEC);
     off_t at = (off_t)(kvbi_disk_offset(rig->disk.disk, slot) + offset);
-    assert_int_equal(write ? pwrite(fd, bytes, count, at) : pread(fd, bytes, count, at), (ssize_t)count);
+    assert_int_equal(write ? pwrite(fd, bytes, count, at) : pread(fd, bytes, count, at),
+                     (ssize_t)count);
     close(fd);
 }
 
@@ -107,7 +109,8 @@ static void round_trip(const struct rig_variant *variant, uint64_t block_bytes, 
     for (uint32_t i = 0; i < N; i++)
         submit(&rig, rig_down(&rig, i, (i * 5) % (2 * N), 100 + i, i), false);
     assert_true(rig_wait(&rig, N));
-    for (uint32_t i = 0; i < N; i += 2) /* every other slot of the upper half: neighbours stay as they are */
+    for (uint32_t i = 0; i < N;
+         i += 2) /* every other slot of the upper half: neighbours stay as they are */
         submit(&rig, rig_up(&rig, (i * 5) % (2 * N), N + i, 100 + i, N + i), true);
     assert_true(rig_wait(&rig, N + N / 2));
     for (uint32_t i = 0; i < N; i++) {
@@ -120,7 +123,8 @@ static void round_trip(const struct rig_variant *variant, uint64_t block_bytes, 
 
 static void test_disk_engine_brings_back_what_was_written(void **state)
 {
-    static const uint64_t sizes[] = {512, 4096, 5000, 65536, 100000, 1 << 20, (1 << 20) + 4096, (1 << 20) + 1, 4 << 20};
+    static const uint64_t sizes[] = {
+        512, 4096, 5000, 65536, 100000, 1 << 20, (1 << 20) + 4096, (1 << 20) + 1, 4 << 20};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         round_trip(*state, sizes[i], NULL);
 }
@@ -274,8 +278,8 @@ static void test_disk_engine_other_identity_is_corrupt(void **state)
     store(&rig, 1, 1);
     for (int i = 0; i < 4; i++) {
         struct kvbi_copy copy = rig_up(&rig, 1, 1, 1, 0);
-        uint64_t *fields[] = {&copy.identity.hash, &copy.identity.digest[0], &copy.identity.digest[1],
-                              &copy.identity.generation};
+        uint64_t *fields[] = {&copy.identity.hash, &copy.identity.digest[0],
+                              &copy.identity.digest[1], &copy.identity.generation};
         *fields[i] += 1;
         assert_int_equal(rig_move(&rig, copy, true), KVB_ECORRUPT);
     }
@@ -427,16 +431,18 @@ static void test_disk_engine_failed_io_fails_its_block(void **state)
     static const struct {
         int64_t error;
         int result;
-    } cases[] = {{-EIO, KVB_EIO},      {-ENOSPC, KVB_ENOSPC}, {-EDQUOT, KVB_ENOSPC}, {-EFBIG, KVB_ENOSPC},
-                 {-EBADF, KVB_EIO},    {-EINVAL, KVB_EIO},    {-ECANCELED, KVB_EIO}, {0, KVB_EIO},
-                 {INT64_MAX, KVB_EIO}, {65537, KVB_EIO},      {-EOPNOTSUPP, KVB_EIO}};
+    } cases[] = {{-EIO, KVB_EIO},       {-ENOSPC, KVB_ENOSPC}, {-EDQUOT, KVB_ENOSPC},
+                 {-EFBIG, KVB_ENOSPC},  {-EBADF, KVB_EIO},     {-EINVAL, KVB_EIO},
+                 {-ECANCELED, KVB_EIO}, {0, KVB_EIO},          {INT64_MAX, KVB_EIO},
+                 {65537, KVB_EIO},      {-EOPNOTSUPP, KVB_EIO}};
     struct rig rig;
     set_up(&rig, state, 65536, 4);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct plan plan = {.results = {cases[i].error}, .count = 1, .write = true};
         store(&rig, 1, 20);
         assert_int_equal(with_plan(&rig, &plan), cases[i].result);
-        assert_int_equal(load(&rig, 1, 20), KVB_ECORRUPT); /* what may be there now is not to be had */
+        assert_int_equal(load(&rig, 1, 20),
+                         KVB_ECORRUPT); /* what may be there now is not to be had */
         store(&rig, 1, 20);
         plan = (struct plan){.results = {cases[i].error}, .count = 1};
         assert_int_equal(with_plan(&rig, &plan), cases[i].result);
@@ -450,7 +456,8 @@ static void test_disk_engine_interrupted_io_is_repeated(void **state)
     struct rig rig;
     set_up(&rig, state, 65536, 4);
     for (int write = 1; write >= 0; write--) {
-        struct plan plan = {.results = {-EINTR, -EAGAIN, -EAGAIN, -EINTR}, .count = 4, .write = write};
+        struct plan plan = {
+            .results = {-EINTR, -EAGAIN, -EAGAIN, -EINTR}, .count = 4, .write = write};
         assert_int_equal(with_plan(&rig, &plan), 0);
         assert_int_equal(plan.at, 4);
         plan = (struct plan){.results = {-EAGAIN}, .count = 1, .write = write, .for_ever = true};
@@ -498,7 +505,8 @@ static void test_disk_engine_block_with_failed_pieces_completes_once(void **stat
     tear_down(&rig);
 }
 
-static int fail_odd_slots(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+static int fail_odd_slots(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                          uint32_t to_slot)
 {
     (void)context, (void)to_slot;
     kvbi_lock_assert_none_held();
@@ -518,7 +526,8 @@ static void test_disk_engine_copy_fault_fails_without_io(void **state)
         assert_int_equal(load(&rig, i, i), i % 2 != 0 ? KVB_EDEVICE : 0);
         assert_true(rig_has(&rig, i, i % 2 != 0 ? 99 : i));
         rig_fill(&rig, i, i);
-        assert_int_equal(rig_move(&rig, rig_down(&rig, i, i, i, 0), false), i % 2 != 0 ? KVB_EDEVICE : 0);
+        assert_int_equal(rig_move(&rig, rig_down(&rig, i, i, i, 0), false),
+                         i % 2 != 0 ? KVB_EDEVICE : 0);
     }
     tear_down(&rig);
 }
@@ -533,7 +542,9 @@ static void test_disk_engine_fence_holds_back_its_copy_only(void **state)
     const struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 5};
     bool more;
     assert_int_equal(rig.engine->ops->import(rig.engine, &fence, &held.ticket), 0);
-    assert_int_equal(rig.engine->ops->import(rig.engine, &(struct kvb_fence){.kind = 9}, &free.ticket), KVB_EINVAL);
+    assert_int_equal(
+        rig.engine->ops->import(rig.engine, &(struct kvb_fence){.kind = 9}, &free.ticket),
+        KVB_EINVAL);
     assert_int_equal(rig.engine->ops->import(rig.engine, NULL, &free.ticket), 0);
     submit(&rig, held, false);
     submit(&rig, free, false);
@@ -580,7 +591,8 @@ static void test_disk_engine_urgent_copies_go_first(void **state)
     rig.hooks = (struct kvbi_hooks){.io_fault = note_order, .context = &order};
     for (uint32_t i = 0; i < N; i++) {
         uint32_t slot = i % 2 == 0 ? N / 2 + i / 2 : i / 2;
-        struct kvbi_copy copy = i % 2 == 0 ? rig_down(&rig, slot, slot, slot, i) : rig_up(&rig, slot, slot, slot, i);
+        struct kvbi_copy copy =
+            i % 2 == 0 ? rig_down(&rig, slot, slot, slot, i) : rig_up(&rig, slot, slot, slot, i);
         copy.ticket = 1;
         submit(&rig, copy, i % 2 != 0);
     }
@@ -739,7 +751,8 @@ static void test_disk_engine_random_work_completes_exactly_once(void **state)
             if (rig.done == submitted) {
                 plan.at = 0;
                 plan.write = random >> 60 != 0;
-                rig.hooks = (struct kvbi_hooks){.io_fault = random >> 63 ? replace : NULL, .context = &plan};
+                rig.hooks = (struct kvbi_hooks){.io_fault = random >> 63 ? replace : NULL,
+                                                .context = &plan};
             }
             break;
         default:
@@ -845,7 +858,8 @@ static void test_disk_engine_storm_of_signals_loses_nothing(void **state)
 {
     struct rig rig;
     const struct sigaction action = {.sa_handler = ignore};
-    const struct itimerval often = {.it_interval = {.tv_usec = 200}, .it_value = {.tv_usec = 200}}, never = {{0}, {0}};
+    const struct itimerval often = {.it_interval = {.tv_usec = 200}, .it_value = {.tv_usec = 200}},
+                           never = {{0}, {0}};
     struct sigaction before;
     set_up(&rig, state, 1 << 20, 16);
     assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
@@ -938,11 +952,14 @@ static void test_disk_engine_says_what_it_is(void **state)
     set_up(&rig, state, 65536, 4);
     assert_non_null(strstr(rig.said, variant->engine == KVBI_DISK_URING ? "uring (" : "posix, "));
     assert_non_null(strstr(rig.said, rig.disk.disk->mode));
-    assert_string_equal(rig.engine->ops->name, variant->engine == KVBI_DISK_URING ? "uring" : "posix");
+    assert_string_equal(rig.engine->ops->name,
+                        variant->engine == KVBI_DISK_URING ? "uring" : "posix");
     if (variant->engine == KVBI_DISK_URING)
-        assert_non_null(strstr(rig.said, variant->unregistered ? "buffers not registered: asked for" : "buffers"));
+        assert_non_null(strstr(rig.said, variant->unregistered ? "buffers not registered: asked for"
+                                                               : "buffers"));
     else
-        assert_non_null(strstr(rig.said, variant->poll ? "inside poll (asked for)" : "8 threads (asked for)"));
+        assert_non_null(
+            strstr(rig.said, variant->poll ? "inside poll (asked for)" : "8 threads (asked for)"));
     tear_down(&rig);
 }
 
@@ -952,9 +969,9 @@ static const struct {
     const char *name;
     CMUnitTestFunction function;
 } bodies[] = {
-#define BODY(f)                                                                                                        \
-    {                                                                                                                  \
-#f, f                                                                                                          \
+#define BODY(f)                                                                                    \
+    {                                                                                              \
+#f, f                                                                                      \
     }
     BODY(test_disk_engine_brings_back_what_was_written),
     BODY(test_disk_engine_takes_unaligned_memory),
@@ -1011,7 +1028,8 @@ int main(void)
         if (variants[v].engine == KVBI_DISK_URING && !have_uring)
             continue;
         for (size_t b = 0; b < BODIES; b++, count++) {
-            (void)snprintf(names[count], sizeof names[count], "%s (%s)", bodies[b].name, variants[v].name);
+            (void)snprintf(names[count], sizeof names[count], "%s (%s)", bodies[b].name,
+                           variants[v].name);
             tests[count] = (struct CMUnitTest){.name = names[count],
                                                .test_func = bodies[b].function,
                                                .initial_state = (void *)(uintptr_t)&variants[v]};

@@ -20,16 +20,18 @@
 #include <cmocka.h>
 
 /* What a child found wrong: a line of this file; 0 nothing. */
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                                              \
-            return 1;                                                                                                  \
-        }                                                                                                              \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            (void)fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                          \
+            return 1;                                                                              \
+        }                                                                                          \
     } while (0)
 
 static const struct rig_variant automatic = {.name = "auto", .engine = KVBI_DISK_AUTO};
-static const struct rig_variant automatic_poll = {.name = "auto", .engine = KVBI_DISK_AUTO, .poll = true};
+static const struct rig_variant automatic_poll = {.name = "auto",
+                                                  .engine = KVBI_DISK_AUTO,
+                                                  .poll = true};
 
 /* 32 blocks down and up again. */
 static bool round_trip(struct rig *rig)
@@ -45,7 +47,8 @@ static bool round_trip(struct rig *rig)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         rig_fill(rig, i, 1000);
-        if (rig->results[i] != 0 || rig_move(rig, rig_up(rig, i, i, i, 0), true) != 0 || !rig_has(rig, i, i))
+        if (rig->results[i] != 0 || rig_move(rig, rig_up(rig, i, i, i, 0), true) != 0 ||
+            !rig_has(rig, i, i))
             return false;
     }
     return true;
@@ -60,7 +63,8 @@ static bool says(const struct rig *rig, const char *words)
 }
 
 /* The engine that `auto` takes: its name, some words of what it says, and a round trip. */
-static int expect_engine(const struct rig_variant *variant, const char *name, const char *words, const char *more)
+static int expect_engine(const struct rig_variant *variant, const char *name, const char *words,
+                         const char *more)
 {
     struct rig rig;
     CHECK(rig_open(&rig, variant, 65536, 64, NULL) == 0);
@@ -91,26 +95,29 @@ static const int all[] = {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_r
 static int setup_eperm(void)
 {
     CHECK(sandbox_refuse(all, 3, EPERM));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Operation not permitted", "8 threads");
+    return expect_engine(&automatic, "posix",
+                         "no io_uring: io_uring_setup: Operation not permitted", "8 threads");
 }
 
 static int setup_enosys(void)
 {
     CHECK(sandbox_refuse(all, 3, ENOSYS));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_setup: Function not implemented", "8 threads");
+    return expect_engine(&automatic, "posix",
+                         "no io_uring: io_uring_setup: Function not implemented", "8 threads");
 }
 
 static int setup_eopnotsupp(void)
 {
     CHECK(sandbox_refuse(all, 1, EOPNOTSUPP));
-    return expect_engine(&automatic_poll, "posix", "no io_uring: io_uring_setup: Operation not supported",
-                         "inside poll");
+    return expect_engine(&automatic_poll, "posix",
+                         "no io_uring: io_uring_setup: Operation not supported", "inside poll");
 }
 
 static int enter_eperm(void)
 {
     CHECK(sandbox_refuse(all + 1, 1, EPERM));
-    return expect_engine(&automatic, "posix", "no io_uring: io_uring_enter: Operation not permitted", "8 threads");
+    return expect_engine(&automatic, "posix",
+                         "no io_uring: io_uring_enter: Operation not permitted", "8 threads");
 }
 
 static int register_eperm(void)
@@ -125,7 +132,8 @@ static int memfd_eperm(void)
 {
     static const int memfd[] = {SYS_memfd_create};
     CHECK(sandbox_refuse(memfd, 1, EPERM));
-    return expect_engine(&automatic, "uring", "table not mapped: Operation not permitted", "fixed file");
+    return expect_engine(&automatic, "uring", "table not mapped: Operation not permitted",
+                         "fixed file");
 }
 
 static int explicit_ring_refused(void)
@@ -231,7 +239,8 @@ static int no_descriptor_left(void)
     CHECK(says(&rig, "no io_uring: io_uring_setup: Too many open files") || next < 3);
     CHECK(strcmp(rig.engine->ops->name, "posix") == 0);
     CHECK(round_trip(&rig));
-    CHECK(rig_close(&rig) || true); /* its directory cannot be listed any more; the parent's tear-down does it */
+    CHECK(rig_close(&rig) ||
+          true); /* its directory cannot be listed any more; the parent's tear-down does it */
     (void)unlink(rig.place.file);
     (void)rmdir(rig.place.directory);
     return 0;
@@ -257,11 +266,11 @@ static int foreign_memory(void)
     return 0;
 }
 
-#define CASE(body)                                                                                                     \
-    static void test_fallback_##body(void **state)                                                                     \
-    {                                                                                                                  \
-        (void)state;                                                                                                   \
-        in_child(body);                                                                                                \
+#define CASE(body)                                                                                 \
+    static void test_fallback_##body(void **state)                                                 \
+    {                                                                                              \
+        (void)state;                                                                               \
+        in_child(body);                                                                            \
     }
 CASE(setup_eperm)
 CASE(setup_enosys)
@@ -283,7 +292,8 @@ static void test_fallback_is_not_taken_where_a_ring_works(void **state)
     assert_int_equal(rig_open(&rig, &automatic, 65536, 4, NULL), 0);
     assert_int_equal(rig_start(&rig), 0);
     print_message("auto: %s\n", rig.said);
-    assert_int_equal(strncmp(rig.said, "uring (", 7) == 0, strcmp(rig.engine->ops->name, "uring") == 0);
+    assert_int_equal(strncmp(rig.said, "uring (", 7) == 0,
+                     strcmp(rig.engine->ops->name, "uring") == 0);
     assert_true(rig_close(&rig));
 }
 

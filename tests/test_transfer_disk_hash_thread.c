@@ -17,7 +17,9 @@
 #define N 16u
 
 static const struct rig_variant threaded = {.name = "uring", .engine = KVBI_DISK_URING};
-static const struct rig_variant polled = {.name = "uring in poll", .engine = KVBI_DISK_URING, .poll = true};
+static const struct rig_variant polled = {.name = "uring in poll",
+                                          .engine = KVBI_DISK_URING,
+                                          .poll = true};
 
 static void set_up(struct rig *rig, const struct rig_variant *variant)
 {
@@ -41,7 +43,8 @@ static bool has_thread(void)
     for (const struct dirent *task; (task = readdir(tasks)) != NULL;) {
         (void)snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
         FILE *file = fopen(path, "r");
-        found |= file != NULL && fgets(name, sizeof name, file) != NULL && strcmp(name, "kvblock hash\n") == 0;
+        found |= file != NULL && fgets(name, sizeof name, file) != NULL &&
+                 strcmp(name, "kvblock hash\n") == 0;
         if (file != NULL)
             (void)fclose(file);
     }
@@ -168,7 +171,8 @@ static void test_drain_waits_for_what_is_being_hashed(void **state)
         assert_true(rig_reap(&rig, 64, &more));
     assert_int_equal(rig.done, 3 * N);
     for (uint32_t i = 0; i < N; i++)
-        assert_true(rig.results[i] == KVB_ECANCELED || (rig.results[i] == 0 && rig_has(&rig, i, i)));
+        assert_true(rig.results[i] == KVB_ECANCELED ||
+                    (rig.results[i] == 0 && rig_has(&rig, i, i)));
     tear_down(&rig);
 }
 

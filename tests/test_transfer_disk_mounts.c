@@ -92,7 +92,8 @@ static void mount_here(struct fixture *f, const char *type, const char *options)
 
 static int open_tier(struct fixture *f)
 {
-    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message, sizeof f->message);
+    int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
+                                      sizeof f->message);
     return error == 0 ? kvbi_disk_settle(f->tier.disk, f->message, sizeof f->message) : error;
 }
 
@@ -196,7 +197,8 @@ static bool make_device(const char *backing, char *path, size_t path_bytes)
     int number = control >= 0 ? ioctl(control, LOOP_CTL_GET_FREE) : -1;
     (void)snprintf(path, path_bytes, "/dev/loop%d", number);
     int device = number >= 0 ? open(path, O_RDWR) : -1;
-    bool made = device >= 0 && ftruncate(file, 4 << 20) == 0 && ioctl(device, LOOP_SET_FD, file) == 0;
+    bool made =
+        device >= 0 && ftruncate(file, 4 << 20) == 0 && ioctl(device, LOOP_SET_FD, file) == 0;
     close(control), close(file), close(device);
     return made;
 }
@@ -320,7 +322,8 @@ static void test_mounts_refused_growth_gives_its_space_back(void **state)
         }
         f->config.block_count = 4;
         assert_int_equal(open_tier(f), 0);
-        assert_int_equal(truncate(paths[0], 8192), 0); /* and put back where there is no room any more */
+        assert_int_equal(truncate(paths[0], 8192),
+                         0); /* and put back where there is no room any more */
         f->tier.disk->paths[0].superblock.file_bytes = 16 << 20;
         assert_int_equal(stat(paths[0], &before), 0);
         assert_int_equal(kvbi_disk_renew(f->tier.disk, 0), KVB_ENOSPC);
@@ -352,7 +355,8 @@ int main(void)
         TEST(test_mounts_refused_growth_gives_its_space_back),
     };
     if (!enter_namespace()) {
-        (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n", strerror(errno));
+        (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n",
+                      strerror(errno));
         return 77;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,9 @@
 #define KIB 1024u
 
 static const struct rig_variant direct = {.name = "uring", .engine = KVBI_DISK_URING};
-static const struct rig_variant unregistered = {.name = "uring", .engine = KVBI_DISK_URING, .unregistered = true};
+static const struct rig_variant unregistered = {.name = "uring",
+                                                .engine = KVBI_DISK_URING,
+                                                .unregistered = true};
 
 /* ---- The ring's hands alone ---------------------------------------------------------------------------------------- */
 
@@ -53,8 +55,8 @@ static void close_flights(struct fixture *f)
 static void launch(struct fixture *f, uint32_t host, uint32_t slot, bool write)
 {
     uint32_t at = f->launched++;
-    f->moves[at] =
-        write ? rig_down(&f->rig, host, slot, slot + 1000, at) : rig_up(&f->rig, slot, host, slot + 1000, at);
+    f->moves[at] = write ? rig_down(&f->rig, host, slot, slot + 1000, at)
+                         : rig_up(&f->rig, slot, host, slot + 1000, at);
     f->copies[at] = (struct kvbi_disk_copy){.write = write};
     if (write)
         rig_fill(&f->rig, host, slot + 1000);
@@ -63,7 +65,8 @@ static void launch(struct fixture *f, uint32_t host, uint32_t slot, bool write)
     int buffer = kvbi_uring_buffer_of(&f->flights.ring, &f->rig.host, host);
     assert_true(kvbi_uring_flights_room(&f->flights) > 0);
     f->errors[at] = RIG_PENDING;
-    assert_int_equal(kvbi_uring_flights_launch(&f->flights, &f->copies[at], 0, at, buffer), f->rig.host.block_bytes);
+    assert_int_equal(kvbi_uring_flights_launch(&f->flights, &f->copies[at], 0, at, buffer),
+                     f->rig.host.block_bytes);
 }
 
 static unsigned prepared(struct fixture *f)

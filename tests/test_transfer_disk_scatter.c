@@ -77,7 +77,8 @@ static void test_scatter_puts_each_entry_where_it_belongs(void **state)
     struct fixture *f = *state;
     for (uint32_t i = 0; i < KVBI_DISK_SCATTER_MAX; i++)
         stage(f, i, i * 389 % COUNT);
-    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, KVBI_DISK_SCATTER_MAX), KVBI_DISK_SCATTER_MAX);
+    assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, KVBI_DISK_SCATTER_MAX),
+                     KVBI_DISK_SCATTER_MAX);
     uint32_t found = 0;
     for (uint32_t place = 0; place < COUNT; place++)
         found += !holds(f, place, 0);

@@ -39,7 +39,8 @@ static uint64_t tick(void *context)
     return f->now_ns;
 }
 
-static int fault(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot)
+static int fault(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                 uint32_t to_slot)
 {
     const struct fixture *f = context;
     (void)from_tier, (void)to_tier, (void)to_slot;
@@ -54,13 +55,17 @@ static void set_up_with(struct fixture *f, uint64_t block_bytes)
     f->fault = KVB_EIO;
     kvbi_clock_init(&f->clock, &(struct kvb_clock){.now_ns = tick, .context = f});
     f->hooks = (struct kvbi_hooks){.copy_fault = fault, .context = f};
-    assert_int_equal(kvbi_tier_host_create(&f->device, &f->memory, KVB_TIER_DEVICE, BLOCKS, block_bytes, NULL), 0);
-    assert_int_equal(kvbi_tier_host_create(&f->host, &f->memory, KVB_TIER_HOST, BLOCKS, block_bytes, NULL), 0);
+    assert_int_equal(
+        kvbi_tier_host_create(&f->device, &f->memory, KVB_TIER_DEVICE, BLOCKS, block_bytes, NULL),
+        0);
+    assert_int_equal(
+        kvbi_tier_host_create(&f->host, &f->memory, KVB_TIER_HOST, BLOCKS, block_bytes, NULL), 0);
     for (uint32_t slot = 0; slot < BLOCKS; slot++) {
         memset(kvbi_tier_address(&f->device, slot), (int)(slot + 1), block_bytes);
         memset(kvbi_tier_address(&f->host, slot), 0xee, block_bytes);
     }
-    assert_int_equal(kvbi_engine_memcpy_create(&f->engine, &f->memory, &f->clock, CAPACITY, &f->hooks), 0);
+    assert_int_equal(
+        kvbi_engine_memcpy_create(&f->engine, &f->memory, &f->clock, CAPACITY, &f->hooks), 0);
 }
 
 static void set_up(struct fixture *f)
@@ -80,8 +85,12 @@ static void tear_down(struct fixture *f)
 /* Down, from device slot `from` to host slot `to`; its tag is `from`. */
 static struct kvbi_copy down(const struct fixture *f, uint32_t from, uint32_t to, uint64_t ticket)
 {
-    return (struct kvbi_copy){
-        .from = &f->device, .to = &f->host, .from_slot = from, .to_slot = to, .ticket = ticket, .tag = from};
+    return (struct kvbi_copy){.from = &f->device,
+                              .to = &f->host,
+                              .from_slot = from,
+                              .to_slot = to,
+                              .ticket = ticket,
+                              .tag = from};
 }
 
 static int submit_one(struct fixture *f, uint32_t from, uint32_t to, uint64_t ticket, bool urgent)
@@ -183,7 +192,8 @@ static void test_memcpy_up_and_down_share_a_queue(void **state)
     struct kvbi_copy copies[3];
     set_up(&f);
     copies[0] = down(&f, 1, 1, 0);
-    copies[1] = (struct kvbi_copy){.from = &f.host, .to = &f.device, .from_slot = 1, .to_slot = 2, .tag = 50};
+    copies[1] = (struct kvbi_copy){
+        .from = &f.host, .to = &f.device, .from_slot = 1, .to_slot = 2, .tag = 50};
     copies[2] = down(&f, 2, 3, 0);
     assert_int_equal(f.engine->ops->submit(f.engine, copies, 3, false), 0);
     assert_false(reap(&f, BLOCKS, KVB_FOREVER));
@@ -201,7 +211,8 @@ static void test_memcpy_within_one_tier_is_done_one_by_one(void **state)
     set_up(&f);
     assert_int_equal(submit_one(&f, 7, 0, 0, false), 0);
     for (uint32_t i = 0; i < 3; i++)
-        copies[i] = (struct kvbi_copy){.from = &f.host, .to = &f.host, .from_slot = i, .to_slot = i + 1, .tag = i};
+        copies[i] = (struct kvbi_copy){
+            .from = &f.host, .to = &f.host, .from_slot = i, .to_slot = i + 1, .tag = i};
     assert_int_equal(f.engine->ops->submit(f.engine, copies, 3, false), 0);
     assert_false(reap(&f, BLOCKS, KVB_FOREVER));
     for (uint32_t slot = 0; slot <= 3; slot++)
@@ -316,14 +327,20 @@ static void test_memcpy_import_knows_the_counter_only(void **state)
     assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.handle = 5}, &ticket), 0);
     assert_int_equal(ticket, 0);
     assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5}, &ticket), 0);
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5},
+                              &ticket),
+        0);
     assert_int_equal(ticket, 5);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 2, .handle = 5}, &ticket), KVB_EINVAL);
+    assert_int_equal(
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 2, .handle = 5}, &ticket),
+        KVB_EINVAL);
     assert_int_equal(ticket, 0);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 1, .reserved = 1}, &ticket),
-                     KVB_EINVAL);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 0, .reserved = 1}, &ticket),
-                     KVB_EINVAL);
+    assert_int_equal(
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 1, .reserved = 1}, &ticket),
+        KVB_EINVAL);
+    assert_int_equal(
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 0, .reserved = 1}, &ticket),
+        KVB_EINVAL);
     tear_down(&f);
 }
 
@@ -331,7 +348,8 @@ static void test_memcpy_import_knows_the_counter_only(void **state)
 static void test_memcpy_fault_fails_its_block_only(void **state)
 {
     (void)state;
-    static const uint64_t masks[] = {1 << 4, 3 << 6, 1 << 11, 0xff0, (1 << 4) | (1 << 6) | (1 << 8) | (1 << 11)};
+    static const uint64_t masks[] = {1 << 4, 3 << 6, 1 << 11, 0xff0,
+                                     (1 << 4) | (1 << 6) | (1 << 8) | (1 << 11)};
     for (uint32_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         struct fixture f;
         set_up(&f);
@@ -573,8 +591,9 @@ static void test_tier_host_without_memory_fails(void **state)
     assert_int_equal(kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, 4, 16, NULL), KVB_ENOMEM);
     kvbi_tier_destroy(&tier);
     memory = failing_memory(&failing, FOREVER);
-    assert_int_equal(kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, UINT32_MAX, UINT64_MAX / 2, NULL),
-                     KVB_ENOMEM);
+    assert_int_equal(
+        kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, UINT32_MAX, UINT64_MAX / 2, NULL),
+        KVB_ENOMEM);
     kvbi_tier_destroy(&tier);
 }
 

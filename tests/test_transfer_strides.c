@@ -26,8 +26,8 @@ static struct kvb_layout layout_of(uint64_t layer, uint64_t part, uint64_t block
                                .block_stride = block};
 }
 
-static int read_strides(struct kvbi_strides *strides, uint64_t layer, uint64_t part, uint64_t block, uint32_t count,
-                        char message[128])
+static int read_strides(struct kvbi_strides *strides, uint64_t layer, uint64_t part, uint64_t block,
+                        uint32_t count, char message[128])
 {
     struct kvb_layout layout = layout_of(layer, part, block);
     message[0] = '\0';
@@ -43,7 +43,8 @@ static void test_no_strides_are_contiguous_blocks(void **state)
     assert_int_equal(read_strides(&strides, 0, 0, 0, 5, message), 0);
     assert_true(kvbi_strides_contiguous(&strides));
     assert_int_equal(strides.span_bytes, 5 * LAYERS * PARTS * CHUNK);
-    assert_ptr_equal(kvbi_strides_chunk(&strides, base, 2, 1, 1), base + ((2 * LAYERS + 1) * PARTS + 1) * CHUNK);
+    assert_ptr_equal(kvbi_strides_chunk(&strides, base, 2, 1, 1),
+                     base + ((2 * LAYERS + 1) * PARTS + 1) * CHUNK);
 }
 
 static void test_every_chunk_has_a_place_of_its_own(void **state)
@@ -56,11 +57,12 @@ static void test_every_chunk_has_a_place_of_its_own(void **state)
         struct kvbi_strides strides;
         char message[128];
         unsigned char bytes[1024] = {0};
-        assert_int_equal(read_strides(&strides, orders[i][0], orders[i][1], orders[i][2], 4, message), 0);
+        assert_int_equal(
+            read_strides(&strides, orders[i][0], orders[i][1], orders[i][2], 4, message), 0);
         assert_true(strides.span_bytes <= sizeof bytes);
         for (uint32_t n = 0; n < 4 * LAYERS * PARTS; n++) {
-            unsigned char *chunk =
-                kvbi_strides_chunk(&strides, bytes, n / (LAYERS * PARTS), n / PARTS % LAYERS, n % PARTS);
+            unsigned char *chunk = kvbi_strides_chunk(&strides, bytes, n / (LAYERS * PARTS),
+                                                      n / PARTS % LAYERS, n % PARTS);
             assert_true(chunk + CHUNK <= bytes + strides.span_bytes);
             for (uint32_t b = 0; b < CHUNK; b++)
                 assert_int_equal(chunk[b]++, 0);
@@ -75,7 +77,8 @@ static void test_overlap_names_the_stride(void **state)
     char message[128];
     assert_int_equal(read_strides(&strides, 0, CHUNK - 1, 0, 4, message), KVB_EINVAL);
     assert_non_null(strstr(message, "part_stride of 15 bytes overlaps the 16"));
-    assert_int_equal(read_strides(&strides, 64, 16, 80, 4, message), KVB_EINVAL); /* layers reach into the next block */
+    assert_int_equal(read_strides(&strides, 64, 16, 80, 4, message),
+                     KVB_EINVAL); /* layers reach into the next block */
     assert_non_null(strstr(message, "block_stride"));
 }
 
@@ -110,12 +113,15 @@ static void test_bases_must_lie_apart(void **state)
     assert_int_equal(strides.span_bytes, 128);
     assert_int_equal(kvbi_strides_check_bases(&strides, bases, message, sizeof message), 0);
     bases[2] = bytes[0] + 127;
-    assert_int_equal(kvbi_strides_check_bases(&strides, bases, message, sizeof message), KVB_EINVAL);
+    assert_int_equal(kvbi_strides_check_bases(&strides, bases, message, sizeof message),
+                     KVB_EINVAL);
     assert_non_null(strstr(message, "layer_memory[2] overlaps layer_memory[0]"));
     bases[2] = NULL;
-    assert_int_equal(kvbi_strides_check_bases(&strides, bases, message, sizeof message), KVB_EINVAL);
+    assert_int_equal(kvbi_strides_check_bases(&strides, bases, message, sizeof message),
+                     KVB_EINVAL);
     layout.layer_stride = 512;
-    assert_int_equal(kvbi_strides_read(&strides, &layout, 4, true, message, sizeof message), KVB_EINVAL);
+    assert_int_equal(kvbi_strides_read(&strides, &layout, 4, true, message, sizeof message),
+                     KVB_EINVAL);
 }
 
 int main(void)

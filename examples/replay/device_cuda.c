@@ -37,7 +37,8 @@ int device_open(int on_gpu, size_t chunk_bytes)
 
 static int copy(void *to, const void *from, enum cudaMemcpyKind kind)
 {
-    return cudaMemcpyAsync(to, from, device.chunk_bytes, kind, device.stream) || cudaStreamSynchronize(device.stream)
+    return cudaMemcpyAsync(to, from, device.chunk_bytes, kind, device.stream) ||
+                   cudaStreamSynchronize(device.stream)
                ? -1
                : 0;
 }

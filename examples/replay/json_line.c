@@ -21,16 +21,25 @@ struct cursor {
     const char *at, *end;
 };
 
-enum field { FIELD_TIMESTAMP, FIELD_INPUT_LENGTH, FIELD_OUTPUT_LENGTH, FIELD_HASH_IDS, FIELD_COUNT };
+enum field {
+    FIELD_TIMESTAMP,
+    FIELD_INPUT_LENGTH,
+    FIELD_OUTPUT_LENGTH,
+    FIELD_HASH_IDS,
+    FIELD_COUNT
+};
 
-static const char *const field_names[FIELD_COUNT] = {"timestamp", "input_length", "output_length", "hash_ids"};
+static const char *const field_names[FIELD_COUNT] = {"timestamp", "input_length", "output_length",
+                                                     "hash_ids"};
 
-static const char *const field_twice[FIELD_COUNT] = {"timestamp appears twice", "input_length appears twice",
-                                                     "output_length appears twice", "hash_ids appears twice"};
+static const char *const field_twice[FIELD_COUNT] = {
+    "timestamp appears twice", "input_length appears twice", "output_length appears twice",
+    "hash_ids appears twice"};
 
 static const char *const field_bad[FIELD_COUNT] = {
     "timestamp is not an integer of 0..2^63", "input_length is not an integer of 0..2^63",
-    "output_length is not an integer of 0..2^63", "hash_ids holds something else than integers of 0..2^63"};
+    "output_length is not an integer of 0..2^63",
+    "hash_ids holds something else than integers of 0..2^63"};
 
 struct line {
     uint64_t values[FIELD_COUNT]; /* [FIELD_HASH_IDS]: how many ids */
@@ -233,10 +242,12 @@ static const char *check(const struct line *line)
         return "hash_ids is missing";
     if (!line->seen[FIELD_INPUT_LENGTH])
         return "input_length is missing";
-    uint64_t input_length = line->values[FIELD_INPUT_LENGTH], id_count = line->values[FIELD_HASH_IDS];
+    uint64_t input_length = line->values[FIELD_INPUT_LENGTH],
+             id_count = line->values[FIELD_HASH_IDS];
     if (id_count == 0)
         return "hash_ids is empty";
-    if (id_count != input_length / REPLAY_TOKENS_PER_BLOCK + (input_length % REPLAY_TOKENS_PER_BLOCK != 0))
+    if (id_count !=
+        input_length / REPLAY_TOKENS_PER_BLOCK + (input_length % REPLAY_TOKENS_PER_BLOCK != 0))
         return "hash_ids does not hold ceil(input_length / 512) ids";
     return NULL;
 }

@@ -13,48 +13,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char options_help[] = "usage: kvb_replay [options] [TRACE]\n"
-                            "\n"
-                            "Replays the requests of TRACE through kvblock as an inference server would, and\n"
-                            "verifies every reused byte. TRACE holds one JSON object a line: timestamp (ms),\n"
-                            "input_length, output_length (tokens), hash_ids (one id for every 512 tokens of\n"
-                            "the input; equal ids mean equal content and equal prefix). Without TRACE, a\n"
-                            "seeded hour of multi-turn chats is generated.\n"
-                            "\n"
-                            "  --device-blocks N   blocks of the device tier (default 512)\n"
-                            "  --host-blocks N     blocks of the host tier, 0 = no such tier (default 8192)\n"
-                            "  --disk-blocks N     blocks of the disk tier, 0 = no such tier (default 0)\n"
-                            "  --disk PATH         the file of the disk tier; made, or emptied. Given several\n"
-                            "                      times: blocks are spread over these files\n"
-                            "  --resume            keep what those files hold from earlier runs; the results say\n"
-                            "                      what that saved\n"
-                            "  --device-memory host|cuda\n"
-                            "                      what the device tier lies in (default host); cuda where\n"
-                            "                      the library was built with CUDA\n"
-                            "  --block-bytes N     bytes of a block, a multiple of 64 (default 65536)\n"
-                            "  --policy NAME       eviction policy (default: the library's)\n"
-                            "  --trigger register|park|cold\n"
-                            "                      when a device block is offered to the host tier: when it\n"
-                            "                      is computed (default), no longer used, or about to be\n"
-                            "                      evicted\n"
-                            "  --pace idle|none    idle: wait after each request until all lanes are idle\n"
-                            "                      (default); none: as fast as it goes\n"
-                            "  --progress thread|poll\n"
-                            "                      who moves blocks: the manager's thread (default) or this\n"
-                            "                      one; with poll the same seed gives the same counts\n"
-                            "  --limit N           the first N requests only\n"
-                            "  --seed N            of the generated workload (default 1)\n"
-                            "  --json FILE         write the results as JSON; - = stdout, and the table goes\n"
-                            "                      to stderr\n"
-                            "  --write-trace FILE  write the requests to FILE in the form of a TRACE, stop\n"
-                            "  --quiet             no progress, and no table either with --json -\n"
-                            "  --help              this text\n"
-                            "\n"
-                            "Exit status: 0 if all is well; 1 if a byte was wrong, the books of a lane do not\n"
-                            "balance or the library failed; 2 for bad options or a malformed trace.\n";
+const char options_help[] =
+    "usage: kvb_replay [options] [TRACE]\n"
+    "\n"
+    "Replays the requests of TRACE through kvblock as an inference server would, and\n"
+    "verifies every reused byte. TRACE holds one JSON object a line: timestamp (ms),\n"
+    "input_length, output_length (tokens), hash_ids (one id for every 512 tokens of\n"
+    "the input; equal ids mean equal content and equal prefix). Without TRACE, a\n"
+    "seeded hour of multi-turn chats is generated.\n"
+    "\n"
+    "  --device-blocks N   blocks of the device tier (default 512)\n"
+    "  --host-blocks N     blocks of the host tier, 0 = no such tier (default 8192)\n"
+    "  --disk-blocks N     blocks of the disk tier, 0 = no such tier (default 0)\n"
+    "  --disk PATH         the file of the disk tier; made, or emptied. Given several\n"
+    "                      times: blocks are spread over these files\n"
+    "  --resume            keep what those files hold from earlier runs; the results say\n"
+    "                      what that saved\n"
+    "  --device-memory host|cuda\n"
+    "                      what the device tier lies in (default host); cuda where\n"
+    "                      the library was built with CUDA\n"
+    "  --block-bytes N     bytes of a block, a multiple of 64 (default 65536)\n"
+    "  --policy NAME       eviction policy (default: the library's)\n"
+    "  --trigger register|park|cold\n"
+    "                      when a device block is offered to the host tier: when it\n"
+    "                      is computed (default), no longer used, or about to be\n"
+    "                      evicted\n"
+    "  --pace idle|none    idle: wait after each request until all lanes are idle\n"
+    "                      (default); none: as fast as it goes\n"
+    "  --progress thread|poll\n"
+    "                      who moves blocks: the manager's thread (default) or this\n"
+    "                      one; with poll the same seed gives the same counts\n"
+    "  --limit N           the first N requests only\n"
+    "  --seed N            of the generated workload (default 1)\n"
+    "  --json FILE         write the results as JSON; - = stdout, and the table goes\n"
+    "                      to stderr\n"
+    "  --write-trace FILE  write the requests to FILE in the form of a TRACE, stop\n"
+    "  --quiet             no progress, and no table either with --json -\n"
+    "  --help              this text\n"
+    "\n"
+    "Exit status: 0 if all is well; 1 if a byte was wrong, the books of a lane do not\n"
+    "balance or the library failed; 2 for bad options or a malformed trace.\n";
 
 static const char *const pace_names[] = {[PACE_IDLE] = "idle", [PACE_NONE] = "none", NULL};
-static const char *const progress_names[] = {[KVB_PROGRESS_THREAD] = "thread", [KVB_PROGRESS_POLL] = "poll", NULL};
+static const char *const progress_names[] =
+    {[KVB_PROGRESS_THREAD] = "thread", [KVB_PROGRESS_POLL] = "poll", NULL};
 /* The first one is spelled by nobody: it keeps the library's numbers. */
 static const char *const trigger_names[] = {[KVB_OFFLOAD_DEFAULT] = "default",
                                             [KVB_OFFLOAD_ON_REGISTER] = "register",
@@ -71,7 +73,8 @@ struct option {
     uint64_t least, most; /* KIND_NUMBER */
 };
 
-static int parse_number(const struct option *option, const char *text, char *error, size_t error_bytes)
+static int parse_number(const struct option *option, const char *text, char *error,
+                        size_t error_bytes)
 {
     char *end = NULL;
     errno = 0;
@@ -82,8 +85,8 @@ static int parse_number(const struct option *option, const char *text, char *err
         return -1;
     }
     if (number < option->least || number > option->most) {
-        snprintf(error, error_bytes, "--%s: %s is not within %" PRIu64 "..%" PRIu64, option->name, text, option->least,
-                 option->most);
+        snprintf(error, error_bytes, "--%s: %s is not within %" PRIu64 "..%" PRIu64, option->name,
+                 text, option->least, option->most);
         return -1;
     }
     *(uint64_t *)option->value = number;
@@ -91,8 +94,8 @@ static int parse_number(const struct option *option, const char *text, char *err
 }
 
 /* The index of `text` among `names`, from `first` on. */
-static int parse_name(const struct option *option, const char *const *names, uint32_t first, const char *text,
-                      uint32_t *index, char *error, size_t error_bytes)
+static int parse_name(const struct option *option, const char *const *names, uint32_t first,
+                      const char *text, uint32_t *index, char *error, size_t error_bytes)
 {
     char list[64] = "";
     for (uint32_t i = first; names[i]; i++) {
@@ -112,14 +115,16 @@ static int add_path(const struct option *option, const char *text, char *error, 
 {
     struct paths *paths = option->value;
     if (paths->count == KVB_DISK_PATHS_MAX) {
-        snprintf(error, error_bytes, "--%s: more than %d of them", option->name, KVB_DISK_PATHS_MAX);
+        snprintf(error, error_bytes, "--%s: more than %d of them", option->name,
+                 KVB_DISK_PATHS_MAX);
         return -1;
     }
     paths->list[paths->count++] = text;
     return 0;
 }
 
-static int parse_value(const struct option *option, const char *text, char *error, size_t error_bytes)
+static int parse_value(const struct option *option, const char *text, char *error,
+                       size_t error_bytes)
 {
     uint32_t index = 0;
     switch (option->kind) {
@@ -131,7 +136,8 @@ static int parse_value(const struct option *option, const char *text, char *erro
         *(enum pace *)option->value = (enum pace)index;
         return 0;
     case KIND_TRIGGER:
-        return parse_name(option, trigger_names, KVB_OFFLOAD_ON_REGISTER, text, option->value, error, error_bytes);
+        return parse_name(option, trigger_names, KVB_OFFLOAD_ON_REGISTER, text, option->value,
+                          error, error_bytes);
     case KIND_PROGRESS:
         return parse_name(option, progress_names, 0, text, option->value, error, error_bytes);
     case KIND_TEXT:
@@ -150,13 +156,15 @@ static int parse_value(const struct option *option, const char *text, char *erro
 }
 
 /* One `--name`, `--name=value` or `--name value` at argv[*i]; *i moves over what was used. */
-static int parse_option(const struct option *table, int argc, char **argv, int *i, char *error, size_t error_bytes)
+static int parse_option(const struct option *table, int argc, char **argv, int *i, char *error,
+                        size_t error_bytes)
 {
     const char *name = argv[*i] + 2;
     const char *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     const struct option *option = table;
-    while (option->name && (strlen(option->name) != length || strncmp(option->name, name, length) != 0))
+    while (option->name &&
+           (strlen(option->name) != length || strncmp(option->name, name, length) != 0))
         option++;
     if (!option->name) {
         snprintf(error, error_bytes, "unknown option '--%.*s'", (int)length, name);
@@ -218,14 +226,16 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
             snprintf(error, error_bytes, "unknown option '%s'", argv[i]);
             return -1;
         } else if (options->trace_path) {
-            snprintf(error, error_bytes, "'%s': there is a TRACE already, '%s'", argv[i], options->trace_path);
+            snprintf(error, error_bytes, "'%s': there is a TRACE already, '%s'", argv[i],
+                     options->trace_path);
             return -1;
         } else {
             options->trace_path = argv[i];
         }
     }
     if (options->block_bytes % 64) {
-        snprintf(error, error_bytes, "--block-bytes: %" PRIu64 " is not a multiple of 64", options->block_bytes);
+        snprintf(error, error_bytes, "--block-bytes: %" PRIu64 " is not a multiple of 64",
+                 options->block_bytes);
         return -1;
     }
     if (!options->disk_blocks != !options->disk.count) {
@@ -238,8 +248,10 @@ int options_parse(struct options *options, int argc, char **argv, char *error, s
     }
     if (options->device_memory && strcmp(options->device_memory, "host") == 0)
         options->device_memory = NULL;
-    if (options->device_memory && (!device_memory_name || strcmp(options->device_memory, device_memory_name) != 0)) {
-        snprintf(error, error_bytes, "--device-memory: '%s' is not host%s%s", options->device_memory,
+    if (options->device_memory &&
+        (!device_memory_name || strcmp(options->device_memory, device_memory_name) != 0)) {
+        snprintf(error, error_bytes, "--device-memory: '%s' is not host%s%s",
+                 options->device_memory,
                  device_memory_name ? " or " : " and this program was built without CUDA",
                  device_memory_name ? device_memory_name : "");
         return -1;

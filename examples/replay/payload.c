@@ -9,7 +9,8 @@
  */
 #include "payload.h"
 
-#define STRIDE UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio, odd: the counter of splitmix64 */
+#define STRIDE                                                                                     \
+    UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio, odd: the counter of splitmix64 */
 
 struct key {
     uint64_t a, b;

@@ -87,8 +87,9 @@ void progress_update(struct progress *progress, const struct results *results)
     progress->next_at = time + (progress->terminal ? BAR_PERIOD_SECONDS : LINE_PERIOD_SECONDS);
     if (progress->terminal)
         draw_bar(progress, results->requests);
-    fprintf(progress->stream, "%s/%s requests, hit rate %.3f, corrupt %" PRIu64 ", %.1f s%s", GROUP(results->requests),
-            GROUP(progress->total), ratio((double)hit_count(results), (double)results->block_refs), results->corrupt,
+    fprintf(progress->stream, "%s/%s requests, hit rate %.3f, corrupt %" PRIu64 ", %.1f s%s",
+            GROUP(results->requests), GROUP(progress->total),
+            ratio((double)hit_count(results), (double)results->block_refs), results->corrupt,
             time - progress->started_at, progress->terminal ? "\033[K" : "\n");
     fflush(progress->stream);
 }
@@ -105,15 +106,16 @@ void progress_end(struct progress *progress)
 
 static uint64_t accounted(const struct kvb_lane_stats *lane)
 {
-    return lane->transferred + lane->skipped + lane->discarded + lane->shed + lane->failed + lane->cancelled +
-           lane->pending;
+    return lane->transferred + lane->skipped + lane->discarded + lane->shed + lane->failed +
+           lane->cancelled + lane->pending;
 }
 
 static int good_origin(const struct restart *restart, char *reason, size_t reason_bytes)
 {
     if (restart->resumed || restart->saved_hits == 0)
         return 1;
-    snprintf(reason, reason_bytes, "%" PRIu64 " hits on contents that nobody had computed", restart->saved_hits);
+    snprintf(reason, reason_bytes, "%" PRIu64 " hits on contents that nobody had computed",
+             restart->saved_hits);
     return 0;
 }
 
@@ -122,8 +124,8 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
     if (!good_origin(&results->restart, reason, reason_bytes))
         return 0;
     if (results->corrupt) {
-        snprintf(reason, reason_bytes, "%" PRIu64 " of %" PRIu64 " reused blocks held wrong bytes", results->corrupt,
-                 results->verified);
+        snprintf(reason, reason_bytes, "%" PRIu64 " of %" PRIu64 " reused blocks held wrong bytes",
+                 results->corrupt, results->verified);
         return 0;
     }
     for (uint32_t i = 0; i < results->stats.lane_count; i++) {
@@ -131,9 +133,10 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
         if (lane->offered == accounted(lane) && lane->pending == 0)
             continue;
         snprintf(reason, reason_bytes,
-                 "the books of lane %s -> %s do not balance: offered %" PRIu64 ", accounted for %" PRIu64
-                 ", pending after the flush %" PRIu64,
-                 tier_names[lane->from_tier], tier_names[lane->to_tier], lane->offered, accounted(lane), lane->pending);
+                 "the books of lane %s -> %s do not balance: offered %" PRIu64
+                 ", accounted for %" PRIu64 ", pending after the flush %" PRIu64,
+                 tier_names[lane->from_tier], tier_names[lane->to_tier], lane->offered,
+                 accounted(lane), lane->pending);
         return 0;
     }
     for (int tier = 0; tier < KVB_TIER_COUNT; tier++) {
@@ -142,7 +145,8 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
         if (idle == stats->block_count)
             continue;
         snprintf(reason, reason_bytes,
-                 "tier %s: %" PRIu64 " of %" PRIu64 " blocks are neither free nor parked, and nobody uses them",
+                 "tier %s: %" PRIu64 " of %" PRIu64
+                 " blocks are neither free nor parked, and nobody uses them",
                  tier_names[tier], stats->block_count - idle, stats->block_count);
         return 0;
     }
@@ -154,20 +158,25 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
 static void print_setup(FILE *stream, const struct options *options, const struct results *results)
 {
     fprintf(stream, "%s: %s requests, %s blocks of %d tokens, %s bytes a block\n",
-            options->trace_path ? options->trace_path : "generated workload", GROUP(results->requests),
-            GROUP(results->block_refs), REPLAY_TOKENS_PER_BLOCK, GROUP(options->block_bytes));
-    fprintf(stream, "device %s blocks, host %s blocks, policy %s, trigger %s, pace %s, progress %s\n",
-            GROUP(options->device_blocks), GROUP(options->host_blocks), options->policy ? options->policy : "default",
-            options_trigger_name(options), options_pace_name(options), options_progress_name(options));
+            options->trace_path ? options->trace_path : "generated workload",
+            GROUP(results->requests), GROUP(results->block_refs), REPLAY_TOKENS_PER_BLOCK,
+            GROUP(options->block_bytes));
+    fprintf(stream,
+            "device %s blocks, host %s blocks, policy %s, trigger %s, pace %s, progress %s\n",
+            GROUP(options->device_blocks), GROUP(options->host_blocks),
+            options->policy ? options->policy : "default", options_trigger_name(options),
+            options_pace_name(options), options_progress_name(options));
     if (options->disk.count)
-        fprintf(stream, "disk %s blocks in %s%s, %s\n", GROUP(options->disk_blocks), options->disk.list[0],
-                options->disk.count > 1 ? " and others" : "", options->resume ? "resumed" : "started empty");
+        fprintf(stream, "disk %s blocks in %s%s, %s\n", GROUP(options->disk_blocks),
+                options->disk.list[0], options->disk.count > 1 ? " and others" : "",
+                options->resume ? "resumed" : "started empty");
     fprintf(stream, "engine %s, hash %s\n\n", results->stats.engine, results->stats.hash);
 }
 
 static void print_share(FILE *stream, const char *name, uint64_t count, uint64_t of)
 {
-    fprintf(stream, "%-16s %12s %7.2f %%\n", name, GROUP(count), 100 * ratio((double)count, (double)of));
+    fprintf(stream, "%-16s %12s %7.2f %%\n", name, GROUP(count),
+            100 * ratio((double)count, (double)of));
 }
 
 static void print_hits(FILE *stream, const struct results *results)
@@ -180,7 +189,8 @@ static void print_hits(FILE *stream, const struct results *results)
             print_share(stream, name, results->hits[tier], results->block_refs);
     }
     print_share(stream, "computed", results->block_refs - hits, results->block_refs);
-    fprintf(stream, "%-16s %12.4f\n\n", "hit rate", ratio((double)hits, (double)results->block_refs));
+    fprintf(stream, "%-16s %12.4f\n\n", "hit rate",
+            ratio((double)hits, (double)results->block_refs));
 }
 
 static void print_restart(FILE *stream, const struct results *results)
@@ -204,7 +214,8 @@ static void print_reason(FILE *stream, const char *what, uint64_t count)
 /* Why blocks did not move: only what happened. */
 static void print_reasons(FILE *stream, const struct kvb_lane_stats *lane)
 {
-    print_reason(stream, "skipped: the lower tier had it, or was getting it", lane->skipped_present);
+    print_reason(stream, "skipped: the lower tier had it, or was getting it",
+                 lane->skipped_present);
     print_reason(stream, "skipped: no room there", lane->skipped_no_target);
     print_reason(stream, "skipped: refused by admission", lane->skipped_admission);
     print_reason(stream, "discarded: gone before its turn came", lane->discarded);
@@ -220,15 +231,17 @@ static void print_lanes(FILE *stream, const struct results *results)
 {
     if (results->stats.lane_count == 0)
         return;
-    fprintf(stream, "%-16s %11s %11s %9s %9s %7s %7s %8s %7s\n", "lane", "offered", "transferred", "skipped",
-            "discarded", "shed", "failed", "GB", "GB/s");
+    fprintf(stream, "%-16s %11s %11s %9s %9s %7s %7s %8s %7s\n", "lane", "offered", "transferred",
+            "skipped", "discarded", "shed", "failed", "GB", "GB/s");
     for (uint32_t i = 0; i < results->stats.lane_count; i++) {
         const struct kvb_lane_stats *lane = &results->stats.lanes[i];
         char name[32];
-        snprintf(name, sizeof name, "%s -> %s", tier_names[lane->from_tier], tier_names[lane->to_tier]);
+        snprintf(name, sizeof name, "%s -> %s", tier_names[lane->from_tier],
+                 tier_names[lane->to_tier]);
         fprintf(stream, "%-16s %11s %11s %9s %9s %7s %7s %8.2f %7.2f\n", name, GROUP(lane->offered),
-                GROUP(lane->transferred), GROUP(lane->skipped), GROUP(lane->discarded), GROUP(lane->shed),
-                GROUP(lane->failed), (double)lane->bytes * 1e-9, ratio((double)lane->bytes, (double)lane->busy_ns));
+                GROUP(lane->transferred), GROUP(lane->skipped), GROUP(lane->discarded),
+                GROUP(lane->shed), GROUP(lane->failed), (double)lane->bytes * 1e-9,
+                ratio((double)lane->bytes, (double)lane->busy_ns));
         print_reasons(stream, lane);
     }
     fputs("\n", stream);
@@ -246,10 +259,12 @@ void report_table(FILE *stream, const struct options *options, const struct resu
     if (results->room_retries || results->hits_dropped)
         fprintf(stream, "waited for room %s times, gave up %s hits\n", GROUP(results->room_retries),
                 GROUP(results->hits_dropped));
-    fprintf(stream, "%-16s %10.2f s (%.2f computing, %.2f verifying, %.2f waiting for transfers)\n", "time",
-            results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds);
+    fprintf(stream, "%-16s %10.2f s (%.2f computing, %.2f verifying, %.2f waiting for transfers)\n",
+            "time", results->seconds, results->fill_seconds, results->verify_seconds,
+            results->wait_seconds);
     fprintf(stream, "%s\n",
-            report_good(results, reason, sizeof reason) ? "good: no wrong byte, all books balance" : reason);
+            report_good(results, reason, sizeof reason) ? "good: no wrong byte, all books balance"
+                                                        : reason);
 }
 
 /* ---- JSON --------------------------------------------------------------------------------------------------------- */
@@ -283,19 +298,22 @@ static void json_config(FILE *stream, const struct options *options)
         fputs("null", stream);
     fputs(", \"policy\": ", stream);
     json_string(stream, options->policy ? options->policy : "default");
-    fprintf(stream, ", \"trigger\": \"%s\", \"pace\": \"%s\", \"progress\": \"%s\", ", options_trigger_name(options),
-            options_pace_name(options), options_progress_name(options));
+    fprintf(stream, ", \"trigger\": \"%s\", \"pace\": \"%s\", \"progress\": \"%s\", ",
+            options_trigger_name(options), options_pace_name(options),
+            options_progress_name(options));
     json_number(stream, "device_blocks", options->device_blocks);
     json_number(stream, "host_blocks", options->host_blocks);
     json_number(stream, "disk_blocks", options->disk_blocks);
     json_number(stream, "disk_paths", options->disk.count);
     json_number(stream, "block_bytes", options->block_bytes);
-    fprintf(stream, "\"seed\": %" PRIu64 ", \"resume\": %s},\n", options->seed, options->resume ? "true" : "false");
+    fprintf(stream, "\"seed\": %" PRIu64 ", \"resume\": %s},\n", options->seed,
+            options->resume ? "true" : "false");
 }
 
 static void json_lane(FILE *stream, const struct kvb_lane_stats *lane)
 {
-    fprintf(stream, "    {\"from\": \"%s\", \"to\": \"%s\", ", tier_names[lane->from_tier], tier_names[lane->to_tier]);
+    fprintf(stream, "    {\"from\": \"%s\", \"to\": \"%s\", ", tier_names[lane->from_tier],
+            tier_names[lane->to_tier]);
     json_number(stream, "offered", lane->offered);
     json_number(stream, "transferred", lane->transferred);
     json_number(stream, "discarded", lane->discarded);
@@ -331,9 +349,12 @@ void report_json(FILE *stream, const struct options *options, const struct resul
     fputs("  ", stream);
     json_number(stream, "requests", results->requests);
     json_number(stream, "block_refs", results->block_refs);
-    fprintf(stream, "\n  \"hits\": {\"device\": %" PRIu64 ", \"host\": %" PRIu64 ", \"disk\": %" PRIu64 "},\n",
-            results->hits[KVB_TIER_DEVICE], results->hits[KVB_TIER_HOST], results->hits[KVB_TIER_DISK]);
-    fprintf(stream, "  \"hit_rate\": %.6f, ", ratio((double)hit_count(results), (double)results->block_refs));
+    fprintf(
+        stream,
+        "\n  \"hits\": {\"device\": %" PRIu64 ", \"host\": %" PRIu64 ", \"disk\": %" PRIu64 "},\n",
+        results->hits[KVB_TIER_DEVICE], results->hits[KVB_TIER_HOST], results->hits[KVB_TIER_DISK]);
+    fprintf(stream, "  \"hit_rate\": %.6f, ",
+            ratio((double)hit_count(results), (double)results->block_refs));
     json_number(stream, "verified", results->verified);
     json_number(stream, "corrupt", results->corrupt);
     json_number(stream, "room_retries", results->room_retries);
@@ -344,10 +365,12 @@ void report_json(FILE *stream, const struct options *options, const struct resul
         fputs(i ? ",\n" : "\n", stream);
         json_lane(stream, &results->stats.lanes[i]);
     }
-    fprintf(stream, "],\n  \"good\": %s,\n", report_good(results, reason, sizeof reason) ? "true" : "false");
-    fprintf(stream,
-            "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, \"wait_seconds\": %.6f, "
-            "\"recovery_seconds\": %.6f\n}\n",
-            results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds,
-            (double)results->restart.recovery_ns * 1e-9);
+    fprintf(stream, "],\n  \"good\": %s,\n",
+            report_good(results, reason, sizeof reason) ? "true" : "false");
+    fprintf(
+        stream,
+        "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, \"wait_seconds\": %.6f, "
+        "\"recovery_seconds\": %.6f\n}\n",
+        results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds,
+        (double)results->restart.recovery_ns * 1e-9);
 }

@@ -55,7 +55,8 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-struct server *server_create(struct kvb_manager *manager, const struct options *options, const struct trace *trace)
+struct server *server_create(struct kvb_manager *manager, const struct options *options,
+                             const struct trace *trace)
 {
     size_t longest = trace_longest(trace);
     struct server *s = calloc(1, sizeof *s);
@@ -73,8 +74,8 @@ struct server *server_create(struct kvb_manager *manager, const struct options *
     s->fresh = calloc(longest, sizeof *s->fresh);
     s->places = calloc(longest, sizeof *s->places);
     s->results.restart.resumed = options->resume;
-    if (!contents_init(&s->contents, trace->id_count) && s->tokens && s->seqs && s->hits && s->blocks && s->sources &&
-        s->fresh && s->places)
+    if (!contents_init(&s->contents, trace->id_count) && s->tokens && s->seqs && s->hits &&
+        s->blocks && s->sources && s->fresh && s->places)
         return s;
     server_destroy(s);
     return NULL;
@@ -107,17 +108,17 @@ const char *server_error(const struct server *s)
 
 static int fail(struct server *s, const char *call, int status)
 {
-    snprintf(s->error, sizeof s->error, "request %" PRIu64 ": %s: %s: %s", s->results.requests + 1, call,
-             kvb_error_name(status), kvb_strerror(status));
+    snprintf(s->error, sizeof s->error, "request %" PRIu64 ": %s: %s: %s", s->results.requests + 1,
+             call, kvb_error_name(status), kvb_strerror(status));
     return -1;
 }
 
 /* `call` as written, and return -1 if it does not return 0. */
-#define TRY(s, name, arguments)                                                                                        \
-    do {                                                                                                               \
-        int try_status = name arguments;                                                                               \
-        if (try_status)                                                                                                \
-            return fail(s, #name, try_status);                                                                         \
+#define TRY(s, name, arguments)                                                                    \
+    do {                                                                                           \
+        int try_status = name arguments;                                                           \
+        if (try_status)                                                                            \
+            return fail(s, #name, try_status);                                                     \
     } while (0)
 
 /* ---- Finding what is there, and room for the rest ----------------------------------------------------------------- */
@@ -128,7 +129,8 @@ static int name_blocks(struct server *s)
     for (uint32_t i = 0; i < s->count; i++)
         replay_tokens(s->ids[i], s->tokens + (size_t)i * REPLAY_TOKENS_PER_BLOCK);
     TRY(s, kvb_hash_tokens,
-        (s->kv, 0, NULL, s->tokens, (size_t)s->count * REPLAY_TOKENS_PER_BLOCK, s->seqs, s->count, &named));
+        (s->kv, 0, NULL, s->tokens, (size_t)s->count * REPLAY_TOKENS_PER_BLOCK, s->seqs, s->count,
+         &named));
     return 0;
 }
 
@@ -270,8 +272,10 @@ static int compute_step(struct server *s, uint32_t first, uint32_t count)
     uint32_t computed[STEP_BLOCKS];
     for (uint32_t k = 0; k < count; k++) {
         uint32_t i = first + k;
-        inits[k] = (struct kvb_block_init){
-            .size = sizeof inits[k], .position = i, .parent = i ? &s->seqs[i - 1] : NULL, .key = &s->seqs[i]};
+        inits[k] = (struct kvb_block_init){.size = sizeof inits[k],
+                                           .position = i,
+                                           .parent = i ? &s->seqs[i - 1] : NULL,
+                                           .key = &s->seqs[i]};
         appends[k] = (struct kvb_append){.size = sizeof appends[k],
                                          .tokens = s->tokens + (size_t)i * REPLAY_TOKENS_PER_BLOCK,
                                          .count = REPLAY_TOKENS_PER_BLOCK};
@@ -325,7 +329,8 @@ static int verify_block(struct server *s, uint32_t i)
         fprintf(stderr,
                 "kvb_replay: request %" PRIu64 ", block %" PRIu32 ": wrong bytes for id %" PRIu64
                 ", found in tier %" PRIu32 ", now in slot %" PRIu32 "\n",
-                s->results.requests + 1, i, s->ids[i], s->hits[i].tier, kvb_block_slot(s->kv, s->blocks[i]));
+                s->results.requests + 1, i, s->ids[i], s->hits[i].tier,
+                kvb_block_slot(s->kv, s->blocks[i]));
     return 0;
 }
 
@@ -382,8 +387,8 @@ int server_serve(struct server *s, size_t index)
     double start = now();
     s->ids = s->trace->ids + request->first;
     s->count = request->block_count;
-    if (name_blocks(s) || find(s) || make_room(s) || bring_up(s) || compute_rest(s) || verify_reused(s) || let_go(s) ||
-        make_progress(s))
+    if (name_blocks(s) || find(s) || make_room(s) || bring_up(s) || compute_rest(s) ||
+        verify_reused(s) || let_go(s) || make_progress(s))
         return -1;
     s->results.requests++;
     s->results.block_refs += s->count;

@@ -14,7 +14,8 @@ struct server;
 /* What the disk tier's files held at the start, and what this run had from them. */
 struct restart {
     int resumed;
-    uint64_t recovered, dropped, superseded; /* entries, as in struct kvb_disk_stats, of all files */
+    uint64_t recovered, dropped,
+        superseded; /* entries, as in struct kvb_disk_stats, of all files */
     uint64_t recovery_ns;
     uint64_t saved_hits;     /* on contents that this run had not computed before */
     uint64_t saved_contents; /* different ones among them */
@@ -22,7 +23,8 @@ struct restart {
 
 struct results {
     uint64_t requests, block_refs;
-    uint64_t hits[KVB_TIER_COUNT]; /* by the tier where match found them; only blocks whose bytes arrived */
+    uint64_t hits
+        [KVB_TIER_COUNT]; /* by the tier where match found them; only blocks whose bytes arrived */
     uint64_t verified, corrupt;
     uint64_t room_retries; /* kvb_alloc said KVB_EAGAIN */
     uint64_t hits_dropped; /* given up to get room, or behind a block that did not arrive */
@@ -32,7 +34,8 @@ struct results {
 };
 
 /* Serves with `manager`, which must outlive the server. NULL without memory. */
-struct server *server_create(struct kvb_manager *manager, const struct options *options, const struct trace *trace);
+struct server *server_create(struct kvb_manager *manager, const struct options *options,
+                             const struct trace *trace);
 void server_destroy(struct server *server);
 
 /* Serve one request: 0, or -1 with server_error() saying which call failed. */

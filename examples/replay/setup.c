@@ -41,7 +41,8 @@ static struct lane_bounds bounds_within(uint64_t spare)
     return bounds;
 }
 
-static int check_room(const struct options *options, uint32_t longest, char *error, size_t error_bytes)
+static int check_room(const struct options *options, uint32_t longest, char *error,
+                      size_t error_bytes)
 {
     uint64_t needed = longest;
     if (options->host_blocks || options->disk_blocks)
@@ -49,11 +50,13 @@ static int check_room(const struct options *options, uint32_t longest, char *err
     if (options->device_blocks >= needed)
         return 0;
     int used = snprintf(error, error_bytes,
-                        "--device-blocks: %" PRIu64 " is too few: the longest request has %" PRIu32 " blocks",
+                        "--device-blocks: %" PRIu64 " is too few: the longest request has %" PRIu32
+                        " blocks",
                         options->device_blocks, longest);
     if (needed > longest && used > 0 && (size_t)used < error_bytes)
         snprintf(error + used, error_bytes - (size_t)used,
-                 " and the lane to the next tier pins %d more at least (%" PRIu64 " in all)", LANE_PINS_LEAST, needed);
+                 " and the lane to the next tier pins %d more at least (%" PRIu64 " in all)",
+                 LANE_PINS_LEAST, needed);
     return -1;
 }
 
@@ -62,18 +65,20 @@ static int check_memory(const struct options *options, char *error, size_t error
     uint64_t blocks = options->device_blocks + options->host_blocks;
     if (blocks + options->disk_blocks >= UINT32_MAX) {
         snprintf(error, error_bytes,
-                 "--device-blocks, --host-blocks, --disk-blocks: %" PRIu64 " blocks are 2^32 - 1 or more",
+                 "--device-blocks, --host-blocks, --disk-blocks: %" PRIu64
+                 " blocks are 2^32 - 1 or more",
                  blocks + options->disk_blocks);
         return -1;
     }
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
     uint64_t bytes = blocks * options->block_bytes; /* below 2^64: both factors are below 2^32 */
-    uint64_t present = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : UINT64_MAX;
+    uint64_t present =
+        pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : UINT64_MAX;
     if (bytes < present)
         return 0;
     snprintf(error, error_bytes,
-             "--device-blocks, --host-blocks, --block-bytes: %" PRIu64 " blocks of %" PRIu64 " bytes need %" PRIu64
-             " MiB, this machine has %" PRIu64 " MiB",
+             "--device-blocks, --host-blocks, --block-bytes: %" PRIu64 " blocks of %" PRIu64
+             " bytes need %" PRIu64 " MiB, this machine has %" PRIu64 " MiB",
              blocks, options->block_bytes, bytes >> 20, present >> 20);
     return -1;
 }
@@ -111,13 +116,14 @@ static uint64_t digest_seed(const struct options *options)
     return options->seed + 1 ? options->seed + 1 : 1;
 }
 
-static int create(struct setup *setup, const struct options *options, const struct lane_bounds *bounds,
-                  struct kvb_diagnosis *diagnosis)
+static int create(struct setup *setup, const struct options *options,
+                  const struct lane_bounds *bounds, struct kvb_diagnosis *diagnosis)
 {
     struct kvb_layout layout = {.size = sizeof layout,
                                 .layers = REPLAY_LAYERS,
                                 .parts = REPLAY_PARTS,
-                                .chunk_bytes = options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS)};
+                                .chunk_bytes =
+                                    options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS)};
     const struct kvb_tier_config device = {
         .size = sizeof device,
         .tier = KVB_TIER_DEVICE,
@@ -133,7 +139,8 @@ static int create(struct setup *setup, const struct options *options, const stru
                                          .tier = KVB_TIER_HOST,
                                          .block_count = (uint32_t)options->host_blocks,
                                          .memory = setup->memory[KVB_TIER_HOST],
-                                         .memory_bytes = options->host_blocks * options->block_bytes};
+                                         .memory_bytes =
+                                             options->host_blocks * options->block_bytes};
     const struct kvb_tier_config disk = {.size = sizeof disk,
                                          .tier = KVB_TIER_DISK,
                                          .block_count = (uint32_t)options->disk_blocks,
@@ -147,17 +154,18 @@ static int create(struct setup *setup, const struct options *options, const stru
     if (options->disk_blocks)
         tiers[tier_count++] = disk;
     /* SHARE: a block computed twice counts as a use of the one that is there, as an LRU over contents would have it. */
-    struct kvb_config config = {.size = sizeof config,
-                                .tokens_per_block = REPLAY_TOKENS_PER_BLOCK,
-                                .layout = &layout,
-                                .tiers = tiers,
-                                .tier_count = tier_count,
-                                .progress = options->progress,
-                                .duplicate = KVB_DUPLICATE_SHARE,
-                                .policy = options->policy,
-                                .digest_seed = digest_seed(options),
-                                .model = "kvb_replay, bytes of generation 1: all from the block's id (payload.c)",
-                                .logger = {.log = print_message}};
+    struct kvb_config config = {
+        .size = sizeof config,
+        .tokens_per_block = REPLAY_TOKENS_PER_BLOCK,
+        .layout = &layout,
+        .tiers = tiers,
+        .tier_count = tier_count,
+        .progress = options->progress,
+        .duplicate = KVB_DUPLICATE_SHARE,
+        .policy = options->policy,
+        .digest_seed = digest_seed(options),
+        .model = "kvb_replay, bytes of generation 1: all from the block's id (payload.c)",
+        .logger = {.log = print_message}};
     return kvb_manager_create(&config, &setup->manager, diagnosis);
 }
 
@@ -176,16 +184,19 @@ static void free_memory(struct setup *setup)
     free(setup->memory[KVB_TIER_HOST]);
 }
 
-int setup_open(struct setup *setup, const struct options *options, uint32_t longest, char *error, size_t error_bytes)
+int setup_open(struct setup *setup, const struct options *options, uint32_t longest, char *error,
+               size_t error_bytes)
 {
-    if (check_room(options, longest, error, error_bytes) || check_memory(options, error, error_bytes))
+    if (check_room(options, longest, error, error_bytes) ||
+        check_memory(options, error, error_bytes))
         return 2;
     struct lane_bounds bounds = bounds_within(options->device_blocks - longest);
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     *setup = (struct setup){.manager = NULL};
     size_t chunk_bytes = (size_t)options->block_bytes / (REPLAY_LAYERS * REPLAY_PARTS);
     if (device_open(options->device_memory != NULL, chunk_bytes)) {
-        snprintf(error, error_bytes, "--device-memory: '%s' does not work here", options->device_memory);
+        snprintf(error, error_bytes, "--device-memory: '%s' does not work here",
+                 options->device_memory);
         (void)device_close();
         return 2;
     }

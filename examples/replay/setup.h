@@ -23,7 +23,8 @@ struct setup {
  * A manager in whose device tier a request of `longest` blocks always finds room. 0, or the program's exit status with
  * `error` written: 2 if an option is to blame, 1 if not.
  */
-int setup_open(struct setup *setup, const struct options *options, uint32_t longest, char *error, size_t error_bytes);
+int setup_open(struct setup *setup, const struct options *options, uint32_t longest, char *error,
+               size_t error_bytes);
 
 /* Give everything back. 0, or what kvb_manager_destroy said: then manager and memory stay. */
 int setup_close(struct setup *setup);

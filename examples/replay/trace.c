@@ -48,8 +48,8 @@ uint64_t *trace_reserve(struct trace *trace, size_t count)
     return ids + trace->id_count;
 }
 
-int trace_add(struct trace *trace, uint64_t timestamp_ms, uint64_t input_length, uint64_t output_length,
-              uint32_t block_count)
+int trace_add(struct trace *trace, uint64_t timestamp_ms, uint64_t input_length,
+              uint64_t output_length, uint32_t block_count)
 {
     struct request *requests =
         grow(trace->requests, &trace->request_capacity, trace->request_count + 1, sizeof *requests);
@@ -82,7 +82,8 @@ uint32_t trace_longest(const struct trace *trace)
     return longest;
 }
 
-int trace_read(struct trace *trace, const char *path, uint64_t limit, char *error, size_t error_bytes)
+int trace_read(struct trace *trace, const char *path, uint64_t limit, char *error,
+               size_t error_bytes)
 {
     FILE *file = fopen(path, "r");
     if (!file) {
@@ -120,8 +121,8 @@ int trace_read(struct trace *trace, const char *path, uint64_t limit, char *erro
 static void write_request(FILE *file, const struct trace *trace, const struct request *request)
 {
     fprintf(file,
-            "{\"timestamp\": %" PRIu64 ", \"input_length\": %" PRIu64 ", \"output_length\": %" PRIu64
-            ", \"hash_ids\": [",
+            "{\"timestamp\": %" PRIu64 ", \"input_length\": %" PRIu64
+            ", \"output_length\": %" PRIu64 ", \"hash_ids\": [",
             request->timestamp_ms, request->input_length, request->output_length);
     for (uint32_t i = 0; i < request->block_count; i++)
         fprintf(file, "%s%" PRIu64, i ? ", " : "", trace->ids[request->first + i]);

@@ -31,8 +31,8 @@ void trace_fini(struct trace *trace);
 uint64_t *trace_reserve(struct trace *trace, size_t count);
 
 /* Append a request whose ids have been written to what trace_reserve returned. 0, or -1 without memory. */
-int trace_add(struct trace *trace, uint64_t timestamp_ms, uint64_t input_length, uint64_t output_length,
-              uint32_t block_count);
+int trace_add(struct trace *trace, uint64_t timestamp_ms, uint64_t input_length,
+              uint64_t output_length, uint32_t block_count);
 
 /* Keep the first `limit` requests. */
 void trace_limit(struct trace *trace, uint64_t limit);
@@ -44,7 +44,8 @@ uint32_t trace_longest(const struct trace *trace);
  * Read up to `limit` requests of a file. 0, or -1 with `error` written: "file:line: reason" where a line is to blame.
  * Unknown keys are skipped; anything else that is not the schema is refused.
  */
-int trace_read(struct trace *trace, const char *path, uint64_t limit, char *error, size_t error_bytes);
+int trace_read(struct trace *trace, const char *path, uint64_t limit, char *error,
+               size_t error_bytes);
 
 /* Write a file in the schema. 0, or -1 with `error` written. */
 int trace_write(const struct trace *trace, const char *path, char *error, size_t error_bytes);

@@ -77,7 +77,8 @@ static uint64_t draw_exponential(struct chance *chance, uint64_t mean)
 
 static uint32_t draw_system(struct chance *chance)
 {
-    uint64_t pick = draw_below(chance, 840 + 420 + 280 + 210 + 168 + 140 + 120 + 105); /* 840 / rank: Zipf, s = 1 */
+    uint64_t pick = draw_below(chance, 840 + 420 + 280 + 210 + 168 + 140 + 120 +
+                                           105); /* 840 / rank: Zipf, s = 1 */
     uint32_t rank = 1;
     for (; rank < SYSTEM_COUNT && pick >= 840 / rank; rank++)
         pick -= 840 / rank;
@@ -110,14 +111,17 @@ static int add_turn(struct turns *turns, const struct turn *turn)
     return 0;
 }
 
-static int generate_conversation(struct turns *turns, struct chance *chance, uint32_t conversation, uint64_t at_ms)
+static int generate_conversation(struct turns *turns, struct chance *chance, uint32_t conversation,
+                                 uint64_t at_ms)
 {
-    struct turn turn = {.at_ms = at_ms, .conversation = conversation, .system = draw_system(chance)};
+    struct turn turn = {
+        .at_ms = at_ms, .conversation = conversation, .system = draw_system(chance)};
     uint64_t said = system_tokens[turn.system];
     do {
         turn.input_length = said + 20 + draw_exponential(chance, MESSAGE_MEAN_TOKENS);
         turn.output_length = 10 + draw_exponential(chance, ANSWER_MEAN_TOKENS);
-        if (turn.input_length > (uint64_t)INPUT_MAX_BLOCKS * REPLAY_TOKENS_PER_BLOCK || turn.at_ms >= DURATION_MS)
+        if (turn.input_length > (uint64_t)INPUT_MAX_BLOCKS * REPLAY_TOKENS_PER_BLOCK ||
+            turn.at_ms >= DURATION_MS)
             return 0;
         if (add_turn(turns, &turn))
             return -1;
@@ -156,7 +160,8 @@ static uint64_t id_of_block(const struct turn *turn, uint32_t block)
 
 static int add_request(struct trace *trace, const struct turn *turn)
 {
-    uint32_t block_count = (uint32_t)((turn->input_length + REPLAY_TOKENS_PER_BLOCK - 1) / REPLAY_TOKENS_PER_BLOCK);
+    uint32_t block_count =
+        (uint32_t)((turn->input_length + REPLAY_TOKENS_PER_BLOCK - 1) / REPLAY_TOKENS_PER_BLOCK);
     uint64_t *ids = trace_reserve(trace, block_count);
     if (!ids)
         return -1;

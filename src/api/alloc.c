@@ -29,8 +29,8 @@ static int look_for_room_locked(const struct kvbi_pool *pool, uint32_t wanted, u
  * Before a fence is imported: one for a call that fails for want of room would be spent for nothing. *released: what the pool counted
  * before the fence.
  */
-static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *pool, uint32_t wanted, uint32_t *missing,
-                         uint64_t *released)
+static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *pool, uint32_t wanted,
+                         uint32_t *missing, uint64_t *released)
 {
     kvbi_lock(manager);
     int error = look_for_room_locked(pool, wanted, missing);
@@ -40,8 +40,8 @@ static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *po
 }
 
 /* Blocks [taken, count) in turns. Returns 0, or why it cannot go on; *taken says how far it got. */
-static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint32_t count, struct kvb_block **blocks,
-                      uint32_t *taken, uint32_t *missing)
+static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint32_t count,
+                      struct kvb_block **blocks, uint32_t *taken, uint32_t *missing)
 {
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     kvbi_lock(manager);
@@ -65,7 +65,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
 }
 
 /* Has anybody let go of a block of the pool since? It may be one of those that were taken. */
-static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *pool, uint64_t released)
+static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *pool,
+                           uint64_t released)
 {
     kvbi_lock(manager);
     bool more = pool->released != released;
@@ -77,22 +78,25 @@ static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *
  * All are taken. If meanwhile other threads have let go of blocks, behind work that they had enqueued on the fence's stream, the point on
  * that stream is taken anew, after it.
  */
-static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool, const struct kvb_fence *fence,
-                      uint64_t released, uint64_t ticket, struct kvb_block *const *blocks, uint32_t count)
+static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
+                      const struct kvb_fence *fence, uint64_t released, uint64_t ticket,
+                      struct kvb_block *const *blocks, uint32_t count)
 {
     int error = 0;
-    if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM && released_since(manager, pool, released))
+    if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM &&
+        released_since(manager, pool, released))
         error = kvbi_import_fence(manager, fence, &ticket);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
-        kvbi_engines_forget_spoiled(&manager->pipeline.engines, &manager->pipeline.tiers[pool->tier],
+        kvbi_engines_forget_spoiled(&manager->pipeline.engines,
+                                    &manager->pipeline.tiers[pool->tier],
                                     kvbi_pool_slot(pool, blocks[i]));
         kvbi_pipeline_set_ticket(&manager->pipeline, pool, blocks[i], ticket);
     }
     return error;
 }
 
-int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const struct kvb_fence *fence,
-              struct kvb_block **blocks, uint32_t *missing)
+int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
+              const struct kvb_fence *fence, struct kvb_block **blocks, uint32_t *missing)
 {
     uint64_t ticket, released = 0;
     uint32_t taken = 0, lacking = 0;
@@ -107,7 +111,8 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const 
         error = KVB_ENOENT;
     if (error == 0 && !manager->store.pools[tier].in_memory)
         error = KVB_EUNSUPPORTED;
-    if (error == 0 && tier == KVB_TIER_DEVICE && kvbi_engines_device_lost(&manager->pipeline.engines)) {
+    if (error == 0 && tier == KVB_TIER_DEVICE &&
+        kvbi_engines_device_lost(&manager->pipeline.engines)) {
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
         error = KVB_EDEVICE;
     }
@@ -120,7 +125,8 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count, const 
     while (error == 0 && taken < count)
         error = alloc_some(manager, &manager->store.pools[tier], count, blocks, &taken, &lacking);
     if (error == 0)
-        error = set_fences(manager, &manager->store.pools[tier], fence, released, ticket, blocks, count);
+        error = set_fences(manager, &manager->store.pools[tier], fence, released, ticket, blocks,
+                           count);
     if (error != 0 && taken > 0) {
         (void)kvb_block_unref(manager, blocks, taken, NULL);
         memset(blocks, 0, taken * sizeof *blocks);

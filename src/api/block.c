@@ -11,7 +11,8 @@
 
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
-int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                  int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -29,7 +30,8 @@ static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
     if (pool == NULL)
         return KVB_EINVAL;
     uint32_t steps = kvbi_life_get(block).steps;
-    if (steps > 0 && kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) <= steps)
+    if (steps > 0 &&
+        kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) <= steps)
         return KVB_EINVAL;
     if (kvbi_slot_unref_shared(block))
         return 0;
@@ -40,7 +42,8 @@ static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
     return 0;
 }
 
-int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                    int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -51,11 +54,13 @@ int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks
         kvbi_report(results, i, unref_one(&turn, blocks[i]), &first, &first_at);
     kvbi_turn_end(&turn);
     if (first != 0)
-        kvbi_log(&manager->log, KVB_LOG_ERROR, first, "unref: element %u is no block that anybody holds", first_at);
+        kvbi_log(&manager->log, KVB_LOG_ERROR, first,
+                 "unref: element %u is no block that anybody holds", first_at);
     return first;
 }
 
-int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block, struct kvb_weak *weak)
+int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block,
+                   struct kvb_weak *weak)
 {
     int error = kvbi_enter(manager);
     if (weak == NULL)
@@ -66,29 +71,30 @@ int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block, s
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
         return KVB_EINVAL;
-    *weak =
-        (struct kvb_weak){.tier = pool->tier,
-                          .slot = kvbi_pool_slot(pool, block),
-                          .generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_acquire))};
+    *weak = (struct kvb_weak){.tier = pool->tier,
+                              .slot = kvbi_pool_slot(pool, block),
+                              .generation = kvbi_word_generation(
+                                  atomic_load_explicit(&block->word, memory_order_acquire))};
     return 0;
 }
 
 /* Nobody holds it: if it is parked, and still the same content, it is taken out of the order. */
-static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block,
-                                 uint64_t generation)
+static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
+                                 struct kvb_block *block, uint64_t generation)
 {
     uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
     if (kvbi_word_generation(word) != generation)
         return KVB_ESTALE;
     const struct kvbi_index *index = &manager->store.index;
     if (kvbi_word_users(word) == 0 &&
-        (block->place != KVBI_PLACE_PARKED || !kvbi_index_alive(index, kvbi_index_at(index, block->entry))))
+        (block->place != KVBI_PLACE_PARKED ||
+         !kvbi_index_alive(index, kvbi_index_at(index, block->entry))))
         return KVB_ESTALE; /* of the latter, a clear has just not come to the slot yet */
     return kvbi_store_hold_locked(&manager->store, pool, block);
 }
 
-static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak, struct kvbi_turn *turn,
-                       struct kvb_block **out)
+static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
+                       struct kvbi_turn *turn, struct kvb_block **out)
 {
     *out = NULL;
     if (weak->tier >= KVB_TIER_COUNT || weak->slot >= manager->store.pools[weak->tier].block_count)
@@ -118,7 +124,8 @@ int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, 
         return error;
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++)
-        kvbi_report(results, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]), &first, &first_at);
+        kvbi_report(results, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]), &first,
+                    &first_at);
     kvbi_turn_end(&turn);
     return first;
 }
@@ -148,11 +155,13 @@ static int prepare_register(struct kvb_manager *manager, struct kvb_block *block
     }
     if (record->flags & KVBI_RECORD_NAMED)
         return 0;
-    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), shape, record) ? 0 : KVB_EINVAL;
+    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), shape, record)
+               ? 0
+               : KVB_EINVAL;
 }
 
-static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share, uint64_t ticket,
-                           uint64_t now_ns)
+static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share,
+                           uint64_t ticket, uint64_t now_ns)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
     struct kvb_block *own = *block;
@@ -175,14 +184,15 @@ struct registering {
 };
 
 /* Blocks [begin, begin + count) of the call: named before the lock is taken, published under it. */
-static void register_batch(const struct registering *what, struct kvb_block **blocks, uint32_t begin, uint32_t count,
-                           int codes[KVBI_LOCK_BATCH])
+static void register_batch(const struct registering *what, struct kvb_block **blocks,
+                           uint32_t begin, uint32_t count, int codes[KVBI_LOCK_BATCH])
 {
     struct kvb_manager *manager = what->manager;
     struct kvb_block *named[KVBI_LOCK_BATCH];
     uint32_t named_count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const void *key = what->keys == NULL ? NULL : what->keys + (begin + i) * manager->store.key_stride;
+        const void *key =
+            what->keys == NULL ? NULL : what->keys + (begin + i) * manager->store.key_stride;
         codes[i] = prepare_register(manager, blocks[begin + i], key);
         if (codes[i] == 0)
             named[named_count++] = blocks[begin + i];
@@ -192,12 +202,14 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
     kvbi_store_expect_names_locked(&manager->store, named, named_count);
     for (uint32_t i = 0; i < count; i++)
         if (codes[i] == 0)
-            codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->ticket, what->now_ns);
+            codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->ticket,
+                                       what->now_ns);
     kvbi_unlock(manager);
 }
 
 int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
-                       const struct kvb_register *options, const struct kvb_fence *fence, int *results)
+                       const struct kvb_register *options, const struct kvb_fence *fence,
+                       int *results)
 {
     static const struct kvb_register none = {.size = sizeof none};
     struct registering what = {.manager = manager};
@@ -205,16 +217,16 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
     uint32_t first_at = UINT32_MAX;
     if (options == NULL)
         options = &none;
-    if (error == 0 &&
-        (!kvbi_struct_fits(options, options->size, sizeof *options) || options->flags > KVB_REGISTER_SHARE))
+    if (error == 0 && (!kvbi_struct_fits(options, options->size, sizeof *options) ||
+                       options->flags > KVB_REGISTER_SHARE))
         error = KVB_EINVAL;
     if (error == 0)
         error = kvbi_import_fence(manager, fence, &what.ticket);
     if (error != 0)
         return error;
     what.keys = options->keys;
-    what.share =
-        options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE : options->flags == KVB_REGISTER_SHARE;
+    what.share = options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE
+                                     : options->flags == KVB_REGISTER_SHARE;
     what.now_ns = kvbi_clock_now(&manager->clock);
     for (uint32_t begin = 0; begin < count; begin += KVBI_LOCK_BATCH) {
         int codes[KVBI_LOCK_BATCH];
@@ -231,8 +243,8 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
 
 /* ---- Priority --------------------------------------------------------------------------------------------------- */
 
-int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
-                           uint32_t priority, uint64_t duration_ns, int *results)
+int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                           uint32_t count, uint32_t priority, uint64_t duration_ns, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -242,7 +254,8 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
         return error;
     struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
-    uint64_t until_ns = duration_ns == 0 || duration_ns > UINT64_MAX - now_ns ? 0 : now_ns + duration_ns;
+    uint64_t until_ns =
+        duration_ns == 0 || duration_ns > UINT64_MAX - now_ns ? 0 : now_ns + duration_ns;
     for (uint32_t i = 0; i < count; i++) {
         bool held = kvbi_held_pool(manager, blocks[i]) != NULL;
         if (held) {
@@ -258,7 +271,8 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
 
 /* ---- What a block is -------------------------------------------------------------------------------------------- */
 
-int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block, struct kvb_block_info *info)
+int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block,
+                       struct kvb_block_info *info)
 {
     int error = kvbi_enter(manager);
     if (error == 0 && (info == NULL || info->size < sizeof *info))
@@ -280,7 +294,8 @@ int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *bloc
         .token_count = life.tokens,
         .computed_count = life.computed,
         .step_count = life.steps,
-        .holder_count = (uint32_t)kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)),
+        .holder_count =
+            (uint32_t)kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)),
         .priority = kvbi_pool_band(block, kvbi_clock_now(&manager->clock), &deadline_ns),
         .indexed = indexed};
     kvbi_unlock(manager);
@@ -305,15 +320,19 @@ static int key_locked(struct kvb_manager *manager, const struct kvb_block *block
         if (!kvbi_index_alive(&store->index, entry))
             return KVB_ENOENT;
         memcpy(key,
-               store->index.key_bytes > 0 ? (const void *)kvbi_index_key(&store->index, block->entry) : &entry->name,
+               store->index.key_bytes > 0
+                   ? (const void *)kvbi_index_key(&store->index, block->entry)
+                   : &entry->name,
                store->key_stride);
         return 0;
     }
-    struct kvbi_record *record = block->record == KVBI_NONE ? NULL : kvbi_store_record(store, block->record);
+    struct kvbi_record *record =
+        block->record == KVBI_NONE ? NULL : kvbi_store_record(store, block->record);
     bool given = record != NULL && (record->flags & (KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN));
     if (!given || kvbi_life_get(block).state == KVB_STATE_EMPTY)
         return KVB_ENOENT;
-    memcpy(key, store->index.key_bytes > 0 ? (const void *)kvbi_record_key(record) : &record->name, store->key_stride);
+    memcpy(key, store->index.key_bytes > 0 ? (const void *)kvbi_record_key(record) : &record->name,
+           store->key_stride);
     return 0;
 }
 
@@ -332,19 +351,21 @@ int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, vo
     return error;
 }
 
-int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer, uint32_t part,
-                      void **address)
+int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer,
+                      uint32_t part, void **address)
 {
     int error = kvbi_enter(manager);
     if (address != NULL)
         *address = NULL;
-    if (error != 0 || address == NULL || layer >= manager->layout.layers || part >= manager->layout.parts)
+    if (error != 0 || address == NULL || layer >= manager->layout.layers ||
+        part >= manager->layout.parts)
         return error != 0 ? error : KVB_EINVAL;
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
         return KVB_EINVAL;
     if (!pool->in_memory)
         return KVB_EUNSUPPORTED;
-    *address = kvbi_tier_chunk(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block), layer, part, &manager->layout);
+    *address = kvbi_tier_chunk(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block), layer,
+                               part, &manager->layout);
     return 0;
 }

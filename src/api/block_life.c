@@ -29,13 +29,15 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
     uint32_t users = record->users;
-    *record = (struct kvbi_record){.namespace_id = init->namespace_id, .position = init->position, .users = users};
+    *record = (struct kvbi_record){
+        .namespace_id = init->namespace_id, .position = init->position, .users = users};
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
         if (shape->key_bytes == 0) {
             memcpy(&record->parent, init->parent, sizeof record->parent);
         } else {
-            record->parent.hash = kvbi_key_tag(&manager->store.hash, init->parent, shape->key_bytes);
+            record->parent.hash =
+                kvbi_key_tag(&manager->store.hash, init->parent, shape->key_bytes);
             memcpy(kvbi_record_parent_key(shape, record), init->parent, shape->key_bytes);
         }
     }
@@ -51,18 +53,21 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 /* No block comes before itself; routers that build trees from events fall over one that does. */
 static bool is_own_parent(const struct kvb_manager *manager, const void *parent, const void *key)
 {
-    size_t bytes = manager->store.index.key_bytes > 0 ? manager->store.index.key_bytes : sizeof(uint64_t);
-    return parent != NULL && key != NULL && memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
+    size_t bytes =
+        manager->store.index.key_bytes > 0 ? manager->store.index.key_bytes : sizeof(uint64_t);
+    return parent != NULL && key != NULL &&
+           memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
 }
 
-static int init_one(struct kvb_manager *manager, struct kvb_block *block, const struct kvb_block_init *init,
-                    uint32_t size)
+static int init_one(struct kvb_manager *manager, struct kvb_block *block,
+                    const struct kvb_block_init *init, uint32_t size)
 {
     int error = kvbi_sole_holder(manager, block);
     if (error != 0)
         return error;
-    if (!kvbi_struct_fits(init, size, sizeof *init) || (init->position == 0 && init->parent != NULL) ||
-        init->reserved != 0 || is_own_parent(manager, init->parent, init->key))
+    if (!kvbi_struct_fits(init, size, sizeof *init) ||
+        (init->position == 0 && init->parent != NULL) || init->reserved != 0 ||
+        is_own_parent(manager, init->parent, init->key))
         return KVB_EINVAL;
     if (kvbi_space(manager, init->namespace_id) == NULL)
         return KVB_ENOENT;
@@ -72,13 +77,14 @@ static int init_one(struct kvb_manager *manager, struct kvb_block *block, const 
     return kvbi_life_move(block, KVBI_EVENT_INIT, &(struct kvbi_move){0}, NULL);
 }
 
-int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks, const struct kvb_block_init *inits,
-                   uint32_t count, int *results)
+int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                   const struct kvb_block_init *inits, uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     if (error == 0 && count > 0 &&
-        (inits == NULL || inits->size < sizeof *inits || inits->size % _Alignof(struct kvb_block_init) != 0))
+        (inits == NULL || inits->size < sizeof *inits ||
+         inits->size % _Alignof(struct kvb_block_init) != 0))
         error = KVB_EINVAL; /* without a size there is no way from one to the next */
     if (error != 0)
         return error;
@@ -93,7 +99,8 @@ int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
 
 /* ---- append ----------------------------------------------------------------------------------------------------- */
 
-static int append_one(struct kvb_manager *manager, struct kvb_block *block, struct kvb_append *append, uint32_t size)
+static int append_one(struct kvb_manager *manager, struct kvb_block *block,
+                      struct kvb_append *append, uint32_t size)
 {
     append->taken = 0;
     int error = kvbi_sole_holder(manager, block);
@@ -114,30 +121,35 @@ static int append_one(struct kvb_manager *manager, struct kvb_block *block, stru
     if (fits > 0)
         memcpy(kvbi_record_tokens(&store->records.shape, record) + life.tokens, append->tokens,
                fits * sizeof *append->tokens);
-    struct kvbi_move move = {
-        .tokens_per_block = store->hash.tokens_per_block, .count = fits, .more = append->flags & KVB_MORE};
+    struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block,
+                             .count = fits,
+                             .more = append->flags & KVB_MORE};
     error = kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL);
     if (error != 0)
         return error;
     append->taken = fits;
-    if (fits > 0 && fits == room) /* the last token is named: so is the block, if its parent or key is known */
-        (void)kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), &store->records.shape, record);
+    if (fits > 0 &&
+        fits == room) /* the last token is named: so is the block, if its parent or key is known */
+        (void)kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id),
+                               &store->records.shape, record);
     return 0;
 }
 
-int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks, struct kvb_append *appends,
-                     uint32_t count, int *results)
+int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                     struct kvb_append *appends, uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     if (error == 0 && count > 0 &&
-        (appends == NULL || appends->size < sizeof *appends || appends->size % _Alignof(struct kvb_append) != 0))
+        (appends == NULL || appends->size < sizeof *appends ||
+         appends->size % _Alignof(struct kvb_append) != 0))
         error = KVB_EINVAL;
     if (error != 0)
         return error;
     uint32_t size = count > 0 ? appends->size : 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct kvb_append *append = (struct kvb_append *)(void *)((unsigned char *)appends + (size_t)size * i);
+        struct kvb_append *append =
+            (struct kvb_append *)(void *)((unsigned char *)appends + (size_t)size * i);
         error = append_one(manager, blocks[i], append, size);
         if (error != 0)
             kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_APPEND, error);
@@ -164,7 +176,8 @@ static int schedule_one(struct kvb_manager *manager, struct kvb_block *block)
     return error;
 }
 
-int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                       int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -177,33 +190,38 @@ int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blo
     return error != 0 ? error : first;
 }
 
-int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                     int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, move_alone(manager, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}), &first,
-                    &first_at);
+        kvbi_report(results, i,
+                    move_alone(manager, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}),
+                    &first, &first_at);
     return error != 0 ? error : first;
 }
 
 static int truncate_one(struct kvb_manager *manager, struct kvb_block *block, uint32_t token_count)
 {
-    int error = move_alone(manager, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
+    int error =
+        move_alone(manager, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
     if (error == 0)
-        kvbi_store_record(&manager->store, block->record)->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
+        kvbi_store_record(&manager->store, block->record)->flags &=
+            (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
     return error;
 }
 
-int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks, const uint32_t *token_counts,
-                       uint32_t count, int *results)
+int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                       const uint32_t *token_counts, uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     if (error == 0 && count > 0 && token_counts == NULL)
         error = KVB_EINVAL;
     for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, truncate_one(manager, blocks[i], token_counts[i]), &first, &first_at);
+        kvbi_report(results, i, truncate_one(manager, blocks[i], token_counts[i]), &first,
+                    &first_at);
     return error != 0 ? error : first;
 }
 
@@ -216,7 +234,8 @@ static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
     if (error == 0) {
         uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
         uint64_t generation = kvbi_word_generation(word);
-        uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
+        uint64_t alone = generation << KVBI_USERS_BITS | 1,
+                 renewed = (generation + 1) << KVBI_USERS_BITS | 1;
         if (generation == KVBI_GENERATION_MAX)
             error = KVB_EAGAIN; /* this slot has no generation left: unref it, and it is retired */
         else if (!atomic_compare_exchange_strong(&block->word, &alone, renewed))
@@ -229,7 +248,8 @@ static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
     return error;
 }
 
-int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                    int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -251,10 +271,11 @@ static void end_step(struct kvb_manager *manager, struct kvb_block *block)
     kvbi_turn_end(&turn);
 }
 
-static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event, uint32_t computed,
-                      uint64_t ticket)
+static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event,
+                      uint32_t computed, uint64_t ticket)
 {
-    struct kvbi_move move = {.tokens_per_block = manager->store.hash.tokens_per_block, .count = computed};
+    struct kvbi_move move = {.tokens_per_block = manager->store.hash.tokens_per_block,
+                             .count = computed};
     int error = kvbi_sole_holder(manager, block);
     if (error == 0 && !kvbi_life_allows(block, event))
         error = KVB_ESTATE;
@@ -277,8 +298,9 @@ static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum
     return 0;
 }
 
-int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const *blocks, const uint32_t *computed,
-                           uint32_t count, const struct kvb_fence *fence, int *results)
+int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                           const uint32_t *computed, uint32_t count, const struct kvb_fence *fence,
+                           int *results)
 {
     uint64_t ticket;
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
@@ -288,17 +310,20 @@ int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const 
     if (error == 0)
         error = kvbi_import_fence(manager, fence, &ticket);
     for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], ticket), &first,
-                    &first_at);
+        kvbi_report(results, i,
+                    retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], ticket),
+                    &first, &first_at);
     return error != 0 ? error : first;
 }
 
-int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                             uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
     for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, 0), &first, &first_at);
+        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, 0),
+                    &first, &first_at);
     return error != 0 ? error : first;
 }
 
@@ -325,20 +350,23 @@ static void return_record(struct kvb_manager *manager, uint32_t record)
     kvbi_unlock(manager);
 }
 
-static void copy_names(const struct kvb_manager *manager, struct kvbi_record *from, struct kvbi_record *to,
-                       uint32_t token_count)
+static void copy_names(const struct kvb_manager *manager, struct kvbi_record *from,
+                       struct kvbi_record *to, uint32_t token_count)
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
     uint32_t users = to->users;
     memcpy(to, from, sizeof *to + 2 * (size_t)shape->key_bytes);
     to->users = users;
     if (token_count <
-        shape->tokens_per_block) /* what the clone will be is open: a name given for the source is not its own */
+        shape
+            ->tokens_per_block) /* what the clone will be is open: a name given for the source is not its own */
         to->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
-    memcpy(kvbi_record_tokens(shape, to), kvbi_record_tokens(shape, from), token_count * sizeof(uint32_t));
+    memcpy(kvbi_record_tokens(shape, to), kvbi_record_tokens(shape, from),
+           token_count * sizeof(uint32_t));
 }
 
-int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source, struct kvb_block *target)
+int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
+                    struct kvb_block *target)
 {
     int error = kvbi_enter(manager);
     if (error != 0)
@@ -349,15 +377,16 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
     if (error != 0)
         return error;
     struct kvbi_life life = kvbi_life_get(source);
-    if (life.state == KVB_STATE_EMPTY || life.filling || !kvbi_life_allows(target, KVBI_EVENT_INIT)) {
+    if (life.state == KVB_STATE_EMPTY || life.filling ||
+        !kvbi_life_allows(target, KVBI_EVENT_INIT)) {
         kvbi_log_refusal(manager, target, KVBI_EVENT_INIT, KVB_ESTATE);
         return KVB_ESTATE;
     }
     uint32_t from = borrow_record(manager, source);
     if (from == KVBI_NONE)
         return KVB_ENOENT;
-    copy_names(manager, kvbi_store_record(&manager->store, from), kvbi_store_record(&manager->store, target->record),
-               life.tokens);
+    copy_names(manager, kvbi_store_record(&manager->store, from),
+               kvbi_store_record(&manager->store, target->record), life.tokens);
     return_record(manager, from);
     return kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
 }

@@ -7,11 +7,11 @@
 
 static const char *check_book(const struct kvb_lane_stats *stats, uint64_t pending)
 {
-    if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed + stats->failed +
-                              stats->cancelled + pending)
+    if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed +
+                              stats->failed + stats->cancelled + pending)
         return "offered = transferred + skipped + discarded + shed + failed + cancelled + pending";
-    if (stats->skipped !=
-        stats->skipped_present + stats->skipped_no_target + stats->skipped_admission + stats->skipped_out_of_service)
+    if (stats->skipped != stats->skipped_present + stats->skipped_no_target +
+                              stats->skipped_admission + stats->skipped_out_of_service)
         return "every skip has a reason";
     if (stats->failed != stats->failed_transfer + stats->failed_invalidated)
         return "every failure has a reason";
@@ -51,7 +51,8 @@ int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t messag
     return wrong == NULL ? 0 : KVB_EINVAL;
 }
 
-void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block, uint64_t generation)
+void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block,
+                                 uint64_t generation)
 {
     kvbi_lock_take(&manager->store.lock);
     uint64_t word = atomic_load(&block->word);

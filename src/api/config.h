@@ -14,14 +14,16 @@
 struct kvbi_config {
     struct kvb_config c; /* layout and tiers below instead of its pointers */
     struct kvb_layout layout;
-    struct kvb_tier_config tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent; one path is paths[0] of one */
+    struct kvb_tier_config
+        tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent; one path is paths[0] of one */
     uint64_t block_bytes;
     uint32_t depths_given; /* bit per tier */
     const struct kvbi_policy_ops *policy;
 };
 
 /* 0, or KVB_EINVAL or KVB_EUNSUPPORTED with `diagnosis` (may be NULL) filled in. */
-int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given, struct kvb_diagnosis *diagnosis);
+int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given,
+                     struct kvb_diagnosis *diagnosis);
 
 /* Fill in a diagnosis; returns `code`. */
 int kvbi_diagnose(struct kvb_diagnosis *diagnosis, int code, const char *format, ...)

@@ -21,7 +21,8 @@ static void slot_stats(struct kvb_manager *manager, uint32_t path, struct kvb_di
     stats->slot_count = kvbi_pool_path_slots(pool, path);
     stats->retired_count = pool->paths[path].retired;
     stats->hits = pool->paths[path].hits;
-    stats->out_of_service = kvbi_pipeline_path_state_locked(&manager->pipeline, path) != KVBI_PATH_IN_SERVICE;
+    stats->out_of_service =
+        kvbi_pipeline_path_state_locked(&manager->pipeline, path) != KVBI_PATH_IN_SERVICE;
     kvbi_unlock(manager);
 }
 
@@ -30,7 +31,8 @@ static uint64_t counted(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static void file_stats(const struct kvbi_disk_path *path, uint64_t clears, struct kvb_disk_stats *stats)
+static void file_stats(const struct kvbi_disk_path *path, uint64_t clears,
+                       struct kvb_disk_stats *stats)
 {
     stats->epoch = counted(&path->epoch_base) + clears;
     stats->read_errors_io = counted(&path->read_errors[KVBI_DISK_CAUSE_IO]);

@@ -11,28 +11,30 @@
 
 /* ---- Names ------------------------------------------------------------------------------------------------------ */
 
-int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t salt_bytes, const void *adapter,
-                       size_t adapter_bytes, uint32_t *namespace_id)
+int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t salt_bytes,
+                       const void *adapter, size_t adapter_bytes, uint32_t *namespace_id)
 {
     int error = kvbi_enter(manager);
     if (namespace_id == NULL)
         return error != 0 ? error : KVB_EINVAL;
     *namespace_id = 0;
-    if (error == 0 && (salt_bytes > KVBI_NAMESPACE_STRING_MAX || adapter_bytes > KVBI_NAMESPACE_STRING_MAX ||
-                       (salt == NULL && salt_bytes > 0) || (adapter == NULL && adapter_bytes > 0)))
+    if (error == 0 &&
+        (salt_bytes > KVBI_NAMESPACE_STRING_MAX || adapter_bytes > KVBI_NAMESPACE_STRING_MAX ||
+         (salt == NULL && salt_bytes > 0) || (adapter == NULL && adapter_bytes > 0)))
         error = KVB_EINVAL;
     if (error != 0)
         return error;
     struct kvbi_store *store = &manager->store;
     kvbi_lock(manager);
-    error =
-        kvbi_namespaces_open(&store->namespaces, &store->hash, salt, salt_bytes, adapter, adapter_bytes, namespace_id);
+    error = kvbi_namespaces_open(&store->namespaces, &store->hash, salt, salt_bytes, adapter,
+                                 adapter_bytes, namespace_id);
     kvbi_unlock(manager);
     return error;
 }
 
-int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id, const struct kvb_seq *parent,
-                    const uint32_t *tokens, size_t token_count, struct kvb_seq *seqs, size_t capacity, size_t *count)
+int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
+                    const struct kvb_seq *parent, const uint32_t *tokens, size_t token_count,
+                    struct kvb_seq *seqs, size_t capacity, size_t *count)
 {
     int error = kvbi_enter(manager);
     if (count == NULL)
@@ -52,7 +54,8 @@ int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id, const st
     if (*count > 0 && seqs == NULL)
         return KVB_EINVAL;
     for (size_t i = 0; i < *count; i++)
-        kvbi_name_block(&manager->store.hash, space, i > 0 ? &seqs[i - 1] : parent, tokens + i * per_block, &seqs[i]);
+        kvbi_name_block(&manager->store.hash, space, i > 0 ? &seqs[i - 1] : parent,
+                        tokens + i * per_block, &seqs[i]);
     return 0;
 }
 
@@ -67,20 +70,22 @@ struct cursor {
     struct kvb_seq names[KVBI_LOCK_BATCH];
 };
 
-static int open_query(struct cursor *cursor, struct kvb_manager *manager, const struct kvb_query *given,
-                      size_t capacity)
+static int open_query(struct cursor *cursor, struct kvb_manager *manager,
+                      const struct kvb_query *given, size_t capacity)
 {
     struct kvb_query *query = &cursor->query;
-    if (given == NULL || kvbi_struct_in(query, sizeof *query, sizeof *query, given) != 0 || query->flags != 0 ||
-        query->reserved != 0)
+    if (given == NULL || kvbi_struct_in(query, sizeof *query, sizeof *query, given) != 0 ||
+        query->flags != 0 || query->reserved != 0)
         return KVB_EINVAL;
-    if ((query->tokens == NULL && query->keys == NULL) || (query->tokens == NULL && query->token_count > 0) ||
+    if ((query->tokens == NULL && query->keys == NULL) ||
+        (query->tokens == NULL && query->token_count > 0) ||
         (query->keys == NULL && query->key_count > 0))
         return KVB_EINVAL;
     const struct kvbi_store *store = &manager->store;
     if (query->keys == NULL && store->index.key_bytes > 0)
         return KVB_EUNSUPPORTED;
-    size_t in_tokens = query->tokens == NULL ? SIZE_MAX : query->token_count / store->hash.tokens_per_block;
+    size_t in_tokens =
+        query->tokens == NULL ? SIZE_MAX : query->token_count / store->hash.tokens_per_block;
     size_t in_keys = query->keys == NULL ? SIZE_MAX : query->key_count;
     cursor->manager = manager;
     cursor->count = in_tokens < in_keys ? in_tokens : in_keys;
@@ -99,11 +104,13 @@ static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
     for (uint32_t i = 0; i < probe->count; i++) {
         struct kvb_seq *name = &cursor->names[i];
         uint64_t own[2];
-        *name = (struct kvb_seq){.hash = kvbi_key_tag(&store->hash, probe->keys + (size_t)i * store->index.key_bytes,
-                                                      store->index.key_bytes)};
+        *name = (struct kvb_seq){
+            .hash = kvbi_key_tag(&store->hash, probe->keys + (size_t)i * store->index.key_bytes,
+                                 store->index.key_bytes)};
         if (probe->tokens == NULL)
             continue;
-        kvbi_digest_tokens(&store->hash, probe->tokens + (size_t)i * store->hash.tokens_per_block, own);
+        kvbi_digest_tokens(&store->hash, probe->tokens + (size_t)i * store->hash.tokens_per_block,
+                           own);
         kvbi_digest_chain(&store->hash, before, own, name->digest);
         before = name->digest;
     }
@@ -117,7 +124,8 @@ static void complete_names(struct cursor *cursor, struct kvbi_probe *probe)
         struct kvb_seq *name = &cursor->names[i], computed;
         if (kvbi_digest_known(name->digest))
             continue;
-        kvbi_name_block(&store->hash, cursor->space, i > 0 ? &cursor->names[i - 1] : probe->name_before,
+        kvbi_name_block(&store->hash, cursor->space,
+                        i > 0 ? &cursor->names[i - 1] : probe->name_before,
                         probe->tokens + (size_t)i * store->hash.tokens_per_block, &computed);
         if (computed.hash != name->hash)
             probe->count = i;
@@ -131,7 +139,8 @@ static void name_tokens(struct cursor *cursor, const struct kvbi_probe *probe)
     const struct kvbi_store *store = &cursor->manager->store;
     const struct kvb_seq *parent = probe->name_before;
     for (uint32_t i = 0; i < probe->count; i++) {
-        kvbi_name_block(&store->hash, cursor->space, parent, probe->tokens + (size_t)i * store->hash.tokens_per_block,
+        kvbi_name_block(&store->hash, cursor->space, parent,
+                        probe->tokens + (size_t)i * store->hash.tokens_per_block,
                         &cursor->names[i]);
         parent = &cursor->names[i];
     }
@@ -145,9 +154,10 @@ static bool next_probe(struct cursor *cursor, struct kvbi_probe *probe)
     if (left == 0)
         return false;
     const unsigned char *keys = cursor->query.keys;
-    *probe = (struct kvbi_probe){.names = cursor->names,
-                                 .namespace_id = cursor->query.namespace_id,
-                                 .count = left < KVBI_LOCK_BATCH ? (uint32_t)left : KVBI_LOCK_BATCH};
+    *probe =
+        (struct kvbi_probe){.names = cursor->names,
+                            .namespace_id = cursor->query.namespace_id,
+                            .count = left < KVBI_LOCK_BATCH ? (uint32_t)left : KVBI_LOCK_BATCH};
     if (cursor->query.tokens != NULL)
         probe->tokens = cursor->query.tokens + cursor->done * store->hash.tokens_per_block;
     if (cursor->done > 0)
@@ -157,7 +167,8 @@ static bool next_probe(struct cursor *cursor, struct kvbi_probe *probe)
         probe->before = cursor->done > 0 ? probe->keys - store->key_stride : NULL;
         name_keys(cursor, probe);
     } else if (keys != NULL) {
-        memcpy(cursor->names, keys + cursor->done * store->key_stride, probe->count * sizeof *cursor->names);
+        memcpy(cursor->names, keys + cursor->done * store->key_stride,
+               probe->count * sizeof *cursor->names);
         if (probe->tokens != NULL)
             complete_names(cursor, probe);
     } else {
@@ -176,8 +187,8 @@ static void advance(struct cursor *cursor, const struct kvbi_probe *probe)
 
 /* ---- match and lookup ------------------------------------------------------------------------------------------- */
 
-int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct kvb_hit *hits, size_t capacity,
-              size_t *count)
+int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct kvb_hit *hits,
+              size_t capacity, size_t *count)
 {
     struct cursor cursor;
     struct kvbi_probe probe;
@@ -201,7 +212,8 @@ int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct
     return error;
 }
 
-int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query, uint64_t tier_counts[KVB_TIER_COUNT])
+int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
+               uint64_t tier_counts[KVB_TIER_COUNT])
 {
     struct cursor cursor;
     struct kvbi_probe probe;
@@ -281,7 +293,8 @@ int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
 /* ---- Walking ---------------------------------------------------------------------------------------------------- */
 
 /* The copies of one entry as events, with a user of its record. Returns how many. */
-static uint32_t picture_locked(struct kvbi_store *store, uint32_t id, struct kvbi_event_item items[KVB_TIER_COUNT])
+static uint32_t picture_locked(struct kvbi_store *store, uint32_t id,
+                               struct kvbi_event_item items[KVB_TIER_COUNT])
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     uint32_t count = 0;
@@ -318,7 +331,8 @@ static int visit_entry(struct kvb_manager *manager, uint32_t id, bool *more,
     return result;
 }
 
-int kvb_index_walk(struct kvb_manager *manager, int (*visit)(void *arg, const struct kvb_event *event), void *arg)
+int kvb_index_walk(struct kvb_manager *manager,
+                   int (*visit)(void *arg, const struct kvb_event *event), void *arg)
 {
     int result = kvbi_enter(manager);
     if (result != 0 || visit == NULL)

@@ -13,7 +13,8 @@
 
 const char *kvb_version(void)
 {
-    return STRINGIFY(KVB_VERSION_MAJOR) "." STRINGIFY(KVB_VERSION_MINOR) "." STRINGIFY(KVB_VERSION_PATCH);
+    return STRINGIFY(KVB_VERSION_MAJOR) "." STRINGIFY(KVB_VERSION_MINOR) "." STRINGIFY(
+        KVB_VERSION_PATCH);
 }
 
 /* ---- Shared by all calls ---------------------------------------------------------------------------------------- */
@@ -34,7 +35,8 @@ int kvbi_enter_array(const struct kvb_manager *manager, const void *array, uint3
 struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_block *block)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
-    if (pool == NULL || kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) == 0)
+    if (pool == NULL ||
+        kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) == 0)
         return NULL;
     return pool;
 }
@@ -47,15 +49,16 @@ int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block)
     return users > kvbi_life_get(block).steps + UINT64_C(1) ? KVB_ESHARED : 0;
 }
 
-void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block, enum kvbi_event event, int error)
+void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block,
+                      enum kvbi_event event, int error)
 {
     static const char *const tiers[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
     const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
     if (pool == NULL)
         return;
     kvbi_log(&manager->log, KVB_LOG_WARN, error, "block %s/%u: %s in %s: %s", tiers[pool->tier],
-             kvbi_pool_slot(pool, block), kvbi_event_name(event), kvbi_state_name(kvbi_life_get(block).state),
-             kvb_strerror(error));
+             kvbi_pool_slot(pool, block), kvbi_event_name(event),
+             kvbi_state_name(kvbi_life_get(block).state), kvb_strerror(error));
 }
 
 void kvbi_lock(struct kvb_manager *manager)
@@ -95,7 +98,8 @@ void kvbi_turn_end(struct kvbi_turn *turn)
 
 void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block, turn->now_ns);
+    kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block,
+                                 turn->now_ns);
 }
 
 int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket)
@@ -116,8 +120,8 @@ static const struct kvbi_hash_ops *names_hash(const struct kvbi_hooks *hooks)
     return hooks != NULL && hooks->hash != NULL ? hooks->hash : kvbi_hash_select(kvbi_isa_detect());
 }
 
-static int create_tiers(struct kvb_manager *manager, const struct kvbi_config *config, char *message,
-                        size_t message_bytes)
+static int create_tiers(struct kvb_manager *manager, const struct kvbi_config *config,
+                        char *message, size_t message_bytes)
 {
     struct kvbi_tiers_config tiers = {.configs = config->tiers,
                                       .layout = &config->layout,
@@ -140,7 +144,8 @@ static uint64_t choose_seed(struct kvb_manager *manager, const struct kvbi_confi
     return seed;
 }
 
-static int create_store(struct kvb_manager *manager, const struct kvbi_config *config, const struct kvbi_hooks *hooks)
+static int create_store(struct kvb_manager *manager, const struct kvbi_config *config,
+                        const struct kvbi_hooks *hooks)
 {
     struct kvbi_store_config store = {.memory = &manager->memory,
                                       .clock = &manager->clock,
@@ -171,7 +176,8 @@ static int create_pipeline(struct kvb_manager *manager, const struct kvbi_config
                                             .op_capacity = config->c.op_capacity,
                                             .own_thread = config->c.progress == KVB_PROGRESS_THREAD,
                                             .hooks = hooks};
-    return kvbi_pipeline_create(&manager->pipeline, &manager->store, &pipeline, message, message_bytes);
+    return kvbi_pipeline_create(&manager->pipeline, &manager->store, &pipeline, message,
+                                message_bytes);
 }
 
 static void free_manager(struct kvb_manager *manager)
@@ -185,8 +191,8 @@ static void free_manager(struct kvb_manager *manager)
     kvbi_memory_free(&memory, manager, 1, sizeof *manager);
 }
 
-static int create_parts(struct kvb_manager *manager, const struct kvbi_config *config, const struct kvbi_hooks *hooks,
-                        char *message, size_t message_bytes)
+static int create_parts(struct kvb_manager *manager, const struct kvbi_config *config,
+                        const struct kvbi_hooks *hooks, char *message, size_t message_bytes)
 {
     int error = kvbi_fork_guard_create(&manager->guard);
     if (error == 0)
@@ -201,19 +207,20 @@ static int create_parts(struct kvb_manager *manager, const struct kvbi_config *c
         error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config->c.sink,
                                      config->c.progress == KVB_PROGRESS_THREAD);
     if (error == 0 && kvbi_tiers_disk(manager->tiers) != NULL) /* last: it writes to the files */
-        error =
-            kvbi_recover(&manager->store, kvbi_tiers_disk(manager->tiers), &manager->recovery, message, message_bytes);
+        error = kvbi_recover(&manager->store, kvbi_tiers_disk(manager->tiers), &manager->recovery,
+                             message, message_bytes);
     if (error == 0)
         kvbi_progress_begin(&manager->progress);
     return error;
 }
 
-int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks, struct kvb_manager **out,
-                               struct kvb_diagnosis *diagnosis)
+int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks,
+                               struct kvb_manager **out, struct kvb_diagnosis *diagnosis)
 {
     struct kvbi_config config;
     struct kvbi_memory memory;
-    char message[sizeof diagnosis->message] = ""; /* of the part that failed, if it has something to say */
+    char message[sizeof diagnosis->message] =
+        ""; /* of the part that failed, if it has something to say */
     if (out == NULL)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "manager is NULL");
     *out = NULL;
@@ -233,8 +240,9 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
     error = create_parts(manager, &config, hooks, message, sizeof message);
     if (error != 0) {
         free_manager(manager);
-        return kvbi_diagnose(diagnosis, error, "%s",
-                             message[0] != '\0' ? message : "no memory, thread or descriptor for tables and tiers");
+        return kvbi_diagnose(
+            diagnosis, error, "%s",
+            message[0] != '\0' ? message : "no memory, thread or descriptor for tables and tiers");
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              manager->pipeline.engines.said, manager->store.hash.ops->name);
@@ -243,7 +251,8 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
     return kvbi_diagnose(diagnosis, 0, "ready");
 }
 
-int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager, struct kvb_diagnosis *diagnosis)
+int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
+                       struct kvb_diagnosis *diagnosis)
 {
     return kvbi_manager_create_hooked(config, NULL, manager, diagnosis);
 }
@@ -258,9 +267,11 @@ static uint64_t foreign_handles(struct kvb_manager *manager)
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         const struct kvbi_pool *pool = &manager->store.pools[tier];
         for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
-            handles += kvbi_word_users(atomic_load_explicit(&pool->slots[i].word, memory_order_acquire));
+            handles +=
+                kvbi_word_users(atomic_load_explicit(&pool->slots[i].word, memory_order_acquire));
     }
-    handles -= manager->store.pins.count + kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
+    handles -=
+        manager->store.pins.count + kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
     kvbi_unlock(manager);
     return handles;
 }
@@ -361,8 +372,9 @@ int kvb_manager_clear(struct kvb_manager *manager)
     }
     kvbi_lock_release(&store->clear_lock);
     if (error != 0)
-        kvbi_log(&manager->log, KVB_LOG_ERROR, error,
-                 "clear: a file of tier DISK could not be written; what it holds may come back after a restart");
+        kvbi_log(
+            &manager->log, KVB_LOG_ERROR, error,
+            "clear: a file of tier DISK could not be written; what it holds may come back after a restart");
     return error;
 }
 
@@ -383,7 +395,8 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
     if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
         return error != 0 ? error : KVB_EINVAL;
     const struct kvbi_tier *memory = &manager->tiers[tier];
-    if (memory->disk != NULL || (memory->strides != NULL && !kvbi_strides_contiguous(memory->strides)))
+    if (memory->disk != NULL ||
+        (memory->strides != NULL && !kvbi_strides_contiguous(memory->strides)))
         return KVB_EUNSUPPORTED;
     *base = memory->base;
     *bytes = (uint64_t)memory->block_count * memory->block_bytes;

@@ -63,7 +63,8 @@ static inline void kvbi_report(int *results, uint32_t i, int result, int *first,
 }
 
 /* Log that a block refuses an event, naming block, state and event. */
-void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block, enum kvbi_event event, int error);
+void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block,
+                      enum kvbi_event event, int error);
 
 /* The store's lock. Releasing it wakes progress if something came up for it meanwhile, so that no call can forget to. */
 void kvbi_lock(struct kvb_manager *manager);
@@ -72,8 +73,9 @@ void kvbi_unlock(struct kvb_manager *manager);
 /* The lock, held for at most KVBI_LOCK_BATCH elements in a row. */
 struct kvbi_turn {
     struct kvb_manager *manager;
-    uint32_t left;   /* 0: not held */
-    uint64_t now_ns; /* when it was taken: the clock is shared by all threads, and read where it is needed only */
+    uint32_t left; /* 0: not held */
+    uint64_t
+        now_ns; /* when it was taken: the clock is shared by all threads, and read where it is needed only */
     struct kvbi_parking parking;
 };
 
@@ -94,7 +96,8 @@ static inline const void *kvbi_stride(const void *array, uint32_t size, uint32_t
 
 struct kvbi_namespace_name;
 /* NULL: no such namespace. */
-static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_manager *manager, uint32_t id)
+static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_manager *manager,
+                                                           uint32_t id)
 {
     return kvbi_namespaces_name(&manager->store.namespaces, id);
 }

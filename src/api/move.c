@@ -12,8 +12,8 @@
 
 /* ---- Down ------------------------------------------------------------------------------------------------------- */
 
-static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool, struct kvb_block *block, uint32_t priority,
-                        uint64_t ticket)
+static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
+                        struct kvb_block *block, uint32_t priority, uint64_t ticket)
 {
     const struct kvbi_index *index = &manager->store.index;
     if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
@@ -31,8 +31,8 @@ static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool, str
     return 0;
 }
 
-int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, uint32_t priority,
-                      const struct kvb_fence *fence, int *results)
+int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
+                      uint32_t priority, const struct kvb_fence *fence, int *results)
 {
     uint64_t ticket;
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
@@ -47,14 +47,17 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
     for (uint32_t i = 0; i < count; i++) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         kvbi_turn_next(&turn);
-        kvbi_report(results, i, pool == NULL ? KVB_EINVAL : offer_locked(manager, pool, blocks[i], priority, ticket),
+        kvbi_report(results, i,
+                    pool == NULL ? KVB_EINVAL
+                                 : offer_locked(manager, pool, blocks[i], priority, ticket),
                     &first, &first_at);
     }
     kvbi_turn_end(&turn);
     return first;
 }
 
-int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count, int *results)
+int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks,
+                             uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -76,15 +79,17 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
 /* ---- Up --------------------------------------------------------------------------------------------------------- */
 
 /* The request's fields, and the tier of its targets, which must have a lane into it. */
-static int read_request(struct kvb_manager *manager, const struct kvb_onboard *given, struct kvb_onboard *request,
-                        struct kvbi_pool **pool)
+static int read_request(struct kvb_manager *manager, const struct kvb_onboard *given,
+                        struct kvb_onboard *request, struct kvbi_pool **pool)
 {
     if (given == NULL || kvbi_struct_in(request, sizeof *request, sizeof *request, given) != 0)
         return KVB_EINVAL;
     if (!(request->flags & KVB_ONBOARD_PRIORITY))
         request->priority = KVB_PRIORITY_DEFAULT;
-    if (request->count == 0 || request->count == UINT32_MAX || request->sources == NULL || request->targets == NULL ||
-        (request->flags & ~(KVB_ONBOARD_PRIORITY | KVB_ONBOARD_LAYERS)) != 0 || request->priority > KVB_PRIORITY_MAX)
+    if (request->count == 0 || request->count == UINT32_MAX || request->sources == NULL ||
+        request->targets == NULL ||
+        (request->flags & ~(KVB_ONBOARD_PRIORITY | KVB_ONBOARD_LAYERS)) != 0 ||
+        request->priority > KVB_PRIORITY_MAX)
         return KVB_EINVAL;
     *pool = kvbi_held_pool(manager, request->targets[0]);
     if (*pool == NULL || !kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
@@ -101,21 +106,23 @@ static uint32_t batch_from(const struct kvb_onboard *request, uint32_t at)
 }
 
 /* Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking for them does no harm. */
-static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op *op, const struct kvb_onboard *request,
-                          uint32_t at)
+static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op *op,
+                          const struct kvb_onboard *request, uint32_t at)
 {
     const struct kvbi_pool *pool = &manager->store.pools[op->tier];
     for (uint32_t end = at + batch_from(request, at); at < end; at++) {
         __builtin_prefetch(request->sources[at], 1);
         __builtin_prefetch(request->targets[at], 1);
         if (kvbi_pool_owns(pool, request->targets[at]))
-            __builtin_prefetch(
-                kvbi_item_at(&manager->pipeline.onboard, op->tier, kvbi_pool_slot(pool, request->targets[at])), 1);
+            __builtin_prefetch(kvbi_item_at(&manager->pipeline.onboard, op->tier,
+                                            kvbi_pool_slot(pool, request->targets[at])),
+                               1);
     }
 }
 
 /* Marks all targets, or none. */
-static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request)
+static int reserve(struct kvb_manager *manager, struct kvb_op *op,
+                   const struct kvb_onboard *request)
 {
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
     struct kvbi_turn turn = {.manager = manager};
@@ -137,7 +144,8 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op, const struct 
     return error;
 }
 
-static void launch(struct kvb_manager *manager, struct kvb_op *op, const struct kvb_onboard *request, uint64_t ticket)
+static void launch(struct kvb_manager *manager, struct kvb_op *op,
+                   const struct kvb_onboard *request, uint64_t ticket)
 {
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
     struct kvbi_turn turn = {.manager = manager};
@@ -146,8 +154,10 @@ static void launch(struct kvb_manager *manager, struct kvb_op *op, const struct 
     for (uint32_t i = 0; i < request->count; i++) {
         kvbi_turn_next(&turn);
         if (i % KVBI_LOCK_BATCH == 0)
-            kvbi_store_expect_contents_locked(&manager->store, request->sources + i, batch_from(request, i));
-        kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket, request->priority);
+            kvbi_store_expect_contents_locked(&manager->store, request->sources + i,
+                                              batch_from(request, i));
+        kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket,
+                           request->priority);
     }
     kvbi_turn_next(&turn);
     kvbi_op_start_locked(onboarding, op, timed ? now_ns + request->timeout_ns : 0);
@@ -200,8 +210,8 @@ static int enter_op(struct kvb_manager *manager, const struct kvb_op *op)
     return valid ? 0 : KVB_EINVAL;
 }
 
-int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks, uint32_t count,
-                uint32_t *good_count)
+int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks,
+                uint32_t count, uint32_t *good_count)
 {
     int error = enter_op(manager, op);
     if (good_count != NULL)
@@ -227,7 +237,8 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     *good_count = op->failed_at;
     for (bool more = true; more;) {
         kvbi_lock(manager);
-        more = kvbi_op_take_locked(&manager->pipeline.onboard, op, blocks, kvbi_clock_now(&manager->clock));
+        more = kvbi_op_take_locked(&manager->pipeline.onboard, op, blocks,
+                                   kvbi_clock_now(&manager->clock));
         kvbi_unlock(manager);
     }
     return 0;
@@ -257,12 +268,14 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         return error;
     for (int more = 1; more > 0;) {
         kvbi_lock(manager);
-        more = op->taken ? KVB_ESTATE : kvbi_op_writers_locked(&pipeline->onboard, op, &cursor, &writers);
+        more = op->taken ? KVB_ESTATE
+                         : kvbi_op_writers_locked(&pipeline->onboard, op, &cursor, &writers);
         kvbi_unlock(manager);
         error = more < 0 ? more : 0;
     }
     if (error == 0)
-        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event, stream, layer);
+        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event,
+                                      stream, layer);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error;

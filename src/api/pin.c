@@ -6,7 +6,8 @@
  */
 #include "api/manager.h"
 
-static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_block *block, uint64_t deadline_ns)
+static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_block *block,
+                      uint64_t deadline_ns)
 {
     int error = kvbi_slot_ref(block);
     if (error != 0)
@@ -17,8 +18,8 @@ static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_bl
     return error;
 }
 
-int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks, uint32_t count,
-            uint64_t lifetime_ns, int *results)
+int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
+            uint32_t count, uint64_t lifetime_ns, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;
@@ -26,7 +27,8 @@ int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const
         return error != 0 ? error : KVB_EINVAL;
     struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
-    uint64_t deadline_ns = lifetime_ns == 0 || lifetime_ns > UINT64_MAX - now_ns ? 0 : now_ns + lifetime_ns;
+    uint64_t deadline_ns =
+        lifetime_ns == 0 || lifetime_ns > UINT64_MAX - now_ns ? 0 : now_ns + lifetime_ns;
     for (uint32_t i = 0; i < count; i++) {
         int result = kvbi_held_pool(manager, blocks[i]) == NULL ? KVB_EINVAL : 0;
         if (result == 0) {
@@ -41,8 +43,8 @@ int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const
     return first;
 }
 
-int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks, uint32_t count,
-              int *results)
+int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
+              uint32_t count, int *results)
 {
     int first = 0, error = kvbi_enter_array(manager, blocks, count);
     uint32_t first_at = UINT32_MAX;

@@ -25,8 +25,8 @@ static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stat
                                      .hits = pool->hits};
 }
 
-static void lane_stats(const struct kvbi_lane_book *book, uint32_t queued, uint32_t ondeck, uint64_t now_ns,
-                       struct kvb_lane_stats *stats)
+static void lane_stats(const struct kvbi_lane_book *book, uint32_t queued, uint32_t ondeck,
+                       uint64_t now_ns, struct kvb_lane_stats *stats)
 {
     *stats = book->stats;
     stats->queued = queued;
@@ -51,15 +51,18 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
         }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            lane_stats(&pipeline->lanes[tier].book, kvbi_in_queue_count(&pipeline->lanes[tier].queue),
-                       kvbi_lane_ondeck(&pipeline->lanes[tier]), now_ns, &stats->lanes[stats->lane_count++]);
+            lane_stats(&pipeline->lanes[tier].book,
+                       kvbi_in_queue_count(&pipeline->lanes[tier].queue),
+                       kvbi_lane_ondeck(&pipeline->lanes[tier]), now_ns,
+                       &stats->lanes[stats->lane_count++]);
     for (uint32_t i = 0; i < stats->lane_count; i++) {
         struct kvb_tier_stats *below = &stats->tiers[stats->lanes[i].to_tier];
         below->bytes_per_hit = below->hits > 0 ? stats->lanes[i].bytes / below->hits : 0;
     }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            lane_stats(&pipeline->onboard.lanes[tier].book, pipeline->onboard.lanes[tier].queue.count, 0, now_ns,
+            lane_stats(&pipeline->onboard.lanes[tier].book,
+                       pipeline->onboard.lanes[tier].queue.count, 0, now_ns,
                        &stats->lanes[stats->lane_count++]);
     stats->index_entries = store->index.count;
     stats->index_capacity = store->index.capacity;

@@ -24,6 +24,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvb
 int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t message_bytes);
 
 /* Give a held block's slot another generation, to reach the wrap-around without 2^44 reuses. */
-void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block, uint64_t generation);
+void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block,
+                                 uint64_t generation);
 
 #endif

@@ -45,7 +45,8 @@ void kvbi_bands_init(struct kvbi_bands *bands, void *nodes, size_t stride)
 }
 
 /* Links `index` between two neighbours of one band, either of which may be KVBI_NONE: the end of the list. */
-static void link_between(struct kvbi_bands *bands, uint32_t index, unsigned band, uint32_t older, uint32_t younger)
+static void link_between(struct kvbi_bands *bands, uint32_t index, unsigned band, uint32_t older,
+                         uint32_t younger)
 {
     struct kvbi_band_node *node = node_at(bands, index);
     KVBI_ASSERT(!node->linked);

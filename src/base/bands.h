@@ -56,11 +56,14 @@ bool kvbi_bands_is_linked(const struct kvbi_bands *bands, uint32_t index);
 uint32_t kvbi_bands_count(const struct kvbi_bands *bands);
 
 /* All of these: KVBI_NONE if there is none. */
-uint32_t kvbi_bands_lowest(const struct kvbi_bands *bands);  /* oldest of the lowest band that is not empty */
-uint32_t kvbi_bands_highest(const struct kvbi_bands *bands); /* oldest of the highest band that is not empty */
+uint32_t kvbi_bands_lowest(
+    const struct kvbi_bands *bands); /* oldest of the lowest band that is not empty */
+uint32_t kvbi_bands_highest(
+    const struct kvbi_bands *bands); /* oldest of the highest band that is not empty */
 uint32_t kvbi_bands_youngest_of_lowest(const struct kvbi_bands *bands);
 uint32_t kvbi_bands_first(const struct kvbi_bands *bands, unsigned band); /* oldest of that band */
-uint32_t kvbi_bands_next(const struct kvbi_bands *bands, uint32_t index); /* the next younger within the band */
+uint32_t kvbi_bands_next(const struct kvbi_bands *bands,
+                         uint32_t index); /* the next younger within the band */
 
 /* The same, and after the youngest of a band the oldest of the next band above: a walk from kvbi_bands_lowest sees all. */
 uint32_t kvbi_bands_next_in_order(const struct kvbi_bands *bands, uint32_t index);

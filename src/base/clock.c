@@ -22,13 +22,14 @@ void kvbi_clock_init(struct kvbi_clock *clock, const struct kvb_clock *source)
 
 uint64_t kvbi_clock_now(struct kvbi_clock *clock)
 {
-    if (clock->c.now_ns == monotonic_ns) /* cannot step back, so the line that all threads share is left alone */
+    if (clock->c.now_ns ==
+        monotonic_ns) /* cannot step back, so the line that all threads share is left alone */
         return monotonic_ns(NULL);
     uint64_t now = clock->c.now_ns(clock->c.context);
     uint64_t latest = atomic_load_explicit(&clock->latest_ns, memory_order_relaxed);
     while (latest < now)
-        if (atomic_compare_exchange_weak_explicit(&clock->latest_ns, &latest, now, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&clock->latest_ns, &latest, now,
+                                                  memory_order_relaxed, memory_order_relaxed))
             return now;
     return latest;
 }

@@ -6,7 +6,8 @@
 
 #include <stddef.h>
 
-int kvbi_deadlines_create(struct kvbi_deadlines *deadlines, const struct kvbi_memory *memory, uint32_t capacity)
+int kvbi_deadlines_create(struct kvbi_deadlines *deadlines, const struct kvbi_memory *memory,
+                          uint32_t capacity)
 {
     *deadlines = (struct kvbi_deadlines){.memory = memory, .capacity = capacity};
     deadlines->heap = kvbi_memory_alloc_raw(memory, capacity, sizeof *deadlines->heap, 0);
@@ -21,8 +22,10 @@ void kvbi_deadlines_destroy(struct kvbi_deadlines *deadlines)
 {
     if (deadlines->memory == NULL)
         return;
-    kvbi_memory_free(deadlines->memory, deadlines->place, deadlines->capacity, sizeof *deadlines->place);
-    kvbi_memory_free(deadlines->memory, deadlines->heap, deadlines->capacity, sizeof *deadlines->heap);
+    kvbi_memory_free(deadlines->memory, deadlines->place, deadlines->capacity,
+                     sizeof *deadlines->place);
+    kvbi_memory_free(deadlines->memory, deadlines->heap, deadlines->capacity,
+                     sizeof *deadlines->heap);
     *deadlines = (struct kvbi_deadlines){.memory = NULL};
 }
 
@@ -56,7 +59,8 @@ static void sift_down(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi
         uint64_t child = 2 * (uint64_t)at + 1;
         if (child >= deadlines->count)
             break;
-        if (child + 1 < deadlines->count && is_before(deadlines->heap[child + 1], deadlines->heap[child]))
+        if (child + 1 < deadlines->count &&
+            is_before(deadlines->heap[child + 1], deadlines->heap[child]))
             child++;
         if (!is_before(deadlines->heap[child], entry))
             break;
@@ -88,7 +92,8 @@ void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t 
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
 {
     KVBI_ASSERT(id < deadlines->capacity);
-    if (deadlines->count == 0 || deadlines->place[id] == 0) /* the former spares a cache miss where nobody has one */
+    if (deadlines->count == 0 ||
+        deadlines->place[id] == 0) /* the former spares a cache miss where nobody has one */
         return;
     uint32_t hole = deadlines->place[id] - 1;
     deadlines->place[id] = 0;

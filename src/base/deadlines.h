@@ -31,8 +31,8 @@ struct kvbi_deadlines {
 };
 
 /* `memory` must outlive it. Ids are 0..capacity-1. KVB_ENOMEM. */
-KVB_NODISCARD int kvbi_deadlines_create(struct kvbi_deadlines *deadlines, const struct kvbi_memory *memory,
-                                        uint32_t capacity);
+KVB_NODISCARD int kvbi_deadlines_create(struct kvbi_deadlines *deadlines,
+                                        const struct kvbi_memory *memory, uint32_t capacity);
 
 /* Legal on a zeroed object and after a failed create. */
 void kvbi_deadlines_destroy(struct kvbi_deadlines *deadlines);

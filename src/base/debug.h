@@ -22,7 +22,7 @@
 #if KVBI_DEBUG
 /* Writes `what` to standard error and aborts. */
 _Noreturn void kvbi_debug_fail(const char *what);
-#define KVBI_ASSERT(condition)                                                                                         \
+#define KVBI_ASSERT(condition)                                                                     \
     ((condition) ? (void)0 : kvbi_debug_fail(__FILE__ ":" KVBI_STRINGIFY(__LINE__) ": " #condition))
 #else
 /* Type-checked, never evaluated. */

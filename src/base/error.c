@@ -13,8 +13,8 @@ const char *kvb_strerror(int code)
     switch (code) {
     case 0:
         return "success";
-#define X(name, number, text)                                                                                          \
-    case number:                                                                                                       \
+#define X(name, number, text)                                                                      \
+    case number:                                                                                   \
         return text;
         KVB_ERROR_MAP(X)
 #undef X
@@ -28,8 +28,8 @@ const char *kvb_error_name(int code)
     switch (code) {
     case 0:
         return "KVB_OK";
-#define X(name, number, text)                                                                                          \
-    case number:                                                                                                       \
+#define X(name, number, text)                                                                      \
+    case number:                                                                                   \
         return "KVB_" #name;
         KVB_ERROR_MAP(X)
 #undef X

@@ -21,8 +21,9 @@ struct kvbi_hash128 {
 };
 
 struct kvbi_hash_ops {
-    uint64_t (*hash64)(const void *data, size_t bytes, uint64_t seed);             /* XXH3_64bits_withSeed */
-    struct kvbi_hash128 (*hash128)(const void *data, size_t bytes, uint64_t seed); /* XXH3_128bits_withSeed */
+    uint64_t (*hash64)(const void *data, size_t bytes, uint64_t seed); /* XXH3_64bits_withSeed */
+    struct kvbi_hash128 (*hash128)(const void *data, size_t bytes,
+                                   uint64_t seed); /* XXH3_128bits_withSeed */
     const char *name;
 };
 

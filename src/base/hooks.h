@@ -16,7 +16,8 @@ struct kvbi_hooks {
     /* In place of the dispatched XXH3, to force collisions; NULL: the real one. */
     const struct kvbi_hash_ops *hash;
     /* Non-zero: this one copy fails with that code and writes nothing. NULL: none fails. Runs in progress, no lock held. */
-    int (*copy_fault)(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier, uint32_t to_slot);
+    int (*copy_fault)(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
+                      uint32_t to_slot);
     /*
      * After each I/O of a disk engine: *result is what the system said, bytes or -errno. Non-zero: the engine is to believe the
      * changed *result instead. NULL: it believes the system. Runs in progress or in a thread of the engine, no lock held.

@@ -16,7 +16,8 @@ static void check_may_take(const struct kvbi_lock *lock)
 {
     for (int rank = (int)lock->rank; rank < KVBI_RANK_COUNT; rank++)
         if (held[rank] != NULL)
-            kvbi_debug_fail(held[rank] == lock ? "lock taken twice by one thread" : "lock taken out of rank order");
+            kvbi_debug_fail(held[rank] == lock ? "lock taken twice by one thread"
+                                               : "lock taken out of rank order");
 }
 
 static void check_may_wait(const struct kvbi_lock *lock)
@@ -73,7 +74,8 @@ void kvbi_lock_fini(struct kvbi_lock *lock)
 void kvbi_lock_take(struct kvbi_lock *lock)
 {
     check_may_take(lock);
-    (void)pthread_mutex_lock(&lock->mutex); /* fails only for types of mutex that are not used here */
+    (void)pthread_mutex_lock(
+        &lock->mutex); /* fails only for types of mutex that are not used here */
     note_taken(lock);
 }
 

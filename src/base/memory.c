@@ -29,7 +29,8 @@ static void *map_aligned(size_t length, size_t alignment)
     size_t extra = alignment > page_bytes() ? alignment : 0;
     if (length > PTRDIFF_MAX - extra)
         return NULL;
-    char *start = mmap(NULL, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *start =
+        mmap(NULL, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED)
         return NULL;
     if (extra == 0)
@@ -55,7 +56,9 @@ static void *default_alloc(void *context, size_t bytes, size_t alignment)
         alignment = HUGE_PAGE_BYTES;
     void *memory = map_aligned(length, alignment);
     if (memory != NULL && huge)
-        (void)madvise(memory, length, MADV_HUGEPAGE); /* advice: a kernel without huge pages refuses, no harm done */
+        (void)madvise(
+            memory, length,
+            MADV_HUGEPAGE); /* advice: a kernel without huge pages refuses, no harm done */
     return memory;
 }
 
@@ -70,7 +73,8 @@ static void default_free(void *context, void *memory, size_t bytes)
 
 int kvbi_memory_init(struct kvbi_memory *memory, const struct kvb_allocator *allocator)
 {
-    memory->a = (struct kvb_allocator){.alloc = default_alloc, .free = default_free, .context = NULL};
+    memory->a =
+        (struct kvb_allocator){.alloc = default_alloc, .free = default_free, .context = NULL};
     if (allocator == NULL || (allocator->alloc == NULL && allocator->free == NULL))
         return 0;
     if (allocator->alloc == NULL || allocator->free == NULL)
@@ -89,7 +93,8 @@ static bool total_bytes(size_t count, size_t size, size_t *bytes)
     return true;
 }
 
-void *kvbi_memory_alloc_raw(const struct kvbi_memory *memory, size_t count, size_t size, size_t alignment)
+void *kvbi_memory_alloc_raw(const struct kvbi_memory *memory, size_t count, size_t size,
+                            size_t alignment)
 {
     size_t bytes;
     if (alignment == 0)
@@ -105,7 +110,8 @@ void *kvbi_memory_alloc_raw(const struct kvbi_memory *memory, size_t count, size
     return pointer;
 }
 
-void *kvbi_memory_alloc(const struct kvbi_memory *memory, size_t count, size_t size, size_t alignment)
+void *kvbi_memory_alloc(const struct kvbi_memory *memory, size_t count, size_t size,
+                        size_t alignment)
 {
     void *pointer = kvbi_memory_alloc_raw(memory, count, size, alignment);
     if (pointer == NULL)

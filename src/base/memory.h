@@ -26,17 +26,19 @@ struct kvbi_memory {
 };
 
 /* `allocator` is copied; NULL, or one without functions, stands for the default. KVB_EINVAL: only one of its functions. */
-KVB_NODISCARD int kvbi_memory_init(struct kvbi_memory *memory, const struct kvb_allocator *allocator);
+KVB_NODISCARD int kvbi_memory_init(struct kvbi_memory *memory,
+                                   const struct kvb_allocator *allocator);
 
 /*
  * count * size zeroed bytes. alignment: a power of two, or 0 for what malloc gives. NULL: no memory, the product does not
  * fit, or the caller's allocator broke the alignment. A size of 0 yields a pointer that can be freed.
  */
-KVB_NODISCARD void *kvbi_memory_alloc(const struct kvbi_memory *memory, size_t count, size_t size, size_t alignment);
+KVB_NODISCARD void *kvbi_memory_alloc(const struct kvbi_memory *memory, size_t count, size_t size,
+                                      size_t alignment);
 
 /* The same, not zeroed. */
-KVB_NODISCARD void *kvbi_memory_alloc_raw(const struct kvbi_memory *memory, size_t count, size_t size,
-                                          size_t alignment);
+KVB_NODISCARD void *kvbi_memory_alloc_raw(const struct kvbi_memory *memory, size_t count,
+                                          size_t size, size_t alignment);
 
 /* count and size as allocated. NULL is legal. */
 void kvbi_memory_free(const struct kvbi_memory *memory, void *pointer, size_t count, size_t size);

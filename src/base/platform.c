@@ -96,7 +96,8 @@ void kvbi_wake_signal(const struct kvbi_wake *wake)
     ssize_t written;
     do
         written = write(wake->fd, &one, sizeof one);
-    while (written < 0 && errno == EINTR); /* EAGAIN: the counter is full, so the descriptor is readable already */
+    while (written < 0 &&
+           errno == EINTR); /* EAGAIN: the counter is full, so the descriptor is readable already */
 }
 
 bool kvbi_wake_drain(const struct kvbi_wake *wake)
@@ -121,7 +122,8 @@ enum kvbi_isa kvbi_isa_detect(void)
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2"))
         return KVBI_ISA_BASELINE;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw"))
         return KVBI_ISA_AVX512;
     return KVBI_ISA_AVX2;
 #else

@@ -40,7 +40,8 @@ bool kvbi_fork_guard_is_child(const struct kvbi_fork_guard *guard);
  * Starts a thread that blocks every signal: they belong to the host application. name: cut after 15 bytes.
  * KVB_ENOMEM: the system refuses one more thread.
  */
-KVB_NODISCARD int kvbi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
+KVB_NODISCARD int kvbi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *),
+                                    void *argument);
 
 /* KVB_EUNSUPPORTED: the kernel, or a sandbox, gives none; *value is 0 then. */
 KVB_NODISCARD int kvbi_random_u64(uint64_t *value);

@@ -9,13 +9,15 @@
 /* next[event][state]: the set of states that the event may lead to; 0 is the dash of the table in lifecycle.h. */
 static const uint8_t next[KVBI_EVENT_COUNT][6] = {
     [KVBI_EVENT_INIT] = {[KVB_STATE_EMPTY] = TO(PARTIAL)},
-    [KVBI_EVENT_APPEND] = {[KVB_STATE_PARTIAL] = TO(PARTIAL) | TO(READY), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
+    [KVBI_EVENT_APPEND] =
+        {[KVB_STATE_PARTIAL] = TO(PARTIAL) | TO(READY), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
     [KVBI_EVENT_SCHEDULE] = {[KVB_STATE_READY] = TO(INFLIGHT), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
     [KVBI_EVENT_CANCEL] = {[KVB_STATE_READY] = TO(PARTIAL)},
     [KVBI_EVENT_COMPUTE_DONE] = {[KVB_STATE_INFLIGHT] = TO(INFLIGHT) | TO(PARTIAL) | TO(COMPLETE)},
     [KVBI_EVENT_COMPUTE_FAILED] = {[KVB_STATE_INFLIGHT] = TO(READY) | TO(INFLIGHT)},
-    [KVBI_EVENT_TRUNCATE] =
-        {[KVB_STATE_PARTIAL] = TO(PARTIAL), [KVB_STATE_READY] = TO(PARTIAL), [KVB_STATE_COMPLETE] = TO(PARTIAL)},
+    [KVBI_EVENT_TRUNCATE] = {[KVB_STATE_PARTIAL] = TO(PARTIAL),
+                             [KVB_STATE_READY] = TO(PARTIAL),
+                             [KVB_STATE_COMPLETE] = TO(PARTIAL)},
     [KVBI_EVENT_REGISTER] = {[KVB_STATE_COMPLETE] = TO(REGISTERED)},
     [KVBI_EVENT_RESET] = {[KVB_STATE_EMPTY] = TO(EMPTY),
                           [KVB_STATE_PARTIAL] = TO(EMPTY),
@@ -27,16 +29,18 @@ static const uint8_t next[KVBI_EVENT_COUNT][6] = {
     [KVBI_EVENT_FILL_FAILED] = {[KVB_STATE_INFLIGHT] = TO(EMPTY)},
 };
 
-static const char *const state_names[] = {"Empty", "Partial", "Ready", "Inflight", "Complete", "Registered"};
-static const char *const event_names[] = {"init",           "append",   "schedule",   "cancel", "compute_done",
-                                          "compute_failed", "truncate", "register",   "reset",  "evict",
-                                          "fill",           "filled",   "fill_failed"};
+static const char *const state_names[] = {"Empty",    "Partial",  "Ready",
+                                          "Inflight", "Complete", "Registered"};
+static const char *const event_names[] = {
+    "init",     "append", "schedule", "cancel", "compute_done", "compute_failed", "truncate",
+    "register", "reset",  "evict",    "fill",   "filled",       "fill_failed"};
 
 /* life: state 3 bits | filling 1 | failed 1 | (spare 15) | steps 12 | tokens 16 | computed 16 */
 static uint64_t pack(const struct kvbi_life *life)
 {
-    return (uint64_t)life->state << 61 | (uint64_t)life->filling << 60 | (uint64_t)life->failed << 59 |
-           (uint64_t)life->steps << 32 | (uint64_t)life->tokens << 16 | life->computed;
+    return (uint64_t)life->state << 61 | (uint64_t)life->filling << 60 |
+           (uint64_t)life->failed << 59 | (uint64_t)life->steps << 32 |
+           (uint64_t)life->tokens << 16 | life->computed;
 }
 
 static struct kvbi_life unpack(uint64_t word)
@@ -191,8 +195,8 @@ int kvbi_life_move(struct kvb_block *block, enum kvbi_event event, const struct 
         return error;
     if (!(next[event][from] & (1u << life.state)))
         return KVB_ESTATE;
-    if (!atomic_compare_exchange_strong_explicit(&block->life, &word, pack(&life), memory_order_acq_rel,
-                                                 memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(&block->life, &word, pack(&life),
+                                                 memory_order_acq_rel, memory_order_relaxed))
         return KVB_ESHARED;
     if (after != NULL)
         *after = life;

@@ -73,8 +73,9 @@ struct kvbi_life {
 
 struct kvbi_move {
     uint32_t tokens_per_block;
-    uint32_t count; /* append: tokens that fit; compute_done: computed; truncate: tokens to keep; init: tokens named */
-    bool more;      /* append: KVB_MORE */
+    uint32_t
+        count; /* append: tokens that fit; compute_done: computed; truncate: tokens to keep; init: tokens named */
+    bool more; /* append: KVB_MORE */
 };
 
 const char *kvbi_state_name(uint8_t state);

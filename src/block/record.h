@@ -45,7 +45,8 @@ struct kvbi_record_shape {
     uint32_t stride;
 };
 
-static inline uint32_t *kvbi_record_tokens(const struct kvbi_record_shape *shape, struct kvbi_record *record)
+static inline uint32_t *kvbi_record_tokens(const struct kvbi_record_shape *shape,
+                                           struct kvbi_record *record)
 {
     return (uint32_t *)(void *)((unsigned char *)record + shape->tokens_offset);
 }
@@ -55,7 +56,8 @@ static inline unsigned char *kvbi_record_key(struct kvbi_record *record)
     return (unsigned char *)record + sizeof *record;
 }
 
-static inline unsigned char *kvbi_record_parent_key(const struct kvbi_record_shape *shape, struct kvbi_record *record)
+static inline unsigned char *kvbi_record_parent_key(const struct kvbi_record_shape *shape,
+                                                    struct kvbi_record *record)
 {
     return (unsigned char *)record + sizeof *record + shape->key_bytes;
 }

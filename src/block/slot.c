@@ -13,8 +13,8 @@ int kvbi_slot_ref(struct kvb_block *block)
         if (kvbi_word_users(word) == KVBI_USERS_MAX)
             return KVB_EAGAIN;
         /* Relaxed: the caller's own handle orders everything it may read. */
-    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + 1, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
     return 0;
 }
 
@@ -25,8 +25,8 @@ bool kvbi_slot_unref_shared(struct kvb_block *block)
         if (kvbi_word_users(word) <= 1)
             return false;
         /* Release: what this holder read or wrote happens before whoever takes the count to zero. */
-    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word - 1, memory_order_release,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word - 1,
+                                                    memory_order_release, memory_order_relaxed));
     return true;
 }
 
@@ -41,7 +41,7 @@ int kvbi_slot_upgrade_held(struct kvb_block *block, uint64_t generation)
         if (kvbi_word_users(word) == KVBI_USERS_MAX)
             return KVB_EAGAIN;
         /* Acquire: pairs with the release of whoever changed the word under the lock last. */
-    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + 1, memory_order_acquire,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + 1,
+                                                    memory_order_acquire, memory_order_relaxed));
     return 0;
 }

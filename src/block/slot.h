@@ -28,19 +28,21 @@
 
 /* Where the slot is. Guarded by the store lock. */
 enum kvbi_place {
-    KVBI_PLACE_FREE = 0,    /* on the free stack */
-    KVBI_PLACE_HELD,        /* users > 0 */
-    KVBI_PLACE_PARKED,      /* Registered and indexed, users == 0: evictable unless a lane pins it */
-    KVBI_PLACE_TRANSFER,    /* users == 0, a transfer writes it (a lane's target) */
+    KVBI_PLACE_FREE = 0, /* on the free stack */
+    KVBI_PLACE_HELD,     /* users > 0 */
+    KVBI_PLACE_PARKED,   /* Registered and indexed, users == 0: evictable unless a lane pins it */
+    KVBI_PLACE_TRANSFER, /* users == 0, a transfer writes it (a lane's target) */
     KVBI_PLACE_QUARANTINED, /* as TRANSFER, but its owner has given up on it */
-    KVBI_PLACE_RETIRED      /* not given out: out of generations, condemned, or on a path that is out of service */
+    KVBI_PLACE_RETIRED /* not given out: out of generations, condemned, or on a path that is out of service */
 };
 
 enum kvbi_slot_flags {
-    KVBI_SLOT_PASSED = 1,    /* parked, but taken out of the order by an eviction that met a lane's pin */
+    KVBI_SLOT_PASSED =
+        1, /* parked, but taken out of the order by an eviction that met a lane's pin */
     KVBI_SLOT_REVOCABLE = 2, /* the only pin is an on-deck one that no engine has taken */
-    KVBI_SLOT_CONDEMNED = 4, /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
-    KVBI_SLOT_LOST = 8,      /* retired with its path, and comes back with it */
+    KVBI_SLOT_CONDEMNED =
+        4, /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
+    KVBI_SLOT_LOST = 8, /* retired with its path, and comes back with it */
 };
 
 struct kvb_block {

@@ -31,8 +31,9 @@ struct kvbi_namespace_name {
     uint64_t digest[2];
 };
 
-void kvbi_namespace_name(const struct kvbi_token_hash *hash, const void *salt, size_t salt_bytes, const void *adapter,
-                         size_t adapter_bytes, struct kvbi_namespace_name *name);
+void kvbi_namespace_name(const struct kvbi_token_hash *hash, const void *salt, size_t salt_bytes,
+                         const void *adapter, size_t adapter_bytes,
+                         struct kvbi_namespace_name *name);
 
 /* The name of one full block. parent NULL: the first of its sequence. A parent without digest gives a name without. */
 void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
@@ -42,9 +43,10 @@ void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_names
 uint64_t kvbi_key_tag(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes);
 
 /* The two halves of a digest, for blocks under the caller's keys: of one block's tokens, and of that behind its parent's. */
-void kvbi_digest_tokens(const struct kvbi_token_hash *hash, const uint32_t *tokens, uint64_t own[2]);
-void kvbi_digest_chain(const struct kvbi_token_hash *hash, const uint64_t parent[2], const uint64_t own[2],
-                       uint64_t digest[2]);
+void kvbi_digest_tokens(const struct kvbi_token_hash *hash, const uint32_t *tokens,
+                        uint64_t own[2]);
+void kvbi_digest_chain(const struct kvbi_token_hash *hash, const uint64_t parent[2],
+                       const uint64_t own[2], uint64_t digest[2]);
 
 /*
  * Complete a full record's name from its tokens. False if it cannot be named: built-in hashes need the parent's name, the

@@ -36,7 +36,8 @@ static uint32_t blocks_in(const struct kvbi_bucket *bucket, uint32_t max, uint64
     if (bucket->block_ns == 0)
         return max;
     uint64_t lacking_ns = bucket->full_at_ns > now_ns ? bucket->full_at_ns - now_ns : 0;
-    uint64_t blocks = lacking_ns < bucket->depth_ns ? (bucket->depth_ns - lacking_ns) / bucket->block_ns : 0;
+    uint64_t blocks =
+        lacking_ns < bucket->depth_ns ? (bucket->depth_ns - lacking_ns) / bucket->block_ns : 0;
     return blocks < max ? (uint32_t)blocks : max;
 }
 

@@ -22,27 +22,32 @@ static const struct kvbi_tier *disk_of(const struct kvbi_engines_config *config)
     return NULL;
 }
 
-static int create_disk(struct kvbi_engines *engines, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                       const struct kvbi_engines_config *config, const struct kvbi_tier *disk)
+static int create_disk(struct kvbi_engines *engines, const struct kvbi_memory *memory,
+                       struct kvbi_clock *clock, const struct kvbi_engines_config *config,
+                       const struct kvbi_tier *disk)
 {
     char said[KVBI_DISK_SAID_BYTES] = "";
     const struct kvbi_tier *memories[KVB_TIER_COUNT + 1];
-    struct kvbi_disk_engine_config engine = {.engine = (enum kvbi_disk_engine)config->configs[disk->tier].disk_engine,
-                                             .disk = disk->disk,
-                                             .memories = memories,
-                                             .capacity = config->capacity,
-                                             .single_issuer = config->own_thread,
-                                             .edges = config->own_thread && engines->between.block_count == 0,
-                                             .poll = !config->own_thread,
-                                             .hooks = config->hooks};
+    struct kvbi_disk_engine_config engine = {
+        .engine = (enum kvbi_disk_engine)config->configs[disk->tier].disk_engine,
+        .disk = disk->disk,
+        .memories = memories,
+        .capacity = config->capacity,
+        .single_issuer = config->own_thread,
+        .edges = config->own_thread && engines->between.block_count == 0,
+        .poll = !config->own_thread,
+        .hooks = config->hooks};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (config->tiers[tier].block_count > 0 && config->tiers[tier].disk == NULL && config->tiers[tier].cuda == NULL)
+        if (config->tiers[tier].block_count > 0 && config->tiers[tier].disk == NULL &&
+            config->tiers[tier].cuda == NULL)
             memories[engine.memory_count++] = &config->tiers[tier];
     if (engines->between.block_count > 0)
         memories[engine.memory_count++] = &engines->between;
-    int error = kvbi_disk_engine_create(&engines->all[engines->count], memory, clock, &engine, said, sizeof said);
+    int error = kvbi_disk_engine_create(&engines->all[engines->count], memory, clock, &engine, said,
+                                        sizeof said);
     size_t used = error == 0 ? strlen(engines->said) : 0;
-    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "", said);
+    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "",
+                   said);
     engines->disk = engines->all[engines->count];
     engines->count += error == 0;
     return error;
@@ -52,11 +57,12 @@ static int create_cuda(struct kvbi_engines *engines, const struct kvbi_memory *m
                        const struct kvbi_engines_config *config, const struct kvbi_tier *device)
 {
     char said[KVBI_DISK_SAID_BYTES] = "";
-    struct kvbi_engine_cuda_config engine = {.device = device,
-                                             .method = (enum kvb_copy_method)config->configs[device->tier].copy_method,
-                                             .capacity = config->capacity,
-                                             .log = config->log,
-                                             .hooks = config->hooks};
+    struct kvbi_engine_cuda_config engine = {
+        .device = device,
+        .method = (enum kvb_copy_method)config->configs[device->tier].copy_method,
+        .capacity = config->capacity,
+        .log = config->log,
+        .hooks = config->hooks};
     engines->events = kvbi_memory_alloc(memory, device->block_count, sizeof *engines->events, 0);
     if (engines->events == NULL)
         return KVB_ENOMEM;
@@ -64,7 +70,8 @@ static int create_cuda(struct kvbi_engines *engines, const struct kvbi_memory *m
     engines->device = device;
     int error = kvbi_engine_cuda_create(&engines->cuda, memory, &engine, said, sizeof said);
     size_t used = error == 0 ? strlen(engines->said) : 0;
-    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "", said);
+    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "",
+                   said);
     engines->all[engines->count] = engines->cuda;
     engines->count += error == 0;
     return error;
@@ -77,17 +84,20 @@ static int create_between(struct kvbi_engines *engines, const struct kvbi_memory
     blocks = blocks < BETWEEN_BLOCKS_MIN   ? BETWEEN_BLOCKS_MIN
              : blocks > BETWEEN_BLOCKS_MAX ? BETWEEN_BLOCKS_MAX
                                            : blocks;
-    int error =
-        kvbi_tier_host_create(&engines->between, memory, KVB_TIER_HOST, (uint32_t)blocks, device->block_bytes, NULL);
-    return error != 0 ? error : kvbi_pinning_create(&engines->between, device->cuda, config->log, 0);
+    int error = kvbi_tier_host_create(&engines->between, memory, KVB_TIER_HOST, (uint32_t)blocks,
+                                      device->block_bytes, NULL);
+    return error != 0 ? error
+                      : kvbi_pinning_create(&engines->between, device->cuda, config->log, 0);
 }
 
 /* The GPU's engine and the disk's become one. */
 static int create_relay(struct kvbi_engines *engines, const struct kvbi_memory *memory,
                         const struct kvbi_engines_config *config)
 {
-    struct kvbi_relay_config relay = {
-        .device = engines->cuda, .disk = engines->disk, .between = &engines->between, .capacity = config->capacity};
+    struct kvbi_relay_config relay = {.device = engines->cuda,
+                                      .disk = engines->disk,
+                                      .between = &engines->between,
+                                      .capacity = config->capacity};
     engines->count -= 2;
     int error = kvbi_engine_relay_create(&engines->disk, memory, &relay);
     engines->all[engines->count] = engines->disk;
@@ -95,11 +105,12 @@ static int create_relay(struct kvbi_engines *engines, const struct kvbi_memory *
     return error;
 }
 
-int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                        const struct kvbi_engines_config *config)
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
+                        struct kvbi_clock *clock, const struct kvbi_engines_config *config)
 {
     *engines = (struct kvbi_engines){0};
-    int error = kvbi_engine_memcpy_create(&engines->all[0], memory, clock, config->capacity, config->hooks);
+    int error =
+        kvbi_engine_memcpy_create(&engines->all[0], memory, clock, config->capacity, config->hooks);
     if (error != 0)
         return error;
     engines->count = 1;
@@ -123,25 +134,28 @@ void kvbi_engines_destroy(struct kvbi_engines *engines)
     }
     kvbi_tier_destroy(&engines->between);
     if (engines->events != NULL)
-        kvbi_memory_free(engines->memory, engines->events, engines->device->block_count, sizeof *engines->events);
+        kvbi_memory_free(engines->memory, engines->events, engines->device->block_count,
+                         sizeof *engines->events);
     engines->events = NULL;
 }
 
-struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines, const struct kvbi_tier *from,
-                                         const struct kvbi_tier *to)
+struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
+                                         const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
     if (from->disk != NULL || to->disk != NULL)
         return engines->disk;
     return from->cuda != NULL || to->cuda != NULL ? engines->cuda : engines->all[0];
 }
 
-int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence, uint64_t *ticket)
+int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
+                        uint64_t *ticket)
 {
     struct kvbi_engine *engine = engines->cuda != NULL ? engines->cuda : engines->all[0];
     return engine->ops->import(engine, fence, ticket);
 }
 
-void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot)
+void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                                 uint32_t slot)
 {
     uint64_t event = kvbi_engines_event(engines, tier, slot);
     if (event != 0 && kvbi_engine_cuda_spoiled(engines->cuda, event))
@@ -152,14 +166,17 @@ void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, u
 {
     uint64_t event = ticket & ~KVBI_TICKET_EVENT,
              before = atomic_load_explicit(&engines->events[slot], memory_order_relaxed);
-    while (before < event && !atomic_compare_exchange_weak_explicit(&engines->events[slot], &before, event,
-                                                                    memory_order_relaxed, memory_order_relaxed))
+    while (before < event &&
+           !atomic_compare_exchange_weak_explicit(&engines->events[slot], &before, event,
+                                                  memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
-uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot)
+uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                            uint32_t slot)
 {
-    return tier->cuda != NULL ? atomic_load_explicit(&engines->events[slot], memory_order_relaxed) : 0;
+    return tier->cuda != NULL ? atomic_load_explicit(&engines->events[slot], memory_order_relaxed)
+                              : 0;
 }
 
 bool kvbi_engines_device_lost(const struct kvbi_engines *engines)

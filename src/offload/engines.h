@@ -30,8 +30,8 @@ struct kvbi_engines {
     struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
     uint32_t count;
     struct kvbi_engine *cuda,
-        *disk;                /* of those, or NULL. With a relay between the two `disk` is the relay, and owns `cuda` */
-    struct kvbi_tier between; /* the relay's pinned memory */
+        *disk; /* of those, or NULL. With a relay between the two `disk` is the relay, and owns `cuda` */
+    struct kvbi_tier between;       /* the relay's pinned memory */
     const struct kvbi_tier *device; /* the tier in CUDA memory, or NULL */
     _Atomic uint64_t *events;       /* by its slots */
     const struct kvbi_memory *memory;
@@ -48,20 +48,23 @@ struct kvbi_engines_config {
 };
 
 /* 0; else `said` has the reason. */
-int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                        const struct kvbi_engines_config *config);
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
+                        struct kvbi_clock *clock, const struct kvbi_engines_config *config);
 void kvbi_engines_destroy(struct kvbi_engines *engines); /* legal on a zeroed object */
 
 /* Who copies between these two. */
-struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines, const struct kvbi_tier *from,
-                                         const struct kvbi_tier *to);
+struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
+                                         const struct kvbi_tier *from, const struct kvbi_tier *to);
 
-int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence, uint64_t *ticket);
+int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
+                        uint64_t *ticket);
 /* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
 void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
-uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot);
+uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                            uint32_t slot);
 /* The block has a new owner: an event that nobody can wait for, and that fails what would, was the former one's. */
-void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier, uint32_t slot);
+void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                                 uint32_t slot);
 /* The GPU has failed. Any thread. */
 bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value);

@@ -4,12 +4,14 @@
 
 #include <kvblock.h>
 
-int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *memory, uint32_t capacity,
-                         uint32_t others)
+int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *memory,
+                         uint32_t capacity, uint32_t others)
 {
     /* One more: the new offer exists while room is made for it. */
-    *queue = (struct kvbi_in_queue){
-        .memory = memory, .capacity = capacity, .offer_count = capacity + others + 1, .free_head = KVBI_NONE};
+    *queue = (struct kvbi_in_queue){.memory = memory,
+                                    .capacity = capacity,
+                                    .offer_count = capacity + others + 1,
+                                    .free_head = KVBI_NONE};
     queue->offers = kvbi_memory_alloc(memory, queue->offer_count, sizeof *queue->offers, 64);
     if (queue->offers == NULL) {
         *queue = (struct kvbi_in_queue){0};
@@ -31,15 +33,16 @@ size_t kvbi_in_queue_bytes(const struct kvbi_in_queue *queue)
     return (size_t)queue->offer_count * sizeof *queue->offers;
 }
 
-uint32_t kvbi_in_queue_new(struct kvbi_in_queue *queue, uint32_t slot, uint64_t generation, uint8_t priority)
+uint32_t kvbi_in_queue_new(struct kvbi_in_queue *queue, uint32_t slot, uint64_t generation,
+                           uint8_t priority)
 {
     uint32_t id = queue->free_head;
     if (id != KVBI_NONE)
         queue->free_head = queue->offers[id].node.next;
     else
         id = queue->untouched++;
-    queue->offers[id] =
-        (struct kvbi_offer){.slot = slot, .generation = generation, .priority = priority, .target = KVBI_NONE};
+    queue->offers[id] = (struct kvbi_offer){
+        .slot = slot, .generation = generation, .priority = priority, .target = KVBI_NONE};
     return id;
 }
 

@@ -19,7 +19,12 @@
 
 struct kvbi_disk_label;
 
-enum kvbi_offer_stage { KVBI_OFFER_FREE = 0, KVBI_OFFER_QUEUED, KVBI_OFFER_ONDECK, KVBI_OFFER_TAKEN };
+enum kvbi_offer_stage {
+    KVBI_OFFER_FREE = 0,
+    KVBI_OFFER_QUEUED,
+    KVBI_OFFER_ONDECK,
+    KVBI_OFFER_TAKEN
+};
 
 struct kvbi_offer {
     struct kvbi_band_node node; /* of the in-queue, of the deck, or of the free list (next) */
@@ -40,8 +45,8 @@ struct kvbi_in_queue {
 };
 
 /* `others`: offers of other stages that may exist beside `capacity` waiting ones. KVB_ENOMEM. */
-int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *memory, uint32_t capacity,
-                         uint32_t others);
+int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *memory,
+                         uint32_t capacity, uint32_t others);
 void kvbi_in_queue_destroy(struct kvbi_in_queue *queue); /* legal on a zeroed object */
 size_t kvbi_in_queue_bytes(const struct kvbi_in_queue *queue);
 
@@ -50,7 +55,8 @@ static inline struct kvbi_offer *kvbi_in_queue_at(const struct kvbi_in_queue *qu
     return &queue->offers[id];
 }
 
-uint32_t kvbi_in_queue_new(struct kvbi_in_queue *queue, uint32_t slot, uint64_t generation, uint8_t priority);
+uint32_t kvbi_in_queue_new(struct kvbi_in_queue *queue, uint32_t slot, uint64_t generation,
+                           uint8_t priority);
 void kvbi_in_queue_free(struct kvbi_in_queue *queue, uint32_t id);
 
 /* Puts an offer in line. Returns the one that is shed for it (taken out, not freed), which may be itself, or KVBI_NONE. */

@@ -17,7 +17,8 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns)
         book->stats.busy_ns += now_ns - book->busy_since_ns;
 }
 
-void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published, uint64_t bytes, uint64_t now_ns)
+void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
+                             uint64_t bytes, uint64_t now_ns)
 {
     struct kvb_lane_stats *stats = &book->stats;
     if (published) {
@@ -33,18 +34,19 @@ void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool publi
     kvbi_lane_book_end(book, now_ns);
 }
 
-struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const struct kvb_block *named,
-                                        const struct kvb_block *slot)
+struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
+                                        const struct kvb_block *named, const struct kvb_block *slot)
 {
     const struct kvb_seq *name = &kvbi_index_at(&store->index, named->entry)->name;
     return (struct kvbi_identity){.hash = name->hash,
                                   .digest = {name->digest[0], name->digest[1]},
-                                  .generation =
-                                      kvbi_word_generation(atomic_load_explicit(&slot->word, memory_order_relaxed))};
+                                  .generation = kvbi_word_generation(
+                                      atomic_load_explicit(&slot->word, memory_order_relaxed))};
 }
 
-int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *configs,
-                     const struct kvbi_tier *from, const struct kvbi_tier *to)
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
+                     const struct kvb_tier_config *configs, const struct kvbi_tier *from,
+                     const struct kvbi_tier *to)
 {
     const struct kvb_tier_config *config = &configs[from->tier], *below = &configs[to->tier];
     *lane = (struct kvbi_lane){.store = store,
@@ -63,8 +65,10 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const str
     if (error != 0)
         return error;
     kvbi_bands_init(&lane->deck, &lane->queue.offers[0].node, sizeof *lane->queue.offers);
-    kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day, to->block_bytes);
-    return to->disk != NULL ? kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max) : 0;
+    kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day,
+                     to->block_bytes);
+    return to->disk != NULL ? kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max)
+                            : 0;
 }
 
 void kvbi_lane_destroy(struct kvbi_lane *lane)
@@ -141,7 +145,8 @@ static void take_off_deck(struct kvbi_lane *lane, uint32_t id)
 
 static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
-    kvbi_store_unpin_locked(lane->store, lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
+    kvbi_store_unpin_locked(lane->store, lane->from,
+                            source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
 }
 
 /* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offer. */
@@ -176,8 +181,10 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
         lane->book.stats.skipped_out_of_service += !in_service;
         return;
     }
-    uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
-    uint32_t id = kvbi_in_queue_new(&lane->queue, kvbi_pool_slot(lane->from, block), generation, (uint8_t)priority);
+    uint64_t generation =
+        kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
+    uint32_t id = kvbi_in_queue_new(&lane->queue, kvbi_pool_slot(lane->from, block), generation,
+                                    (uint8_t)priority);
     block->offer = id;
     if (kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_count(&lane->queue) == 0)
         put_on_deck(lane, id);
@@ -203,7 +210,8 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t wanted = lane->from->revocable_count < KVBI_LOCK_BATCH ? lane->from->revocable_count : KVBI_LOCK_BATCH;
+    uint32_t wanted = lane->from->revocable_count < KVBI_LOCK_BATCH ? lane->from->revocable_count
+                                                                    : KVBI_LOCK_BATCH;
     uint32_t revoked = 0, id = lane->deck.youngest[DECK_BAND];
     while (revoked < wanted) {
         uint32_t older = kvbi_in_queue_at(&lane->queue, id)->node.prev;
@@ -270,7 +278,8 @@ static void refill(struct kvbi_lane *lane)
 {
     uint32_t offers[KVBI_LOCK_BATCH], looked = 0, count;
     do {
-        uint32_t room = lane->ondeck_capacity - kvbi_lane_ondeck(lane), left = KVBI_LOCK_BATCH - looked;
+        uint32_t room = lane->ondeck_capacity - kvbi_lane_ondeck(lane),
+                 left = KVBI_LOCK_BATCH - looked;
         uint32_t max = room < left ? room : left;
         for (count = 0; count < max && kvbi_in_queue_count(&lane->queue) > 0; count++)
             offers[count] = kvbi_in_queue_pop(&lane->queue);
@@ -300,7 +309,8 @@ bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns)
     return lane->book.throttled;
 }
 
-uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns)
+uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max,
+                               uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     uint32_t room = lane->inflight_max - lane->book.inflight;
@@ -331,14 +341,16 @@ void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_n
     drop_pinned(lane, id, now_ns);
 }
 
-void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                 uint32_t count)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     expect_sources(lane, offers, count);
     kvbi_store_expect_take_locked(lane->store, lane->to, count);
 }
 
-bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy, uint64_t now_ns)
+bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy,
+                          uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
@@ -370,20 +382,22 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
     offer->target = kvbi_pool_slot(lane->to, target);
     offer->label = NULL;
     if (lane->to_tier->disk != NULL)
-        offer->label =
-            kvbi_labels_take_locked(&lane->labels, lane->store, target, (uint32_t)lane->to_tier->block_bytes);
+        offer->label = kvbi_labels_take_locked(&lane->labels, lane->store, target,
+                                               (uint32_t)lane->to_tier->block_bytes);
     *copy = (struct kvbi_copy){.from = lane->from_tier,
                                .to = lane->to_tier,
                                .from_slot = offer->slot,
                                .to_slot = offer->target,
-                               .ticket = source->ticket > target->ticket ? source->ticket : target->ticket,
+                               .ticket = source->ticket > target->ticket ? source->ticket
+                                                                         : target->ticket,
                                .tag = id,
                                .identity = kvbi_lane_identity(lane->store, target, target),
                                .label = offer->label};
     return true;
 }
 
-void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                      uint32_t count)
 {
     uint32_t targets[KVBI_LOCK_BATCH];
     kvbi_lock_assert_held(&lane->store->lock);
@@ -398,7 +412,8 @@ void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32
     kvbi_store_expect_parked_locked(lane->store, lane->to, targets, count);
 }
 
-struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result, uint64_t now_ns)
+struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result,
+                                            uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);

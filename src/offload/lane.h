@@ -53,15 +53,18 @@ struct kvbi_lane {
 void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns);
 void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
 /* One that came back with `result`, and whether its content was published. */
-void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published, uint64_t bytes, uint64_t now_ns);
+void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
+                             uint64_t bytes, uint64_t now_ns);
 
 /* Under which name a disk keeps `named`'s content in `slot`. Under the store's lock; `named` has an entry. */
-struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store, const struct kvb_block *named,
+struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
+                                        const struct kvb_block *named,
                                         const struct kvb_block *slot);
 
 /* configs: one a tier, by index. KVB_ENOMEM. */
-int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store, const struct kvb_tier_config *configs,
-                     const struct kvbi_tier *from, const struct kvbi_tier *to);
+int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
+                     const struct kvb_tier_config *configs, const struct kvbi_tier *from,
+                     const struct kvbi_tier *to);
 void kvbi_lane_destroy(struct kvbi_lane *lane); /* legal on a zeroed object */
 size_t kvbi_lane_bytes(const struct kvbi_lane *lane);
 
@@ -75,18 +78,23 @@ bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
 void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
 
 /* Up to `max` offers for the engine, as far as the budget goes, off the deck, which is refilled. */
-uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max, uint64_t now_ns);
+uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max,
+                               uint64_t now_ns);
 /* When the budget lets go of a block that it holds back. False: it holds none back. */
 bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns);
 /* A taken offer that admission refuses. */
 void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
 /* KVBI_LOCK_BATCH taken offers at most will be aimed, or completed: what that touches is brought in, all of it at once. */
-void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count);
-void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count);
+void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                 uint32_t count);
+void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                      uint32_t count);
 /* Gives a taken offer its target and describes the copy, which is paid for from here on. False: skipped or discarded instead, and counted. */
-bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy, uint64_t now_ns);
+bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy,
+                          uint64_t now_ns);
 /* The engine's word on it. The block below if it was published there, else NULL. */
-struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result, uint64_t now_ns);
+struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result,
+                                            uint64_t now_ns);
 
 static inline uint32_t kvbi_lane_ondeck(const struct kvbi_lane *lane)
 {

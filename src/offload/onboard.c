@@ -9,7 +9,8 @@
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
 
-static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier, const struct kvb_tier_config *config)
+static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
+                        const struct kvb_tier_config *config)
 {
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     kvbi_bands_init(&lane->queue, &onboarding->items[0].node, sizeof *onboarding->items);
@@ -42,7 +43,8 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipel
         return KVB_ENOMEM;
     }
     for (uint32_t i = 0; i < items; i++)
-        onboarding->items[i].op = onboarding->items[i].first_waiter = onboarding->items[i].waits_on = KVBI_NONE;
+        onboarding->items[i].op = onboarding->items[i].first_waiter =
+            onboarding->items[i].waits_on = KVBI_NONE;
     for (uint32_t i = 0; i < op_capacity; i++)
         onboarding->ops[i].next = i + 1 < op_capacity ? i + 1 : KVBI_NONE;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
@@ -58,7 +60,8 @@ void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding)
     const struct kvbi_memory *memory = onboarding->store->memory;
     kvbi_deadlines_destroy(&onboarding->deadlines);
     kvbi_memory_free(memory, onboarding->ops, onboarding->op_capacity, sizeof *onboarding->ops);
-    kvbi_memory_free(memory, onboarding->items, onboarding->item_count > 0 ? onboarding->item_count : 1,
+    kvbi_memory_free(memory, onboarding->items,
+                     onboarding->item_count > 0 ? onboarding->item_count : 1,
                      sizeof *onboarding->items);
     *onboarding = (struct kvbi_onboarding){0};
 }
@@ -86,8 +89,8 @@ static uint32_t item_id(const struct kvbi_onboarding *onboarding, const struct k
 }
 
 /* The neighbours of `item` in its operation's list, which point at `was`, shall point at `before` and `after` in its stead. */
-static void redirect(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was, uint32_t before,
-                     uint32_t after)
+static void redirect(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was,
+                     uint32_t before, uint32_t after)
 {
     struct kvb_op *op = &onboarding->ops[item->op];
     if (item->prev != KVBI_NONE)
@@ -115,7 +118,8 @@ static void settle(struct kvbi_onboarding *onboarding, const struct kvbi_item *i
     redirect(onboarding, item, was, item_id(onboarding, item), item_id(onboarding, item));
 }
 
-void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a, struct kvbi_item *b)
+void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a,
+                         struct kvbi_item *b)
 {
     uint32_t a_id = item_id(onboarding, a), b_id = item_id(onboarding, b);
     uint32_t op = a->op, index = a->index, prev = a->prev, next = a->next;
@@ -126,7 +130,8 @@ void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a
     settle(onboarding, b, a_id);
 }
 
-void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old, struct kvbi_item *item)
+void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
+                            struct kvbi_item *item)
 {
     *item = (struct kvbi_item){.op = old->op,
                                .index = old->index,
@@ -148,7 +153,8 @@ bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct
            (address - first) % sizeof *op == 0 && op->state >= KVBI_OP_RUNNING && !op->released;
 }
 
-struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const struct kvb_onboard *request, uint32_t tier)
+struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
+                                  const struct kvb_onboard *request, uint32_t tier)
 {
     if (onboarding->op_count == onboarding->op_capacity || onboarding->closing)
         return NULL;
@@ -170,15 +176,16 @@ struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const stru
     return op;
 }
 
-int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, const struct kvb_block *source,
-                           struct kvb_block *target)
+int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                           const struct kvb_block *source, struct kvb_block *target)
 {
     struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, source);
     struct kvbi_pool *to = kvbi_store_pool_of(onboarding->store, target);
     if (from == NULL || to == NULL || to->tier != op->tier || from->tier <= to->tier)
         return KVB_EINVAL;
     uint64_t users = kvbi_word_users(atomic_load_explicit(&target->word, memory_order_acquire));
-    if (users == 0 || kvbi_word_users(atomic_load_explicit(&source->word, memory_order_acquire)) == 0)
+    if (users == 0 ||
+        kvbi_word_users(atomic_load_explicit(&source->word, memory_order_acquire)) == 0)
         return KVB_EINVAL;
     if (kvbi_life_get(source).state != KVB_STATE_REGISTERED)
         return KVB_ESTATE;
@@ -209,8 +216,9 @@ void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct k
     item->op = KVBI_NONE;
 }
 
-void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block *source,
-                        struct kvb_block *target, uint64_t ticket, uint32_t priority)
+void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                        struct kvb_block *source, struct kvb_block *target, uint64_t ticket,
+                        uint32_t priority)
 {
     struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     struct kvbi_item *item = kvbi_item_at(onboarding, op->tier, kvbi_pool_slot(pool, target));
@@ -229,22 +237,26 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, s
     kvbi_pipeline_set_ticket(onboarding->pipeline, pool, target, ticket);
     if (target->ticket > op->ticket)
         op->ticket = target->ticket;
-    uint64_t event = kvbi_engines_event(&onboarding->pipeline->engines, &onboarding->pipeline->tiers[op->tier],
-                                        kvbi_pool_slot(pool, target));
+    uint64_t event =
+        kvbi_engines_event(&onboarding->pipeline->engines, &onboarding->pipeline->tiers[op->tier],
+                           kvbi_pool_slot(pool, target));
     if (event > op->event)
         op->event = event;
     if (op->failed_at < item->index)
-        kvbi_op_resolve_locked(onboarding, item, false); /* something before it has failed already */
+        kvbi_op_resolve_locked(onboarding, item,
+                               false); /* something before it has failed already */
     else
         kvbi_item_begin_locked(onboarding, item, source);
 }
 
-void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvb_block *block)
+void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                          struct kvb_block *block)
 {
     const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     block->ticket = op->ticket;
     if (op->event != 0)
-        kvbi_engines_set_event(&onboarding->pipeline->engines, kvbi_pool_slot(pool, block), op->event);
+        kvbi_engines_set_event(&onboarding->pipeline->engines, kvbi_pool_slot(pool, block),
+                               op->event);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */
@@ -306,7 +318,8 @@ void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     item->stage = good ? KVBI_ITEM_GOOD : KVBI_ITEM_FAILED;
     if (!good && item->index < op->failed_at) {
         op->failed_at = item->index;
-        if (op->abort == 0 && item->next != KVBI_NONE) { /* what comes after is of no use to this operation */
+        if (op->abort == 0 &&
+            item->next != KVBI_NONE) { /* what comes after is of no use to this operation */
             op->sweep = item->next;
             attend_to(onboarding, op);
         }
@@ -315,7 +328,8 @@ void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     finish_if_over(onboarding, op);
 }
 
-void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, uint64_t deadline_ns)
+void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                          uint64_t deadline_ns)
 {
     op->state = KVBI_OP_RUNNING;
     onboarding->started++;
@@ -345,7 +359,8 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     uint32_t id;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id); n++)
+    for (uint32_t n = 0;
+         n < KVBI_LOCK_BATCH && kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id); n++)
         kvbi_op_abort_locked(onboarding, &onboarding->ops[id], KVB_ETIMEDOUT);
     for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH; looked++) {
         if (onboarding->attention == KVBI_NONE)

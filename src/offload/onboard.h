@@ -35,7 +35,7 @@ enum kvbi_item_stage {
     KVBI_ITEM_RESERVED, /* its operation is being built */
     KVBI_ITEM_QUEUED,   /* on a lane's queue; source pinned */
     KVBI_ITEM_MOVING,   /* with the engine, which writes the target; source pinned */
-    KVBI_ITEM_WAITING,  /* for the fill of a slot: the same content (join), or a copy of it on the way up */
+    KVBI_ITEM_WAITING, /* for the fill of a slot: the same content (join), or a copy of it on the way up */
     KVBI_ITEM_GOOD,
     KVBI_ITEM_FAILED
 };
@@ -50,20 +50,27 @@ struct kvbi_item {
     uint32_t first_waiter;      /* on this very slot */
     uint8_t stage;
     uint8_t priority;
-    uint8_t tier;             /* the target's */
-    bool claims;              /* the target is being filled for this item, now or when its turn comes */
+    uint8_t tier; /* the target's */
+    bool claims;  /* the target is being filled for this item, now or when its turn comes */
     struct kvb_block *target; /* what the item is named by */
     struct kvb_block *source; /* QUEUED, MOVING: read from */
     struct kvb_block *result; /* GOOD: where the content is; the target unless joined */
 };
 
-enum kvbi_op_state { KVBI_OP_FREE = 0, KVBI_OP_BUILDING, KVBI_OP_RUNNING, KVBI_OP_FINISHED, KVBI_OP_DELIVERED };
+enum kvbi_op_state {
+    KVBI_OP_FREE = 0,
+    KVBI_OP_BUILDING,
+    KVBI_OP_RUNNING,
+    KVBI_OP_FINISHED,
+    KVBI_OP_DELIVERED
+};
 
 struct kvb_op {
     uint32_t first, last; /* items, in order of the request */
     uint32_t count, pending, failed_at;
-    uint32_t sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
-    uint32_t next;  /* on the finished or free list */
+    uint32_t
+        sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
+    uint32_t next; /* on the finished or free list */
     uint32_t next_attention, prev_attention;
     uint64_t ticket; /* the latest point after which its targets were free */
     uint64_t event;  /* the same on the GPU */
@@ -110,22 +117,29 @@ static inline uint32_t kvbi_op_id(const struct kvbi_onboarding *onboarding, cons
     return (uint32_t)(op - onboarding->ops);
 }
 
-struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot);
-void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source);
-void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns);
+struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                               uint32_t slot);
+void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                            struct kvb_block *source);
+void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                          uint64_t now_ns);
 /* An item has become good or failed. */
 void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
 /* Item lists: an item leaves its operation; two exchange their operations; one takes another's place. */
 void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
-void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a, struct kvbi_item *b);
-void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old, struct kvbi_item *item);
+void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a,
+                         struct kvbi_item *b);
+void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
+                            struct kvbi_item *item);
 
 /* A block that stands in for a target of the operation waits for what that waited for. */
-void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op, struct kvb_block *block);
+void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                          struct kvb_block *block);
 
 int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
-                           const struct kvb_tier_config *tiers, uint32_t op_capacity); /* KVB_ENOMEM */
-void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding);                      /* legal on a zeroed object */
+                           const struct kvb_tier_config *tiers,
+                           uint32_t op_capacity);                 /* KVB_ENOMEM */
+void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding); /* legal on a zeroed object */
 size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding);
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
 
@@ -135,17 +149,20 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
 bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op);
 
 /* An operation being built: nothing of it finishes before kvbi_op_start_locked. NULL: op_capacity reached. */
-struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding, const struct kvb_onboard *request, uint32_t tier);
+struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
+                                  const struct kvb_onboard *request, uint32_t tier);
 /* Checks one pair and marks the target as this operation's. 0, or the error for the whole call. */
-int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, const struct kvb_block *source,
-                           struct kvb_block *target);
+int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                           const struct kvb_block *source, struct kvb_block *target);
 /* Takes the mark off again. */
 void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                               const struct kvb_block *target);
 /* The next reserved block sets off. The target's handle is the operation's from here on. */
-void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block *source,
-                        struct kvb_block *target, uint64_t ticket, uint32_t priority);
-void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, uint64_t deadline_ns);
+void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                        struct kvb_block *source, struct kvb_block *target, uint64_t ticket,
+                        uint32_t priority);
+void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                          uint64_t deadline_ns);
 
 /* Ends it as soon as progress gets to it. */
 void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, int status);
@@ -153,8 +170,8 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
  * Up to KVBI_LOCK_BATCH blocks of a finished operation, from its first item that is left: the handles in
  * blocks[index] are handed out, or with blocks NULL given back. False: nothing is left.
  */
-bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
-                         uint64_t now_ns);
+bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                         struct kvb_block **blocks, uint64_t now_ns);
 /* Who writes an operation's blocks in the GPU's memory: flights of its engine, a bit each, and the server, up to the fence `event`. */
 struct kvbi_op_writers {
     uint64_t flights, event;
@@ -163,8 +180,8 @@ struct kvbi_op_writers {
  * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was
  * all, KVB_EAGAIN: one is in no flight yet.
  */
-int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
-                           struct kvbi_op_writers *writers);
+int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                           uint32_t *cursor, struct kvbi_op_writers *writers);
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 
 /* ---- For offload/progress ----------------------------------------------------------------------------------------- */
@@ -172,17 +189,17 @@ void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 /* Cuts short what is due or cancelled, KVBI_LOCK_BATCH items at a time. True if there is more. */
 bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
 /* Copies for the engine from the lane that fills `tier`: up to `max`. */
-uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
-                                     uint32_t max, uint64_t now_ns);
+uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                                     struct kvbi_copy *copies, uint32_t max, uint64_t now_ns);
 /* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
-void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding, const uint32_t *items,
-                                            uint32_t count);
+void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
+                                            const uint32_t *items, uint32_t count);
 /* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. Wakes who waits for it. */
-struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
-                                                  bool condemned, uint64_t now_ns);
+struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
+                                                  int result, bool condemned, uint64_t now_ns);
 /* The fill of a slot by an offload lane is over: wakes who waits for it. */
-void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot, bool good,
-                                   uint64_t now_ns);
+void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
+                                   bool good, uint64_t now_ns);
 /* The next finished operation whose `done` has not run. NULL: none. */
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding);
 /* Destroy: everything ends. */

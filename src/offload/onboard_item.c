@@ -15,12 +15,14 @@ static uint32_t id_of(const struct kvbi_onboarding *onboarding, const struct kvb
     return (uint32_t)(item - onboarding->items);
 }
 
-struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot)
+struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                               uint32_t slot)
 {
     return &onboarding->items[onboarding->base[tier] + slot];
 }
 
-static struct kvbi_pool *pool_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+static struct kvbi_pool *pool_of(const struct kvbi_onboarding *onboarding,
+                                 const struct kvbi_item *item)
 {
     return &onboarding->store->pools[item->tier];
 }
@@ -30,12 +32,14 @@ static uint32_t content_of(const struct kvbi_onboarding *onboarding, const struc
 {
     uint32_t entry = item->target->entry;
     const struct kvbi_index *index = &onboarding->store->index;
-    return entry != KVBI_NONE && kvbi_index_alive(index, kvbi_index_at(index, entry)) ? entry : KVBI_NONE;
+    return entry != KVBI_NONE && kvbi_index_alive(index, kvbi_index_at(index, entry)) ? entry
+                                                                                      : KVBI_NONE;
 }
 
 /* ---- Waiting ---------------------------------------------------------------------------------------------------- */
 
-static void wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvbi_item *filling)
+static void wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                    struct kvbi_item *filling)
 {
     item->stage = KVBI_ITEM_WAITING;
     item->waits_on = id_of(onboarding, filling);
@@ -54,7 +58,8 @@ static void stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *i
 
 /* ---- Moving ----------------------------------------------------------------------------------------------------- */
 
-static void set_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source)
+static void set_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                       struct kvb_block *source)
 {
     item->source = source;
     kvbi_store_pin_locked(kvbi_store_pool_of(onboarding->store, source), source);
@@ -64,17 +69,20 @@ static void drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *it
 {
     struct kvb_block *source = item->source;
     item->source = NULL;
-    kvbi_store_unpin_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source), source, now_ns);
+    kvbi_store_unpin_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source),
+                            source, now_ns);
 }
 
 /* The lane that takes the item's source one tier up. */
-static struct kvbi_onboard_lane *lane_of(struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+static struct kvbi_onboard_lane *lane_of(struct kvbi_onboarding *onboarding,
+                                         const struct kvbi_item *item)
 {
     const struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, item->source);
     return &onboarding->lanes[onboarding->pipeline->upper[pool->tier]];
 }
 
-static void queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source)
+static void queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                     struct kvb_block *source)
 {
     set_source(onboarding, item, source);
     struct kvbi_onboard_lane *lane = lane_of(onboarding, item);
@@ -84,11 +92,13 @@ static void queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
     kvbi_bands_push_young(&lane->queue, id_of(onboarding, item), item->priority);
 }
 
-void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvb_block *source)
+void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                            struct kvb_block *source)
 {
     struct kvbi_pool *pool = pool_of(onboarding, item);
     struct kvbi_index *index = &onboarding->store->index;
-    if (source->entry == KVBI_NONE || !kvbi_index_alive(index, kvbi_index_at(index, source->entry))) {
+    if (source->entry == KVBI_NONE ||
+        !kvbi_index_alive(index, kvbi_index_at(index, source->entry))) {
         kvbi_op_resolve_locked(onboarding, item, false);
         return;
     }
@@ -113,7 +123,8 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */
 
-static void wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good, uint64_t now_ns);
+static void wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good,
+                 uint64_t now_ns);
 
 static void resolve(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good)
 {
@@ -136,8 +147,8 @@ static void fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
     resolve(onboarding, item, false);
 }
 
-static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, struct kvbi_item *item, bool good,
-                     uint64_t now_ns)
+static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *filled,
+                     struct kvbi_item *item, bool good, uint64_t now_ns)
 {
     item->waits_on = KVBI_NONE;
     if (item->claims) {
@@ -147,12 +158,14 @@ static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *fille
             fail_claim(onboarding, item, now_ns);
         return;
     }
-    if (good && kvbi_store_hold_locked(onboarding->store, pool_of(onboarding, filled), filled->target) == 0)
+    if (good &&
+        kvbi_store_hold_locked(onboarding->store, pool_of(onboarding, filled), filled->target) == 0)
         item->result = filled->target;
     resolve(onboarding, item, item->result != NULL);
 }
 
-static void wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good, uint64_t now_ns)
+static void wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good,
+                 uint64_t now_ns)
 {
     uint32_t waiter = filled->first_waiter;
     filled->first_waiter = KVBI_NONE;
@@ -163,8 +176,8 @@ static void wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, b
     }
 }
 
-void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot, bool good,
-                                   uint64_t now_ns)
+void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
+                                   bool good, uint64_t now_ns)
 {
     if (onboarding->base[tier] == KVBI_NONE)
         return; /* nobody onboards into the lowest tier */
@@ -183,19 +196,20 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
     uint64_t after = item->source->ticket, free_since = item->target->ticket;
     item->stage = KVBI_ITEM_MOVING;
     kvbi_pipeline_disk_begun_locked(onboarding->pipeline, from, kvbi_pool_slot(from, item->source));
-    *copy = (struct kvbi_copy){.from = &pipeline->tiers[from->tier],
-                               .to = &pipeline->tiers[item->tier],
-                               .from_slot = kvbi_pool_slot(from, item->source),
-                               .to_slot = kvbi_pool_slot(pool_of(onboarding, item), item->target),
-                               .ticket = after > free_since ? after : free_since,
-                               .tag = id_of(onboarding, item),
-                               .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
-                               .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
+    *copy = (struct kvbi_copy){
+        .from = &pipeline->tiers[from->tier],
+        .to = &pipeline->tiers[item->tier],
+        .from_slot = kvbi_pool_slot(from, item->source),
+        .to_slot = kvbi_pool_slot(pool_of(onboarding, item), item->target),
+        .ticket = after > free_since ? after : free_since,
+        .tag = id_of(onboarding, item),
+        .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
+        .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
 }
 
 /* A block in between carries the content up; the item waits for it. NULL: there is no room for one. */
-static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint32_t tier,
-                                      uint64_t now_ns)
+static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                                      uint32_t tier, uint64_t now_ns)
 {
     struct kvbi_pool *pool = &onboarding->store->pools[tier];
     struct kvb_block *target = kvbi_pipeline_take_locked(onboarding->pipeline, pool, false, now_ns);
@@ -221,9 +235,11 @@ static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct
 }
 
 /* Whoever else brings it into the tier in between, or has, saves this item the trip. */
-static bool use_copy_between(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint32_t tier, uint64_t now_ns)
+static bool use_copy_between(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                             uint32_t tier, uint64_t now_ns)
 {
-    const struct kvbi_entry *entry = kvbi_index_at(&onboarding->store->index, content_of(onboarding, item));
+    const struct kvbi_entry *entry =
+        kvbi_index_at(&onboarding->store->index, content_of(onboarding, item));
     uint32_t slot = entry->copies[tier];
     if (slot == KVBI_NONE)
         return false;
@@ -248,8 +264,8 @@ static bool is_readable(const struct kvbi_onboarding *onboarding, const struct k
 enum taken { TAKEN_COPY, TAKEN_OTHERWISE, TAKEN_NO_ROOM };
 
 /* An item off the lane's queue becomes a copy for the engine, or waits for another's, or has ended; or there is no room for it. */
-static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_item *item,
-                           struct kvbi_copy *copy, uint64_t now_ns)
+static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
+                           struct kvbi_item *item, struct kvbi_copy *copy, uint64_t now_ns)
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
@@ -277,15 +293,16 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
     const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     uint32_t above = pipeline->upper[tier];
     uint64_t moving = onboarding->lanes[tier].book.inflight + pipeline->lanes[tier].book.inflight;
-    if (above != KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
+    if (above !=
+        KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
         moving += onboarding->lanes[above].book.inflight + onboarding->lanes[above].queue.count +
                   pipeline->lanes[above].book.inflight;
     return moving > 0;
 }
 
 /* Items for which there was no room: back in line, in order, if room will come; else they have lost. */
-static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const uint32_t *items, uint32_t count,
-                     uint64_t now_ns)
+static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const uint32_t *items,
+                     uint32_t count, uint64_t now_ns)
 {
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     bool wait = count > 0 && room_is_coming(onboarding, tier);
@@ -304,7 +321,8 @@ static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const ui
 }
 
 /* Both ends of items, and what is in them, will be looked at. */
-static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t *items, uint32_t count)
+static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t *items,
+                        uint32_t count)
 {
     struct kvb_block *targets[KVBI_LOCK_BATCH];
     for (uint32_t i = 0; i < count; i++) {
@@ -316,8 +334,8 @@ static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t
 }
 
 /* The first `max` in line, taken out of it. */
-static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboard_lane *lane, uint32_t *items,
-                          uint32_t max)
+static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboard_lane *lane,
+                          uint32_t *items, uint32_t max)
 {
     uint32_t count = 0;
     for (; count < max && lane->queue.count > 0; count++) {
@@ -328,12 +346,13 @@ static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboar
     return count;
 }
 
-uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier, struct kvbi_copy *copies,
-                                     uint32_t max, uint64_t now_ns)
+uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                                     struct kvbi_copy *copies, uint32_t max, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0, looked = 0, count;
+    uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0,
+                                                                looked = 0, count;
     uint32_t room = lane->inflight_max - lane->book.inflight;
     if (max > lane->batch)
         max = lane->batch;
@@ -343,7 +362,8 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
         uint32_t left = KVBI_LOCK_BATCH - looked;
         count = pop_items(onboarding, lane, items, max - taken < left ? max - taken : left);
         for (uint32_t i = 0; i < count; i++) {
-            switch (take_one(onboarding, tier, &onboarding->items[items[i]], &copies[taken], now_ns)) {
+            switch (
+                take_one(onboarding, tier, &onboarding->items[items[i]], &copies[taken], now_ns)) {
             case TAKEN_COPY:
                 taken++;
                 break;
@@ -364,18 +384,21 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 
 /* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure, nor is a disk
  * for a GPU's. */
-static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source, int result, bool condemned)
+static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source,
+                              int result, bool condemned)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
     if (pool->in_memory)
         return;
-    kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source), result, condemned);
-    if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE && source->entry != KVBI_NONE)
+    kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source),
+                                       result, condemned);
+    if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE &&
+        source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
 }
 
-void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding, const uint32_t *items,
-                                            uint32_t count)
+void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
+                                            const uint32_t *items, uint32_t count)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     for (uint32_t i = 0; i < count; i++)
@@ -383,16 +406,16 @@ void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboar
     expect_ends(onboarding, items, count);
 }
 
-struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id, int result,
-                                                  bool condemned, uint64_t now_ns)
+struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
+                                                  int result, bool condemned, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *item = &onboarding->items[id];
     int said = result;
     if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
         result = KVB_EDEVICE; /* what a lost tier says now is not believed */
-    bool published =
-        kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item), item->target, result == 0, now_ns);
+    bool published = kvbi_store_fill_end_locked(onboarding->store, pool_of(onboarding, item),
+                                                item->target, result == 0, now_ns);
     kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
                             onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
     forget_unreadable(onboarding, item->source, said, condemned);
@@ -410,8 +433,8 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
 /* ---- Being cut off ---------------------------------------------------------------------------------------------- */
 
 /* Somebody of another operation who waits for the item's target: to join (claims false), or to go on from there (true). */
-static struct kvbi_item *other_waiter(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
-                                      bool claims)
+static struct kvbi_item *other_waiter(const struct kvbi_onboarding *onboarding,
+                                      const struct kvbi_item *item, bool claims)
 {
     for (uint32_t id = item->claims ? item->first_waiter : KVBI_NONE; id != KVBI_NONE;
          id = onboarding->items[id].next_waiter)
@@ -424,7 +447,8 @@ static struct kvbi_item *other_waiter(const struct kvbi_onboarding *onboarding, 
  * The transfer goes on for the one who wants to join: the two operations exchange their targets, and the one that gives up
  * has an Empty block at once.
  */
-static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvbi_item *waiter)
+static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                      struct kvbi_item *waiter)
 {
     stop_waiting(onboarding, waiter);
     kvbi_op_swap_locked(onboarding, item, waiter);
@@ -441,7 +465,8 @@ static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
     struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
     const struct kvb_op *op = &onboarding->ops[item->op];
     if (other != NULL) {
-        struct kvbi_item *replacement = kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
+        struct kvbi_item *replacement =
+            kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
         kvbi_op_replace_locked(onboarding, item, replacement);
         replacement->target = other;
         kvbi_op_fence_locked(onboarding, op, other);
@@ -464,7 +489,8 @@ static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *it
     drop_source(onboarding, item, now_ns);
 }
 
-void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                          uint64_t now_ns)
 {
     bool forced = onboarding->ops[item->op].abort != 0;
     if (item->stage >= KVBI_ITEM_GOOD || (item->stage == KVBI_ITEM_MOVING && !forced))

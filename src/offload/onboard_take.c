@@ -21,8 +21,8 @@ struct handout {
 /* A handle that the operation gives up. It may be the block's last one, as any user's. */
 static void give_up(struct handout *handout, struct kvb_block *block)
 {
-    kvbi_pipeline_release_locked(handout->onboarding->pipeline, &handout->parking, handout->pool, block,
-                                 handout->now_ns);
+    kvbi_pipeline_release_locked(handout->onboarding->pipeline, &handout->parking, handout->pool,
+                                 block, handout->now_ns);
 }
 
 /*
@@ -34,12 +34,14 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     struct kvbi_store *store = handout->onboarding->store;
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
     uint64_t generation = kvbi_word_generation(word);
-    uint64_t alone = generation << KVBI_USERS_BITS | 1, renewed = (generation + 1) << KVBI_USERS_BITS | 1;
+    uint64_t alone = generation << KVBI_USERS_BITS | 1,
+             renewed = (generation + 1) << KVBI_USERS_BITS | 1;
     if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
-        !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
+        !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed,
+                                                 memory_order_acq_rel, memory_order_relaxed)) {
         give_up(handout, block);
-        block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true, handout->now_ns);
+        block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true,
+                                          handout->now_ns);
         if (block != NULL)
             kvbi_op_fence_locked(handout->onboarding, handout->op, block);
         return block;
@@ -81,12 +83,14 @@ static void give_back(struct handout *handout, struct kvbi_item *item)
     give_up(handout, item->target);
 }
 
-bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, struct kvb_block **blocks,
-                         uint64_t now_ns)
+bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
+                         struct kvb_block **blocks, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
-    struct handout handout = {
-        .onboarding = onboarding, .op = op, .pool = &onboarding->store->pools[op->tier], .now_ns = now_ns};
+    struct handout handout = {.onboarding = onboarding,
+                              .op = op,
+                              .pool = &onboarding->store->pools[op->tier],
+                              .now_ns = now_ns};
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
         struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
         if (blocks != NULL)
@@ -100,13 +104,16 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, 
 }
 
 /* The flight that writes this item's block; KVB_EAGAIN: none yet. The block may be another operation's, which it joins. */
-static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint64_t *flights)
+static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
+                     uint64_t *flights)
 {
     const struct kvbi_pool *pool = &onboarding->store->pools[item->tier];
-    const struct kvbi_item *moving = item->stage == KVBI_ITEM_WAITING ? &onboarding->items[item->waits_on] : item;
+    const struct kvbi_item *moving =
+        item->stage == KVBI_ITEM_WAITING ? &onboarding->items[item->waits_on] : item;
     if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
         return KVB_EAGAIN;
-    uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda, kvbi_pool_slot(pool, moving->target));
+    uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda,
+                                              kvbi_pool_slot(pool, moving->target));
     if (flight >= KVBI_FLIGHT_NONE)
         return KVB_EAGAIN;
     *flights |= UINT64_C(1) << flight;
@@ -120,18 +127,20 @@ static void add_server(const struct kvbi_onboarding *onboarding, const struct kv
     const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     if (item->result == item->target)
         return;
-    uint64_t event = kvbi_engines_event(&pipeline->engines, &pipeline->tiers[item->tier],
-                                        kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
+    uint64_t event =
+        kvbi_engines_event(&pipeline->engines, &pipeline->tiers[item->tier],
+                           kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
     if (event > writers->event)
         writers->event = event;
 }
 
-int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op, uint32_t *cursor,
-                           struct kvbi_op_writers *writers)
+int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                           uint32_t *cursor, struct kvbi_op_writers *writers)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     bool lost = *cursor == KVBI_NONE || onboarding->items[*cursor].op != kvbi_op_id(onboarding, op);
-    uint32_t id = lost ? op->first : *cursor; /* the list has changed meanwhile: once more from its beginning */
+    uint32_t id = lost ? op->first
+                       : *cursor; /* the list has changed meanwhile: once more from its beginning */
     int error = 0;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && id != KVBI_NONE && error == 0; n++) {
         const struct kvbi_item *item = &onboarding->items[id];

@@ -23,13 +23,15 @@ static int create_lanes(struct kvbi_pipeline *pipeline, const struct kvbi_pipeli
     int error = 0;
     for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            error = kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, config->configs, &pipeline->tiers[tier],
-                                     &pipeline->tiers[pipeline->lower[tier]]);
+            error =
+                kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, config->configs,
+                                 &pipeline->tiers[tier], &pipeline->tiers[pipeline->lower[tier]]);
     return error;
 }
 
 /* What all lanes together may have with the engine, both ways. */
-static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config)
+static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline,
+                                const struct kvbi_pipeline_config *config)
 {
     uint32_t sum = 0;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
@@ -38,8 +40,8 @@ static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline, const stru
     return sum > 0 ? sum : 1;
 }
 
-static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config, char *message,
-                          size_t message_bytes)
+static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config,
+                          char *message, size_t message_bytes)
 {
     struct kvbi_store *store = pipeline->store;
     struct kvbi_engines_config engines = {.tiers = pipeline->tiers,
@@ -55,14 +57,18 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
 }
 
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
-                         const struct kvbi_pipeline_config *config, char *message, size_t message_bytes)
+                         const struct kvbi_pipeline_config *config, char *message,
+                         size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){
-        .store = store, .tiers = config->tiers, .admission = config->admission, .device_lost_cursor = KVBI_NONE};
+    *pipeline = (struct kvbi_pipeline){.store = store,
+                                       .tiers = config->tiers,
+                                       .admission = config->admission,
+                                       .device_lost_cursor = KVBI_NONE};
     link_tiers(pipeline, config->configs);
     int error = create_lanes(pipeline, config);
     if (error == 0)
-        error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->configs, config->op_capacity);
+        error = kvbi_onboarding_create(&pipeline->onboard, pipeline, config->configs,
+                                       config->op_capacity);
     if (error == 0)
         error = create_engines(pipeline, config, message, message_bytes);
     if (error != 0)
@@ -89,20 +95,23 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
     return bytes;
 }
 
-struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, bool user,
-                                            uint64_t now_ns)
+struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                            bool user, uint64_t now_ns)
 {
     for (;;) {
-        struct kvb_block *block = kvbi_store_take_locked(pipeline->store, pool, user, KVB_PRIORITY_MAX, now_ns);
+        struct kvb_block *block =
+            kvbi_store_take_locked(pipeline->store, pool, user, KVB_PRIORITY_MAX, now_ns);
         if (block != NULL || !kvbi_pipeline_has_lane(pipeline, pool->tier) ||
             !kvbi_lane_revoke_locked(&pipeline->lanes[pool->tier], now_ns))
             return block;
     }
 }
 
-static void trigger(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block, uint32_t when)
+static void trigger(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block,
+                    uint32_t when)
 {
-    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) || pipeline->lanes[pool->tier].trigger != when)
+    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) ||
+        pipeline->lanes[pool->tier].trigger != when)
         return;
     if (block->entry == KVBI_NONE || block->offer != KVBI_NONE)
         return; /* an unindexed duplicate is never offered; one offer at a time */
@@ -111,13 +120,14 @@ static void trigger(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, stru
     kvbi_lane_offer_locked(&pipeline->lanes[pool->tier], block, priority);
 }
 
-void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                     struct kvb_block *block)
 {
     trigger(pipeline, pool, block, KVB_OFFLOAD_ON_REGISTER);
 }
 
-void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking, struct kvbi_pool *pool,
-                                  struct kvb_block *block, uint64_t now_ns)
+void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking,
+                                  struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
     if (kvbi_store_release_locked(pipeline->store, pool, block, now_ns) != KVBI_RELEASE_PARKED ||
         !kvbi_pipeline_has_lane(pipeline, pool->tier))
@@ -132,21 +142,26 @@ void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_par
 {
     while (parking->count > 0) {
         struct kvb_block *block = parking->blocks[--parking->count];
-        if (block->place == KVBI_PLACE_PARKED) /* else it was needed for something else in the same breath */
-            trigger(pipeline, kvbi_store_pool_of(pipeline->store, block), block, KVB_OFFLOAD_ON_PARK);
+        if (block->place ==
+            KVBI_PLACE_PARKED) /* else it was needed for something else in the same breath */
+            trigger(pipeline, kvbi_store_pool_of(pipeline->store, block), block,
+                    KVB_OFFLOAD_ON_PARK);
     }
 }
 
-void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                  struct kvb_block *block)
 {
     trigger(pipeline, pool, block, KVB_OFFLOAD_ON_REGISTER);
     if (block->place == KVBI_PLACE_PARKED)
         trigger(pipeline, pool, block, KVB_OFFLOAD_ON_PARK);
 }
 
-bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns)
+bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                               uint64_t now_ns)
 {
-    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) || pipeline->lanes[pool->tier].trigger != KVB_OFFLOAD_ON_COLD)
+    if (!kvbi_pipeline_has_lane(pipeline, pool->tier) ||
+        pipeline->lanes[pool->tier].trigger != KVB_OFFLOAD_ON_COLD)
         return false;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH; n++) {
         uint32_t slot = pool->policy->ops->next_cold(pool->policy, now_ns);

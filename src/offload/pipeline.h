@@ -32,7 +32,8 @@ enum kvbi_path_stage {
 struct kvbi_path {
     uint8_t stage;   /* enum kvbi_path_stage */
     uint32_t errors; /* in a row */
-    uint32_t moving; /* copies to or from it that the engine has, and slots that the disk is to retire */
+    uint32_t
+        moving; /* copies to or from it that the engine has, and slots that the disk is to retire */
     uint64_t cursor; /* FORGETTING, RETURNING: the next slot */
     /* slots condemned for one of these errors: whether it was the slot's or the path's fault, the next I/O that succeeds will tell */
     uint32_t suspects[KVB_DISK_ERRORS_MAX], suspect_count;
@@ -60,12 +61,14 @@ struct kvbi_pipeline {
     /* from the completions that progress has just applied, until it has told disk and log: */
     uint32_t condemned[KVBI_CONDEMNED_MAX]; /* slots that the disk is to retire */
     uint32_t condemned_count;
-    uint32_t lost_unsaid;        /* bit per path: out of service */
-    uint32_t device_lost_cursor; /* of a GPU that has failed: the next slot to forget; KVBI_NONE: nothing to do */
+    uint32_t lost_unsaid; /* bit per path: out of service */
+    uint32_t
+        device_lost_cursor; /* of a GPU that has failed: the next slot to forget; KVBI_NONE: nothing to do */
 };
 
 struct kvbi_pipeline_config {
-    const struct kvb_tier_config *configs; /* defaults resolved; one a tier, by index; block_count 0: absent */
+    const struct kvb_tier_config
+        *configs; /* defaults resolved; one a tier, by index; block_count 0: absent */
     const struct kvbi_tier *tiers;
     struct kvb_admission admission;
     uint32_t op_capacity;
@@ -74,7 +77,8 @@ struct kvbi_pipeline_config {
 };
 
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
-                         const struct kvbi_pipeline_config *config, char *message, size_t message_bytes);
+                         const struct kvbi_pipeline_config *config, char *message,
+                         size_t message_bytes);
 void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline); /* legal on a zeroed object */
 size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline);
 
@@ -84,13 +88,15 @@ static inline bool kvbi_pipeline_has_lane(const struct kvbi_pipeline *pipeline, 
 }
 
 /* One block, for a user or as a transfer's target: free, evicted, or freed from the deck. NULL: there is none. */
-struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, bool user,
-                                            uint64_t now_ns);
+struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                            bool user, uint64_t now_ns);
 
 /* Triggers. */
-void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pipeline_registered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                     struct kvb_block *block);
 /* A lane has published it here: the chain goes on, as registered, and as parked if nobody took hold of it. */
-void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pipeline_arrived_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                  struct kvb_block *block);
 
 /*
  * Blocks are parked tail first, so that tails are evicted before heads, and offered head first, so that a full in-queue sheds
@@ -102,18 +108,20 @@ struct kvbi_parking {
 };
 
 /* One user less. What is parked by it is noted; at most KVBI_LOCK_BATCH before kvbi_pipeline_parked_locked. */
-void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking, struct kvbi_pool *pool,
-                                  struct kvb_block *block, uint64_t now_ns);
+void kvbi_pipeline_release_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking,
+                                  struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
 /* Offers them, the last parked first. Before the lock is released. */
 void kvbi_pipeline_parked_locked(struct kvbi_pipeline *pipeline, struct kvbi_parking *parking);
 
 /* Offers blocks of the pool that have become cold, KVBI_LOCK_BATCH at most. True if there may be more. */
-bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint64_t now_ns);
+bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                               uint64_t now_ns);
 
 /* ---- Paths of the disk ---------------------------------------------------------------------------------------------- */
 
 /* The engine gets a copy to or from a slot. Memory has no paths: then nothing is done, here and in the next. */
-void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool, uint32_t slot);
+void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
+                                     uint32_t slot);
 /*
  * It has answered. KVB_DISK_ERRORS_MAX errors in a row take the path out of service: its copies are not found any more, nothing is put
  * there; what is in transfer ends. Content that fails verification (KVB_ECORRUPT) is neither an error nor a success of the path: a kill
@@ -121,14 +129,15 @@ void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struc
  * retired as soon as nobody uses it; in the file too, but after an error only once the path has shown that it works. Should it be lost
  * instead, the slot is lost with it, and comes back with it.
  */
-void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint32_t slot,
-                                        int result, bool condemned);
+void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                        uint32_t slot, int result, bool condemned);
 /* The disk has been told about the slots in `condemned`. */
 void kvbi_pipeline_disk_told_locked(struct kvbi_pipeline *pipeline);
 /* Forgets what a lost path held, with its events, KVBI_LOCK_BATCH slots at a time. True if there was something to do. */
 bool kvbi_pipeline_forget_lost_locked(struct kvbi_pipeline *pipeline);
 
-enum kvbi_path_state kvbi_pipeline_path_state_locked(const struct kvbi_pipeline *pipeline, uint32_t path);
+enum kvbi_path_state kvbi_pipeline_path_state_locked(const struct kvbi_pipeline *pipeline,
+                                                     uint32_t path);
 /*
  * A path that is OUT is in service again, and its slots are free, but for those condemned one by one: KVBI_LOCK_BATCH slots a call. True: call
  * again. Of any other path: does nothing.
@@ -154,15 +163,18 @@ static inline bool kvbi_pipeline_is_event(const struct kvbi_pipeline *pipeline, 
 }
 
 /* May this block wait for this fence? An event of the GPU is for blocks in its memory. 0 or KVB_EUNSUPPORTED. */
-static inline int kvbi_pipeline_takes_ticket(const struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
-                                             uint64_t ticket)
+static inline int kvbi_pipeline_takes_ticket(const struct kvbi_pipeline *pipeline,
+                                             const struct kvbi_pool *pool, uint64_t ticket)
 {
-    return kvbi_pipeline_is_event(pipeline, ticket) && pipeline->tiers[pool->tier].cuda == NULL ? KVB_EUNSUPPORTED : 0;
+    return kvbi_pipeline_is_event(pipeline, ticket) && pipeline->tiers[pool->tier].cuda == NULL
+               ? KVB_EUNSUPPORTED
+               : 0;
 }
 
 /* The block's transfers wait for it, and for what they wait for already. Of a block that takes it. */
-static inline void kvbi_pipeline_set_ticket(const struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
-                                            struct kvb_block *block, uint64_t ticket)
+static inline void kvbi_pipeline_set_ticket(const struct kvbi_pipeline *pipeline,
+                                            const struct kvbi_pool *pool, struct kvb_block *block,
+                                            uint64_t ticket)
 {
     if (kvbi_pipeline_is_event(pipeline, ticket))
         kvbi_engines_set_event(&pipeline->engines, kvbi_pool_slot(pool, block), ticket);

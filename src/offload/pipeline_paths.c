@@ -10,12 +10,14 @@
  */
 #include "offload/pipeline.h"
 
-static struct kvbi_path *path_of(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool, uint32_t slot)
+static struct kvbi_path *path_of(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
+                                 uint32_t slot)
 {
     return &pipeline->paths[kvbi_pool_path(pool, slot)];
 }
 
-void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool, uint32_t slot)
+void kvbi_pipeline_disk_begun_locked(struct kvbi_pipeline *pipeline, const struct kvbi_pool *pool,
+                                     uint32_t slot)
 {
     if (!pool->in_memory)
         path_of(pipeline, pool, slot)->moving++;
@@ -66,8 +68,8 @@ static void note_success(struct kvbi_pipeline *pipeline, struct kvbi_path *path)
         retire_in_file(pipeline, path, path->suspects[--path->suspect_count]);
 }
 
-static void note_error(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvbi_path *path, uint32_t slot,
-                       bool condemned)
+static void note_error(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                       struct kvbi_path *path, uint32_t slot, bool condemned)
 {
     if (!in_service(path))
         return; /* its slots are lost anyway */
@@ -77,8 +79,8 @@ static void note_error(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, s
         lose(pipeline, pool, path);
 }
 
-void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, uint32_t slot,
-                                        int result, bool condemned)
+void kvbi_pipeline_disk_answered_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
+                                        uint32_t slot, int result, bool condemned)
 {
     if (pool->in_memory)
         return;
@@ -113,7 +115,8 @@ bool kvbi_pipeline_forget_lost_locked(struct kvbi_pipeline *pipeline)
     return false;
 }
 
-enum kvbi_path_state kvbi_pipeline_path_state_locked(const struct kvbi_pipeline *pipeline, uint32_t number)
+enum kvbi_path_state kvbi_pipeline_path_state_locked(const struct kvbi_pipeline *pipeline,
+                                                     uint32_t number)
 {
     const struct kvbi_path *path = &pipeline->paths[number];
     if (in_service(path))
@@ -127,7 +130,8 @@ bool kvbi_pipeline_put_back_locked(struct kvbi_pipeline *pipeline, uint32_t numb
     struct kvbi_path *path = &pipeline->paths[number];
     if (kvbi_pipeline_path_state_locked(pipeline, number) == KVBI_PATH_OUT) {
         *path = (struct kvbi_path){.stage = KVBI_PATH_STAGE_RETURNING, .cursor = number};
-        kvbi_store_serve_path_locked(pipeline->store, pool, number); /* first: what it frees is not to be lost again */
+        kvbi_store_serve_path_locked(pipeline->store, pool,
+                                     number); /* first: what it frees is not to be lost again */
     }
     if (path->stage != KVBI_PATH_STAGE_RETURNING)
         return false;

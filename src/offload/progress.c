@@ -46,7 +46,8 @@ static void acknowledge(struct kvbi_progress *progress)
     if (!progress->own_thread)
         kvbi_wake_drain(&progress->wake);
     kvbi_lock_take(&progress->store->lock);
-    progress->quiet = false; /* first: whoever waits must never see neither the signal nor that it is being followed */
+    progress->quiet =
+        false; /* first: whoever waits must never see neither the signal nor that it is being followed */
     atomic_store(&progress->signalled, false);
     kvbi_lock_release(&progress->store->lock);
 }
@@ -55,7 +56,8 @@ static void acknowledge(struct kvbi_progress *progress)
 static bool is_idle_locked(const struct kvbi_progress *progress, const struct kvb_op *op)
 {
     (void)op;
-    return progress->quiet && !atomic_load(&progress->signalled) && kvbi_pipeline_idle_locked(progress->pipeline) &&
+    return progress->quiet && !atomic_load(&progress->signalled) &&
+           kvbi_pipeline_idle_locked(progress->pipeline) &&
            (progress->sink.deliver == NULL || !kvbi_event_log_pending(&progress->store->events));
 }
 
@@ -64,7 +66,8 @@ static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
     progress->quiet = !atomic_load(&progress->signalled);
-    progress->store->work = false; /* callers wake when they release the lock: what is set is of the rounds just over */
+    progress->store->work =
+        false; /* callers wake when they release the lock: what is set is of the rounds just over */
     if (progress->flushers > 0 && is_idle_locked(progress, NULL))
         kvbi_cond_broadcast(&progress->fell_idle);
     kvbi_lock_release(&progress->store->lock);
@@ -82,7 +85,8 @@ static uint64_t until_deadline(struct kvbi_progress *progress)
     if (kvbi_pins_next_deadline(&progress->store->pins, &other_ns) && other_ns < deadline_ns)
         deadline_ns = other_ns;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lane_next_locked(&progress->pipeline->lanes[tier], &other_ns) && other_ns < deadline_ns)
+        if (kvbi_lane_next_locked(&progress->pipeline->lanes[tier], &other_ns) &&
+            other_ns < deadline_ns)
             deadline_ns = other_ns;
     kvbi_lock_release(&progress->store->lock);
     if (deadline_ns == UINT64_MAX)
@@ -139,8 +143,10 @@ static bool awaits_disk_only(struct kvbi_progress *progress)
         return false;
     kvbi_lock_take(&progress->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier) && pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
-            inflight += pipeline->lanes[tier].book.inflight + pipeline->onboard.lanes[tier].book.inflight;
+        if (kvbi_pipeline_has_lane(pipeline, tier) &&
+            pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
+            inflight +=
+                pipeline->lanes[tier].book.inflight + pipeline->onboard.lanes[tier].book.inflight;
     kvbi_lock_release(&progress->store->lock);
     return inflight > 0;
 }
@@ -175,7 +181,8 @@ static void *run_thread(void *argument)
         drain_if_closing(progress);
         atomic_store(&progress->running, true);
         bool worked = false;
-        while (kvbi_round(progress, saturating_add(kvbi_clock_now(progress->store->clock), SLICE_NS))) {
+        while (kvbi_round(progress,
+                          saturating_add(kvbi_clock_now(progress->store->clock), SLICE_NS))) {
             worked = true;
             drain_if_closing(progress);
         }
@@ -198,7 +205,8 @@ int kvbi_progress_may_wait(struct kvbi_progress *progress)
     uintptr_t runner = 0;
     if (kvbi_progress_in_callback(progress))
         return KVB_EDEADLK;
-    if (progress->own_thread || atomic_compare_exchange_strong(&progress->runner, &runner, this_thread()))
+    if (progress->own_thread ||
+        atomic_compare_exchange_strong(&progress->runner, &runner, this_thread()))
         return 0;
     return runner == this_thread() ? 0 : KVB_ETHREAD;
 }
@@ -237,7 +245,8 @@ uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress)
 
 /* ---- Waiting ---------------------------------------------------------------------------------------------------- */
 
-typedef bool over_fn(const struct kvbi_progress *progress, const struct kvb_op *op); /* under the store's lock */
+typedef bool over_fn(const struct kvbi_progress *progress,
+                     const struct kvb_op *op); /* under the store's lock */
 
 static bool is_delivered_locked(const struct kvbi_progress *progress, const struct kvb_op *op)
 {
@@ -253,7 +262,8 @@ static bool is_over(struct kvbi_progress *progress, over_fn *over, const struct 
     return result;
 }
 
-static int wait_polling(struct kvbi_progress *progress, over_fn *over, const struct kvb_op *op, uint64_t give_up)
+static int wait_polling(struct kvbi_progress *progress, over_fn *over, const struct kvb_op *op,
+                        uint64_t give_up)
 {
     for (;;) {
         bool more = run_rounds(progress, SLICE_NS);
@@ -264,13 +274,14 @@ static int wait_polling(struct kvbi_progress *progress, over_fn *over, const str
             return KVB_ETIMEDOUT;
         if (more)
             continue;
-        uint64_t deadline = until_deadline(progress), left = give_up == UINT64_MAX ? UINT64_MAX : give_up - now;
+        uint64_t deadline = until_deadline(progress),
+                 left = give_up == UINT64_MAX ? UINT64_MAX : give_up - now;
         sleep_on(progress, deadline < left ? deadline : left);
     }
 }
 
-static int wait_locked(struct kvbi_progress *progress, struct kvbi_cond *cond, over_fn *over, const struct kvb_op *op,
-                       uint64_t give_up)
+static int wait_locked(struct kvbi_progress *progress, struct kvbi_cond *cond, over_fn *over,
+                       const struct kvb_op *op, uint64_t give_up)
 {
     while (!over(progress, op)) {
         uint64_t now = real_ns();
@@ -295,7 +306,8 @@ int kvbi_progress_flush(struct kvbi_progress *progress, uint64_t timeout_ns)
     return error;
 }
 
-int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op, uint64_t timeout_ns)
+int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op,
+                          uint64_t timeout_ns)
 {
     uint64_t give_up = saturating_add(real_ns(), timeout_ns);
     if (!progress->own_thread)

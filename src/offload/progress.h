@@ -44,7 +44,8 @@ struct kvbi_progress {
 int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *pipeline,
                          const struct kvb_event_sink *sink, bool own_thread);
 void kvbi_progress_begin(struct kvbi_progress *progress);
-void kvbi_progress_destroy(struct kvbi_progress *progress); /* stops the thread; legal on a zeroed object */
+void kvbi_progress_destroy(
+    struct kvbi_progress *progress); /* stops the thread; legal on a zeroed object */
 
 /* There is something to do. Any thread, with or without the store's lock. */
 void kvbi_progress_wake(struct kvbi_progress *progress);
@@ -62,7 +63,8 @@ bool kvbi_progress_in_callback(struct kvbi_progress *progress);
  * real (CLOCK_MONOTONIC). 0 or KVB_ETIMEDOUT.
  */
 int kvbi_progress_flush(struct kvbi_progress *progress, uint64_t timeout_ns);
-int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op, uint64_t timeout_ns);
+int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *op,
+                          uint64_t timeout_ns);
 
 /* kvb_manager_next_timeout. */
 uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress);

@@ -47,7 +47,8 @@ static int find_space(struct pass *pass, const struct kvbi_disk_label *label)
 static void give_up(struct pass *pass, const struct kvbi_disk_found *found, uint64_t *counter)
 {
     kvbi_disk_forget(pass->disk, found->slot);
-    kvbi_store_adopt_generation_locked(pass->store, pass->pool, found->slot, found->label.generation);
+    kvbi_store_adopt_generation_locked(pass->store, pass->pool, found->slot,
+                                       found->label.generation);
     ++*counter;
 }
 
@@ -64,8 +65,8 @@ static uint64_t *superseded(struct pass *pass, uint32_t slot)
 }
 
 /* Another slot of the same name was met before: the later written stays. */
-static void settle(struct pass *pass, const struct kvbi_disk_found *found, const struct kvbi_adoption *adoption,
-                   uint32_t other)
+static void settle(struct pass *pass, const struct kvbi_disk_found *found,
+                   const struct kvbi_adoption *adoption, uint32_t other)
 {
     if (found->sequence <= pass->sequences[other]) {
         give_up(pass, found, superseded(pass, found->slot));
@@ -206,8 +207,8 @@ static bool anything_kept(const struct kvbi_disk *disk)
     return kept;
 }
 
-int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_recovery *recovery, char *message,
-                 size_t message_bytes)
+int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_recovery *recovery,
+                 char *message, size_t message_bytes)
 {
     const struct kvbi_memory *memory = store->memory;
     uint32_t slots = disk->slot_count;
@@ -218,7 +219,8 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_r
                         .pool = &store->pools[KVB_TIER_DISK],
                         .disk = disk,
                         .recovery = recovery,
-                        .sequences = kvbi_memory_alloc_raw(memory, slots, sizeof *pass.sequences, 0),
+                        .sequences =
+                            kvbi_memory_alloc_raw(memory, slots, sizeof *pass.sequences, 0),
                         .space = *kvbi_namespaces_name(&store->namespaces, 0)};
     struct aged *all = kvbi_memory_alloc_raw(memory, slots, 2 * sizeof *all, 0);
     pass.aged = all;
@@ -233,22 +235,24 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_r
     return error;
 }
 
-static void log_path(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk, uint32_t path,
-                     const struct kvbi_log *log)
+static void log_path(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk,
+                     uint32_t path, const struct kvbi_log *log)
 {
     const struct kvbi_disk_path *file = &disk->paths[path];
     if (file->note[0] != '\0')
         kvbi_log(log, KVB_LOG_WARN, 0, "%s: %s", file->name, file->note);
     if (file->kept)
-        kvbi_log(log, recovery->paths[path].dropped > 0 ? KVB_LOG_WARN : KVB_LOG_INFO, 0,
-                 "%s: %llu blocks found again, %llu superseded, %llu dropped as damaged or without room, in %llu ms",
-                 file->name, (unsigned long long)recovery->paths[path].recovered,
-                 (unsigned long long)recovery->paths[path].superseded,
-                 (unsigned long long)recovery->paths[path].dropped,
-                 (unsigned long long)(recovery->elapsed_ns / 1000000));
+        kvbi_log(
+            log, recovery->paths[path].dropped > 0 ? KVB_LOG_WARN : KVB_LOG_INFO, 0,
+            "%s: %llu blocks found again, %llu superseded, %llu dropped as damaged or without room, in %llu ms",
+            file->name, (unsigned long long)recovery->paths[path].recovered,
+            (unsigned long long)recovery->paths[path].superseded,
+            (unsigned long long)recovery->paths[path].dropped,
+            (unsigned long long)(recovery->elapsed_ns / 1000000));
 }
 
-void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk, const struct kvbi_log *log)
+void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk,
+                       const struct kvbi_log *log)
 {
     for (uint32_t i = 0; disk != NULL && i < disk->path_count; i++)
         log_path(recovery, disk, i, log);

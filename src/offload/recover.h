@@ -23,16 +23,18 @@ struct kvbi_recovery {
     struct {
         uint64_t recovered;
         uint64_t superseded; /* another slot holds a later write of the same name */
-        uint64_t dropped;    /* damaged entries, and blocks that the store has no room or no name for */
+        uint64_t
+            dropped; /* damaged entries, and blocks that the store has no room or no name for */
     } paths[KVBI_DISK_PATHS_MAX];
     uint64_t elapsed_ns; /* real time */
 };
 
 /* KVB_ENOMEM: for the time of the call it takes 40 bytes a slot; nothing is written then. Errors of kvbi_disk_settle, with its words. */
-KVB_NODISCARD int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_recovery *recovery,
-                               char *message, size_t message_bytes);
+KVB_NODISCARD int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk,
+                               struct kvbi_recovery *recovery, char *message, size_t message_bytes);
 
 /* Of each path what was unusual at open, and what was found again. disk NULL: nothing. */
-void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk, const struct kvbi_log *log);
+void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk,
+                       const struct kvbi_log *log);
 
 #endif

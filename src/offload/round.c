@@ -20,10 +20,12 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
     uint32_t count = 0;
     kvbi_lock_take(&store->lock);
     struct kvb_block *block;
-    while (count < KVBI_LOCK_BATCH && (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
+    while (count < KVBI_LOCK_BATCH &&
+           (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
         store->pins_expired++;
         count++;
-        kvbi_pipeline_release_locked(progress->pipeline, &parking, kvbi_store_pool_of(store, block), block, now_ns);
+        kvbi_pipeline_release_locked(progress->pipeline, &parking, kvbi_store_pool_of(store, block),
+                                     block, now_ns);
     }
     kvbi_pipeline_parked_locked(progress->pipeline, &parking);
     kvbi_lock_release(&store->lock);
@@ -77,7 +79,8 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
         if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
             continue;
         kvbi_lock_take(&progress->store->lock);
-        more |= kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);
+        more |=
+            kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);
         kvbi_lock_release(&progress->store->lock);
     }
     return more;
@@ -85,7 +88,8 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 
 /* ---- Into the engine -------------------------------------------------------------------------------------------- */
 
-static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uint32_t count, bool urgent)
+static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uint32_t count,
+                   bool urgent)
 {
     if (count == 0)
         return;
@@ -115,8 +119,8 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     return worked;
 }
 
-static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lane, const struct kvbi_event_item *item,
-                     uint32_t priority)
+static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lane,
+                     const struct kvbi_event_item *item, uint32_t priority)
 {
     const struct kvb_admission *admission = &progress->pipeline->admission;
     struct kvb_admission_request request = {.size = sizeof request,
@@ -129,8 +133,8 @@ static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lan
 }
 
 /* Asks about each taken offer, with no lock held; refused ones are dropped. Returns how many are left. */
-static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *lane, uint32_t *offers, uint32_t count,
-                              uint64_t now_ns)
+static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *lane,
+                              uint32_t *offers, uint32_t count, uint64_t now_ns)
 {
     uint32_t kept = 0;
     if (progress->pipeline->admission.admit == NULL)
@@ -142,7 +146,8 @@ static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *
         uint32_t entry = lane->from->slots[offer->slot].entry;
         uint32_t priority = offer->priority;
         if (entry != KVBI_NONE)
-            kvbi_store_picture_locked(progress->store, KVB_EVENT_STORED, lane->from->tier, entry, &item);
+            kvbi_store_picture_locked(progress->store, KVB_EVENT_STORED, lane->from->tier, entry,
+                                      &item);
         kvbi_lock_release(&progress->store->lock);
         if (entry == KVBI_NONE || admitted(progress, lane, &item, priority)) {
             offers[kept++] = offers[i]; /* invalidated meanwhile: aiming will find out */
@@ -185,7 +190,8 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
 
 /* ---- Out of the engine ------------------------------------------------------------------------------------------ */
 
-static void apply_offload(struct kvbi_progress *progress, const struct kvbi_completion *completion, uint64_t now_ns)
+static void apply_offload(struct kvbi_progress *progress, const struct kvbi_completion *completion,
+                          uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
     struct kvbi_lane *lane = &pipeline->lanes[completion->tag >> TAG_TIER_SHIFT];
@@ -193,9 +199,11 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
     if (completion->condemned && lane->to->in_memory)
-        lane->to->slots[slot].flags |= KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
+        lane->to->slots[slot].flags |=
+            KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
     kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
-    if (result == 0 && !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
+    if (result == 0 &&
+        !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
@@ -203,17 +211,19 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
         kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
 }
 
-static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion, uint64_t now_ns)
+static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion,
+                  uint64_t now_ns)
 {
     if (completion->tag & TAG_ONBOARD)
-        kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag, completion->result,
-                                        completion->condemned, now_ns);
+        kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag,
+                                        completion->result, completion->condemned, now_ns);
     else
         apply_offload(progress, completion, now_ns);
 }
 
 /* What applying them will touch is brought in, all of it at once. */
-static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_completion *completions, uint32_t count)
+static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_completion *completions,
+                   uint32_t count)
 {
     uint32_t ids[KVBI_LOCK_BATCH], onboarded = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -238,7 +248,8 @@ static void tell(struct kvbi_progress *progress, uint32_t lost)
     const struct kvbi_log *log = progress->store->log;
     for (uint32_t i = 0; i < pipeline->condemned_count; i++) {
         kvbi_disk_retire(disk, pipeline->condemned[i]);
-        kvbi_log(log, KVB_LOG_WARN, KVB_EIO, "tier DISK: slot %u is not used any more", pipeline->condemned[i]);
+        kvbi_log(log, KVB_LOG_WARN, KVB_EIO, "tier DISK: slot %u is not used any more",
+                 pipeline->condemned[i]);
     }
     for (; lost != 0; lost &= lost - 1)
         kvbi_log(
@@ -270,7 +281,8 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
     tell(progress, lost);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
-            kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result, "a block's transfer failed: a miss");
+            kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result,
+                     "a block's transfer failed: a miss");
     return true;
 }
 
@@ -344,7 +356,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(progress->pipeline, tier))
             worked |= submit_offload(progress, tier, now_ns);
-    for (uint32_t i = progress->pipeline->engines.count; i-- > 0;) /* the disk's first: the memory's copies here */
+    for (uint32_t i = progress->pipeline->engines.count;
+         i-- > 0;) /* the disk's first: the memory's copies here */
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;

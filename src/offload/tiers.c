@@ -7,8 +7,9 @@
 #include "transfer/cuda/cuda.h"
 #include "transfer/tier_disk.h"
 
-static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
-                       const struct kvb_tier_config *given, char *message, size_t message_bytes)
+static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory,
+                       const struct kvbi_tiers_config *config, const struct kvb_tier_config *given,
+                       char *message, size_t message_bytes)
 {
     const char *model = config->model != NULL ? config->model : "";
     struct kvbi_hash128 fingerprint = config->hash->hash128(model, strlen(model), 0);
@@ -28,30 +29,35 @@ static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory,
     return kvbi_tier_disk_create(tier, memory, given->tier, &disk, message, message_bytes);
 }
 
-static int create_one(struct kvbi_tier *tier, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
-                      const struct kvb_tier_config *given, char *message, size_t message_bytes)
+static int create_one(struct kvbi_tier *tier, const struct kvbi_memory *memory,
+                      const struct kvbi_tiers_config *config, const struct kvb_tier_config *given,
+                      char *message, size_t message_bytes)
 {
     if (given->block_count == 0)
         return 0;
     if (given->path_count > 0)
         return create_disk(tier, memory, config, given, message, message_bytes);
     if (given->memory_kind == KVB_MEMORY_CUDA)
-        return kvbi_tier_cuda_create(tier, memory, given, config->layout, config->block_bytes, message, message_bytes);
-    return kvbi_tier_host_create(tier, memory, given->tier, given->block_count, config->block_bytes, given->memory);
+        return kvbi_tier_cuda_create(tier, memory, given, config->layout, config->block_bytes,
+                                     message, message_bytes);
+    return kvbi_tier_host_create(tier, memory, given->tier, given->block_count, config->block_bytes,
+                                 given->memory);
 }
 
-int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory, const struct kvbi_tiers_config *config,
-                      char *message, size_t message_bytes)
+int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory,
+                      const struct kvbi_tiers_config *config, char *message, size_t message_bytes)
 {
     int error = 0;
     for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
-        error = create_one(&tiers[tier], memory, config, &config->configs[tier], message, message_bytes);
+        error = create_one(&tiers[tier], memory, config, &config->configs[tier], message,
+                           message_bytes);
     if (error != 0)
         kvbi_tiers_destroy(tiers);
     return error;
 }
 
-int kvbi_tiers_pin(struct kvbi_tier *tiers, const struct kvb_tier_config *configs, const struct kvbi_log *log)
+int kvbi_tiers_pin(struct kvbi_tier *tiers, const struct kvb_tier_config *configs,
+                   const struct kvbi_log *log)
 {
     struct kvbi_cuda *cuda = tiers[KVB_TIER_DEVICE].cuda;
     uint32_t below = KVB_TIER_DEVICE + 1;

@@ -31,7 +31,8 @@ struct kvbi_tiers_config {
 
 /* Fills tiers[KVB_TIER_COUNT]. On an error all is undone, and `message` has the reason if there is more to say than the code does. */
 KVB_NODISCARD int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory,
-                                    const struct kvbi_tiers_config *config, char *message, size_t message_bytes);
+                                    const struct kvbi_tiers_config *config, char *message,
+                                    size_t message_bytes);
 /*
  * Host memory below a GPU is pinned for it. After the engines exist: its threads would disturb the calibration. `log` must outlive the
  * tiers. On an error kvbi_tiers_destroy is still to be called.

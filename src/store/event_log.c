@@ -12,7 +12,8 @@
 #include "base/bands.h"
 #include "base/debug.h"
 
-int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory, uint32_t capacity)
+int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory,
+                          uint32_t capacity)
 {
     *log = (struct kvbi_event_log){.memory = memory, .capacity = capacity};
     if (capacity == 0)
@@ -39,8 +40,10 @@ size_t kvbi_event_log_bytes(const struct kvbi_event_log *log)
 
 static struct kvbi_event_item lost_item(uint64_t sequence, uint32_t lost_count)
 {
-    return (struct kvbi_event_item){
-        .sequence = sequence, .kind = KVB_EVENT_LOST, .record = KVBI_NONE, .lost_count = lost_count};
+    return (struct kvbi_event_item){.sequence = sequence,
+                                    .kind = KVB_EVENT_LOST,
+                                    .record = KVBI_NONE,
+                                    .lost_count = lost_count};
 }
 
 /* The place number `nth` from the oldest. 64 bits: head + nth may pass 2^32. */
@@ -74,7 +77,8 @@ static void drop(struct kvbi_event_log *log, uint64_t sequence)
     }
 }
 
-void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *records, struct kvbi_event_item *item)
+void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *records,
+                         struct kvbi_event_item *item)
 {
     item->sequence = ++log->sequence;
     if (log->capacity == 0)
@@ -104,7 +108,8 @@ bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item
     }
     if (log->lost == 0)
         return false;
-    *item = lost_item(log->sequence, log->lost); /* nothing has been put into the ring since they were dropped */
+    *item = lost_item(log->sequence,
+                      log->lost); /* nothing has been put into the ring since they were dropped */
     log->lost = 0;
     return true;
 }
@@ -121,7 +126,8 @@ bool kvbi_event_log_pending(const struct kvbi_event_log *log)
     return log->count > 0 || log->lost > 0;
 }
 
-struct kvb_event kvbi_event_view(const struct kvbi_event_item *item, const struct kvbi_records *records)
+struct kvb_event kvbi_event_view(const struct kvbi_event_item *item,
+                                 const struct kvbi_records *records)
 {
     bool about_copy = item->kind == KVB_EVENT_STORED || item->kind == KVB_EVENT_REMOVED;
     bool tokens = item->record != KVBI_NONE;
@@ -133,7 +139,9 @@ struct kvb_event kvbi_event_view(const struct kvbi_event_item *item, const struc
         .namespace_id = item->namespace_id,
         .key = about_copy ? item->key : NULL,
         .parent_key = about_copy && item->has_parent ? item->parent : NULL,
-        .tokens = tokens ? kvbi_record_tokens(&records->shape, kvbi_records_at(records, item->record)) : NULL,
+        .tokens = tokens
+                      ? kvbi_record_tokens(&records->shape, kvbi_records_at(records, item->record))
+                      : NULL,
         .token_count = tokens ? records->shape.tokens_per_block : 0,
         .lost_count = item->lost_count};
 }

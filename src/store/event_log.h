@@ -30,7 +30,8 @@ struct kvbi_event_item {
     uint32_t record; /* KVBI_NONE: no tokens */
     uint32_t lost_count;
     bool has_parent;
-    _Alignas(struct kvb_seq) unsigned char key[KVB_KEY_BYTES_MAX]; /* receivers read a struct kvb_seq here */
+    _Alignas(struct kvb_seq) unsigned char key
+        [KVB_KEY_BYTES_MAX]; /* receivers read a struct kvb_seq here */
     _Alignas(struct kvb_seq) unsigned char parent[KVB_KEY_BYTES_MAX];
 };
 
@@ -45,12 +46,14 @@ struct kvbi_event_log {
     uint64_t lost_total;
 };
 
-int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory, uint32_t capacity);
+int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory,
+                          uint32_t capacity);
 void kvbi_event_log_destroy(struct kvbi_event_log *log); /* legal on a zeroed object */
 size_t kvbi_event_log_bytes(const struct kvbi_event_log *log);
 
 /* Numbers the event (item->sequence is written) and takes a user of item->record if it goes into the ring with one. */
-void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *records, struct kvbi_event_item *item);
+void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *records,
+                         struct kvbi_event_item *item);
 
 /* Copies the oldest event out. False: none. If events were lost and the ring is empty, yields the LOST. */
 bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item);
@@ -60,7 +63,8 @@ void kvbi_event_log_release(struct kvbi_event_log *log, struct kvbi_records *rec
                             const struct kvbi_event_item *item);
 
 /* The event as its receiver sees it; points into `item` and its record. */
-struct kvb_event kvbi_event_view(const struct kvbi_event_item *item, const struct kvbi_records *records);
+struct kvb_event kvbi_event_view(const struct kvbi_event_item *item,
+                                 const struct kvbi_records *records);
 
 /* Something to deliver? */
 bool kvbi_event_log_pending(const struct kvbi_event_log *log);

@@ -13,7 +13,8 @@ static uint32_t bucket_of(const struct kvbi_index *index, uint64_t hash)
     return (uint32_t)(hash * UINT64_C(0x9E3779B97F4A7C15) >> index->bucket_shift);
 }
 
-int kvbi_index_create(struct kvbi_index *index, const struct kvbi_memory *memory, uint32_t capacity, uint32_t key_bytes)
+int kvbi_index_create(struct kvbi_index *index, const struct kvbi_memory *memory, uint32_t capacity,
+                      uint32_t key_bytes)
 {
     uint32_t bits = 4;
     while (bits < 31 && (UINT64_C(1) << bits) < (uint64_t)capacity * BUCKETS_PER_ENTRY)
@@ -28,11 +29,13 @@ int kvbi_index_create(struct kvbi_index *index, const struct kvbi_memory *memory
     index->buckets = kvbi_memory_alloc_raw(memory, index->bucket_count, sizeof *index->buckets, 64);
     if (key_bytes > 0)
         index->keys = kvbi_memory_alloc(memory, capacity, (size_t)2 * key_bytes, 64);
-    if (index->entries == NULL || index->buckets == NULL || (key_bytes > 0 && index->keys == NULL)) {
+    if (index->entries == NULL || index->buckets == NULL ||
+        (key_bytes > 0 && index->keys == NULL)) {
         kvbi_index_destroy(index);
         return KVB_ENOMEM;
     }
-    memset(index->buckets, 0xff, (size_t)index->bucket_count * sizeof *index->buckets); /* KVBI_NONE */
+    memset(index->buckets, 0xff,
+           (size_t)index->bucket_count * sizeof *index->buckets); /* KVBI_NONE */
     return 0;
 }
 
@@ -58,7 +61,8 @@ uint32_t kvbi_index_find(const struct kvbi_index *index, uint64_t hash, const vo
     while (id != KVBI_NONE) {
         const struct kvbi_entry *entry = kvbi_index_at(index, id);
         if (entry->name.hash == hash &&
-            (index->key_bytes == 0 || memcmp(kvbi_index_key(index, id), key, index->key_bytes) == 0))
+            (index->key_bytes == 0 ||
+             memcmp(kvbi_index_key(index, id), key, index->key_bytes) == 0))
             return id;
         id = entry->next;
     }

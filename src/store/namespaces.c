@@ -30,8 +30,8 @@ static bool bytes_equal(const void *a, const void *b, size_t bytes)
     return bytes == 0 || memcmp(a, b, bytes) == 0;
 }
 
-static bool is_entry(const struct kvbi_namespace *entry, const void *salt, size_t salt_bytes, const void *adapter,
-                     size_t adapter_bytes)
+static bool is_entry(const struct kvbi_namespace *entry, const void *salt, size_t salt_bytes,
+                     const void *adapter, size_t adapter_bytes)
 {
     if (entry->salt_bytes != salt_bytes || entry->adapter_bytes != adapter_bytes)
         return false;
@@ -47,8 +47,8 @@ static bool has_name(const struct kvbi_namespace *entry, const struct kvbi_names
 }
 
 /* Gives an entry its strings: nobody reads them but under the lock. */
-static int bind(struct kvbi_namespaces *spaces, struct kvbi_namespace *entry, const void *salt, size_t salt_bytes,
-                const void *adapter, size_t adapter_bytes)
+static int bind(struct kvbi_namespaces *spaces, struct kvbi_namespace *entry, const void *salt,
+                size_t salt_bytes, const void *adapter, size_t adapter_bytes)
 {
     unsigned char *strings = NULL;
     if (salt_bytes + adapter_bytes > 0) {
@@ -75,7 +75,8 @@ static uint32_t after(const struct kvbi_namespaces *spaces, uint32_t at)
     return (at + 1) & spaces->table_mask;
 }
 
-static uint32_t first_place(const struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name)
+static uint32_t first_place(const struct kvbi_namespaces *spaces,
+                            const struct kvbi_namespace_name *name)
 {
     return (uint32_t)name->digest[0] & spaces->table_mask;
 }
@@ -90,8 +91,9 @@ static void publish(struct kvbi_namespaces *spaces, uint32_t at, uint32_t *id)
 }
 
 /* The entry of these strings, or one that may become it. NULL: there is none; *at is where it belongs. */
-static struct kvbi_namespace *find(const struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name,
-                                   const void *salt, size_t salt_bytes, const void *adapter, size_t adapter_bytes,
+static struct kvbi_namespace *find(const struct kvbi_namespaces *spaces,
+                                   const struct kvbi_namespace_name *name, const void *salt,
+                                   size_t salt_bytes, const void *adapter, size_t adapter_bytes,
                                    uint32_t *at)
 {
     struct kvbi_namespace *unbound = NULL;
@@ -105,15 +107,18 @@ static struct kvbi_namespace *find(const struct kvbi_namespaces *spaces, const s
     return unbound;
 }
 
-int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token_hash *hash, const void *salt,
-                         size_t salt_bytes, const void *adapter, size_t adapter_bytes, uint32_t *id)
+int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token_hash *hash,
+                         const void *salt, size_t salt_bytes, const void *adapter,
+                         size_t adapter_bytes, uint32_t *id)
 {
     struct kvbi_namespace_name name;
     uint32_t at, count = atomic_load_explicit(&spaces->count, memory_order_relaxed);
-    KVBI_ASSERT(salt_bytes <= KVBI_NAMESPACE_STRING_MAX && adapter_bytes <= KVBI_NAMESPACE_STRING_MAX);
+    KVBI_ASSERT(salt_bytes <= KVBI_NAMESPACE_STRING_MAX &&
+                adapter_bytes <= KVBI_NAMESPACE_STRING_MAX);
     *id = 0;
     kvbi_namespace_name(hash, salt, salt_bytes, adapter, adapter_bytes, &name);
-    struct kvbi_namespace *entry = find(spaces, &name, salt, salt_bytes, adapter, adapter_bytes, &at);
+    struct kvbi_namespace *entry =
+        find(spaces, &name, salt, salt_bytes, adapter, adapter_bytes, &at);
     bool known = entry != NULL;
     if (!known || entry->unbound) {
         if (count - spaces->unbound_count == spaces->capacity)
@@ -133,7 +138,8 @@ int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token
     return 0;
 }
 
-int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name, uint32_t *id)
+int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name,
+                          uint32_t *id)
 {
     uint32_t at, count = atomic_load_explicit(&spaces->count, memory_order_relaxed);
     *id = 0;
@@ -152,15 +158,18 @@ int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_name
 }
 
 int kvbi_namespaces_create(struct kvbi_namespaces *spaces, const struct kvbi_memory *memory,
-                           const struct kvbi_token_hash *hash, uint32_t capacity, uint32_t adoptable)
+                           const struct kvbi_token_hash *hash, uint32_t capacity,
+                           uint32_t adoptable)
 {
     uint32_t id;
     if (capacity == 0)
         capacity = 1; /* id 0 always exists */
-    *spaces = (struct kvbi_namespaces){.memory = memory, .capacity = capacity, .adoptable = adoptable};
+    *spaces =
+        (struct kvbi_namespaces){.memory = memory, .capacity = capacity, .adoptable = adoptable};
     spaces->table_mask = table_size(entries_max(spaces)) - 1;
     spaces->entries = kvbi_memory_alloc(memory, entries_max(spaces), sizeof *spaces->entries, 0);
-    spaces->table = kvbi_memory_alloc(memory, (size_t)spaces->table_mask + 1, sizeof *spaces->table, 0);
+    spaces->table =
+        kvbi_memory_alloc(memory, (size_t)spaces->table_mask + 1, sizeof *spaces->table, 0);
     if (spaces->entries == NULL || spaces->table == NULL) {
         kvbi_namespaces_destroy(spaces);
         return KVB_ENOMEM;
@@ -175,14 +184,17 @@ void kvbi_namespaces_destroy(struct kvbi_namespaces *spaces)
     uint32_t count = atomic_load_explicit(&spaces->count, memory_order_relaxed);
     for (uint32_t id = 0; id < count; id++) {
         struct kvbi_namespace *entry = &spaces->entries[id];
-        kvbi_memory_free(spaces->memory, entry->strings, (size_t)entry->salt_bytes + entry->adapter_bytes, 1);
+        kvbi_memory_free(spaces->memory, entry->strings,
+                         (size_t)entry->salt_bytes + entry->adapter_bytes, 1);
     }
-    kvbi_memory_free(spaces->memory, spaces->table, (size_t)spaces->table_mask + 1, sizeof *spaces->table);
+    kvbi_memory_free(spaces->memory, spaces->table, (size_t)spaces->table_mask + 1,
+                     sizeof *spaces->table);
     kvbi_memory_free(spaces->memory, spaces->entries, entries_max(spaces), sizeof *spaces->entries);
     *spaces = (struct kvbi_namespaces){.memory = NULL};
 }
 
-const struct kvbi_namespace_name *kvbi_namespaces_name(const struct kvbi_namespaces *spaces, uint32_t id)
+const struct kvbi_namespace_name *kvbi_namespaces_name(const struct kvbi_namespaces *spaces,
+                                                       uint32_t id)
 {
     if (id >= atomic_load_explicit(&spaces->count, memory_order_acquire))
         return NULL;

@@ -44,19 +44,24 @@ struct kvbi_namespaces {
 
 /* Opens id 0. adoptable: how many may be adopted and not opened yet. KVB_ENOMEM. */
 int kvbi_namespaces_create(struct kvbi_namespaces *spaces, const struct kvbi_memory *memory,
-                           const struct kvbi_token_hash *hash, uint32_t capacity, uint32_t adoptable);
+                           const struct kvbi_token_hash *hash, uint32_t capacity,
+                           uint32_t adoptable);
 void kvbi_namespaces_destroy(struct kvbi_namespaces *spaces); /* legal on a zeroed object */
 
 /* Under the store lock. 0, KVB_ENOSPC, KVB_ENOMEM. Lengths have been checked. */
-int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token_hash *hash, const void *salt,
-                         size_t salt_bytes, const void *adapter, size_t adapter_bytes, uint32_t *id);
+int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token_hash *hash,
+                         const void *salt, size_t salt_bytes, const void *adapter,
+                         size_t adapter_bytes, uint32_t *id);
 
 /* The id of a namespace of which nothing but the name is known; a new one if need be. Under the store lock. 0 or KVB_ENOSPC. */
-int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name, uint32_t *id);
+int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name,
+                          uint32_t *id);
 
 /* NULL if there is no such id. No lock. */
-const struct kvbi_namespace_name *kvbi_namespaces_name(const struct kvbi_namespaces *spaces, uint32_t id);
+const struct kvbi_namespace_name *kvbi_namespaces_name(const struct kvbi_namespaces *spaces,
+                                                       uint32_t id);
 
-size_t kvbi_namespaces_bytes(const struct kvbi_namespaces *spaces); /* allocated, strings included */
+size_t kvbi_namespaces_bytes(
+    const struct kvbi_namespaces *spaces); /* allocated, strings included */
 
 #endif

@@ -47,7 +47,8 @@ static uint32_t *owner_bucket(const struct kvbi_pins *pins, uint64_t owner)
     return &pins->owner_buckets[mix(owner) & pins->bucket_mask];
 }
 
-static uint32_t *pin_bucket(const struct kvbi_pins *pins, uint64_t owner, const struct kvb_block *block)
+static uint32_t *pin_bucket(const struct kvbi_pins *pins, uint64_t owner,
+                            const struct kvb_block *block)
 {
     return &pins->pin_buckets[mix(mix(owner) + (uintptr_t)block) & pins->bucket_mask];
 }
@@ -81,7 +82,8 @@ int kvbi_pins_create(struct kvbi_pins *pins, const struct kvbi_memory *memory, u
     pins->owners = kvbi_memory_alloc(memory, capacity, sizeof *pins->owners, 0);
     pins->pin_buckets = kvbi_memory_alloc(memory, buckets, sizeof *pins->pin_buckets, 0);
     pins->owner_buckets = kvbi_memory_alloc(memory, buckets, sizeof *pins->owner_buckets, 0);
-    if (pins->pins == NULL || pins->owners == NULL || pins->pin_buckets == NULL || pins->owner_buckets == NULL ||
+    if (pins->pins == NULL || pins->owners == NULL || pins->pin_buckets == NULL ||
+        pins->owner_buckets == NULL ||
         kvbi_deadlines_create(&pins->deadlines, memory, capacity) != 0) {
         kvbi_pins_destroy(pins);
         return KVB_ENOMEM;
@@ -147,7 +149,8 @@ static void close_owner(struct kvbi_pins *pins, uint32_t reference)
     pins->free_owner = reference;
 }
 
-int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block, uint64_t deadline_ns)
+int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block,
+                  uint64_t deadline_ns)
 {
     if (pins->free_pin == 0)
         return KVB_ENOSPC;
@@ -155,7 +158,8 @@ int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *bloc
     uint32_t *bucket = pin_bucket(pins, owner, block);
     struct kvbi_pin *pin = pin_at(pins, reference);
     pins->free_pin = pin->chain_next;
-    *pin = (struct kvbi_pin){.block = block, .owner = open_owner(pins, owner), .chain_next = *bucket};
+    *pin =
+        (struct kvbi_pin){.block = block, .owner = open_owner(pins, owner), .chain_next = *bucket};
     if (*bucket != 0)
         pin_at(pins, *bucket)->chain_prev = reference;
     *bucket = reference;

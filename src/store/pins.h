@@ -40,7 +40,8 @@ void kvbi_pins_destroy(struct kvbi_pins *pins); /* legal on a zeroed object */
 size_t kvbi_pins_bytes(const struct kvbi_pins *pins);
 
 /* 0 or KVB_ENOSPC. deadline_ns 0: none. */
-int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block, uint64_t deadline_ns);
+int kvbi_pins_add(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block,
+                  uint64_t deadline_ns);
 /* One pin of this owner on this block: the latest. 0 or KVB_ENOENT. */
 int kvbi_pins_remove(struct kvbi_pins *pins, uint64_t owner, struct kvb_block *block);
 /* The owner's latest pin, taken out. NULL: none left. */

@@ -22,16 +22,18 @@ struct kvbi_policy;
 
 struct kvbi_policy_ops {
     const char *name;
-    int (*create)(struct kvbi_policy **policy, const struct kvbi_memory *memory, struct kvb_block *slots,
-                  uint32_t count);
+    int (*create)(struct kvbi_policy **policy, const struct kvbi_memory *memory,
+                  struct kvb_block *slots, uint32_t count);
     void (*destroy)(struct kvbi_policy *policy);
     /* A user's last unref, or a use through another tier: youngest of its band. */
-    void (*insert)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns, uint64_t now_ns);
+    void (*insert)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
+                   uint64_t now_ns);
     /* Parked by a lane: goes directly before `parent` if that is in the same band, else youngest of its band. */
-    void (*insert_below)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
-                         uint32_t parent, uint64_t now_ns);
+    void (*insert_below)(struct kvbi_policy *policy, uint32_t slot, unsigned band,
+                         uint64_t deadline_ns, uint32_t parent, uint64_t now_ns);
     /* An eviction passed it by because it was pinned: oldest of its band. */
-    void (*insert_oldest)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns);
+    void (*insert_oldest)(struct kvbi_policy *policy, uint32_t slot, unsigned band,
+                          uint64_t deadline_ns);
     void (*remove)(struct kvbi_policy *policy, uint32_t slot);
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
     /* The next to go and its band, left in place. KVBI_NONE: nothing is there. */

@@ -114,21 +114,23 @@ static void take_out(struct lru *lru, uint32_t slot)
 static void expire(struct lru *lru, uint64_t now_ns)
 {
     uint32_t slot;
-    for (unsigned n = 0; n < EXPIRE_BATCH && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
+    for (unsigned n = 0; n < EXPIRE_BATCH && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot);
+         n++) {
         take_out(lru, slot);
         put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, 0);
     }
 }
 
-static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns, uint64_t now_ns)
+static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band,
+                       uint64_t deadline_ns, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
     expire(lru, now_ns);
     put_youngest(lru, slot, band, deadline_ns);
 }
 
-static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
-                             uint32_t parent, uint64_t now_ns)
+static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned band,
+                             uint64_t deadline_ns, uint32_t parent, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
     expire(lru, now_ns); /* the parent may be among them */
@@ -146,11 +148,13 @@ static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned
 }
 
 /* Oldest of its band, but behind one that came back just before: they were passed, and are let go, oldest first. */
-static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns)
+static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigned band,
+                              uint64_t deadline_ns)
 {
     struct lru *lru = (struct lru *)policy;
     bool behind = lru->returned != KVBI_NONE && node_of(lru, lru->returned)->band == band;
-    uint32_t younger = behind ? kvbi_bands_next(&lru->bands, lru->returned) : kvbi_bands_first(&lru->bands, band);
+    uint32_t younger =
+        behind ? kvbi_bands_next(&lru->bands, lru->returned) : kvbi_bands_first(&lru->bands, band);
     lru->returned = slot;
     if (younger == KVBI_NONE) {
         put_youngest(lru, slot, band, deadline_ns);
@@ -250,8 +254,8 @@ static void lru_destroy(struct kvbi_policy *policy)
     kvbi_memory_free(lru->memory, lru, 1, sizeof *lru);
 }
 
-static int lru_create(struct kvbi_policy **policy, const struct kvbi_memory *memory, struct kvb_block *slots,
-                      uint32_t count)
+static int lru_create(struct kvbi_policy **policy, const struct kvbi_memory *memory,
+                      struct kvb_block *slots, uint32_t count)
 {
     struct lru *lru = kvbi_memory_alloc(memory, 1, sizeof *lru, 64);
     if (lru == NULL)
@@ -276,7 +280,8 @@ static int lru_create(struct kvbi_policy **policy, const struct kvbi_memory *mem
 static size_t lru_bytes(const struct kvbi_policy *policy)
 {
     const struct lru *lru = (const struct lru *)policy;
-    return sizeof *lru + (size_t)lru->slot_count * (sizeof(struct kvbi_deadline) + sizeof(uint32_t));
+    return sizeof *lru +
+           (size_t)lru->slot_count * (sizeof(struct kvbi_deadline) + sizeof(uint32_t));
 }
 
 static uint32_t lru_count(const struct kvbi_policy *policy)

@@ -5,8 +5,9 @@
 #include "base/debug.h"
 #include "block/lifecycle.h"
 
-int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
-                     uint32_t path_count, bool in_memory, const struct kvbi_policy_ops *policy)
+int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier,
+                     uint32_t block_count, uint32_t path_count, bool in_memory,
+                     const struct kvbi_policy_ops *policy)
 {
     *pool = (struct kvbi_pool){.memory = memory,
                                .tier = tier,
@@ -138,7 +139,8 @@ struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place)
 
 void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
 {
-    uint64_t generation = kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
+    uint64_t generation =
+        kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
     bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
     kvbi_pool_leave(pool, block);
     block->entry = block->offer = KVBI_NONE;
@@ -146,7 +148,8 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
     block->priority = KVB_PRIORITY_DEFAULT;
     block->flags = 0;
     if (generation < KVBI_GENERATION_MAX)
-        atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS, memory_order_release);
+        atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS,
+                              memory_order_release);
     if (generation == KVBI_GENERATION_MAX)
         kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
     else if (condemned)
@@ -248,7 +251,8 @@ void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t n
         uint64_t deadline_ns;
         unsigned band = kvbi_pool_band(block, now_ns, &deadline_ns);
         block->flags &= (uint8_t)~KVBI_SLOT_PASSED;
-        pool->policy->ops->insert_oldest(pool->policy, kvbi_pool_slot(pool, block), band, deadline_ns);
+        pool->policy->ops->insert_oldest(pool->policy, kvbi_pool_slot(pool, block), band,
+                                         deadline_ns);
     }
 }
 
@@ -256,6 +260,7 @@ void kvbi_pool_set_revocable(struct kvbi_pool *pool, struct kvb_block *block, bo
 {
     enum kvbi_place place = block->place;
     kvbi_pool_leave(pool, block);
-    block->flags = (uint8_t)(value ? block->flags | KVBI_SLOT_REVOCABLE : block->flags & ~KVBI_SLOT_REVOCABLE);
+    block->flags =
+        (uint8_t)(value ? block->flags | KVBI_SLOT_REVOCABLE : block->flags & ~KVBI_SLOT_REVOCABLE);
     kvbi_pool_enter(pool, block, place);
 }

@@ -47,9 +47,10 @@ struct kvbi_pool {
     struct kvbi_pool_path paths[KVB_DISK_PATHS_MAX];
 };
 
-int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier, uint32_t block_count,
-                     uint32_t path_count, bool in_memory, const struct kvbi_policy_ops *policy); /* KVB_ENOMEM */
-void kvbi_pool_destroy(struct kvbi_pool *pool); /* legal on a zeroed object */
+int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier,
+                     uint32_t block_count, uint32_t path_count, bool in_memory,
+                     const struct kvbi_policy_ops *policy); /* KVB_ENOMEM */
+void kvbi_pool_destroy(struct kvbi_pool *pool);             /* legal on a zeroed object */
 size_t kvbi_pool_bytes(const struct kvbi_pool *pool);
 
 static inline uint32_t kvbi_pool_slot(const struct kvbi_pool *pool, const struct kvb_block *block)

@@ -23,17 +23,19 @@ static uint32_t round_up(uint32_t value, uint32_t power_of_two)
 static struct kvbi_record_shape shape_of(uint32_t tokens_per_block, uint32_t key_bytes)
 {
     struct kvbi_record_shape shape = {.tokens_per_block = tokens_per_block, .key_bytes = key_bytes};
-    shape.tokens_offset = round_up((uint32_t)sizeof(struct kvbi_record) + 2 * key_bytes, TOKENS_ALIGN_BYTES);
-    shape.stride = round_up(shape.tokens_offset + tokens_per_block * (uint32_t)sizeof(uint32_t), LINE_BYTES);
+    shape.tokens_offset =
+        round_up((uint32_t)sizeof(struct kvbi_record) + 2 * key_bytes, TOKENS_ALIGN_BYTES);
+    shape.stride =
+        round_up(shape.tokens_offset + tokens_per_block * (uint32_t)sizeof(uint32_t), LINE_BYTES);
     return shape;
 }
 
-int kvbi_records_create(struct kvbi_records *records, const struct kvbi_memory *memory, uint32_t capacity,
-                        uint32_t tokens_per_block, uint32_t key_bytes)
+int kvbi_records_create(struct kvbi_records *records, const struct kvbi_memory *memory,
+                        uint32_t capacity, uint32_t tokens_per_block, uint32_t key_bytes)
 {
     KVBI_ASSERT(tokens_per_block <= KVB_TOKENS_PER_BLOCK_MAX && key_bytes <= KVB_KEY_BYTES_MAX);
-    *records =
-        (struct kvbi_records){.memory = memory, .capacity = capacity, .shape = shape_of(tokens_per_block, key_bytes)};
+    *records = (struct kvbi_records){
+        .memory = memory, .capacity = capacity, .shape = shape_of(tokens_per_block, key_bytes)};
     records->base = kvbi_memory_alloc(memory, capacity, records->shape.stride, LINE_BYTES);
     records->free_stack = kvbi_memory_alloc_raw(memory, capacity, sizeof *records->free_stack, 0);
     if (records->base == NULL || records->free_stack == NULL) {
@@ -50,7 +52,8 @@ void kvbi_records_destroy(struct kvbi_records *records)
 {
     if (records->memory == NULL)
         return;
-    kvbi_memory_free(records->memory, records->free_stack, records->capacity, sizeof *records->free_stack);
+    kvbi_memory_free(records->memory, records->free_stack, records->capacity,
+                     sizeof *records->free_stack);
     kvbi_memory_free(records->memory, records->base, records->capacity, records->shape.stride);
     *records = (struct kvbi_records){.memory = NULL};
 }

@@ -26,12 +26,13 @@ struct kvbi_records {
 };
 
 /* KVB_ENOMEM. tokens and keys as in the configuration; fills `shape`. */
-int kvbi_records_create(struct kvbi_records *records, const struct kvbi_memory *memory, uint32_t capacity,
-                        uint32_t tokens_per_block, uint32_t key_bytes);
+int kvbi_records_create(struct kvbi_records *records, const struct kvbi_memory *memory,
+                        uint32_t capacity, uint32_t tokens_per_block, uint32_t key_bytes);
 void kvbi_records_destroy(struct kvbi_records *records); /* legal on a zeroed object */
 size_t kvbi_records_bytes(const struct kvbi_records *records);
 
-static inline struct kvbi_record *kvbi_records_at(const struct kvbi_records *records, uint32_t index)
+static inline struct kvbi_record *kvbi_records_at(const struct kvbi_records *records,
+                                                  uint32_t index)
 {
     return (struct kvbi_record *)(void *)(records->base + (size_t)index * records->shape.stride);
 }

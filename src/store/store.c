@@ -21,18 +21,21 @@ static uint32_t adoptable_namespaces(const struct kvbi_store_config *config)
 
 static int create_parts(struct kvbi_store *store, const struct kvbi_store_config *config)
 {
-    int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash, config->namespace_capacity,
-                                       adoptable_namespaces(config));
+    int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash,
+                                       config->namespace_capacity, adoptable_namespaces(config));
     for (unsigned tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (config->block_counts[tier] > 0)
-            error = kvbi_pool_create(&store->pools[tier], config->memory, tier, config->block_counts[tier],
+            error = kvbi_pool_create(&store->pools[tier], config->memory, tier,
+                                     config->block_counts[tier],
                                      config->path_counts[tier] > 0 ? config->path_counts[tier] : 1,
                                      !config->on_disk[tier], config->policy);
     if (error == 0)
-        error = kvbi_index_create(&store->index, config->memory, sum_blocks(config, false), config->key_bytes);
+        error = kvbi_index_create(&store->index, config->memory, sum_blocks(config, false),
+                                  config->key_bytes);
     if (error == 0)
         error = kvbi_records_create(&store->records, config->memory,
-                                    sum_blocks(config, true) + config->event_capacity + 1 + KVBI_WALKERS_MAX,
+                                    sum_blocks(config, true) + config->event_capacity + 1 +
+                                        KVBI_WALKERS_MAX,
                                     config->tokens_per_block, config->key_bytes);
     if (error == 0)
         error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity);
@@ -43,14 +46,16 @@ static int create_parts(struct kvbi_store *store, const struct kvbi_store_config
 
 int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *config)
 {
-    *store = (struct kvbi_store){
-        .memory = config->memory,
-        .clock = config->clock,
-        .log = config->log,
-        .hash = {.ops = config->hash, .digest_seed = config->digest_seed, .tokens_per_block = config->tokens_per_block},
-        .key_stride = config->key_bytes > 0 ? config->key_bytes : sizeof(struct kvb_seq),
-        .duplicate = config->duplicate,
-        .serving = (1u << KVB_TIER_COUNT) - 1};
+    *store = (struct kvbi_store){.memory = config->memory,
+                                 .clock = config->clock,
+                                 .log = config->log,
+                                 .hash = {.ops = config->hash,
+                                          .digest_seed = config->digest_seed,
+                                          .tokens_per_block = config->tokens_per_block},
+                                 .key_stride = config->key_bytes > 0 ? config->key_bytes
+                                                                     : sizeof(struct kvb_seq),
+                                 .duplicate = config->duplicate,
+                                 .serving = (1u << KVB_TIER_COUNT) - 1};
     if (kvbi_lock_init(&store->lock, KVBI_RANK_STORE) != 0) {
         store->memory = NULL; /* nothing to destroy */
         return KVB_ENOMEM;
@@ -102,7 +107,8 @@ struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_
 
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
-int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                           struct kvb_block *block)
 {
     kvbi_lock_assert_held(&store->lock);
     if (block->place != KVBI_PLACE_PARKED)
@@ -115,7 +121,8 @@ int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool, str
 }
 
 /* Copies further down are used by this use: an inclusive lower tier keeps the order in which blocks were really used. */
-static void touch_copies_below(struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t tier, uint64_t now_ns)
+static void touch_copies_below(struct kvbi_store *store, const struct kvbi_entry *entry,
+                               uint32_t tier, uint64_t now_ns)
 {
     for (uint32_t below = tier + 1; below < KVB_TIER_COUNT; below++) {
         if (!(entry->ready & 1u << below))
@@ -138,7 +145,8 @@ static void note_room(struct kvbi_store *store, struct kvbi_pool *pool)
     pool->room_wanted = false;
 }
 
-static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                 uint64_t now_ns)
 {
     uint64_t deadline_ns;
     unsigned band = kvbi_pool_band(block, now_ns, &deadline_ns);
@@ -149,11 +157,13 @@ static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_bl
     note_room(store, pool);
 }
 
-void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                            struct kvb_block *block)
 {
     struct kvbi_move nothing = {0};
     bool registered = kvbi_life_get(block).state == KVB_STATE_REGISTERED;
-    int error = kvbi_life_move(block, registered ? KVBI_EVENT_EVICT : KVBI_EVENT_RESET, &nothing, NULL);
+    int error =
+        kvbi_life_move(block, registered ? KVBI_EVENT_EVICT : KVBI_EVENT_RESET, &nothing, NULL);
     kvbi_records_unref(&store->records, block->record);
     block->record = KVBI_NONE;
     if (error == 0) {
@@ -165,8 +175,8 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, st
     note_room(store, pool);
 }
 
-enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                                            uint64_t now_ns)
+enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                            struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
     /* Acquire: what former holders read and wrote happens before the slot is parked or used again. */
@@ -175,7 +185,8 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
     if (kvbi_word_users(before) > 1)
         return KVBI_RELEASE_SHARED;
     pool->released++;
-    if (block->entry != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry)))
+    if (block->entry != KVBI_NONE &&
+        !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry)))
         kvbi_store_forget_locked(store, block->entry);
     if (kvbi_life_get(block).state == KVB_STATE_REGISTERED && block->entry != KVBI_NONE) {
         park(store, pool, block, now_ns);
@@ -200,8 +211,8 @@ static void evict(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_b
     pool->evicted++;
 }
 
-struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool, bool user, unsigned band_max,
-                                         uint64_t now_ns)
+struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                         bool user, unsigned band_max, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
     struct kvb_block *block;
@@ -223,8 +234,8 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
 
 /* ---- Fills ------------------------------------------------------------------------------------------------------ */
 
-void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
-                                  uint32_t entry)
+void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                  struct kvb_block *target, uint32_t entry)
 {
     struct kvbi_move nothing = {0};
     struct kvbi_entry *content = kvbi_index_at(&store->index, entry);
@@ -238,11 +249,12 @@ void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *po
     content->copies[pool->tier] = kvbi_pool_slot(pool, target);
 }
 
-void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                                          uint64_t now_ns)
+void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                          struct kvb_block *block, uint64_t now_ns)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
-    const void *parent_key = store->index.key_bytes > 0 ? kvbi_index_parent_key(&store->index, block->entry) : NULL;
+    const void *parent_key =
+        store->index.key_bytes > 0 ? kvbi_index_parent_key(&store->index, block->entry) : NULL;
     uint32_t parent = KVBI_NONE;
     if (entry->flags & KVBI_ENTRY_HAS_PARENT)
         parent = kvbi_store_find_locked(store, entry->parent_hash, parent_key);
@@ -256,7 +268,8 @@ void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_
         policy->insert(pool->policy, kvbi_pool_slot(pool, block), band, deadline_ns, now_ns);
 }
 
-static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target, uint64_t now_ns)
+static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
+                         uint64_t now_ns)
 {
     struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block};
     struct kvbi_entry *entry = kvbi_index_at(&store->index, target->entry);
@@ -287,10 +300,11 @@ static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct 
     (void)error;
 }
 
-bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
-                                bool verified, uint64_t now_ns)
+bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                struct kvb_block *target, bool verified, uint64_t now_ns)
 {
-    if (target->entry != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, target->entry)))
+    if (target->entry != KVBI_NONE &&
+        !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, target->entry)))
         kvbi_store_forget_locked(store, target->entry);
     bool publish = verified && target->entry != KVBI_NONE;
     kvbi_pool_unpin(pool, target, now_ns);
@@ -304,13 +318,15 @@ bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool
     return false;
 }
 
-void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target)
+void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                    struct kvb_block *target)
 {
     kvbi_pool_unpin(pool, target, 0);
     reset_fill(store, pool, target);
 }
 
-void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                             struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_pool_unpin(pool, block, now_ns);
     note_room(store, pool);

@@ -63,11 +63,12 @@ struct kvbi_store {
     struct kvbi_event_log events;
     struct kvbi_pins pins;
     uint64_t pins_expired;
-    uint8_t serving;  /* bit per tier: copies there are found; cleared when the last of its paths goes out of service */
+    uint8_t
+        serving; /* bit per tier: copies there are found; cleared when the last of its paths goes out of service */
     uint8_t impaired; /* bit per tier: some of its paths are out of service */
     uint64_t clears;  /* that have begun */
     uint32_t walkers; /* index walks under way; each may hold one record */
-    bool work;        /* something has come up for progress: a caller that releases the lock wakes it */
+    bool work; /* something has come up for progress: a caller that releases the lock wakes it */
 };
 
 struct kvbi_store_config {
@@ -85,8 +86,9 @@ struct kvbi_store_config {
     uint32_t event_capacity, pin_capacity, namespace_capacity;
 };
 
-int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *config); /* KVB_ENOMEM */
-void kvbi_store_destroy(struct kvbi_store *store);                                       /* legal on a zeroed object */
+int kvbi_store_create(struct kvbi_store *store,
+                      const struct kvbi_store_config *config); /* KVB_ENOMEM */
+void kvbi_store_destroy(struct kvbi_store *store);             /* legal on a zeroed object */
 size_t kvbi_store_bytes(const struct kvbi_store *store);
 
 /* ---- No lock ---------------------------------------------------------------------------------------------------- */
@@ -102,13 +104,19 @@ static inline struct kvbi_record *kvbi_store_record(const struct kvbi_store *sto
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
 /* What became of a block at its last unref. */
-enum kvbi_release { KVBI_RELEASE_SHARED, KVBI_RELEASE_PARKED, KVBI_RELEASE_FREED, KVBI_RELEASE_LINGERS };
+enum kvbi_release {
+    KVBI_RELEASE_SHARED,
+    KVBI_RELEASE_PARKED,
+    KVBI_RELEASE_FREED,
+    KVBI_RELEASE_LINGERS
+};
 
 /* One user more of a Registered block, parked or held. 0 or KVB_EAGAIN. */
-int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                           struct kvb_block *block);
 /* One user less; the last one parks, frees, or leaves it to the transfer that still uses it. users must be > 0. */
-enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                                            uint64_t now_ns);
+enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                            struct kvb_block *block, uint64_t now_ns);
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
@@ -116,14 +124,15 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
  * A free slot, or an evicted one of a band of at most band_max. user: HELD with one user and a record; else TRANSFER with one pin
  * of a lane. NULL: there is none.
  */
-struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool, bool user, unsigned band_max,
-                                         uint64_t now_ns);
+struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                         bool user, unsigned band_max, uint64_t now_ns);
 
 /*
  * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. Should a step still be out,
  * which takes more unrefs than refs, the slot is retired: a device may write there.
  */
-void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                            struct kvb_block *block);
 
 /* ---- Publishing ------------------------------------------------------------------------------------------------- */
 
@@ -131,59 +140,65 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool, st
  * Complete -> Registered for a sole holder whose record is named. *block is replaced if `share` and it is a duplicate. 0 or
  * KVB_ECOLLISION, KVB_ESTATE, KVB_EAGAIN (SHARE: too many handles).
  */
-int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, bool share,
-                               uint64_t now_ns);
+int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                               struct kvb_block **block, bool share, uint64_t now_ns);
 
 /*
  * A transfer begins to write `target` (Empty: HELD by an operation, or TRANSFER) with the content of `entry`. Pins it once more if
  * it is HELD.
  */
-void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
-                                  uint32_t entry);
+void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                  struct kvb_block *target, uint32_t entry);
 /*
  * The transfer is over; its pin is given back. verified: Registered, published, *stored* emitted; parked if nobody holds it,
  * directly below its parent. Else, or if the content was invalidated meanwhile: Empty, and free if nobody holds it. True if it was
  * published.
  */
-bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target,
-                                bool verified, uint64_t now_ns);
+bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                struct kvb_block *target, bool verified, uint64_t now_ns);
 /* Before anything was written: the target is Empty again and its content not expected here any more. */
-void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target);
+void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                    struct kvb_block *target);
 
 /* A PARKED block that is in no order goes directly below its parent, if that is in the pool's order; else it is the youngest. */
-void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                                          uint64_t now_ns);
+void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                          struct kvb_block *block, uint64_t now_ns);
 
 /* A lane pins a source while it is on deck or read. */
 static inline void kvbi_store_pin_locked(struct kvbi_pool *pool, struct kvb_block *block)
 {
     kvbi_pool_pin(pool, block);
 }
-void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
-                             uint64_t now_ns);
+void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                             struct kvb_block *block, uint64_t now_ns);
 
 /* ---- Before a batch: what it will touch is brought in, all of it at once ------------------------------------------- */
 
 /* `count` blocks of the pool will be taken: what evicting for them touches. */
-void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool, uint32_t count);
+void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                   uint32_t count);
 
 /* What the blocks hold will be looked at. Their slots have been asked for. */
-void kvbi_store_expect_contents_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
+void kvbi_store_expect_contents_locked(const struct kvbi_store *store,
+                                       struct kvb_block *const *blocks, uint32_t count);
 
 /* Blocks of the pool will be parked, below their parents. Their slots have been asked for. */
 void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
                                      const uint32_t *slots, uint32_t count);
 
 /* Named blocks will be registered: what finding their names touches. Once before the lock is taken, once under it. */
-void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
-void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count);
+void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                             uint32_t count);
+void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                                    uint32_t count);
 
 /* ---- Finding ---------------------------------------------------------------------------------------------------- */
 
 /* Up to KVBI_LOCK_BATCH consecutive blocks of a sequence. */
 struct kvbi_probe {
-    const struct kvb_seq *names;       /* built-in: the names; the caller's keys: hash and digest of each */
-    const unsigned char *keys;         /* the caller's keys, or NULL */
+    const struct kvb_seq
+        *names;                /* built-in: the names; the caller's keys: hash and digest of each */
+    const unsigned char *keys; /* the caller's keys, or NULL */
     const unsigned char *before;       /* the caller's key before the first, or NULL at the root */
     const struct kvb_seq *name_before; /* the same for built-in hashes */
     const uint32_t *tokens;            /* or NULL: names are trusted */
@@ -192,8 +207,8 @@ struct kvbi_probe {
 };
 
 /* The leading run, held: hits[0..return). *error: KVB_EAGAIN if a block has too many handles. */
-uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe, struct kvb_hit *hits,
-                                 int *error);
+uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
+                                 struct kvb_hit *hits, int *error);
 /* The leading run, not held: counts by fastest tier are added. */
 uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
                                   uint64_t tier_counts[KVB_TIER_COUNT]);
@@ -206,14 +221,16 @@ uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const v
 /* ---- Forgetting ------------------------------------------------------------------------------------------------- */
 
 /* Drop one copy from the index, with its event; the entry goes with the last one. The block is the caller's to deal with. */
-void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                              struct kvb_block *block);
 /* Drop one copy that turned out unreadable; who holds or reads the block keeps it until then. */
-void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                   struct kvb_block *block);
 /* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
 /* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */
-bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor, const uint32_t *namespace_id,
-                             uint64_t *removed);
+bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
+                             const uint32_t *namespace_id, uint64_t *removed);
 /* Everything stored so far is dead from here on; emits CLEARED. The caller sweeps, under clear_lock. */
 void kvbi_store_begin_clear_locked(struct kvbi_store *store);
 
@@ -224,8 +241,10 @@ void kvbi_store_lose_path_locked(struct kvbi_store *store, struct kvbi_pool *poo
 /* And is used again, all of its slots. The caller puts them back. */
 void kvbi_store_serve_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path);
 /* KVBI_LOCK_BATCH slots of the path, from the one at *cursor (first: the path's number) on. False at the end. */
-bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor);
-bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor);
+bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path,
+                                   uint64_t *cursor);
+bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     uint32_t path, uint64_t *cursor);
 
 /* ---- Adopting --------------------------------------------------------------------------------------------------- */
 
@@ -244,7 +263,7 @@ struct kvbi_adoption {
 enum kvbi_adopt {
     KVBI_ADOPTED,
     KVBI_ADOPT_PRESENT, /* another slot holds what this name stands for: *other. Or stood for: a name may get other content */
-    KVBI_ADOPT_REFUSED /* the slot or one of the values cannot be */
+    KVBI_ADOPT_REFUSED  /* the slot or one of the values cannot be */
 };
 
 /*
@@ -265,17 +284,18 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
  * A slot that is not adopted, but was written in this generation: the next one is a later one, so that no two contents ever had the same
  * slot and generation.
  */
-void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot,
-                                        uint64_t generation);
+void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                        uint32_t slot, uint64_t generation);
 /* A slot that is not to be used again. */
-void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot);
+void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     uint32_t slot);
 /*
  * Adopted slots go after all that were put in order before them, each after the one before, as far as priorities allow. written: that is
  * the order in which they were written, parents first, and nothing is known of their use: directly below their parents instead. Each slot
  * once; KVBI_LOCK_BATCH at most.
  */
-void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool, const uint32_t *slots,
-                                   uint32_t count, bool written);
+void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                   const uint32_t *slots, uint32_t count, bool written);
 void kvbi_store_adopt_end_locked(struct kvbi_store *store, struct kvbi_pool *pool);
 
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
@@ -283,8 +303,8 @@ void kvbi_store_adopt_end_locked(struct kvbi_store *store, struct kvbi_pool *poo
 /* Emit an event about one copy. */
 void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry);
 /* The same picture without putting it into the ring. Tokens' record is named, not held. */
-void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry,
-                               struct kvbi_event_item *item);
+void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
+                               uint32_t entry, struct kvbi_event_item *item);
 
 /* ---- Checking --------------------------------------------------------------------------------------------------- */
 

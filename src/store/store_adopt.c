@@ -27,12 +27,13 @@ void kvbi_store_adopt_expect_locked(const struct kvbi_store *store, uint64_t has
 
 static bool is_possible(const struct kvbi_pool *pool, const struct kvbi_adoption *adoption)
 {
-    return adoption->slot < pool->block_count && pool->slots[adoption->slot].place == KVBI_PLACE_FREE &&
-           adoption->generation > 0 && adoption->generation < KVBI_GENERATION_MAX &&
-           adoption->priority <= KVB_PRIORITY_MAX;
+    return adoption->slot < pool->block_count &&
+           pool->slots[adoption->slot].place == KVBI_PLACE_FREE && adoption->generation > 0 &&
+           adoption->generation < KVBI_GENERATION_MAX && adoption->priority <= KVB_PRIORITY_MAX;
 }
 
-static bool same_parent(const struct kvbi_store *store, uint32_t id, const struct kvbi_adoption *adoption)
+static bool same_parent(const struct kvbi_store *store, uint32_t id,
+                        const struct kvbi_adoption *adoption)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     if (adoption->has_parent != ((entry->flags & KVBI_ENTRY_HAS_PARENT) != 0))
@@ -41,10 +42,12 @@ static bool same_parent(const struct kvbi_store *store, uint32_t id, const struc
         return true;
     return entry->parent_hash == adoption->parent_hash &&
            (store->index.key_bytes == 0 ||
-            memcmp(kvbi_index_parent_key(&store->index, id), adoption->parent_key, store->index.key_bytes) == 0);
+            memcmp(kvbi_index_parent_key(&store->index, id), adoption->parent_key,
+                   store->index.key_bytes) == 0);
 }
 
-static bool same_content(const struct kvbi_store *store, uint32_t id, const struct kvbi_adoption *adoption)
+static bool same_content(const struct kvbi_store *store, uint32_t id,
+                         const struct kvbi_adoption *adoption)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     return memcmp(entry->name.digest, adoption->name.digest, sizeof entry->name.digest) == 0 &&
@@ -59,7 +62,8 @@ static void describe(struct kvbi_store *store, uint32_t id, const struct kvbi_ad
     entry->flags = adoption->has_parent ? KVBI_ENTRY_HAS_PARENT : 0;
     entry->parent_hash = adoption->has_parent ? adoption->parent_hash : 0;
     if (adoption->has_parent && store->index.key_bytes > 0)
-        memcpy(kvbi_index_parent_key(&store->index, id), adoption->parent_key, store->index.key_bytes);
+        memcpy(kvbi_index_parent_key(&store->index, id), adoption->parent_key,
+               store->index.key_bytes);
 }
 
 static void set_generation(struct kvb_block *block, uint64_t generation)
@@ -75,7 +79,8 @@ static void move(const struct kvbi_store *store, struct kvb_block *block, enum k
     (void)error;
 }
 
-static void move_in(struct kvbi_store *store, struct kvbi_pool *pool, const struct kvbi_adoption *adoption, uint32_t id)
+static void move_in(struct kvbi_store *store, struct kvbi_pool *pool,
+                    const struct kvbi_adoption *adoption, uint32_t id)
 {
     struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvb_block *block = &pool->slots[adoption->slot];
@@ -115,19 +120,21 @@ static void retire(struct kvbi_pool *pool, struct kvb_block *block)
     kvbi_pool_enter(pool, block, KVBI_PLACE_RETIRED);
 }
 
-void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot,
-                                        uint64_t generation)
+void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                        uint32_t slot, uint64_t generation)
 {
     struct kvb_block *block = &pool->slots[slot];
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(block->place == KVBI_PLACE_FREE);
     if (generation >= KVBI_GENERATION_MAX)
         retire(pool, block);
-    else if (generation >= kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed)))
+    else if (generation >=
+             kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed)))
         set_generation(block, generation + 1);
 }
 
-void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t slot)
+void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     uint32_t slot)
 {
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(pool->slots[slot].place == KVBI_PLACE_FREE);
@@ -147,8 +154,9 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
     old->priority = KVB_PRIORITY_DEFAULT;
     kvbi_pool_leave(pool, old);
     kvbi_pool_enter(pool, old, KVBI_PLACE_FREE);
-    kvbi_store_adopt_generation_locked(store, pool, other,
-                                       kvbi_word_generation(atomic_load_explicit(&old->word, memory_order_relaxed)));
+    kvbi_store_adopt_generation_locked(
+        store, pool, other,
+        kvbi_word_generation(atomic_load_explicit(&old->word, memory_order_relaxed)));
     if (!same) {
         kvbi_store_emit_locked(store, KVB_EVENT_REMOVED, pool->tier, id);
         describe(store, id, adoption);
@@ -157,8 +165,8 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
     move_in(store, pool, adoption, id);
 }
 
-void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool, const uint32_t *slots,
-                                   uint32_t count, bool written)
+void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                   const uint32_t *slots, uint32_t count, bool written)
 {
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(count <= KVBI_LOCK_BATCH);

@@ -23,20 +23,23 @@ static const char *check_place(const struct kvbi_store *store, const struct kvbi
         return "LOST only while RETIRED";
     switch (block->place) {
     case KVBI_PLACE_FREE:
-        return life.state == KVB_STATE_EMPTY && block->entry == KVBI_NONE && block->record == KVBI_NONE &&
-                       block->lane_pins == 0 && block->offer == KVBI_NONE && block->flags == 0
+        return life.state == KVB_STATE_EMPTY && block->entry == KVBI_NONE &&
+                       block->record == KVBI_NONE && block->lane_pins == 0 &&
+                       block->offer == KVBI_NONE && block->flags == 0
                    ? NULL
                    : "a FREE slot is Empty and has nothing";
     case KVBI_PLACE_PARKED:
-        return life.state == KVB_STATE_REGISTERED && block->entry != KVBI_NONE ? NULL
-                                                                               : "PARKED means Registered and indexed";
+        return life.state == KVB_STATE_REGISTERED && block->entry != KVBI_NONE
+                   ? NULL
+                   : "PARKED means Registered and indexed";
     case KVBI_PLACE_TRANSFER:
     case KVBI_PLACE_QUARANTINED:
         return block->lane_pins > 0 ? NULL : "a slot in transfer is pinned";
     default:
         break;
     }
-    if (block->place == KVBI_PLACE_HELD && life.state != KVB_STATE_REGISTERED && block->record == KVBI_NONE)
+    if (block->place == KVBI_PLACE_HELD && life.state != KVB_STATE_REGISTERED &&
+        block->record == KVBI_NONE)
         return "an unregistered block that is held owns a record";
     (void)store;
     return NULL;
@@ -78,8 +81,10 @@ static const char *check_pool(const struct kvbi_store *store, const struct kvbi_
     }
     if (wrong != NULL)
         return wrong;
-    if (counts[KVBI_PLACE_FREE] != pool->free_count || counts[KVBI_PLACE_HELD] != pool->held_count ||
-        counts[KVBI_PLACE_PARKED] != pool->parked_count || counts[KVBI_PLACE_RETIRED] != pool->retired_count ||
+    if (counts[KVBI_PLACE_FREE] != pool->free_count ||
+        counts[KVBI_PLACE_HELD] != pool->held_count ||
+        counts[KVBI_PLACE_PARKED] != pool->parked_count ||
+        counts[KVBI_PLACE_RETIRED] != pool->retired_count ||
         counts[KVBI_PLACE_TRANSFER] + counts[KVBI_PLACE_QUARANTINED] != pool->transfer_count)
         return "the counts by place are those of the slots";
     for (uint32_t path = 0; path < pool->path_count; path++)
@@ -117,7 +122,8 @@ static const char *check_index(const struct kvbi_store *store)
         if (entry->record != KVBI_NONE && !in_memory)
             return "an entry without a copy in memory has no record";
         if (kvbi_index_find(&store->index, entry->name.hash,
-                            store->index.key_bytes > 0 ? kvbi_index_key(&store->index, id) : NULL) != id)
+                            store->index.key_bytes > 0 ? kvbi_index_key(&store->index, id)
+                                                       : NULL) != id)
             return "an entry is found by its name";
     }
     return used == store->index.count ? NULL : "the index counts its entries";
@@ -131,9 +137,11 @@ static const char *check_records(const struct kvbi_store *store)
         for (uint32_t i = 0; i < store->pools[tier].block_count; i++)
             expected += store->pools[tier].slots[i].record != KVBI_NONE;
     for (uint32_t id = 0; id < store->index.untouched; id++)
-        expected += kvbi_index_at(&store->index, id)->used && kvbi_index_at(&store->index, id)->record != KVBI_NONE;
+        expected += kvbi_index_at(&store->index, id)->used &&
+                    kvbi_index_at(&store->index, id)->record != KVBI_NONE;
     for (uint32_t i = 0; i < store->events.count; i++)
-        expected += store->events.ring[(store->events.head + i) % store->events.capacity].record != KVBI_NONE;
+        expected += store->events.ring[(store->events.head + i) % store->events.capacity].record !=
+                    KVBI_NONE;
     expected += store->events.shown;
     for (uint32_t i = 0; i < store->records.capacity; i++)
         users += kvbi_store_record(store, i)->users;

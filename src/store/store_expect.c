@@ -14,8 +14,8 @@ static struct kvbi_entry *entry_of(const struct kvbi_store *store, const struct 
     return block->entry != KVBI_NONE ? kvbi_index_at(&store->index, block->entry) : NULL;
 }
 
-static void expect_parents_locked(const struct kvbi_store *store, const struct kvbi_pool *pool, const uint32_t *slots,
-                                  uint32_t count)
+static void expect_parents_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                  const uint32_t *slots, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_entry *entry = entry_of(store, &pool->slots[slots[i]]);
@@ -29,7 +29,8 @@ static void expect_parents_locked(const struct kvbi_store *store, const struct k
     }
 }
 
-void kvbi_store_expect_contents_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count)
+void kvbi_store_expect_contents_locked(const struct kvbi_store *store,
+                                       struct kvb_block *const *blocks, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         if (entry_of(store, blocks[i]) != NULL)
@@ -45,12 +46,13 @@ void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struc
     expect_parents_locked(store, pool, slots, count);
 }
 
-void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool, uint32_t count)
+void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                   uint32_t count)
 {
     uint32_t slots[KVBI_LOCK_BATCH];
     uint32_t evictions = count > pool->free_count ? count - pool->free_count : 0;
-    uint32_t found =
-        pool->policy->ops->ahead(pool->policy, slots, evictions < KVBI_LOCK_BATCH ? evictions : KVBI_LOCK_BATCH);
+    uint32_t found = pool->policy->ops->ahead(
+        pool->policy, slots, evictions < KVBI_LOCK_BATCH ? evictions : KVBI_LOCK_BATCH);
     const struct kvbi_index *index = &store->index;
     for (uint32_t i = 0; i < found; i++)
         __builtin_prefetch(kvbi_index_at(index, pool->slots[slots[i]].entry), 1);
@@ -61,20 +63,26 @@ void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct 
             continue;
         struct kvbi_record *record = kvbi_store_record(store, entry->record);
         __builtin_prefetch(record, 1);
-        __builtin_prefetch(kvbi_record_tokens(&store->records.shape, record), 1); /* its next owner's, soon */
+        __builtin_prefetch(kvbi_record_tokens(&store->records.shape, record),
+                           1); /* its next owner's, soon */
     }
     for (uint32_t i = 0; i < found; i++)
-        kvbi_index_prefetch_entry(index, kvbi_index_at(index, pool->slots[slots[i]].entry)->name.hash);
+        kvbi_index_prefetch_entry(index,
+                                  kvbi_index_at(index, pool->slots[slots[i]].entry)->name.hash);
 }
 
-void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count)
+void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                             uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        kvbi_index_prefetch_bucket(&store->index, kvbi_store_record(store, blocks[i]->record)->name.hash);
+        kvbi_index_prefetch_bucket(&store->index,
+                                   kvbi_store_record(store, blocks[i]->record)->name.hash);
 }
 
-void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks, uint32_t count)
+void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                                    uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        kvbi_index_prefetch_entry(&store->index, kvbi_store_record(store, blocks[i]->record)->name.hash);
+        kvbi_index_prefetch_entry(&store->index,
+                                  kvbi_store_record(store, blocks[i]->record)->name.hash);
 }

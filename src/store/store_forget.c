@@ -11,8 +11,8 @@
 
 #include "store/store.h"
 
-void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t id,
-                               struct kvbi_event_item *item)
+void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
+                               uint32_t id, struct kvbi_event_item *item)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     item->kind = kind;
@@ -62,7 +62,8 @@ static bool has_copy(const struct kvbi_entry *entry)
     return false;
 }
 
-void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                              struct kvb_block *block)
 {
     kvbi_lock_assert_held(&store->lock);
     uint32_t id = block->entry, tier = pool->tier;
@@ -94,7 +95,8 @@ static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb
     }
 }
 
-void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                   struct kvb_block *block)
 {
     kvbi_store_detach_locked(store, pool, block);
     abandon(store, pool, block);
@@ -115,12 +117,13 @@ void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
     }
 }
 
-bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor, const uint32_t *namespace_id,
-                             uint64_t *removed)
+bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
+                             const uint32_t *namespace_id, uint64_t *removed)
 {
     kvbi_lock_assert_held(&store->lock);
     struct kvbi_index *index = &store->index;
-    uint32_t end = *cursor + KVBI_LOCK_BATCH < index->untouched ? *cursor + KVBI_LOCK_BATCH : index->untouched;
+    uint32_t end =
+        *cursor + KVBI_LOCK_BATCH < index->untouched ? *cursor + KVBI_LOCK_BATCH : index->untouched;
     for (; *cursor < end; ++*cursor) {
         const struct kvbi_entry *entry = kvbi_index_at(index, *cursor);
         if (!entry->used)

@@ -24,27 +24,30 @@ void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe
         kvbi_index_prefetch_bucket(&store->index, probe->names[i].hash);
 }
 
-static const void *key_at(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i)
+static const void *key_at(const struct kvbi_store *store, const struct kvbi_probe *probe,
+                          uint32_t i)
 {
     return probe->keys != NULL ? probe->keys + (size_t)i * store->index.key_bytes : NULL;
 }
 
-static bool parent_matches(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+static bool parent_matches(const struct kvbi_store *store, const struct kvbi_probe *probe,
+                           uint32_t i, uint32_t id)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     bool has_parent = entry->flags & KVBI_ENTRY_HAS_PARENT;
     if (probe->keys != NULL) {
         const void *before = i > 0 ? key_at(store, probe, i - 1) : probe->before;
         return has_parent == (before != NULL) &&
-               (before == NULL ||
-                memcmp(before, kvbi_index_parent_key(&store->index, id), store->index.key_bytes) == 0);
+               (before == NULL || memcmp(before, kvbi_index_parent_key(&store->index, id),
+                                         store->index.key_bytes) == 0);
     }
     const struct kvb_seq *before = i > 0 ? &probe->names[i - 1] : probe->name_before;
     return has_parent == (before != NULL) && (before == NULL || before->hash == entry->parent_hash);
 }
 
 /* With tokens everything is compared; without, the names are trusted as far as they go. */
-static bool content_matches(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+static bool content_matches(const struct kvbi_store *store, const struct kvbi_probe *probe,
+                            uint32_t i, uint32_t id)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     const uint64_t *digest = probe->names[i].digest;
@@ -57,8 +60,9 @@ static bool content_matches(const struct kvbi_store *store, const struct kvbi_pr
     if (entry->record == KVBI_NONE)
         return true; /* no copy in memory: the digest stands for the tokens */
     uint32_t n = store->hash.tokens_per_block;
-    return memcmp(kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)),
-                  probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
+    return memcmp(
+               kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)),
+               probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
 }
 
 /* Tiers that have the content and are in service, and where only some of their paths are, on one of those. */
@@ -79,14 +83,15 @@ static uint32_t fastest_tier(const struct kvbi_store *store, const struct kvbi_e
 }
 
 /* The leading run as entries. hold: their slots will be written. */
-static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t ids[KVBI_LOCK_BATCH],
-                          bool hold)
+static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe,
+                          uint32_t ids[KVBI_LOCK_BATCH], bool hold)
 {
     uint32_t found = 0, run = 0;
     for (uint32_t i = 0; i < probe->count; i++)
         kvbi_index_prefetch_entry(&store->index, probe->names[i].hash);
     for (; found < probe->count; found++) {
-        uint32_t id = kvbi_store_find_locked(store, probe->names[found].hash, key_at(store, probe, found));
+        uint32_t id =
+            kvbi_store_find_locked(store, probe->names[found].hash, key_at(store, probe, found));
         if (id == KVBI_NONE || tiers_of(store, kvbi_index_at(&store->index, id)) == 0)
             break;
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
@@ -94,7 +99,8 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
         if (hold)
             __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
         if (probe->tokens != NULL && entry->record != KVBI_NONE)
-            __builtin_prefetch(kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)));
+            __builtin_prefetch(
+                kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)));
         ids[found] = id;
     }
     while (run < found && content_matches(store, probe, run, ids[run]))
@@ -103,7 +109,8 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
 }
 
 /* A content that came up from a disk has no tokens; who has just proved to know them brings them along. */
-static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i, uint32_t id)
+static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
+                         uint32_t id)
 {
     struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     bool in_memory = false;
@@ -117,8 +124,8 @@ static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *prob
            probe->tokens + (size_t)i * n, n * sizeof *probe->tokens);
 }
 
-uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe, struct kvb_hit *hits,
-                                 int *error)
+uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
+                                 struct kvb_hit *hits, int *error)
 {
     kvbi_lock_assert_held(&store->lock);
     uint32_t ids[KVBI_LOCK_BATCH];
@@ -127,8 +134,9 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, ids[i]);
         uint32_t tier = fastest_tier(store, entry);
         struct kvbi_policy *policy = store->pools[tier].policy;
-        hits[i] = (struct kvb_hit){
-            .block = &store->pools[tier].slots[entry->copies[tier]], .tier = tier, .slot = entry->copies[tier]};
+        hits[i] = (struct kvb_hit){.block = &store->pools[tier].slots[entry->copies[tier]],
+                                   .tier = tier,
+                                   .slot = entry->copies[tier]};
         policy->ops->prefetch(policy, hits[i].slot);
     }
     if (probe->tokens != NULL)

@@ -12,8 +12,10 @@ static void note_service(struct kvbi_store *store, const struct kvbi_pool *pool)
 {
     uint8_t bit = (uint8_t)(1u << pool->tier);
     uint32_t all = (1u << pool->path_count) - 1;
-    store->impaired = (uint8_t)(pool->paths_out != 0 ? store->impaired | bit : store->impaired & ~bit);
-    store->serving = (uint8_t)(pool->paths_out != all ? store->serving | bit : store->serving & ~bit);
+    store->impaired =
+        (uint8_t)(pool->paths_out != 0 ? store->impaired | bit : store->impaired & ~bit);
+    store->serving =
+        (uint8_t)(pool->paths_out != all ? store->serving | bit : store->serving & ~bit);
     store->work = true;
 }
 
@@ -31,11 +33,13 @@ void kvbi_store_serve_path_locked(struct kvbi_store *store, struct kvbi_pool *po
     note_service(store, pool);
 }
 
-bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor)
+bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path,
+                                   uint64_t *cursor)
 {
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(*cursor % pool->path_count == path);
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count; n++, *cursor += pool->path_count) {
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count;
+         n++, *cursor += pool->path_count) {
         struct kvb_block *block = &pool->slots[*cursor];
         if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
             kvbi_store_forget_copy_locked(store, pool, block);
@@ -43,11 +47,13 @@ bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *p
     return *cursor < pool->block_count;
 }
 
-bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path, uint64_t *cursor)
+bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     uint32_t path, uint64_t *cursor)
 {
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(*cursor % pool->path_count == path);
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count; n++, *cursor += pool->path_count)
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count;
+         n++, *cursor += pool->path_count)
         kvbi_pool_put_back(pool, &pool->slots[*cursor]);
     store->work = true;
     return *cursor < pool->block_count;

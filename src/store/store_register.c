@@ -11,7 +11,8 @@
 
 #include "store/store.h"
 
-static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry, uint32_t record)
+static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry,
+                        uint32_t record)
 {
     if (entry->record == KVBI_NONE)
         return true; /* the caller compares digests */
@@ -30,7 +31,8 @@ static bool same_parent(const struct kvbi_store *store, uint32_t id, struct kvbi
     if (!has_parent)
         return true;
     if (store->index.key_bytes > 0)
-        return memcmp(kvbi_index_parent_key(&store->index, id), kvbi_record_parent_key(&store->records.shape, record),
+        return memcmp(kvbi_index_parent_key(&store->index, id),
+                      kvbi_record_parent_key(&store->records.shape, record),
                       store->index.key_bytes) == 0;
     return entry->parent_hash == record->parent.hash;
 }
@@ -42,11 +44,13 @@ enum sameness {
     NEW_UNPROVEN  /* alike, but what came before the new one is not known */
 };
 
-static enum sameness compare_content(const struct kvbi_store *store, uint32_t id, uint32_t record_index)
+static enum sameness compare_content(const struct kvbi_store *store, uint32_t id,
+                                     uint32_t record_index)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvbi_record *record = kvbi_store_record(store, record_index);
-    bool old_known = kvbi_digest_known(entry->name.digest), new_known = kvbi_digest_known(record->name.digest);
+    bool old_known = kvbi_digest_known(entry->name.digest),
+         new_known = kvbi_digest_known(record->name.digest);
     if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record))
         return OTHER;
     if (entry->record == KVBI_NONE && !old_known)
@@ -55,7 +59,8 @@ static enum sameness compare_content(const struct kvbi_store *store, uint32_t id
         return OTHER;
     if (old_known != new_known)
         return new_known ? OLD_UNPROVEN : NEW_UNPROVEN;
-    return memcmp(entry->name.digest, record->name.digest, sizeof entry->name.digest) == 0 ? SAME : OTHER;
+    return memcmp(entry->name.digest, record->name.digest, sizeof entry->name.digest) == 0 ? SAME
+                                                                                           : OTHER;
 }
 
 /* The parent's hash stands for other content than the one this block was computed behind. */
@@ -77,9 +82,10 @@ static void complete_keyed_name(struct kvbi_store *store, struct kvbi_record *re
     const uint64_t *before = NULL;
     memset(record->name.digest, 0, sizeof record->name.digest);
     if (record->flags & KVBI_RECORD_HAS_PARENT) {
-        uint32_t parent =
-            kvbi_store_find_locked(store, record->parent.hash, kvbi_record_parent_key(&store->records.shape, record));
-        if (parent != KVBI_NONE && kvbi_digest_known(kvbi_index_at(&store->index, parent)->name.digest))
+        uint32_t parent = kvbi_store_find_locked(
+            store, record->parent.hash, kvbi_record_parent_key(&store->records.shape, record));
+        if (parent != KVBI_NONE &&
+            kvbi_digest_known(kvbi_index_at(&store->index, parent)->name.digest))
             before = kvbi_index_at(&store->index, parent)->name.digest;
     } else {
         before = kvbi_namespaces_name(&store->namespaces, record->namespace_id)->digest;
@@ -97,8 +103,8 @@ static void set_registered(const struct kvbi_store *store, struct kvb_block *blo
 }
 
 /* The block becomes the indexed copy of its tier. Its record goes to the entry, or back if the entry has one. */
-static void attach(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block, uint32_t id,
-                   bool announce)
+static void attach(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
+                   uint32_t id, bool announce)
 {
     struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     set_registered(store, block);
@@ -126,14 +132,15 @@ static uint32_t new_entry(struct kvbi_store *store, uint32_t record_index)
         entry->flags = KVBI_ENTRY_HAS_PARENT;
         entry->parent_hash = record->parent.hash;
         if (store->index.key_bytes > 0)
-            memcpy(kvbi_index_parent_key(&store->index, id), kvbi_record_parent_key(&store->records.shape, record),
-                   store->index.key_bytes);
+            memcpy(kvbi_index_parent_key(&store->index, id),
+                   kvbi_record_parent_key(&store->records.shape, record), store->index.key_bytes);
     }
     return id;
 }
 
 /* Nobody holds or reads the old copy: the fresh one, which is in use, takes its place. Nothing is announced. */
-static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old, struct kvb_block *block)
+static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old,
+                      struct kvb_block *block)
 {
     uint32_t id = old->entry;
     if (block->priority == KVB_PRIORITY_DEFAULT && block->retention_ns == 0) {
@@ -142,13 +149,14 @@ static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct k
     }
     attach(store, pool, block, id, false);
     old->entry = KVBI_NONE;
-    kvbi_pool_take_out_of_order(pool, old); /* its users stay 0, so that no weak handle upgrades meanwhile */
+    kvbi_pool_take_out_of_order(
+        pool, old); /* its users stay 0, so that no weak handle upgrades meanwhile */
     kvbi_store_free_locked(store, pool, old);
 }
 
 /* The same content is indexed in this tier already, ready or on its way, or what is indexed cannot be told from it. */
-static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, uint32_t id,
-                              bool share, uint64_t now_ns)
+static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool,
+                              struct kvb_block **block, uint32_t id, bool share, uint64_t now_ns)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvb_block *old = &pool->slots[entry->copies[pool->tier]];
@@ -168,8 +176,8 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool, 
     return 0;
 }
 
-int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block **block, bool share,
-                               uint64_t now_ns)
+int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                               struct kvb_block **block, bool share, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
     if (!kvbi_life_allows(*block, KVBI_EVENT_REGISTER))
@@ -179,13 +187,16 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
     if (store->index.key_bytes > 0)
         complete_keyed_name(store, record);
     uint32_t id = kvbi_index_find(&store->index, record->name.hash, kvbi_record_key(record));
-    bool dead = id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id));
-    enum sameness sameness = id == KVBI_NONE || dead ? SAME : compare_content(store, id, record_index);
+    bool dead =
+        id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id));
+    enum sameness sameness =
+        id == KVBI_NONE || dead ? SAME : compare_content(store, id, record_index);
     if (sameness == OTHER || parent_is_other_content(store, record)) {
         pool->collisions++;
         return KVB_ECOLLISION;
     }
-    if (sameness == NEW_UNPROVEN) { /* lives, but is not found: nothing says that it is what the index promises */
+    if (sameness ==
+        NEW_UNPROVEN) { /* lives, but is not found: nothing says that it is what the index promises */
         set_registered(store, *block);
         pool->duplicates++;
         return 0;

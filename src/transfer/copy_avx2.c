@@ -16,7 +16,8 @@
 #define STEP_BYTES 256u
 
 /* Whole lines only: a line of which a part is streamed costs a read, a merge and a write. */
-__attribute__((target("avx2"))) static void stream(unsigned char *to, const unsigned char *from, size_t bytes)
+__attribute__((target("avx2"))) static void stream(unsigned char *to, const unsigned char *from,
+                                                   size_t bytes)
 {
     for (size_t at = 0; at < bytes; at += STEP_BYTES) {
         const __m256i *source = (const __m256i *)(const void *)(from + at);

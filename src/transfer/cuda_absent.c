@@ -9,8 +9,8 @@
 #include <stdio.h>
 
 int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memory,
-                          const struct kvb_tier_config *config, const struct kvb_layout *layout, uint64_t block_bytes,
-                          char *message, size_t message_bytes)
+                          const struct kvb_tier_config *config, const struct kvb_layout *layout,
+                          uint64_t block_bytes, char *message, size_t message_bytes)
 {
     (void)memory, (void)config, (void)layout, (void)block_bytes;
     *tier = (struct kvbi_tier){.memory = NULL};
@@ -37,7 +37,8 @@ void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes)
     (void)snprintf(why, bytes, "%s", "");
 }
 
-int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log, uint32_t threads)
+int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log,
+                        uint32_t threads)
 {
     (void)tier, (void)cuda, (void)log, (void)threads;
     return KVB_EUNSUPPORTED;
@@ -62,7 +63,8 @@ uint64_t kvbi_pinning_refused_bytes(const struct kvbi_pinning *pinning)
 }
 
 int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                            const struct kvbi_engine_cuda_config *config, char *said, size_t said_bytes)
+                            const struct kvbi_engine_cuda_config *config, char *said,
+                            size_t said_bytes)
 {
     (void)memory, (void)config;
     *engine = NULL;
@@ -82,7 +84,8 @@ bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
     return false;
 }
 
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer)
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
+                          void *stream, uint32_t layer)
 {
     (void)engine, (void)flights, (void)event, (void)stream, (void)layer;
     return KVB_EUNSUPPORTED;

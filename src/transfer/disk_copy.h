@@ -35,7 +35,7 @@ struct kvbi_disk_copy {
     unsigned char *memory; /* the block at the other end */
     uint32_t slot;
     bool write;
-    bool bounce;                /* direct I/O does not take that memory: the pieces go through a buffer */
+    bool bounce; /* direct I/O does not take that memory: the pieces go through a buffer */
     enum kvbi_disk_cause cause; /* of a result that is not 0 ... */
     bool medium;                /* ... and whether kvbi_disk_blames_medium */
     uint64_t name, checksum;
@@ -61,11 +61,14 @@ KVB_NODISCARD int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struc
 struct kvbi_disk_piece kvbi_disk_piece_at(const struct kvbi_disk_copy *state, uint64_t offset);
 
 /* Before the first I/O of a piece that is written, and after the last of one that was read, if it bounces. */
-void kvbi_disk_bounce_out(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece, void *buffer);
-void kvbi_disk_bounce_in(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece, const void *buffer);
+void kvbi_disk_bounce_out(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
+                          void *buffer);
+void kvbi_disk_bounce_in(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
+                         const void *buffer);
 
 /* `result` as of pread: 1 the piece is complete, 0 another I/O is needed for what is left, or the KVB_E... it failed with. */
-KVB_NODISCARD int kvbi_disk_piece_advance(struct kvbi_disk_copy *state, struct kvbi_disk_piece *piece, int64_t result,
+KVB_NODISCARD int kvbi_disk_piece_advance(struct kvbi_disk_copy *state,
+                                          struct kvbi_disk_piece *piece, int64_t result,
                                           const struct kvbi_hooks *hooks);
 
 /*
@@ -82,7 +85,7 @@ struct kvbi_disk_ending {
 };
 
 /* Publishes what was written, all together, and counts. In reap. KVBI_DISK_PUBLISH_MAX at most. */
-void kvbi_disk_copies_end(struct kvbi_disk *disk, const struct kvbi_disk_ending *endings, uint32_t count,
-                          struct kvbi_completion *completions);
+void kvbi_disk_copies_end(struct kvbi_disk *disk, const struct kvbi_disk_ending *endings,
+                          uint32_t count, struct kvbi_completion *completions);
 
 #endif

@@ -4,18 +4,20 @@
 
 #include <stdio.h>
 
-static void say_posix(const struct kvbi_disk_engine_config *config, const char *why, char *said, size_t said_bytes)
+static void say_posix(const struct kvbi_disk_engine_config *config, const char *why, char *said,
+                      size_t said_bytes)
 {
     char how[32] = "inside poll";
     uint32_t threads = config->threads != 0 ? config->threads : KVBI_DISK_THREADS;
     if (!config->poll)
         (void)snprintf(how, sizeof how, "%u threads", threads);
-    (void)snprintf(said, said_bytes, "posix, %s (%s%s), %s", how, why[0] != '\0' ? "no io_uring: " : "asked for", why,
-                   config->disk->mode);
+    (void)snprintf(said, said_bytes, "posix, %s (%s%s), %s", how,
+                   why[0] != '\0' ? "no io_uring: " : "asked for", why, config->disk->mode);
 }
 
-int kvbi_disk_engine_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                            const struct kvbi_disk_engine_config *config, char *said, size_t said_bytes)
+int kvbi_disk_engine_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                            struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
+                            char *said, size_t said_bytes)
 {
     char why[KVBI_DISK_SAID_BYTES] = "";
     int error;

@@ -39,10 +39,11 @@ struct kvbi_disk_engine_config {
     uint32_t inflight_count;                 /* uring: I/Os. 0: KVBI_DISK_INFLIGHT_COUNT */
     bool
         single_issuer; /* uring: submit, reap and drain come from one thread, from the first submit to the last drain */
-    bool unregistered; /* uring: do not register the memories. Registering takes all of their pages at create */
-    bool edges;        /* uring: whoever sleeps on event_fd waits for edges, so reap need not drain it */
-    bool poll;         /* posix: no threads of its own, the I/O is done in reap */
-    uint32_t threads;  /* posix: 0: KVBI_DISK_THREADS, KVBI_DISK_THREADS_MAX at most */
+    bool
+        unregistered; /* uring: do not register the memories. Registering takes all of their pages at create */
+    bool edges; /* uring: whoever sleeps on event_fd waits for edges, so reap need not drain it */
+    bool poll;  /* posix: no threads of its own, the I/O is done in reap */
+    uint32_t threads;               /* posix: 0: KVBI_DISK_THREADS, KVBI_DISK_THREADS_MAX at most */
     const struct kvbi_hooks *hooks; /* may be NULL */
 };
 
@@ -51,14 +52,18 @@ struct kvbi_disk_engine_config {
  * threads (no io_uring: setup: Operation not permitted), O_DIRECT"; on an error the reason.
  * Errors     KVB_ENOMEM  memory, threads, descriptors       KVB_EUNSUPPORTED  KVBI_DISK_URING, and there is none
  */
-KVB_NODISCARD int kvbi_disk_engine_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                                          struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
-                                          char *said, size_t said_bytes);
+KVB_NODISCARD int kvbi_disk_engine_create(struct kvbi_engine **engine,
+                                          const struct kvbi_memory *memory,
+                                          struct kvbi_clock *clock,
+                                          const struct kvbi_disk_engine_config *config, char *said,
+                                          size_t said_bytes);
 
 /* For kvbi_disk_engine_create: one each. `why`, of KVBI_DISK_SAID_BYTES: how it works, or why it does not. */
-int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                             const struct kvbi_disk_engine_config *config, char *why);
-int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
+int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                             struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
+                             char *why);
+int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                             struct kvbi_clock *clock,
                              const struct kvbi_disk_engine_config *config);
 
 #endif

@@ -95,7 +95,8 @@ bool kvbi_disk_file_is(const struct kvbi_disk_file *file, const char *path)
     return same(file, &other);
 }
 
-static int check_kind(struct kvbi_disk_file *file, const struct stat *status, const struct kvbi_disk_say *say)
+static int check_kind(struct kvbi_disk_file *file, const struct stat *status,
+                      const struct kvbi_disk_say *say)
 {
     const char *unfit = unfit_kind(status->st_mode);
     if (unfit != NULL)
@@ -103,12 +104,14 @@ static int check_kind(struct kvbi_disk_file *file, const struct stat *status, co
     remember(file, status);
     /* Who may open a device is decided by its group as a rule. */
     if (!file->device && status->st_uid != geteuid())
-        return kvbi_disk_refuse(say, KVB_EINVAL, "belongs to user %u, not to user %u who runs this process",
+        return kvbi_disk_refuse(say, KVB_EINVAL,
+                                "belongs to user %u, not to user %u who runs this process",
                                 (unsigned)status->st_uid, (unsigned)geteuid());
     return 0;
 }
 
-static int refuse_open(const struct kvbi_disk_file *file, int error, const struct kvbi_disk_say *say)
+static int refuse_open(const struct kvbi_disk_file *file, int error,
+                       const struct kvbi_disk_say *say)
 {
     switch (error) {
     case ENOENT:
@@ -118,7 +121,8 @@ static int refuse_open(const struct kvbi_disk_file *file, int error, const struc
         return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "is on a read-only file system");
     case EACCES:
     case EPERM:
-        return kvbi_disk_refuse(say, KVB_EINVAL, "may not be %s: %s", file->created ? "created" : "read and written",
+        return kvbi_disk_refuse(say, KVB_EINVAL, "may not be %s: %s",
+                                file->created ? "created" : "read and written",
                                 kvbi_errno_text(error));
     case EBUSY:
     case ETXTBSY:
@@ -128,7 +132,8 @@ static int refuse_open(const struct kvbi_disk_file *file, int error, const struc
         return kvbi_disk_refuse(say, KVB_ENOSPC, "cannot be created: %s", kvbi_errno_text(error));
     case EMFILE:
     case ENFILE:
-        return kvbi_disk_refuse(say, KVB_ENOMEM, "no file descriptor left (RLIMIT_NOFILE): %s", kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_ENOMEM, "no file descriptor left (RLIMIT_NOFILE): %s",
+                                kvbi_errno_text(error));
     case ENAMETOOLONG:
     case EISDIR: /* ends in a slash */
     case ELOOP:
@@ -163,7 +168,8 @@ static int open_patiently(const struct kvbi_disk_file *file, const char *path)
  * Looked at before it is opened, because opening a device or a FIFO may have effects of its own, and again through the
  * descriptor, because another file may lie there by then.
  */
-static int open_existing(struct kvbi_disk_file *file, const struct stat *before, const struct kvbi_disk_say *say)
+static int open_existing(struct kvbi_disk_file *file, const struct stat *before,
+                         const struct kvbi_disk_say *say)
 {
     struct stat now;
     int error = check_kind(file, before, say);
@@ -205,11 +211,13 @@ static int open_any(struct kvbi_disk_file *file, const struct kvbi_disk_say *say
     if (errno != ENOENT)
         return refuse_open(file, errno, say);
     if (among_devices(say->path))
-        return kvbi_disk_refuse(say, KVB_ENOENT, "there is no such device, and no file is made among the devices");
+        return kvbi_disk_refuse(say, KVB_ENOENT,
+                                "there is no such device, and no file is made among the devices");
     file->created = true;
     file->fd = open(say->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file->fd >= 0)
-        return fstat(file->fd, &status) == 0 ? check_kind(file, &status, say) : refuse_open(file, errno, say);
+        return fstat(file->fd, &status) == 0 ? check_kind(file, &status, say)
+                                             : refuse_open(file, errno, say);
     int error = errno;
     if (error == EEXIST)
         return kvbi_disk_refuse(say, KVB_EBUSY, "was created by somebody else at this moment");
@@ -289,8 +297,8 @@ static bool buffers_anyway(int fd)
 {
 #if defined(STATX_DIOALIGN)
     struct statx status;
-    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN) &&
-           status.stx_dio_offset_align == 0;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+           (status.stx_mask & STATX_DIOALIGN) && status.stx_dio_offset_align == 0;
 #else
     (void)fd;
     return false;
@@ -309,7 +317,8 @@ int kvbi_disk_file_set_direct(struct kvbi_disk_file *file, bool direct)
 
 /* ---- Room --------------------------------------------------------------------------------------------------------- */
 
-int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes, const struct kvbi_disk_say *say)
+int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes,
+                        const struct kvbi_disk_say *say)
 {
     struct stat status;
     int result = file->device ? ioctl(file->fd, BLKGETSIZE64, bytes) : fstat(file->fd, &status);
@@ -320,13 +329,14 @@ int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes, cons
     return 0;
 }
 
-static int check_device(const struct kvbi_disk_file *file, uint64_t bytes, const struct kvbi_disk_say *say)
+static int check_device(const struct kvbi_disk_file *file, uint64_t bytes,
+                        const struct kvbi_disk_say *say)
 {
     uint64_t has = 0;
     int error = kvbi_disk_file_size(file, &has, say);
     if (error == 0 && has < bytes)
-        error = kvbi_disk_refuse(say, KVB_ENOSPC, "the device has %llu bytes, %llu are needed", (unsigned long long)has,
-                                 (unsigned long long)bytes);
+        error = kvbi_disk_refuse(say, KVB_ENOSPC, "the device has %llu bytes, %llu are needed",
+                                 (unsigned long long)has, (unsigned long long)bytes);
     return error;
 }
 
@@ -334,8 +344,10 @@ static int check_device(const struct kvbi_disk_file *file, uint64_t bytes, const
 static int check_limit(uint64_t bytes, const struct kvbi_disk_say *say)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "RLIMIT_FSIZE allows files of %llu bytes, %llu are needed",
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur < bytes)
+        return kvbi_disk_refuse(say, KVB_ENOSPC,
+                                "RLIMIT_FSIZE allows files of %llu bytes, %llu are needed",
                                 (unsigned long long)limit.rlim_cur, (unsigned long long)bytes);
     return 0;
 }
@@ -346,15 +358,19 @@ static int refuse_room(uint64_t wanted, int error, const struct kvbi_disk_say *s
     switch (error) {
     case EOPNOTSUPP:
     case ENOSYS:
-        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "its file system cannot preallocate (no fallocate)");
+        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED,
+                                "its file system cannot preallocate (no fallocate)");
     case ENOSPC:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no room for %llu bytes", bytes);
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no room for %llu bytes",
+                                bytes);
     case EDQUOT:
         return kvbi_disk_refuse(say, KVB_ENOSPC, "the quota has no room for %llu bytes", bytes);
     case EFBIG:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no files of %llu bytes", bytes);
+        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no files of %llu bytes",
+                                bytes);
     default:
-        return kvbi_disk_refuse(say, KVB_EIO, "%llu bytes cannot be preallocated: %s", bytes, kvbi_errno_text(error));
+        return kvbi_disk_refuse(say, KVB_EIO, "%llu bytes cannot be preallocated: %s", bytes,
+                                kvbi_errno_text(error));
     }
 }
 
@@ -368,12 +384,14 @@ static int preallocate(struct kvbi_disk_file *file, uint64_t bytes, bool sparse)
         file->sparse = sparse && (errno == EOPNOTSUPP || errno == ENOSYS);
         if (!file->sparse || fstat(file->fd, &status) != 0)
             return errno;
-        return (uint64_t)status.st_size >= bytes || ftruncate(file->fd, (off_t)bytes) == 0 ? 0 : errno;
+        return (uint64_t)status.st_size >= bytes || ftruncate(file->fd, (off_t)bytes) == 0 ? 0
+                                                                                           : errno;
     }
     return 0;
 }
 
-int kvbi_disk_file_take_room(struct kvbi_disk_file *file, uint64_t bytes, bool sparse, const struct kvbi_disk_say *say)
+int kvbi_disk_file_take_room(struct kvbi_disk_file *file, uint64_t bytes, bool sparse,
+                             const struct kvbi_disk_say *say)
 {
     if (file->device)
         return check_device(file, bytes, say);

@@ -30,8 +30,8 @@ struct kvbi_disk_say {
 };
 
 /* Returns `code`. */
-__attribute__((format(printf, 3, 4))) int kvbi_disk_refuse(const struct kvbi_disk_say *say, int code,
-                                                           const char *format, ...);
+__attribute__((format(printf, 3, 4))) int kvbi_disk_refuse(const struct kvbi_disk_say *say,
+                                                           int code, const char *format, ...);
 
 struct kvbi_disk_file {
     int fd;       /* holds the lock */

@@ -42,9 +42,10 @@ struct kvbi_disk_purpose {
     uint32_t layers, parts; /* struct kvb_layout */
     uint64_t chunk_bytes;
     uint32_t tokens_per_block;
-    uint32_t key_bytes;      /* 0: built-in sequence hashes; else the caller's keys of this length */
-    uint64_t digest_seed;    /* of the 128-bit digests, and of the tags of the caller's keys */
-    uint64_t fingerprint[2]; /* of kvb_config.model: XXH3-128, seed 0; of no bytes if there is none */
+    uint32_t key_bytes;   /* 0: built-in sequence hashes; else the caller's keys of this length */
+    uint64_t digest_seed; /* of the 128-bit digests, and of the tags of the caller's keys */
+    uint64_t
+        fingerprint[2]; /* of kvb_config.model: XXH3-128, seed 0; of no bytes if there is none */
 };
 
 struct kvbi_disk_superblock {
@@ -61,14 +62,18 @@ struct kvbi_disk_superblock {
     uint64_t data_offset, table_offset, stamps_offset, file_bytes;
     uint64_t
         stamps_checksum; /* with KVBI_DISK_CLEAN: kvbi_disk_stamps_checksum of all, begun with the serial. Else 0 */
-    uint64_t sequence;   /* none larger had been given out at the last clean close */
+    uint64_t sequence; /* none larger had been given out at the last clean close */
     uint32_t flags;
     uint32_t zero;
     uint64_t checksum; /* XXH3-64 of all before it, seed: version. The rest of the page is zero */
 };
 
 /* A slot that never held anything is all zeros; of a retired one only state, slot, uuid, sequence and checksum are not. */
-enum kvbi_disk_entry_state { KVBI_DISK_ENTRY_NONE = 0, KVBI_DISK_ENTRY_BLOCK = 1, KVBI_DISK_ENTRY_RETIRED = 2 };
+enum kvbi_disk_entry_state {
+    KVBI_DISK_ENTRY_NONE = 0,
+    KVBI_DISK_ENTRY_BLOCK = 1,
+    KVBI_DISK_ENTRY_RETIRED = 2
+};
 
 /* What a block is, apart from where it lies: all that is needed to find it again. Zero where it does not apply. */
 struct kvbi_disk_label {
@@ -76,12 +81,14 @@ struct kvbi_disk_label {
     uint64_t parent_hash;
     uint64_t space_hash, space_digest[2]; /* of the namespace: struct kvbi_namespace_name */
     uint64_t generation;                  /* of the slot: how often it had been taken */
-    uint64_t clears; /* that this process had seen when the write was decided; in the file: the epoch */
+    uint64_t
+        clears; /* that this process had seen when the write was decided; in the file: the epoch */
     uint8_t has_parent;
     uint8_t priority;
     uint8_t zero[2];
     uint32_t payload_bytes;
-    unsigned char key[KVB_KEY_BYTES_MAX], parent_key[KVB_KEY_BYTES_MAX]; /* the caller's, zero behind key_bytes */
+    unsigned char key[KVB_KEY_BYTES_MAX],
+        parent_key[KVB_KEY_BYTES_MAX]; /* the caller's, zero behind key_bytes */
 };
 
 struct kvbi_disk_record {
@@ -90,9 +97,11 @@ struct kvbi_disk_record {
     uint64_t uuid[2];
     uint64_t
         sequence; /* of the write, from 1, in this and all other files of the tier: the newer of two has the larger one */
-    struct kvbi_disk_label label; /* clears: the epoch; payload_bytes: those of every block of the file */
-    uint64_t payload_checksum;    /* XXH3-64 of block_bytes, seeded with the name (kvbi_disk_name_of) */
-    uint64_t checksum;            /* XXH3-64 of all before it, seed: slot */
+    struct kvbi_disk_label
+        label; /* clears: the epoch; payload_bytes: those of every block of the file */
+    uint64_t
+        payload_checksum; /* XXH3-64 of block_bytes, seeded with the name (kvbi_disk_name_of) */
+    uint64_t checksum;    /* XXH3-64 of all before it, seed: slot */
 };
 
 #define KVBI_DISK_ENTRY_BYTES ((uint64_t)sizeof(struct kvbi_disk_record))
@@ -106,10 +115,12 @@ _Static_assert(sizeof(struct kvbi_disk_record) == 256, "16 entries a page, none 
 uint64_t kvbi_disk_slot_bytes(uint64_t block_bytes);
 
 /* Where things lie in a file of so many slots. False: nothing to keep, blocks of 4 GiB, or no file can be that long. */
-bool kvbi_disk_place(struct kvbi_disk_superblock *superblock, uint64_t block_bytes, uint32_t slot_count);
+bool kvbi_disk_place(struct kvbi_disk_superblock *superblock, uint64_t block_bytes,
+                     uint32_t slot_count);
 
 /* Sets the checksum. */
-void kvbi_disk_superblock_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_superblock *superblock);
+void kvbi_disk_superblock_seal(const struct kvbi_hash_ops *hash,
+                               struct kvbi_disk_superblock *superblock);
 void kvbi_disk_record_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_record *record);
 
 enum kvbi_disk_verdict {
@@ -121,25 +132,28 @@ enum kvbi_disk_verdict {
 };
 
 /* Of KVBI_DISK_SUPERBLOCK_BYTES as read. `superblock` is what lies there, whatever the verdict. */
-enum kvbi_disk_verdict kvbi_disk_superblock_judge(const struct kvbi_hash_ops *hash, const void *page,
+enum kvbi_disk_verdict kvbi_disk_superblock_judge(const struct kvbi_hash_ops *hash,
+                                                  const void *page,
                                                   struct kvbi_disk_superblock *superblock);
 
 /* What differs, in words ("tokens_per_block is 16, the file's is 32"), or false: nothing does. The digest seed is not looked at. */
-bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted, const struct kvbi_disk_purpose *found,
-                               char *words, size_t words_bytes);
+bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted,
+                               const struct kvbi_disk_purpose *found, char *words,
+                               size_t words_bytes);
 
 bool kvbi_disk_record_blank(const struct kvbi_disk_record *record);
 
 /* An entry as read from the place of `slot`: whole, of this file and this slot? Whatever its epoch; not of a blank one. */
-bool kvbi_disk_record_valid(const struct kvbi_hash_ops *hash, const struct kvbi_disk_superblock *superblock,
-                            uint32_t slot, const struct kvbi_disk_record *record);
+bool kvbi_disk_record_valid(const struct kvbi_hash_ops *hash,
+                            const struct kvbi_disk_superblock *superblock, uint32_t slot,
+                            const struct kvbi_disk_record *record);
 
 /* What this content is called in this slot of this file: seeds its payload's checksum. Never 0. */
-uint64_t kvbi_disk_name_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2], uint32_t slot, uint64_t key_hash,
-                           const uint64_t digest[2], uint64_t generation);
+uint64_t kvbi_disk_name_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2], uint32_t slot,
+                           uint64_t key_hash, const uint64_t digest[2], uint64_t generation);
 
 /* The next link; `before`: the link before, at first the superblock's serial. KVBI_DISK_STAMPS_LINK stamps but for the last one. */
-uint64_t kvbi_disk_stamps_checksum(const struct kvbi_hash_ops *hash, const uint64_t *stamps, size_t count,
-                                   uint64_t before);
+uint64_t kvbi_disk_stamps_checksum(const struct kvbi_hash_ops *hash, const uint64_t *stamps,
+                                   size_t count, uint64_t before);
 
 #endif

@@ -12,7 +12,8 @@ void kvbi_disk_hasher_begin(struct kvbi_disk_hasher *hasher, uint32_t item)
 {
     struct kvbi_disk_block *block = &hasher->blocks[item];
     *block = (struct kvbi_disk_block){.error = 0};
-    block->error = kvbi_disk_copy_begin(&block->copy, &hasher->queue->items[item].copy, hasher->hooks);
+    block->error =
+        kvbi_disk_copy_begin(&block->copy, &hasher->queue->items[item].copy, hasher->hooks);
     if (block->error == 0 && block->copy.write)
         block->error = kvbi_disk_copy_hash(&block->copy);
 }
@@ -33,7 +34,8 @@ bool kvbi_disk_hasher_has_staged_locked(const struct kvbi_disk_hasher *hasher)
 
 static uint64_t ahead_locked(const struct kvbi_disk_hasher *hasher)
 {
-    return (hasher->staged[0].count + hasher->staged[1].count + hasher->hashing) * hasher->disk->block_bytes;
+    return (hasher->staged[0].count + hasher->staged[1].count + hasher->hashing) *
+           hasher->disk->block_bytes;
 }
 
 /* Where the next write to be staged waits, or NULL: there is none, or enough is staged. */
@@ -55,7 +57,8 @@ void kvbi_disk_hasher_land_locked(struct kvbi_disk_hasher *hasher, uint32_t item
     kvbi_ticket_push_locked(hasher->queue, over ? &hasher->landed : &hasher->unverified, item);
 }
 
-uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_completion *completions, uint32_t max)
+uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_completion *completions,
+                              uint32_t max)
 {
     struct kvbi_disk_ending endings[KVBI_DISK_PUBLISH_MAX];
     struct kvbi_ticket_queue *queue = hasher->queue;
@@ -105,7 +108,8 @@ static bool hash_next_locked(struct kvbi_disk_hasher *hasher)
     kvbi_lock_take(&queue->lock);
     hasher->hashing--;
     bool over = verify || block->error != 0;
-    kvbi_ticket_push_locked(queue, over ? &hasher->landed : &hasher->staged[queue->items[item].urgent], item);
+    kvbi_ticket_push_locked(
+        queue, over ? &hasher->landed : &hasher->staged[queue->items[item].urgent], item);
     return true;
 }
 
@@ -121,7 +125,8 @@ bool kvbi_disk_hasher_work(struct kvbi_disk_hasher *hasher)
 
 static void tell_engine_locked(struct kvbi_disk_hasher *hasher)
 {
-    bool awaited = hasher->landed.count > 0 || (hasher->hungry && kvbi_disk_hasher_has_staged_locked(hasher));
+    bool awaited =
+        hasher->landed.count > 0 || (hasher->hungry && kvbi_disk_hasher_has_staged_locked(hasher));
     if (hasher->untold_bytes > 0 && awaited)
         hasher->tell_locked(hasher->engine);
     hasher->untold_bytes = 0;
@@ -190,14 +195,17 @@ static bool has_processors(void)
 /* As much as the engine may have in flight: more would wait in vain. */
 static uint64_t most_ahead(const struct kvbi_disk_engine_config *config)
 {
-    uint64_t bytes = config->inflight_bytes != 0 ? config->inflight_bytes : KVBI_DISK_INFLIGHT_BYTES;
-    uint32_t count = config->inflight_count != 0 ? config->inflight_count : KVBI_DISK_INFLIGHT_COUNT;
+    uint64_t bytes =
+        config->inflight_bytes != 0 ? config->inflight_bytes : KVBI_DISK_INFLIGHT_BYTES;
+    uint32_t count =
+        config->inflight_count != 0 ? config->inflight_count : KVBI_DISK_INFLIGHT_COUNT;
     return bytes / count < config->disk->block_bytes ? bytes : count * config->disk->block_bytes;
 }
 
 int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher, const struct kvbi_memory *memory,
-                            const struct kvbi_disk_engine_config *config, struct kvbi_ticket_queue *queue,
-                            void (*tell_locked)(void *engine), void *engine)
+                            const struct kvbi_disk_engine_config *config,
+                            struct kvbi_ticket_queue *queue, void (*tell_locked)(void *engine),
+                            void *engine)
 {
     *hasher = (struct kvbi_disk_hasher){.memory = *memory,
                                         .hooks = config->hooks,
@@ -206,7 +214,8 @@ int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher, const struct kvbi_m
                                         .tell_locked = tell_locked,
                                         .engine = engine,
                                         .hungry = true};
-    struct kvbi_disk_block *blocks = kvbi_memory_alloc_raw(memory, queue->capacity, sizeof *blocks, 0);
+    struct kvbi_disk_block *blocks =
+        kvbi_memory_alloc_raw(memory, queue->capacity, sizeof *blocks, 0);
     if (blocks == NULL)
         return KVB_ENOMEM;
     if (kvbi_cond_init(&hasher->work) != 0)
@@ -224,7 +233,8 @@ free_blocks:
     return KVB_ENOMEM;
 }
 
-int kvbi_disk_hasher_start(struct kvbi_disk_hasher *hasher, const struct kvbi_disk_engine_config *config)
+int kvbi_disk_hasher_start(struct kvbi_disk_hasher *hasher,
+                           const struct kvbi_disk_engine_config *config)
 {
     if (config->poll || !has_processors())
         return 0;
@@ -254,7 +264,8 @@ void kvbi_disk_hasher_destroy(struct kvbi_disk_hasher *hasher, bool in_child)
         kvbi_cond_fini(&hasher->idle);
         kvbi_cond_fini(&hasher->work);
     }
-    kvbi_memory_free(&hasher->memory, hasher->blocks, hasher->queue->capacity, sizeof *hasher->blocks);
+    kvbi_memory_free(&hasher->memory, hasher->blocks, hasher->queue->capacity,
+                     sizeof *hasher->blocks);
     *hasher = (struct kvbi_disk_hasher){.queue = NULL};
 }
 

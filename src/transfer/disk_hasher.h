@@ -56,14 +56,18 @@ struct kvbi_disk_hasher {
 /*
  * For the items of `queue`, which must outlive it. tell_locked: from the thread, with the queue's lock. KVB_ENOMEM.
  */
-KVB_NODISCARD int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher, const struct kvbi_memory *memory,
-                                          const struct kvbi_disk_engine_config *config, struct kvbi_ticket_queue *queue,
+KVB_NODISCARD int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher,
+                                          const struct kvbi_memory *memory,
+                                          const struct kvbi_disk_engine_config *config,
+                                          struct kvbi_ticket_queue *queue,
                                           void (*tell_locked)(void *engine), void *engine);
 /* The thread, if there is to be one: from here on tell_locked may run. KVB_ENOMEM. */
-KVB_NODISCARD int kvbi_disk_hasher_start(struct kvbi_disk_hasher *hasher, const struct kvbi_disk_engine_config *config);
+KVB_NODISCARD int kvbi_disk_hasher_start(struct kvbi_disk_hasher *hasher,
+                                         const struct kvbi_disk_engine_config *config);
 /* in_child: the thread is the parent's, the lock perhaps somebody's. Nothing is in the engine's hands. Legal on a zeroed object. */
 void kvbi_disk_hasher_destroy(struct kvbi_disk_hasher *hasher, bool in_child);
-size_t kvbi_disk_hasher_bytes(const struct kvbi_disk_hasher *hasher); /* what create has allocated */
+size_t kvbi_disk_hasher_bytes(
+    const struct kvbi_disk_hasher *hasher); /* what create has allocated */
 
 /* ---- Before the I/O ----------------------------------------------------------------------------------------------- */
 
@@ -79,7 +83,8 @@ void kvbi_disk_hasher_begin(struct kvbi_disk_hasher *hasher, uint32_t item);
 void kvbi_disk_hasher_land_locked(struct kvbi_disk_hasher *hasher, uint32_t item, bool verified);
 
 /* Ends what has landed, their entries written together: up to `max`, KVBI_DISK_PUBLISH_MAX at most. In reap. */
-uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_completion *completions, uint32_t max);
+uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_completion *completions,
+                              uint32_t max);
 
 /* ---- Who hashes --------------------------------------------------------------------------------------------------- */
 

@@ -32,11 +32,12 @@ enum kvbi_disk_cause {
 
 struct kvbi_disk_path {
     struct kvbi_disk_file file;
-    enum kvbi_disk_verdict verdict;         /* of what was there at open */
-    struct kvbi_disk_superblock superblock; /* the newer one, as in the file; before settle zeros if none was whole */
-    uint32_t superblock_at;                 /* in which of the two places */
-    uint32_t version;                       /* of a file whose version is not known here */
-    uint64_t uuid[2];                       /* before settle: what it gets if it starts empty */
+    enum kvbi_disk_verdict verdict; /* of what was there at open */
+    struct kvbi_disk_superblock
+        superblock; /* the newer one, as in the file; before settle zeros if none was whole */
+    uint32_t superblock_at; /* in which of the two places */
+    uint32_t version;       /* of a file whose version is not known here */
+    uint64_t uuid[2];       /* before settle: what it gets if it starts empty */
     uint64_t table_offset;
     uint32_t slot_count;
     unsigned char *table; /* mapped, for disk_scatter alone, or NULL */
@@ -48,7 +49,8 @@ struct kvbi_disk_path {
     bool settling;        /* settle has begun: what was there may be no more */
     uint64_t
         dropped; /* by the last scan: entries written by this format that are damaged, torn, misplaced or cannot be read */
-    _Atomic uint64_t epoch_base; /* of entries before this process' first clear; renewing moves it */
+    _Atomic uint64_t
+        epoch_base; /* of entries before this process' first clear; renewing moves it */
     _Atomic uint64_t read_errors[KVBI_DISK_CAUSES], write_errors, bytes_written, bytes_read;
 };
 
@@ -65,32 +67,38 @@ struct kvbi_disk_terms {
 };
 
 /* Opens and looks. Errors of kvbi_disk_file_open; KVB_EMISMATCH: holds something that kvblock has not written. */
-KVB_NODISCARD int kvbi_disk_path_open(struct kvbi_disk_path *path, const struct kvbi_disk_terms *terms,
+KVB_NODISCARD int kvbi_disk_path_open(struct kvbi_disk_path *path,
+                                      const struct kvbi_disk_terms *terms,
                                       const struct kvbi_disk_say *say);
 
 /*
  * Is what it holds to be kept? *seed: the digest seed that it must have; 0: any, then its own. KVB_EMISMATCH: of another purpose, seed
  * or version, or both superblocks are damaged.
  */
-KVB_NODISCARD int kvbi_disk_path_decide(struct kvbi_disk_path *path, const struct kvbi_disk_terms *terms,
-                                        uint64_t *seed, const struct kvbi_disk_say *say);
+KVB_NODISCARD int kvbi_disk_path_decide(struct kvbi_disk_path *path,
+                                        const struct kvbi_disk_terms *terms, uint64_t *seed,
+                                        const struct kvbi_disk_say *say);
 
 /* Also finds out how I/O is done there, by reading. Errors of kvbi_disk_file_take_room. */
-KVB_NODISCARD int kvbi_disk_path_take_room(struct kvbi_disk_path *path, const struct kvbi_disk_terms *terms,
-                                           uint32_t slot_count, const struct kvbi_disk_say *say);
+KVB_NODISCARD int kvbi_disk_path_take_room(struct kvbi_disk_path *path,
+                                           const struct kvbi_disk_terms *terms, uint32_t slot_count,
+                                           const struct kvbi_disk_say *say);
 
 /* Makes it a file of so many slots, with what of its table fits. KVB_EIO, KVB_ENOSPC. */
-KVB_NODISCARD int kvbi_disk_path_settle(struct kvbi_disk_path *path, const struct kvbi_disk_terms *terms,
-                                        uint32_t slot_count, const struct kvbi_disk_say *say);
+KVB_NODISCARD int kvbi_disk_path_settle(struct kvbi_disk_path *path,
+                                        const struct kvbi_disk_terms *terms, uint32_t slot_count,
+                                        const struct kvbi_disk_say *say);
 
 /* Nothing is written. discard: a file that the open created is removed, another one is as it was unless settle has begun. */
 void kvbi_disk_path_close(struct kvbi_disk_path *path, bool discard);
 
 /* `next` becomes the newer superblock, durably; its serial and checksum are set here. 0 or an errno. */
-KVB_NODISCARD int kvbi_disk_path_write(struct kvbi_disk_path *path, const struct kvbi_hash_ops *hash,
+KVB_NODISCARD int kvbi_disk_path_write(struct kvbi_disk_path *path,
+                                       const struct kvbi_hash_ops *hash,
                                        struct kvbi_disk_superblock *next);
 /* The same in both places: for uuid, epoch and geometry, whose former values must not come back if one gets damaged. */
-KVB_NODISCARD int kvbi_disk_path_write_both(struct kvbi_disk_path *path, const struct kvbi_hash_ops *hash,
+KVB_NODISCARD int kvbi_disk_path_write_both(struct kvbi_disk_path *path,
+                                            const struct kvbi_hash_ops *hash,
                                             struct kvbi_disk_superblock *next);
 
 #endif

@@ -79,14 +79,16 @@ void kvbi_disk_scatter_unmap(unsigned char *table, uint32_t count)
         (void)munmap(table, (size_t)count * sizeof(struct kvbi_disk_record));
 }
 
-uint32_t kvbi_disk_scatter_put(const struct kvbi_disk_scatter *scatter, unsigned char *const *places, uint32_t count)
+uint32_t kvbi_disk_scatter_put(const struct kvbi_disk_scatter *scatter,
+                               unsigned char *const *places, uint32_t count)
 {
     struct iovec parts[KVBI_DISK_SCATTER_MAX];
     KVBI_ASSERT(count <= KVBI_DISK_SCATTER_MAX);
     if (scatter->fd < 0 || count == 0)
         return 0;
     for (uint32_t i = 0; i < count; i++)
-        parts[i] = (struct iovec){.iov_base = places[i], .iov_len = sizeof(struct kvbi_disk_record)};
+        parts[i] =
+            (struct iovec){.iov_base = places[i], .iov_len = sizeof(struct kvbi_disk_record)};
     ssize_t put;
     do
         put = preadv(scatter->fd, parts, (int)count, 0);

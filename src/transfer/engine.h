@@ -36,19 +36,20 @@ struct kvbi_disk_label;
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
-    uint64_t ticket;               /* not before this point */
-    uint64_t event;                /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
-    uint64_t tag;                  /* the submitter's, returned with the completion */
+    uint64_t ticket; /* not before this point */
+    uint64_t event;  /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
+    uint64_t tag;    /* the submitter's, returned with the completion */
     struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
     const struct kvbi_disk_label
-        *label;   /* a write to a disk: what its table is to say. The submitter's, until completion */
+        *label; /* a write to a disk: what its table is to say. The submitter's, until completion */
     bool layered; /* onto a GPU: layer by layer, so that its streams can wait for each */
 };
 
 struct kvbi_completion {
     uint64_t tag;
-    int result;     /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
-    bool condemned; /* not to be used again: the disk's slot, or a target in memory that a lost GPU may still write */
+    int result; /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
+    bool
+        condemned; /* not to be used again: the disk's slot, or a target in memory that a lost GPU may still write */
 };
 
 struct kvbi_engine;
@@ -60,13 +61,14 @@ struct kvbi_engine_ops {
      * Takes all `count` copies or none: 0, or KVB_EAGAIN if the queue has no room for all. `urgent` ones (onboarding) are begun
      * before any other that has not begun. Engines to whom it makes a difference join adjacent slots into one copy.
      */
-    int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent);
+    int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                  bool urgent);
     /*
      * Up to `max` completions. Engines without a device of their own do the copying here, until `until_ns` by the clock has
      * passed (at least one copy is finished if any is ready). Sets *more if copies are ready that time did not allow.
      */
-    uint32_t (*reap)(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max, uint64_t until_ns,
-                     bool *more);
+    uint32_t (*reap)(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
+                     uint64_t until_ns, bool *more);
     /* Readable while completions wait; -1 if the engine works in reap only. */
     int (*event_fd)(struct kvbi_engine *engine);
     /* Something that reap could complete now? Any thread. */
@@ -83,7 +85,8 @@ struct kvbi_engine_ops {
 
 struct kvbi_engine {
     const struct kvbi_engine_ops *ops;
-    bool edges; /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
+    bool
+        edges; /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
 };
 
 struct kvbi_hooks;
@@ -93,7 +96,8 @@ struct kvbi_clock;
  * Host to host. `capacity`: copies in the queue at most; taken at create. `hooks` (may be NULL): fault injection, see
  * base/hooks.h. KVB_ENOMEM.
  */
-int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                              uint32_t capacity, const struct kvbi_hooks *hooks);
+int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                              struct kvbi_clock *clock, uint32_t capacity,
+                              const struct kvbi_hooks *hooks);
 
 #endif

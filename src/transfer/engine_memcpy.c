@@ -35,7 +35,8 @@ static struct memcpy_engine *of(struct kvbi_engine *engine)
 
 /* ---- Submitting --------------------------------------------------------------------------------------------------- */
 
-static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                         bool urgent)
 {
     return kvbi_ticket_queue_submit(&of(engine)->queue, copies, count, urgent);
 }
@@ -45,8 +46,8 @@ static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *cop
 /* `b` directly behind `a` on both sides. Within one tier a copy may read what the one before it wrote: never one run. */
 static bool adjacent(const struct kvbi_copy *a, const struct kvbi_copy *b)
 {
-    return a->from == b->from && a->to == b->to && a->from != a->to && a->from_slot + 1 == b->from_slot &&
-           a->to_slot + 1 == b->to_slot;
+    return a->from == b->from && a->to == b->to && a->from != a->to &&
+           a->from_slot + 1 == b->from_slot && a->to_slot + 1 == b->to_slot;
 }
 
 /* Takes at most `max` items to copy as one run: RUN_BYTES, but at least one block. Empty if none is ready. */
@@ -56,11 +57,13 @@ static struct kvbi_ticket_list take_run_locked(struct memcpy_engine *e, uint32_t
     if (max == 0 || ready->count == 0)
         return run;
     const struct kvbi_ticket_item *last = &e->queue.items[ready->first];
-    uint64_t block_bytes = last->copy.from->block_bytes, blocks = RUN_BYTES / (block_bytes > 0 ? block_bytes : 1);
+    uint64_t block_bytes = last->copy.from->block_bytes,
+             blocks = RUN_BYTES / (block_bytes > 0 ? block_bytes : 1);
     if (max > blocks)
         max = blocks > 0 ? (uint32_t)blocks : 1;
     kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
-    while (run.count < max && ready->count > 0 && adjacent(&last->copy, &e->queue.items[ready->first].copy)) {
+    while (run.count < max && ready->count > 0 &&
+           adjacent(&last->copy, &e->queue.items[ready->first].copy)) {
         last = &e->queue.items[ready->first];
         kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
     }
@@ -71,13 +74,16 @@ static int fault_of(const struct memcpy_engine *e, const struct kvbi_copy *copy)
 {
     if (e->hooks == NULL || e->hooks->copy_fault == NULL)
         return 0;
-    return e->hooks->copy_fault(e->hooks->context, copy->from->tier, copy->from_slot, copy->to->tier, copy->to_slot);
+    return e->hooks->copy_fault(e->hooks->context, copy->from->tier, copy->from_slot,
+                                copy->to->tier, copy->to_slot);
 }
 
-static void copy_blocks(const struct memcpy_engine *e, const struct kvbi_copy *first, uint32_t count)
+static void copy_blocks(const struct memcpy_engine *e, const struct kvbi_copy *first,
+                        uint32_t count)
 {
     if (count > 0)
-        e->kernel->copy(kvbi_tier_address(first->to, first->to_slot), kvbi_tier_address(first->from, first->from_slot),
+        e->kernel->copy(kvbi_tier_address(first->to, first->to_slot),
+                        kvbi_tier_address(first->from, first->from_slot),
                         (size_t)(count * first->from->block_bytes));
 }
 
@@ -100,8 +106,8 @@ static void copy_run(const struct memcpy_engine *e, const struct kvbi_ticket_lis
     copy_blocks(e, start, pending);
 }
 
-static uint32_t memcpy_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                            uint64_t until_ns, bool *more)
+static uint32_t memcpy_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                            uint32_t max, uint64_t until_ns, bool *more)
 {
     struct memcpy_engine *e = of(engine);
     kvbi_lock_take(&e->queue.lock);
@@ -148,7 +154,8 @@ static int memcpy_event_fd(struct kvbi_engine *engine)
     return -1;
 }
 
-static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
+static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fence,
+                         uint64_t *ticket)
 {
     (void)engine;
     return kvbi_ticket_import(fence, ticket);
@@ -175,22 +182,25 @@ static void memcpy_destroy(struct kvbi_engine *engine)
     kvbi_memory_free(&memory, e, 1, sizeof *e);
 }
 
-#define MEMCPY_OPS(engine_name)                                                                                        \
-    {                                                                                                                  \
-        .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit, .reap = memcpy_reap,                  \
-        .event_fd = memcpy_event_fd, .ready = memcpy_ready, .drain = memcpy_drain, .import = memcpy_import,            \
-        .signal = memcpy_signal, .bytes = memcpy_bytes                                                                 \
+#define MEMCPY_OPS(engine_name)                                                                    \
+    {                                                                                              \
+        .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit,                   \
+        .reap = memcpy_reap, .event_fd = memcpy_event_fd, .ready = memcpy_ready,                   \
+        .drain = memcpy_drain, .import = memcpy_import, .signal = memcpy_signal,                   \
+        .bytes = memcpy_bytes                                                                      \
     }
 
 /* The same functions: they differ in what they tell the statistics about the kernel. */
 static const struct kvbi_engine_ops ops_baseline = MEMCPY_OPS("memcpy");
 static const struct kvbi_engine_ops ops_avx2 = MEMCPY_OPS("memcpy avx2");
 
-int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                              uint32_t capacity, const struct kvbi_hooks *hooks)
+int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                              struct kvbi_clock *clock, uint32_t capacity,
+                              const struct kvbi_hooks *hooks)
 {
     *engine = NULL;
-    struct memcpy_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct memcpy_engine));
+    struct memcpy_engine *e =
+        kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct memcpy_engine));
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;

@@ -43,7 +43,8 @@ struct posix_engine {
     struct kvbi_disk *disk;
     struct kvbi_fork_guard guard;
     struct kvbi_wake wake;
-    struct worker workers[KVBI_DISK_THREADS_MAX]; /* the first lends its buffer to reap in poll mode */
+    struct worker
+        workers[KVBI_DISK_THREADS_MAX]; /* the first lends its buffer to reap in poll mode */
     uint32_t worker_count;
     bool threads;
 
@@ -61,18 +62,20 @@ static struct posix_engine *of(struct kvbi_engine *engine)
 
 /* ---- One block ---------------------------------------------------------------------------------------------------- */
 
-static int64_t do_io(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece, unsigned char *buffer)
+static int64_t do_io(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
+                     unsigned char *buffer)
 {
     unsigned char *at = (state->bounce ? buffer : state->memory + piece->offset) + piece->done;
-    off_t offset = (off_t)(kvbi_disk_offset(state->disk, state->slot) + piece->offset + piece->done);
+    off_t offset =
+        (off_t)(kvbi_disk_offset(state->disk, state->slot) + piece->offset + piece->done);
     size_t bytes = piece->io_bytes - piece->done;
     int fd = state->path->file.fd;
     ssize_t result = state->write ? pwrite(fd, at, bytes, offset) : pread(fd, at, bytes, offset);
     return result < 0 ? -errno : result;
 }
 
-static int move_piece(const struct posix_engine *e, struct kvbi_disk_copy *state, struct kvbi_disk_piece *piece,
-                      unsigned char *buffer)
+static int move_piece(const struct posix_engine *e, struct kvbi_disk_copy *state,
+                      struct kvbi_disk_piece *piece, unsigned char *buffer)
 {
     int result = 0;
     if (state->write && state->bounce)
@@ -86,7 +89,8 @@ static int move_piece(const struct posix_engine *e, struct kvbi_disk_copy *state
     return 0;
 }
 
-static int move_block(const struct posix_engine *e, struct kvbi_disk_copy *state, unsigned char *buffer)
+static int move_block(const struct posix_engine *e, struct kvbi_disk_copy *state,
+                      unsigned char *buffer)
 {
     int result = 0;
     for (uint64_t offset = 0; result == 0 && offset < e->disk->block_bytes;) {
@@ -165,7 +169,8 @@ static bool should_tell_locked(const struct posix_engine *e)
     const struct kvbi_ticket_list *landed = &e->hasher.landed;
     if (landed->count == 0)
         return false;
-    return e->active == 0 || landed->count >= TOGETHER || e->queue.items[landed->last].copy.to->disk == NULL;
+    return e->active == 0 || landed->count >= TOGETHER ||
+           e->queue.items[landed->last].copy.to->disk == NULL;
 }
 
 static void *run_worker(void *argument)
@@ -185,7 +190,8 @@ static void *run_worker(void *argument)
 
 /* ---- The interface ------------------------------------------------------------------------------------------------ */
 
-static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                        bool urgent)
 {
     struct posix_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
@@ -212,8 +218,8 @@ static bool move_next(struct posix_engine *e)
     return moved;
 }
 
-static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                           uint64_t until_ns, bool *more)
+static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                           uint32_t max, uint64_t until_ns, bool *more)
 {
     struct posix_engine *e = of(engine);
     *more = false;
@@ -223,7 +229,8 @@ static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
     uint32_t landed = 0;
-    while (!e->threads && count + landed < max && (landed == 0 || kvbi_clock_now(e->clock) < until_ns) && move_next(e))
+    while (!e->threads && count + landed < max &&
+           (landed == 0 || kvbi_clock_now(e->clock) < until_ns) && move_next(e))
         landed++;
     count += kvbi_disk_hasher_end(&e->hasher, completions + count, max - count);
     kvbi_lock_take(&e->queue.lock);
@@ -286,7 +293,8 @@ static bool posix_signal(struct kvbi_engine *engine, uint64_t value)
 static size_t posix_bytes(const struct kvbi_engine *engine)
 {
     const struct posix_engine *e = (const struct posix_engine *)(const void *)engine;
-    size_t bytes = sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher);
+    size_t bytes =
+        sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher);
     for (uint32_t i = 0; i < e->worker_count; i++)
         if (e->workers[i].buffer != NULL)
             bytes += (size_t)kvbi_disk_piece_max(e->disk);
@@ -319,7 +327,8 @@ static void free_memory(struct posix_engine *e)
 static void posix_destroy(struct kvbi_engine *engine)
 {
     struct posix_engine *e = of(engine);
-    if (kvbi_fork_guard_is_child(&e->guard)) { /* it has neither the threads nor whoever held the lock */
+    if (kvbi_fork_guard_is_child(
+            &e->guard)) { /* it has neither the threads nor whoever held the lock */
         kvbi_disk_hasher_destroy(&e->hasher, true);
         kvbi_memory_free(&e->memory, e->queue.items, e->queue.capacity, sizeof *e->queue.items);
         free_memory(e);
@@ -362,14 +371,15 @@ static int start_threads(struct posix_engine *e)
 {
     int error = 0;
     for (uint32_t i = 0; e->threads && error == 0 && i < e->worker_count; i++) {
-        error = kvbi_thread_start(&e->workers[i].thread, "kvblock disk", run_worker, &e->workers[i]);
+        error =
+            kvbi_thread_start(&e->workers[i].thread, "kvblock disk", run_worker, &e->workers[i]);
         e->workers[i].started = error == 0;
     }
     return error;
 }
 
-int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                             const struct kvbi_disk_engine_config *config)
+int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                             struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config)
 {
     *engine = NULL;
     uint32_t threads = config->threads != 0 ? config->threads : KVBI_DISK_THREADS;
@@ -383,7 +393,9 @@ int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memo
                                .disk = config->disk,
                                .wake = {.fd = -1},
                                .threads = !config->poll};
-    e->worker_count = config->poll ? 1 : threads < KVBI_DISK_THREADS_MAX ? threads : KVBI_DISK_THREADS_MAX;
+    e->worker_count = config->poll                      ? 1
+                      : threads < KVBI_DISK_THREADS_MAX ? threads
+                                                        : KVBI_DISK_THREADS_MAX;
     for (uint32_t i = 0; i < e->worker_count; i++)
         e->workers[i].engine = e;
     kvbi_fork_guard_create_by_pid(&e->guard);

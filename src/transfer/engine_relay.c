@@ -28,8 +28,9 @@ struct relay_engine {
     uint32_t free_count;
     int epoll_fd;
     bool draining;
-    bool lost;  /* the GPU is, and may still write blocks in between: none of them is used again */
-    bool begun; /* a leg, since the last reap began: its engine may want to be reaped before anything wakes us */
+    bool lost; /* the GPU is, and may still write blocks in between: none of them is used again */
+    bool
+        begun; /* a leg, since the last reap began: its engine may want to be reaped before anything wakes us */
 
     struct kvbi_ticket_queue queue;
     struct kvbi_ticket_list finished;
@@ -77,7 +78,8 @@ static int as_said_by(const struct relay_engine *r, const struct kvbi_engine *en
 static void submit_leg(struct relay_engine *r, uint32_t index)
 {
     struct kvbi_copy copy = leg_copy(r, index);
-    struct kvbi_engine *engine = copy.from->disk != NULL || copy.to->disk != NULL ? r->disk : r->device;
+    struct kvbi_engine *engine =
+        copy.from->disk != NULL || copy.to->disk != NULL ? r->disk : r->device;
     int error = engine->ops->submit(engine, &copy, 1, r->queue.items[index].urgent);
     r->begun = true;
     if (error != 0)
@@ -154,7 +156,8 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
 
 /* ---- The interface ------------------------------------------------------------------------------------------------ */
 
-static int relay_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static int relay_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                        bool urgent)
 {
     int error = kvbi_ticket_queue_submit(&of(engine)->queue, copies, count, urgent);
     if (error == 0)
@@ -162,8 +165,8 @@ static int relay_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
     return error;
 }
 
-static uint32_t relay_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                           uint64_t until_ns, bool *more)
+static uint32_t relay_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                           uint32_t max, uint64_t until_ns, bool *more)
 {
     struct relay_engine *r = of(engine);
     r->begun = false;
@@ -194,8 +197,8 @@ static bool relay_ready(struct kvbi_engine *engine)
     struct relay_engine *r = of(engine);
     kvbi_lock_take(&r->queue.lock);
     const struct kvbi_ticket_queue *q = &r->queue;
-    bool ready =
-        r->finished.count > 0 || q->cancelled.count > 0 || (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
+    bool ready = r->finished.count > 0 || q->cancelled.count > 0 ||
+                 (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
     kvbi_lock_release(&r->queue.lock);
     return ready || r->device->ops->ready(r->device) || r->disk->ops->ready(r->disk);
 }
@@ -269,7 +272,8 @@ static int fill(struct relay_engine *r, uint32_t capacity)
     r->legs = kvbi_memory_alloc(&r->memory, capacity, sizeof *r->legs, 0);
     r->free_list = kvbi_memory_alloc(&r->memory, r->between->block_count, sizeof *r->free_list, 0);
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (r->legs == NULL || r->free_list == NULL || r->epoll_fd < 0 || !watch(r, r->device) || !watch(r, r->disk))
+    if (r->legs == NULL || r->free_list == NULL || r->epoll_fd < 0 || !watch(r, r->device) ||
+        !watch(r, r->disk))
         return KVB_ENOMEM;
     while (r->free_count < r->between->block_count) {
         r->free_list[r->free_count] = r->free_count;

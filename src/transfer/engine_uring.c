@@ -83,7 +83,8 @@ static bool taken_alone(const struct uring_engine *e, struct taken taken)
 }
 
 /* Blocks for `room` flights at most. Whoever hashes is told whether room was left: of a block taken alone that is asked again at once. */
-static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct taken *blocks, uint32_t room)
+static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct taken *blocks,
+                            uint32_t room)
 {
     uint32_t count = 0, max = room < KVBI_DISK_PUBLISH_MAX ? room : KVBI_DISK_PUBLISH_MAX;
     bool alone = false;
@@ -104,7 +105,8 @@ static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct take
 static void begin(struct uring_engine *e, uint32_t item)
 {
     /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
-    if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES && e->queue.items[item].copy.to->disk != NULL)
+    if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES &&
+        e->queue.items[item].copy.to->disk != NULL)
         kvbi_uring_flights_enter(&e->flights, false);
     kvbi_disk_hasher_begin(&e->hasher, item);
 }
@@ -127,12 +129,14 @@ static void launch(struct uring_engine *e, uint32_t item)
     if (e->flights.broken && block->error == 0)
         block->error = KVB_EIO;
     if (block->error == 0) {
-        block->issued += kvbi_uring_flights_launch(&e->flights, &block->copy, block->issued, item, buffer_of(e, item));
+        block->issued += kvbi_uring_flights_launch(&e->flights, &block->copy, block->issued, item,
+                                                   buffer_of(e, item));
         block->flights++;
     } else if (block->flights == 0) {
         land(e, &item, 1);
     }
-    e->issuing[urgent] = block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
+    e->issuing[urgent] =
+        block->error == 0 && block->issued < e->disk->block_bytes ? item : KVBI_NONE;
 }
 
 /* Where a block lies: by direction, file and place in it. */
@@ -219,13 +223,15 @@ static void turn(struct uring_engine *e)
         if (kvbi_uring_flights_pending(&e->flights) || e->flights.prepared_bytes > 0)
             kvbi_uring_flights_enter(&e->flights, false);
         harvest(e);
-    } while (!e->flights.broken && e->flights.count > 0 && kvbi_uring_ring_deferred(&e->flights.ring));
+    } while (!e->flights.broken && e->flights.count > 0 &&
+             kvbi_uring_ring_deferred(&e->flights.ring));
     refill(e, false);
 }
 
 /* ---- The interface ------------------------------------------------------------------------------------------------ */
 
-static int uring_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static int uring_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                        bool urgent)
 {
     struct uring_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
@@ -245,11 +251,12 @@ static bool more_locked(struct uring_engine *e)
         return true;
     if (!e->hasher.threaded && kvbi_disk_hasher_has_work_locked(&e->hasher))
         return true;
-    return e->hasher.hungry && (kvbi_disk_hasher_has_staged_locked(&e->hasher) || kvbi_ticket_ready_locked(&e->queue));
+    return e->hasher.hungry &&
+           (kvbi_disk_hasher_has_staged_locked(&e->hasher) || kvbi_ticket_ready_locked(&e->queue));
 }
 
-static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                           uint64_t until_ns, bool *more)
+static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                           uint32_t max, uint64_t until_ns, bool *more)
 {
     struct uring_engine *e = of(engine);
     *more = false;
@@ -259,18 +266,20 @@ static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
     if (!engine->edges)
-        kvbi_uring_ring_attend(&e->flights.ring); /* before looking: what comes later announces itself anew */
+        kvbi_uring_ring_attend(
+            &e->flights.ring); /* before looking: what comes later announces itself anew */
     for (bool again = true; again;) {
         turn(e);
         count += kvbi_disk_hasher_end(&e->hasher, completions + count, max - count);
-        again = !e->hasher.threaded && count < max && (count == 0 || kvbi_clock_now(e->clock) < until_ns) &&
+        again = !e->hasher.threaded && count < max &&
+                (count == 0 || kvbi_clock_now(e->clock) < until_ns) &&
                 kvbi_disk_hasher_work(&e->hasher);
     }
     kvbi_lock_take(&e->queue.lock);
     *more = more_locked(e);
     kvbi_lock_release(&e->queue.lock);
-    *more |= e->flights.count > 0 &&
-             (e->flights.broken || e->flights.prepared_bytes > 0 || kvbi_uring_ring_deferred(&e->flights.ring));
+    *more |= e->flights.count > 0 && (e->flights.broken || e->flights.prepared_bytes > 0 ||
+                                      kvbi_uring_ring_deferred(&e->flights.ring));
     return count;
 }
 
@@ -335,7 +344,8 @@ static void uring_destroy(struct kvbi_engine *engine)
 {
     struct uring_engine *e = of(engine);
     struct kvbi_memory memory = e->memory;
-    bool child = kvbi_fork_guard_is_child(&e->guard); /* it has neither the ring nor whoever held the lock */
+    bool child =
+        kvbi_fork_guard_is_child(&e->guard); /* it has neither the ring nor whoever held the lock */
     if (!child && e->flights.count > 0)
         uring_drain(engine);
     kvbi_disk_hasher_destroy(&e->hasher, child);
@@ -372,8 +382,9 @@ static int start_hasher(struct uring_engine *e, const struct kvbi_disk_engine_co
     return e->flights.ring.wake.fd >= 0 ? kvbi_disk_hasher_start(&e->hasher, config) : 0;
 }
 
-int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory, struct kvbi_clock *clock,
-                             const struct kvbi_disk_engine_config *config, char *why)
+int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
+                             struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
+                             char *why)
 {
     *engine = NULL;
     (void)snprintf(why, KVBI_DISK_SAID_BYTES, "no memory");

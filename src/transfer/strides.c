@@ -11,7 +11,8 @@ struct dimension {
     uint32_t count;
 };
 
-static int refuse(char *message, size_t message_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int refuse(char *message, size_t message_bytes, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static int refuse(char *message, size_t message_bytes, const char *format, ...)
 {
@@ -33,7 +34,8 @@ static void sort_by_stride(struct dimension *dimensions, uint32_t count)
 }
 
 /* Each dimension steps over what the smaller ones span; *span becomes what all of them span together. */
-static int nest(struct dimension *dimensions, uint32_t count, uint64_t *span, char *message, size_t message_bytes)
+static int nest(struct dimension *dimensions, uint32_t count, uint64_t *span, char *message,
+                size_t message_bytes)
 {
     sort_by_stride(dimensions, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -42,28 +44,35 @@ static int nest(struct dimension *dimensions, uint32_t count, uint64_t *span, ch
         if (d->count == 1)
             continue;
         if (d->stride < *span)
-            return refuse(message, message_bytes,
-                          "layout: %s_stride of %llu bytes overlaps the %llu that lie within one step", d->name,
-                          (unsigned long long)d->stride, (unsigned long long)*span);
+            return refuse(
+                message, message_bytes,
+                "layout: %s_stride of %llu bytes overlaps the %llu that lie within one step",
+                d->name, (unsigned long long)d->stride, (unsigned long long)*span);
         if (__builtin_mul_overflow(d->stride, (uint64_t)d->count - 1, &steps) ||
             __builtin_add_overflow(*span, steps, span) || *span > INT64_MAX)
-            return refuse(message, message_bytes, "layout: %s_stride of %llu bytes overflows with %u steps", d->name,
+            return refuse(message, message_bytes,
+                          "layout: %s_stride of %llu bytes overflows with %u steps", d->name,
                           (unsigned long long)d->stride, d->count - 1);
     }
     return 0;
 }
 
-int kvbi_strides_read(struct kvbi_strides *strides, const struct kvb_layout *layout, uint32_t block_count, bool layered,
-                      char *message, size_t message_bytes)
+int kvbi_strides_read(struct kvbi_strides *strides, const struct kvb_layout *layout,
+                      uint32_t block_count, bool layered, char *message, size_t message_bytes)
 {
     uint64_t chunk = layout->chunk_bytes;
-    *strides = (struct kvbi_strides){.layers = layout->layers, .parts = layout->parts, .chunk = chunk};
+    *strides =
+        (struct kvbi_strides){.layers = layout->layers, .parts = layout->parts, .chunk = chunk};
     if (layered && layout->layer_stride != 0)
-        return refuse(message, message_bytes, "layout: layer_stride and layer_memory exclude each other");
+        return refuse(message, message_bytes,
+                      "layout: layer_stride and layer_memory exclude each other");
     strides->part = layout->part_stride != 0 && layout->parts > 1 ? layout->part_stride : chunk;
-    strides->layer = layout->layer_stride != 0 ? layout->layer_stride : layered ? 0 : layout->parts * chunk;
-    strides->block = layout->block_stride != 0 ? layout->block_stride
-                                               : (uint64_t)layout->parts * chunk * (layered ? 1 : layout->layers);
+    strides->layer = layout->layer_stride != 0 ? layout->layer_stride
+                     : layered                 ? 0
+                                               : layout->parts * chunk;
+    strides->block = layout->block_stride != 0
+                         ? layout->block_stride
+                         : (uint64_t)layout->parts * chunk * (layered ? 1 : layout->layers);
     struct dimension dimensions[3] = {{"part", strides->part, layout->parts},
                                       {"layer", strides->layer, layered ? 1 : layout->layers},
                                       {"block", strides->block, block_count}};
@@ -81,9 +90,10 @@ int kvbi_strides_check_bases(const struct kvbi_strides *strides, void *const *ba
         for (uint32_t j = 0; j < i; j++) {
             uintptr_t b = (uintptr_t)bases[j];
             if ((a > b ? a - b : b - a) < strides->span_bytes)
-                return refuse(message, message_bytes,
-                              "layer_memory[%u] overlaps layer_memory[%u]: each layer spans %llu bytes", i, j,
-                              (unsigned long long)strides->span_bytes);
+                return refuse(
+                    message, message_bytes,
+                    "layer_memory[%u] overlaps layer_memory[%u]: each layer spans %llu bytes", i, j,
+                    (unsigned long long)strides->span_bytes);
         }
     }
     return 0;
@@ -93,5 +103,6 @@ bool kvbi_strides_contiguous(const struct kvbi_strides *strides)
 {
     uint64_t layer = strides->parts * strides->chunk;
     return strides->bases == NULL && (strides->parts == 1 || strides->part == strides->chunk) &&
-           (strides->layers == 1 || strides->layer == layer) && strides->block == layer * strides->layers;
+           (strides->layers == 1 || strides->layer == layer) &&
+           strides->block == layer * strides->layers;
 }

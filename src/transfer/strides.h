@@ -29,8 +29,8 @@ struct kvbi_strides {
  * The layout's strides, 0s resolved, for `block_count` blocks; `layered`: layers have bases of their own, and their stride is none.
  * 0, or KVB_EINVAL with what overlaps or overflows, in words.
  */
-int kvbi_strides_read(struct kvbi_strides *strides, const struct kvb_layout *layout, uint32_t block_count, bool layered,
-                      char *message, size_t message_bytes);
+int kvbi_strides_read(struct kvbi_strides *strides, const struct kvb_layout *layout,
+                      uint32_t block_count, bool layered, char *message, size_t message_bytes);
 
 /* Layers' bases: set, and further apart than what lies at them. 0 or KVB_EINVAL, in words. */
 int kvbi_strides_check_bases(const struct kvbi_strides *strides, void *const *bases, char *message,
@@ -39,10 +39,12 @@ int kvbi_strides_check_bases(const struct kvbi_strides *strides, void *const *ba
 /* Where a block's chunks lie relative to each other as in all other memory, and blocks as well. */
 bool kvbi_strides_contiguous(const struct kvbi_strides *strides);
 
-static inline unsigned char *kvbi_strides_chunk(const struct kvbi_strides *strides, unsigned char *base, uint32_t slot,
-                                                uint32_t layer, uint32_t part)
+static inline unsigned char *kvbi_strides_chunk(const struct kvbi_strides *strides,
+                                                unsigned char *base, uint32_t slot, uint32_t layer,
+                                                uint32_t part)
 {
-    unsigned char *start = strides->bases != NULL ? strides->bases[layer] : base + layer * strides->layer;
+    unsigned char *start =
+        strides->bases != NULL ? strides->bases[layer] : base + layer * strides->layer;
     return start + slot * strides->block + part * strides->part;
 }
 

@@ -6,7 +6,8 @@
 
 /* ---- Lists -------------------------------------------------------------------------------------------------------- */
 
-void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list, uint32_t index)
+void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list,
+                             uint32_t index)
 {
     kvbi_lock_assert_held(&queue->lock);
     queue->items[index].next = KVBI_NONE;
@@ -81,8 +82,8 @@ bool kvbi_ticket_ready_locked(const struct kvbi_ticket_queue *queue)
 
 /* ---- In, and out without having been begun ------------------------------------------------------------------------ */
 
-int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies, uint32_t count,
-                             bool urgent)
+int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies,
+                             uint32_t count, bool urgent)
 {
     int result = KVB_EAGAIN;
     kvbi_lock_take(&queue->lock);
@@ -92,7 +93,8 @@ int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_
             KVBI_ASSERT(copies[i].from_slot < copies[i].from->block_count);
             KVBI_ASSERT(copies[i].to_slot < copies[i].to->block_count);
             uint32_t index = kvbi_ticket_pop_locked(queue, &queue->free);
-            queue->items[index] = (struct kvbi_ticket_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
+            queue->items[index] =
+                (struct kvbi_ticket_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
             enqueue_locked(queue, index);
         }
         result = 0;
@@ -109,13 +111,14 @@ void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
     queue->waiting_ticket = UINT64_MAX;
 }
 
-uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue, struct kvbi_completion *completions,
-                                               uint32_t max)
+uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue,
+                                               struct kvbi_completion *completions, uint32_t max)
 {
     uint32_t count = 0;
     while (count < max && queue->cancelled.count > 0) {
         uint32_t index = kvbi_ticket_pop_locked(queue, &queue->cancelled);
-        completions[count++] = (struct kvbi_completion){.tag = queue->items[index].copy.tag, .result = KVB_ECANCELED};
+        completions[count++] =
+            (struct kvbi_completion){.tag = queue->items[index].copy.tag, .result = KVB_ECANCELED};
         kvbi_ticket_push_locked(queue, &queue->free, index);
     }
     return count;
@@ -149,9 +152,11 @@ bool kvbi_ticket_signal(struct kvbi_ticket_queue *queue, uint64_t value)
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
 
-int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_memory *memory, uint32_t capacity)
+int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_memory *memory,
+                             uint32_t capacity)
 {
-    *queue = (struct kvbi_ticket_queue){.memory = memory, .capacity = capacity, .waiting_ticket = UINT64_MAX};
+    *queue = (struct kvbi_ticket_queue){
+        .memory = memory, .capacity = capacity, .waiting_ticket = UINT64_MAX};
     queue->items = kvbi_memory_alloc_raw(memory, capacity, sizeof *queue->items, 0);
     if (queue->items == NULL)
         return KVB_ENOMEM;

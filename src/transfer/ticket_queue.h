@@ -45,17 +45,20 @@ struct kvbi_ticket_queue {
 };
 
 /* `memory` must outlive it. KVB_ENOMEM. */
-KVB_NODISCARD int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_memory *memory,
-                                           uint32_t capacity);
+KVB_NODISCARD int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue,
+                                           const struct kvbi_memory *memory, uint32_t capacity);
 void kvbi_ticket_queue_destroy(struct kvbi_ticket_queue *queue);
-size_t kvbi_ticket_queue_bytes(const struct kvbi_ticket_queue *queue); /* what create has allocated */
+size_t kvbi_ticket_queue_bytes(
+    const struct kvbi_ticket_queue *queue); /* what create has allocated */
 
 /* All `count` copies or none: 0 or KVB_EAGAIN. Takes the lock. */
-int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies, uint32_t count,
-                             bool urgent);
+int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies,
+                             uint32_t count, bool urgent);
 
-void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list, uint32_t index);
-uint32_t kvbi_ticket_pop_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list); /* not empty */
+void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list,
+                             uint32_t index);
+uint32_t kvbi_ticket_pop_locked(struct kvbi_ticket_queue *queue,
+                                struct kvbi_ticket_list *list); /* not empty */
 /* Empties `from`. O(1). */
 void kvbi_ticket_append_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *to,
                                struct kvbi_ticket_list *from);
@@ -73,8 +76,8 @@ bool kvbi_ticket_ready_locked(const struct kvbi_ticket_queue *queue);
 void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue);
 
 /* Up to `max` cancelled items become completions and free. */
-uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue, struct kvbi_completion *completions,
-                                               uint32_t max);
+uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue,
+                                               struct kvbi_completion *completions, uint32_t max);
 
 /* A fence of the host's side: a ticket is a value of the counter. KVB_EINVAL: another kind. */
 int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket);

@@ -26,15 +26,17 @@ struct kvbi_tier {
     unsigned char *base;
     bool owned;
     const struct kvbi_memory *memory;
-    struct kvbi_disk *disk;             /* owned; NULL: the tier is memory, at `base` */
-    struct kvbi_cuda *cuda;             /* owned; the memory is a GPU's: addresses are not the host's to follow */
-    const struct kvbi_strides *strides; /* of `cuda`: where its chunks lie; NULL: blocks are contiguous */
-    struct kvbi_pinning *pinning;       /* owned; pins it for a GPU */
+    struct kvbi_disk *disk; /* owned; NULL: the tier is memory, at `base` */
+    struct kvbi_cuda
+        *cuda; /* owned; the memory is a GPU's: addresses are not the host's to follow */
+    const struct kvbi_strides
+        *strides;                 /* of `cuda`: where its chunks lie; NULL: blocks are contiguous */
+    struct kvbi_pinning *pinning; /* owned; pins it for a GPU */
 };
 
 /* Host memory: `base` of the caller, or NULL to take block_count x block_bytes (not zeroed). KVB_ENOMEM. */
-int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id, uint32_t block_count,
-                          uint64_t block_bytes, void *base);
+int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id,
+                          uint32_t block_count, uint64_t block_bytes, void *base);
 void kvbi_tier_destroy(struct kvbi_tier *tier); /* legal on a zeroed object */
 
 static inline unsigned char *kvbi_tier_address(const struct kvbi_tier *tier, uint32_t slot)
@@ -43,7 +45,7 @@ static inline unsigned char *kvbi_tier_address(const struct kvbi_tier *tier, uin
 }
 
 /* Where one chunk of a block lies. */
-unsigned char *kvbi_tier_chunk(const struct kvbi_tier *tier, uint32_t slot, uint32_t layer, uint32_t part,
-                               const struct kvb_layout *layout);
+unsigned char *kvbi_tier_chunk(const struct kvbi_tier *tier, uint32_t slot, uint32_t layer,
+                               uint32_t part, const struct kvb_layout *layout);
 
 #endif

@@ -10,10 +10,12 @@
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------ */
 
-uint64_t kvbi_disk_name(const struct kvbi_disk *disk, uint32_t slot, const struct kvbi_identity *identity)
+uint64_t kvbi_disk_name(const struct kvbi_disk *disk, uint32_t slot,
+                        const struct kvbi_identity *identity)
 {
-    return kvbi_disk_name_of(disk->hash, kvbi_disk_path_of(disk, slot)->uuid, kvbi_disk_place_of(disk, slot),
-                             identity->hash, identity->digest, identity->generation);
+    return kvbi_disk_name_of(disk->hash, kvbi_disk_path_of(disk, slot)->uuid,
+                             kvbi_disk_place_of(disk, slot), identity->hash, identity->digest,
+                             identity->generation);
 }
 
 uint64_t kvbi_disk_checksum(const struct kvbi_disk *disk, uint64_t name, const void *payload)
@@ -26,7 +28,8 @@ bool kvbi_disk_holds(const struct kvbi_disk *disk, uint32_t slot, uint64_t name)
     return disk->entries[slot].name == name;
 }
 
-bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t name, const void *payload)
+bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t name,
+                      const void *payload)
 {
     const struct kvbi_disk_entry *entry = &disk->entries[slot];
     return entry->name == name && entry->checksum == kvbi_disk_checksum(disk, name, payload);
@@ -44,7 +47,8 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result, enum kvbi_disk_cause cause, bool medium)
+bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result,
+                         enum kvbi_disk_cause cause, bool medium)
 {
     struct kvbi_disk_path *path = kvbi_disk_path_of(disk, slot);
     if (result == 0) {
@@ -108,11 +112,13 @@ static int look_at_all(struct kvbi_disk *disk, struct kvbi_disk_say *say)
         if (error != 0)
             return error;
         if (kvbi_random_u64(&path->uuid[0]) != 0 || kvbi_random_u64(&path->uuid[1]) != 0)
-            return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "the system gives no random numbers to name its content by");
+            return kvbi_disk_refuse(say, KVB_EUNSUPPORTED,
+                                    "the system gives no random numbers to name its content by");
     }
     while (seed == 0)
         if (kvbi_random_u64(&seed) != 0)
-            return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "the system gives no random numbers for a digest seed");
+            return kvbi_disk_refuse(say, KVB_EUNSUPPORTED,
+                                    "the system gives no random numbers for a digest seed");
     terms->purpose.digest_seed = disk->digest_seed = seed;
     return 0;
 }
@@ -136,8 +142,8 @@ static int map_tables(struct kvbi_disk *disk)
     for (uint32_t i = 0; disk->scatter.records != NULL && i < disk->path_count; i++) {
         if (!kvbi_disk_place(&placed, disk->block_bytes, slots_of(disk, i)))
             continue; /* checked at the beginning */
-        disk->paths[i].table =
-            kvbi_disk_scatter_map(disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i), &error);
+        disk->paths[i].table = kvbi_disk_scatter_map(
+            disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i), &error);
         first = first != 0 ? first : error;
     }
     return first;
@@ -150,10 +156,11 @@ static void describe(struct kvbi_disk *disk)
     size_t used = (size_t)snprintf(disk->mode, sizeof disk->mode, "%s", first->mode);
     for (uint32_t i = 1; i < disk->path_count && used < sizeof disk->mode; i++)
         if (strcmp(disk->paths[i].mode, first->mode) != 0)
-            used +=
-                (size_t)snprintf(disk->mode + used, sizeof disk->mode - used, ", path %u %s", i, disk->paths[i].mode);
+            used += (size_t)snprintf(disk->mode + used, sizeof disk->mode - used, ", path %u %s", i,
+                                     disk->paths[i].mode);
     if (used < sizeof disk->mode && disk->slot_bytes != disk->block_bytes)
-        (void)snprintf(disk->mode + used, sizeof disk->mode - used, ", blocks of %llu bytes padded to %llu",
+        (void)snprintf(disk->mode + used, sizeof disk->mode - used,
+                       ", blocks of %llu bytes padded to %llu",
                        (unsigned long long)disk->block_bytes, (unsigned long long)disk->slot_bytes);
     used = strlen(disk->mode);
     if (disk->map_error != 0)
@@ -187,7 +194,8 @@ static void free_disk(struct kvbi_disk *disk, bool discard)
     kvbi_memory_free(memory, disk, 1, sizeof *disk);
 }
 
-static struct kvbi_disk *take_memory(const struct kvbi_memory *memory, const struct kvbi_disk_config *config)
+static struct kvbi_disk *take_memory(const struct kvbi_memory *memory,
+                                     const struct kvbi_disk_config *config)
 {
     struct kvbi_disk *disk = kvbi_memory_alloc(memory, 1, sizeof *disk, 0);
     if (disk == NULL)
@@ -200,7 +208,8 @@ static struct kvbi_disk *take_memory(const struct kvbi_memory *memory, const str
     disk->entries = kvbi_memory_alloc(memory, disk->slot_count, sizeof *disk->entries, 0);
     disk->failures = kvbi_memory_alloc(memory, disk->slot_count, sizeof *disk->failures, 0);
     disk->buffer = kvbi_memory_alloc_raw(memory, 1, KVBI_DISK_BUFFER_BYTES, KVBI_DISK_ALIGN);
-    bool whole = disk->paths != NULL && disk->entries != NULL && disk->failures != NULL && disk->buffer != NULL;
+    bool whole = disk->paths != NULL && disk->entries != NULL && disk->failures != NULL &&
+                 disk->buffer != NULL;
     for (uint32_t i = 0; whole && i < disk->path_count; i++) {
         size_t bytes = strlen(path_at(config, i)) + 1;
         disk->paths[i].file = (struct kvbi_disk_file){.fd = -1, .table_fd = -1};
@@ -221,21 +230,25 @@ static int check_config(const struct kvbi_disk_config *config, const struct kvbi
     if (config->path_count == 0)
         return kvbi_disk_refuse(say, KVB_EINVAL, "a disk tier needs a path");
     if (config->path_count > KVBI_DISK_PATHS_MAX)
-        return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths, more than %u", config->path_count,
-                                KVBI_DISK_PATHS_MAX);
+        return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths, more than %u",
+                                config->path_count, KVBI_DISK_PATHS_MAX);
     if (config->block_count > 0 && config->block_count < config->path_count)
-        return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths for %u blocks", config->path_count,
-                                config->block_count);
-    uint32_t slots = config->block_count / config->path_count + (config->block_count % config->path_count != 0);
+        return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths for %u blocks",
+                                config->path_count, config->block_count);
+    uint32_t slots =
+        config->block_count / config->path_count + (config->block_count % config->path_count != 0);
     if (!kvbi_disk_place(&largest, config->purpose.block_bytes, slots))
-        return kvbi_disk_refuse(say, KVB_EINVAL, "blocks x bytes is nothing, or more than a file can have");
+        return kvbi_disk_refuse(say, KVB_EINVAL,
+                                "blocks x bytes is nothing, or more than a file can have");
     return 0;
 }
 
 int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id,
-                          const struct kvbi_disk_config *config, char *message, size_t message_bytes)
+                          const struct kvbi_disk_config *config, char *message,
+                          size_t message_bytes)
 {
-    struct kvbi_disk_say say = {.path = path_at(config, 0), .text = message, .bytes = message_bytes};
+    struct kvbi_disk_say say = {
+        .path = path_at(config, 0), .text = message, .bytes = message_bytes};
     *tier = (struct kvbi_tier){.memory = NULL};
     if (message_bytes > 0)
         message[0] = '\0';
@@ -262,8 +275,11 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
     }
     disk->map_error = map_tables(disk);
     describe(disk);
-    *tier = (struct kvbi_tier){
-        .tier = id, .block_count = disk->slot_count, .block_bytes = disk->block_bytes, .memory = memory, .disk = disk};
+    *tier = (struct kvbi_tier){.tier = id,
+                               .block_count = disk->slot_count,
+                               .block_bytes = disk->block_bytes,
+                               .memory = memory,
+                               .disk = disk};
     return 0;
 }
 

@@ -59,12 +59,13 @@ struct kvbi_disk {
     struct kvbi_disk_scatter scatter;
     int map_error;     /* errno why not all tables are mapped, or 0 */
     uint8_t *failures; /* of reads, since the last one that passed */
-    unsigned char
-        *buffer; /* KVBI_DISK_BUFFER_BYTES: of create, settle, scan and close_clean, which come one after the other */
+    unsigned char *
+        buffer; /* KVBI_DISK_BUFFER_BYTES: of create, settle, scan and close_clean, which come one after the other */
     struct {
         uint32_t path, first, count;
-    } window;       /* of scan: which entries are in the buffer */
-    char mode[192]; /* for logs: "O_DIRECT, blocks of 5000 bytes padded to 8192"; of several paths each that differs */
+    } window; /* of scan: which entries are in the buffer */
+    char mode
+        [192]; /* for logs: "O_DIRECT, blocks of 5000 bytes padded to 8192"; of several paths each that differs */
 };
 
 #define KVBI_DISK_PATHS_MAX KVB_DISK_PATHS_MAX
@@ -86,8 +87,9 @@ struct kvbi_disk_config {
  *            KVB_EINVAL  also: no blocks, or fewer than paths, or more bytes than a file can have
  *            KVB_EBUSY   also: the same file twice       KVB_EUNSUPPORTED  also: no random numbers
  */
-KVB_NODISCARD int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id,
-                                        const struct kvbi_disk_config *config, char *message, size_t message_bytes);
+KVB_NODISCARD int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memory,
+                                        uint32_t id, const struct kvbi_disk_config *config,
+                                        char *message, size_t message_bytes);
 /*
  * The point of no return of a create, after everything else that may fail: the files are brought to their size, those that do not fit
  * are emptied, and all say that they are open. Then kvbi_disk_scan. KVB_EIO, KVB_ENOSPC with words in `message`: to be closed.
@@ -120,13 +122,15 @@ static inline uint64_t kvbi_disk_offset(const struct kvbi_disk *disk, uint32_t s
 /* ---- Slots: engines ----------------------------------------------------------------------------------------------- */
 
 /* What this identity is called in this slot of this file. Never 0. */
-uint64_t kvbi_disk_name(const struct kvbi_disk *disk, uint32_t slot, const struct kvbi_identity *identity);
+uint64_t kvbi_disk_name(const struct kvbi_disk *disk, uint32_t slot,
+                        const struct kvbi_identity *identity);
 
 /* Of block_bytes bytes. */
 uint64_t kvbi_disk_checksum(const struct kvbi_disk *disk, uint64_t name, const void *payload);
 
 bool kvbi_disk_holds(const struct kvbi_disk *disk, uint32_t slot, uint64_t name);
-bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t name, const void *payload);
+bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t name,
+                      const void *payload);
 /* In memory only. */
 void kvbi_disk_forget(struct kvbi_disk *disk, uint32_t slot);
 
@@ -135,7 +139,8 @@ void kvbi_disk_forget(struct kvbi_disk *disk, uint32_t slot);
  * used again: its place on the medium failed, or it was the second failure of another kind than I/O without a good read in between. What
  * fails on the way there (a cable, a controller, a full disk) says nothing about the slot. Progress.
  */
-bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result, enum kvbi_disk_cause cause, bool medium);
+bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result,
+                         enum kvbi_disk_cause cause, bool medium);
 /* The same of a write. */
 bool kvbi_disk_note_write(struct kvbi_disk *disk, uint32_t slot, int result, bool medium);
 
@@ -145,8 +150,8 @@ struct kvbi_disk_publication {
     uint64_t name, checksum;
     const struct kvbi_disk_label *label; /* NULL: in memory only (engine tests without a store) */
     int result;                          /* out: 0 or KVB_EIO, KVB_ENOSPC: then it holds nothing */
-    bool medium;                         /* out, of a result that is not 0: kvbi_disk_blames_medium */
-    bool written;                        /* out: its entry is in the file */
+    bool medium;  /* out, of a result that is not 0: kvbi_disk_blames_medium */
+    bool written; /* out: its entry is in the file */
 };
 
 /*
@@ -164,8 +169,8 @@ struct kvbi_disk_found {
     uint32_t slot;
     bool retired;
     struct kvbi_disk_label label; /* of a slot that holds a block */
-    uint64_t sequence;            /* of the write: of two copies of one content the larger one counts */
-    uint64_t age;                 /* larger: used later. As of the last clean close, else by the writes */
+    uint64_t sequence; /* of the write: of two copies of one content the larger one counts */
+    uint64_t age;      /* larger: used later. As of the last clean close, else by the writes */
 };
 
 /*
@@ -173,7 +178,8 @@ struct kvbi_disk_found {
  * kvbi_disk_forget. Between create and the first copy. *cursor: 0 at first. Returns how many of `found` it has filled, 0 at the end.
  * Entries of an earlier epoch are passed over, damaged ones are too and counted in their path's `dropped`.
  */
-uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found, uint32_t max);
+uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found,
+                        uint32_t max);
 
 /*
  * Everything written so far is void: durable in every file when it returns. `clears`: as in labels: 0 before the first. Any thread; clear,

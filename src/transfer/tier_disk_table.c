@@ -10,12 +10,14 @@
 
 static uint64_t entry_offset(const struct kvbi_disk *disk, uint32_t slot)
 {
-    return kvbi_disk_path_of(disk, slot)->table_offset + kvbi_disk_place_of(disk, slot) * KVBI_DISK_ENTRY_BYTES;
+    return kvbi_disk_path_of(disk, slot)->table_offset +
+           kvbi_disk_place_of(disk, slot) * KVBI_DISK_ENTRY_BYTES;
 }
 
 /* ---- Entries out -------------------------------------------------------------------------------------------------- */
 
-static struct kvbi_disk_record record_of(struct kvbi_disk *disk, const struct kvbi_disk_publication *publication)
+static struct kvbi_disk_record record_of(struct kvbi_disk *disk,
+                                         const struct kvbi_disk_publication *publication)
 {
     const struct kvbi_disk_path *path = kvbi_disk_path_of(disk, publication->slot);
     struct kvbi_disk_record record = {.state = KVBI_DISK_ENTRY_BLOCK,
@@ -42,7 +44,8 @@ static uint64_t end_of(const struct kvbi_disk_path *path)
 }
 
 /* As many as the system puts into their mapped tables at once. What it does not, for whatever reason, is left to be written. */
-static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
+static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication *list,
+                           uint32_t count)
 {
     unsigned char *places[KVBI_DISK_PUBLISH_MAX];
     uint32_t which[KVBI_DISK_PUBLISH_MAX], staged = 0;
@@ -59,7 +62,8 @@ static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication 
         if (entry_offset(disk, list[i].slot) + KVBI_DISK_ENTRY_BYTES > *end)
             continue;
         disk->scatter.records[staged] = record_of(disk, &list[i]);
-        places[staged] = path->table + kvbi_disk_place_of(disk, list[i].slot) * KVBI_DISK_ENTRY_BYTES;
+        places[staged] =
+            path->table + kvbi_disk_place_of(disk, list[i].slot) * KVBI_DISK_ENTRY_BYTES;
         which[staged++] = i;
     }
     for (uint32_t put = kvbi_disk_scatter_put(&disk->scatter, places, staged); put > 0; put--)
@@ -67,7 +71,8 @@ static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication 
 }
 
 /* By path, then by place in its table. Few, and mostly in order already. */
-static void sort_by_place(const struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count)
+static void sort_by_place(const struct kvbi_disk *disk, struct kvbi_disk_publication *list,
+                          uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++) {
         const struct kvbi_disk_publication moved = list[i];
@@ -83,7 +88,8 @@ static void sort_by_place(const struct kvbi_disk *disk, struct kvbi_disk_publica
 }
 
 /* How many from list[0] on lie side by side in one table. */
-static uint32_t run_length(const struct kvbi_disk *disk, const struct kvbi_disk_publication *list, uint32_t count)
+static uint32_t run_length(const struct kvbi_disk *disk, const struct kvbi_disk_publication *list,
+                           uint32_t count)
 {
     uint32_t length = 1;
     while (length < count && list[length].label != NULL && !list[length].written &&
@@ -97,8 +103,8 @@ static void publish_run(struct kvbi_disk *disk, struct kvbi_disk_publication *li
     struct kvbi_disk_record records[KVBI_DISK_PUBLISH_MAX];
     for (uint32_t i = 0; i < count; i++)
         records[i] = record_of(disk, &list[i]);
-    int error = kvbi_disk_write(kvbi_disk_path_of(disk, list[0].slot)->file.table_fd, records, count * sizeof *records,
-                                entry_offset(disk, list[0].slot));
+    int error = kvbi_disk_write(kvbi_disk_path_of(disk, list[0].slot)->file.table_fd, records,
+                                count * sizeof *records, entry_offset(disk, list[0].slot));
     for (uint32_t i = 0; i < count; i++) {
         list[i].result = error == 0 ? 0 : kvbi_disk_error_of(error);
         list[i].medium = kvbi_disk_blames_medium(error);
@@ -136,7 +142,8 @@ void kvbi_disk_publish(struct kvbi_disk *disk, struct kvbi_disk_publication *lis
     for (uint32_t i = 0; i < count; i++) {
         KVBI_ASSERT(list[i].name != 0);
         if (list[i].result == 0)
-            disk->entries[list[i].slot] = (struct kvbi_disk_entry){.name = list[i].name, .checksum = list[i].checksum};
+            disk->entries[list[i].slot] =
+                (struct kvbi_disk_entry){.name = list[i].name, .checksum = list[i].checksum};
     }
 }
 
@@ -156,7 +163,8 @@ void kvbi_disk_retire(struct kvbi_disk *disk, uint32_t slot)
 
 /* As many as fit into the buffer, stamps behind them. */
 #define WINDOW ((uint32_t)3968)
-_Static_assert(WINDOW *(KVBI_DISK_ENTRY_BYTES + sizeof(uint64_t)) <= KVBI_DISK_BUFFER_BYTES, "entries and stamps");
+_Static_assert(WINDOW *(KVBI_DISK_ENTRY_BYTES + sizeof(uint64_t)) <= KVBI_DISK_BUFFER_BYTES,
+               "entries and stamps");
 #define AHEAD_BYTES ((off_t)4 << 20)
 
 static struct kvbi_disk_record *record_at(const struct kvbi_disk *disk, uint32_t at)
@@ -170,13 +178,15 @@ static uint64_t *stamps_of(const struct kvbi_disk *disk)
 }
 
 /* A page that cannot be read costs its own entries only. */
-static void read_pages(struct kvbi_disk *disk, struct kvbi_disk_path *path, uint64_t offset, uint32_t count)
+static void read_pages(struct kvbi_disk *disk, struct kvbi_disk_path *path, uint64_t offset,
+                       uint32_t count)
 {
     const uint32_t each = (uint32_t)(KVBI_DISK_ALIGN / KVBI_DISK_ENTRY_BYTES);
     for (uint32_t at = 0; at < count; at += each) {
         uint32_t part = count - at < each ? count - at : each;
         size_t bytes = part * sizeof(struct kvbi_disk_record);
-        if (kvbi_disk_read(path->file.table_fd, record_at(disk, at), bytes, offset + at * KVBI_DISK_ENTRY_BYTES) == 0)
+        if (kvbi_disk_read(path->file.table_fd, record_at(disk, at), bytes,
+                           offset + at * KVBI_DISK_ENTRY_BYTES) == 0)
             continue;
         memset(record_at(disk, at), 0, bytes);
         path->dropped += part;
@@ -192,9 +202,11 @@ static void read_window(struct kvbi_disk *disk, uint32_t index, uint32_t first)
     uint64_t end = offset + count * KVBI_DISK_ENTRY_BYTES;
     if (kvbi_disk_read(fd, disk->buffer, count * sizeof(struct kvbi_disk_record), offset) != 0)
         read_pages(disk, path, offset, count);
-    (void)posix_fadvise(fd, (off_t)end, AHEAD_BYTES, POSIX_FADV_WILLNEED); /* while these are looked at */
-    if (!path->stamped || kvbi_disk_read(fd, stamps_of(disk), count * sizeof(uint64_t),
-                                         path->superblock.stamps_offset + first * sizeof(uint64_t)) != 0)
+    (void)posix_fadvise(fd, (off_t)end, AHEAD_BYTES,
+                        POSIX_FADV_WILLNEED); /* while these are looked at */
+    if (!path->stamped ||
+        kvbi_disk_read(fd, stamps_of(disk), count * sizeof(uint64_t),
+                       path->superblock.stamps_offset + first * sizeof(uint64_t)) != 0)
         memset(stamps_of(disk), 0, count * sizeof(uint64_t));
     disk->window.path = index;
     disk->window.first = first;
@@ -203,7 +215,8 @@ static void read_window(struct kvbi_disk *disk, uint32_t index, uint32_t first)
 
 static bool in_window(const struct kvbi_disk *disk, uint32_t index, uint32_t place)
 {
-    return disk->window.path == index && place >= disk->window.first && place - disk->window.first < disk->window.count;
+    return disk->window.path == index && place >= disk->window.first &&
+           place - disk->window.first < disk->window.count;
 }
 
 /*
@@ -218,7 +231,8 @@ static bool epoch_counts(struct kvbi_disk_path *path, uint64_t epoch)
 }
 
 /* False: nothing to tell about that slot. */
-static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place, struct kvbi_disk_found *found)
+static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place,
+                        struct kvbi_disk_found *found)
 {
     struct kvbi_disk_path *path = &disk->paths[index];
     const struct kvbi_disk_record *record = record_at(disk, place - disk->window.first);
@@ -241,15 +255,16 @@ static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place, 
                                       .sequence = record->sequence,
                                       .age = stamp != 0 ? stamp : record->sequence};
     if (!retired)
-        disk->entries[slot] =
-            (struct kvbi_disk_entry){.name = kvbi_disk_name_of(disk->hash, path->uuid, place, record->label.hash,
-                                                               record->label.digest, record->label.generation),
-                                     .checksum = record->payload_checksum};
+        disk->entries[slot] = (struct kvbi_disk_entry){
+            .name = kvbi_disk_name_of(disk->hash, path->uuid, place, record->label.hash,
+                                      record->label.digest, record->label.generation),
+            .checksum = record->payload_checksum};
     return true;
 }
 
 /* The cursor: a path in its upper half, a place in its table in the lower. */
-uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found, uint32_t max)
+uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found,
+                        uint32_t max)
 {
     uint32_t count = 0, index = (uint32_t)(*cursor >> 32), place = (uint32_t)*cursor;
     while (count < max && index < disk->path_count) {
@@ -302,7 +317,8 @@ int kvbi_disk_renew(struct kvbi_disk *disk, uint32_t index)
 {
     struct kvbi_disk_path *path = &disk->paths[index];
     static const struct kvbi_disk_say nobody = {.path = ""};
-    int error = kvbi_disk_file_take_room(&path->file, path->superblock.file_bytes, path->file.sparse, &nobody);
+    int error = kvbi_disk_file_take_room(&path->file, path->superblock.file_bytes,
+                                         path->file.sparse, &nobody);
     if (error == 0)
         error = write_epoch(disk, path, epoch_of(disk, path) + 1);
     if (error != 0)
@@ -332,8 +348,10 @@ static int write_stamps(const struct kvbi_disk *disk, uint32_t index, uint64_t *
     const struct kvbi_disk_path *path = &disk->paths[index];
     uint64_t *stamps = (uint64_t *)(void *)disk->buffer;
     int error = 0;
-    for (uint32_t first = 0; error == 0 && first < path->slot_count; first += KVBI_DISK_STAMPS_LINK) {
-        uint32_t left = path->slot_count - first, count = left < KVBI_DISK_STAMPS_LINK ? left : KVBI_DISK_STAMPS_LINK;
+    for (uint32_t first = 0; error == 0 && first < path->slot_count;
+         first += KVBI_DISK_STAMPS_LINK) {
+        uint32_t left = path->slot_count - first,
+                 count = left < KVBI_DISK_STAMPS_LINK ? left : KVBI_DISK_STAMPS_LINK;
         for (uint32_t i = 0; i < count; i++)
             stamps[i] = disk->entries[(first + i) * disk->path_count + index].checksum;
         *sum = kvbi_disk_stamps_checksum(disk->hash, stamps, count, *sum);
@@ -361,7 +379,8 @@ static void close_path(struct kvbi_disk *disk, uint32_t index)
     next.flags = KVBI_DISK_CLEAN;
     next.sequence = disk->sequence;
     next.stamps_checksum = path->superblock.serial + 1; /* that of `next` begins the chain */
-    if (write_stamps(disk, index, &next.stamps_checksum) != 0 || kvbi_disk_sync(path->file.table_fd) != 0)
+    if (write_stamps(disk, index, &next.stamps_checksum) != 0 ||
+        kvbi_disk_sync(path->file.table_fd) != 0)
         return;
     (void)!kvbi_disk_path_write(path, disk->hash, &next);
 }

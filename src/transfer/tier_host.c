@@ -14,8 +14,8 @@
 
 #define PAGE_BYTES 4096u
 
-int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id, uint32_t block_count,
-                          uint64_t block_bytes, void *base)
+int kvbi_tier_host_create(struct kvbi_tier *tier, const struct kvbi_memory *memory, uint32_t id,
+                          uint32_t block_count, uint64_t block_bytes, void *base)
 {
     *tier = (struct kvbi_tier){.tier = id,
                                .block_count = block_count,
@@ -39,15 +39,17 @@ void kvbi_tier_destroy(struct kvbi_tier *tier)
     bool released = kvbi_pinning_destroy(tier->pinning);
     if (tier->cuda != NULL)
         kvbi_cuda_close(tier->cuda, tier->owned ? tier->base : NULL);
-    else if (tier->memory != NULL && tier->owned && released) /* else it is lost: better than wrong bytes */
+    else if (tier->memory != NULL && tier->owned &&
+             released) /* else it is lost: better than wrong bytes */
         kvbi_memory_free(tier->memory, tier->base, tier->block_count, (size_t)tier->block_bytes);
     *tier = (struct kvbi_tier){.memory = NULL};
 }
 
-unsigned char *kvbi_tier_chunk(const struct kvbi_tier *tier, uint32_t slot, uint32_t layer, uint32_t part,
-                               const struct kvb_layout *layout)
+unsigned char *kvbi_tier_chunk(const struct kvbi_tier *tier, uint32_t slot, uint32_t layer,
+                               uint32_t part, const struct kvb_layout *layout)
 {
     if (tier->strides != NULL)
         return kvbi_strides_chunk(tier->strides, tier->base, slot, layer, part);
-    return kvbi_tier_address(tier, slot) + ((uint64_t)layer * layout->parts + part) * layout->chunk_bytes;
+    return kvbi_tier_address(tier, slot) +
+           ((uint64_t)layer * layout->parts + part) * layout->chunk_bytes;
 }

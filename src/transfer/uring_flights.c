@@ -56,23 +56,27 @@ void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights)
 uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights)
 {
     uint32_t places = flights->depth - flights->count;
-    uint64_t left = flights->limit_bytes > flights->bytes ? flights->limit_bytes - flights->bytes : 0;
+    uint64_t left =
+        flights->limit_bytes > flights->bytes ? flights->limit_bytes - flights->bytes : 0;
     uint64_t pieces = left / flights->piece_bytes;
     if (flights->count == 0 && pieces == 0)
         return 1; /* however large it is */
     return pieces < places ? (uint32_t)pieces : places;
 }
 
-static unsigned char *bounce_of(const struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight)
+static unsigned char *bounce_of(const struct kvbi_uring_flights *flights,
+                                const struct kvbi_uring_flight *flight)
 {
     return flights->bounce + (size_t)(flight - flights->all) * flights->piece_bytes;
 }
 
 /* One I/O on the file of `copy`: into or out of one part of memory, or several. */
-static void fill(const struct kvbi_uring_flights *flights, struct io_uring_sqe *sqe, const struct kvbi_disk_copy *copy,
-                 uint64_t offset, const struct iovec *parts, uint32_t part_count, int buffer)
+static void fill(const struct kvbi_uring_flights *flights, struct io_uring_sqe *sqe,
+                 const struct kvbi_disk_copy *copy, uint64_t offset, const struct iovec *parts,
+                 uint32_t part_count, int buffer)
 {
-    int fd = flights->ring.fixed_file ? (int)(copy->slot % flights->disk->path_count) : copy->path->file.fd;
+    int fd = flights->ring.fixed_file ? (int)(copy->slot % flights->disk->path_count)
+                                      : copy->path->file.fd;
     unsigned bytes = (unsigned)parts[0].iov_len;
     if (part_count > 1 && copy->write)
         io_uring_prep_writev(sqe, fd, parts, part_count, offset);
@@ -91,16 +95,20 @@ static void fill(const struct kvbi_uring_flights *flights, struct io_uring_sqe *
 }
 
 /* By itself: what is left of its piece. */
-static struct io_uring_sqe *prepare(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight)
+static struct io_uring_sqe *prepare(struct kvbi_uring_flights *flights,
+                                    struct kvbi_uring_flight *flight)
 {
     const struct kvbi_disk_copy *copy = flight->copy;
     const struct kvbi_disk_piece *piece = &flight->piece;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&flights->ring.ring);
     KVBI_ASSERT(sqe != NULL); /* one for each flight */
     unsigned char *at = copy->bounce ? bounce_of(flights, flight) : copy->memory + piece->offset;
-    const struct iovec part = {.iov_base = at + piece->done, .iov_len = piece->io_bytes - piece->done};
-    int buffer = copy->bounce && flights->ring.fixed_buffers ? (int)flights->ring.bounce_index : flight->buffer;
-    fill(flights, sqe, copy, kvbi_disk_offset(flights->disk, copy->slot) + piece->offset + piece->done, &part, 1,
+    const struct iovec part = {.iov_base = at + piece->done,
+                               .iov_len = piece->io_bytes - piece->done};
+    int buffer = copy->bounce && flights->ring.fixed_buffers ? (int)flights->ring.bounce_index
+                                                             : flight->buffer;
+    fill(flights, sqe, copy,
+         kvbi_disk_offset(flights->disk, copy->slot) + piece->offset + piece->done, &part, 1,
          buffer);
     io_uring_sqe_set_data64(sqe, (uint64_t)(flight - flights->all));
     flights->prepared_bytes += part.iov_len;
@@ -117,29 +125,38 @@ static struct iovec *parts_of(const struct kvbi_uring_flights *flights, uint32_t
 }
 
 /* Whole blocks only, as they lie in memory and in the file. */
-static bool may_run(const struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight)
+static bool may_run(const struct kvbi_uring_flights *flights,
+                    const struct kvbi_uring_flight *flight)
 {
-    return flights->parts != NULL && !flight->copy->bounce && flight->piece.io_bytes == flights->disk->slot_bytes &&
+    return flights->parts != NULL && !flight->copy->bounce &&
+           flight->piece.io_bytes == flights->disk->slot_bytes &&
            flights->disk->slot_bytes == flights->disk->block_bytes;
 }
 
-static bool continues(const struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight)
+static bool continues(const struct kvbi_uring_flights *flights,
+                      const struct kvbi_uring_flight *flight)
 {
     const struct kvbi_uring_run *run = &flights->open;
     if (run->first == KVBI_NONE || run->count == KVBI_URING_RUN_MAX ||
         run->bytes + flight->piece.io_bytes > KVBI_DISK_PIECE_BYTES)
         return false;
     const struct kvbi_disk_copy *last = flights->all[run->last].copy;
-    return flight->copy->write == last->write && flight->copy->slot == last->slot + flights->disk->path_count;
+    return flight->copy->write == last->write &&
+           flight->copy->slot == last->slot + flights->disk->path_count;
 }
 
 static void begin_run(struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight,
                       struct io_uring_sqe *sqe)
 {
     uint32_t id = (uint32_t)(flight - flights->all);
-    flights->open = (struct kvbi_uring_run){
-        .first = id, .last = id, .count = 1, .part_count = 1, .bytes = flight->piece.io_bytes, .sqe = sqe};
-    *parts_of(flights, id) = (struct iovec){.iov_base = flight->copy->memory, .iov_len = flight->piece.io_bytes};
+    flights->open = (struct kvbi_uring_run){.first = id,
+                                            .last = id,
+                                            .count = 1,
+                                            .part_count = 1,
+                                            .bytes = flight->piece.io_bytes,
+                                            .sqe = sqe};
+    *parts_of(flights, id) =
+        (struct iovec){.iov_base = flight->copy->memory, .iov_len = flight->piece.io_bytes};
 }
 
 /* The request that is prepared already moves this flight's block too. */
@@ -150,11 +167,14 @@ static void join_run(struct kvbi_uring_flights *flights, struct kvbi_uring_fligh
     struct kvbi_uring_flight *last = &flights->all[run->last];
     const struct kvbi_disk_copy *first = flights->all[run->first].copy;
     uint32_t bytes = flight->piece.io_bytes;
-    if ((unsigned char *)part->iov_base + part->iov_len == flight->copy->memory && flight->buffer == last->buffer)
+    if ((unsigned char *)part->iov_base + part->iov_len == flight->copy->memory &&
+        flight->buffer == last->buffer)
         part->iov_len += bytes;
     else
-        parts[run->part_count++] = (struct iovec){.iov_base = flight->copy->memory, .iov_len = bytes};
-    fill(flights, run->sqe, first, kvbi_disk_offset(flights->disk, first->slot), parts, run->part_count, last->buffer);
+        parts[run->part_count++] =
+            (struct iovec){.iov_base = flight->copy->memory, .iov_len = bytes};
+    fill(flights, run->sqe, first, kvbi_disk_offset(flights->disk, first->slot), parts,
+         run->part_count, last->buffer);
     io_uring_sqe_set_data64(run->sqe, run->first);
     flights->prepared_bytes += bytes;
     flight->next = KVBI_NONE;
@@ -164,12 +184,16 @@ static void join_run(struct kvbi_uring_flights *flights, struct kvbi_uring_fligh
     tsan_release(flight);
 }
 
-uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
-                                   uint32_t item, int buffer)
+uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy,
+                                   uint64_t offset, uint32_t item, int buffer)
 {
-    struct kvbi_uring_flight *flight = &flights->all[flights->free[flights->depth - ++flights->count]];
-    *flight = (struct kvbi_uring_flight){
-        .copy = copy, .piece = kvbi_disk_piece_at(copy, offset), .item = item, .buffer = buffer, .used = true};
+    struct kvbi_uring_flight *flight =
+        &flights->all[flights->free[flights->depth - ++flights->count]];
+    *flight = (struct kvbi_uring_flight){.copy = copy,
+                                         .piece = kvbi_disk_piece_at(copy, offset),
+                                         .item = item,
+                                         .buffer = buffer,
+                                         .used = true};
     flights->bytes += flight->piece.io_bytes;
     if (copy->write && copy->bounce)
         kvbi_disk_bounce_out(copy, &flight->piece, bounce_of(flights, flight));
@@ -186,7 +210,8 @@ uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kv
 
 bool kvbi_uring_flights_idle(const struct kvbi_uring_flights *flights, uint32_t count)
 {
-    return flights->prepared_bytes == flights->bytes && io_uring_sq_ready(&flights->ring.ring) >= count;
+    return flights->prepared_bytes == flights->bytes &&
+           io_uring_sq_ready(&flights->ring.ring) >= count;
 }
 
 void kvbi_uring_flights_enter(struct kvbi_uring_flights *flights, bool wait)
@@ -216,8 +241,8 @@ static void end(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *fl
 }
 
 /* True: over, with *error; false: handed over again. */
-static bool take_result(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight, int64_t result,
-                        int *error)
+static bool take_result(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight,
+                        int64_t result, int *error)
 {
     int outcome = kvbi_disk_piece_advance(flight->copy, &flight->piece, result, flights->hooks);
     if (outcome == 0 && !flights->broken) {
@@ -232,7 +257,8 @@ static bool take_result(struct kvbi_uring_flights *flights, struct kvbi_uring_fl
 }
 
 /* The same of one flight of a run. */
-static bool take_from_run(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight, int *error)
+static bool take_from_run(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight,
+                          int *error)
 {
     if (flights->landing_whole)
         return take_result(flights, flight, flight->piece.io_bytes, error);
@@ -267,7 +293,8 @@ static bool give_up_one(struct kvbi_uring_flights *flights, uint32_t *item, int 
 }
 
 /* The next flight of a run that has come back, or of the next completion. NULL: none. *result: of one that flew alone. */
-static struct kvbi_uring_flight *next_landed(struct kvbi_uring_flights *flights, bool *alone, int64_t *result)
+static struct kvbi_uring_flight *next_landed(struct kvbi_uring_flights *flights, bool *alone,
+                                             int64_t *result)
 {
     struct io_uring *ring = &flights->ring.ring;
     struct io_uring_cqe *cqe;
@@ -298,7 +325,8 @@ bool kvbi_uring_flights_next(struct kvbi_uring_flights *flights, uint32_t *item,
             continue; /* given up, and now a broken ring speaks after all */
         tsan_acquire(flight);
         *item = flight->item;
-        if (alone ? take_result(flights, flight, result, error) : take_from_run(flights, flight, error))
+        if (alone ? take_result(flights, flight, result, error)
+                  : take_from_run(flights, flight, error))
             return true;
     }
     return give_up_one(flights, item, error);
@@ -314,26 +342,31 @@ bool kvbi_uring_flights_pending(const struct kvbi_uring_flights *flights)
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
 
 /* How much may be in flight, and the arrays for it. */
-static int take_memory(struct kvbi_uring_flights *flights, const struct kvbi_disk_engine_config *config)
+static int take_memory(struct kvbi_uring_flights *flights,
+                       const struct kvbi_disk_engine_config *config)
 {
     bool bounces = false;
     for (uint32_t i = 0; i < config->memory_count; i++)
         bounces |= kvbi_disk_bounces(flights->disk, config->memories[i]);
     flights->piece_bytes = kvbi_disk_piece_max(flights->disk);
-    flights->limit_bytes = config->inflight_bytes != 0 ? config->inflight_bytes : KVBI_DISK_INFLIGHT_BYTES;
-    flights->depth = config->inflight_count != 0 ? config->inflight_count : KVBI_DISK_INFLIGHT_COUNT;
+    flights->limit_bytes =
+        config->inflight_bytes != 0 ? config->inflight_bytes : KVBI_DISK_INFLIGHT_BYTES;
+    flights->depth =
+        config->inflight_count != 0 ? config->inflight_count : KVBI_DISK_INFLIGHT_COUNT;
     if (flights->depth > flights->limit_bytes / flights->piece_bytes)
-        flights->depth =
-            flights->limit_bytes > flights->piece_bytes ? (uint32_t)(flights->limit_bytes / flights->piece_bytes) : 1;
+        flights->depth = flights->limit_bytes > flights->piece_bytes
+                             ? (uint32_t)(flights->limit_bytes / flights->piece_bytes)
+                             : 1;
     flights->all = kvbi_memory_alloc(&flights->memory, flights->depth, sizeof *flights->all, 0);
-    flights->free = kvbi_memory_alloc_raw(&flights->memory, flights->depth, sizeof *flights->free, 0);
+    flights->free =
+        kvbi_memory_alloc_raw(&flights->memory, flights->depth, sizeof *flights->free, 0);
     if (bounces)
-        flights->bounce =
-            kvbi_memory_alloc_raw(&flights->memory, flights->depth, (size_t)flights->piece_bytes, KVBI_DISK_ALIGN);
+        flights->bounce = kvbi_memory_alloc_raw(&flights->memory, flights->depth,
+                                                (size_t)flights->piece_bytes, KVBI_DISK_ALIGN);
     bool runs = flights->piece_bytes * 2 <= KVBI_DISK_PIECE_BYTES;
     if (runs)
-        flights->parts =
-            kvbi_memory_alloc_raw(&flights->memory, flights->depth, KVBI_URING_RUN_MAX * sizeof *flights->parts, 0);
+        flights->parts = kvbi_memory_alloc_raw(&flights->memory, flights->depth,
+                                               KVBI_URING_RUN_MAX * sizeof *flights->parts, 0);
     if (flights->all == NULL || flights->free == NULL || (bounces && flights->bounce == NULL) ||
         (runs && flights->parts == NULL))
         return KVB_ENOMEM;
@@ -354,8 +387,9 @@ int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct k
     (void)snprintf(why, KVBI_DISK_SAID_BYTES, "no memory");
     int error = take_memory(flights, config);
     if (error == 0)
-        error = kvbi_uring_ring_open(&flights->ring, memory, config, flights->depth, flights->bounce,
-                                     (size_t)(flights->depth * flights->piece_bytes), why);
+        error =
+            kvbi_uring_ring_open(&flights->ring, memory, config, flights->depth, flights->bounce,
+                                 (size_t)(flights->depth * flights->piece_bytes), why);
     if (error != 0)
         kvbi_uring_flights_destroy(flights, false);
     return error;
@@ -364,10 +398,12 @@ int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct k
 void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_child)
 {
     struct kvbi_memory memory = flights->memory;
-    if (flights->all == NULL && flights->free == NULL && flights->bounce == NULL && flights->parts == NULL)
+    if (flights->all == NULL && flights->free == NULL && flights->bounce == NULL &&
+        flights->parts == NULL)
         return;
     kvbi_uring_ring_close(&flights->ring, in_child);
-    kvbi_memory_free(&memory, flights->parts, flights->depth, KVBI_URING_RUN_MAX * sizeof *flights->parts);
+    kvbi_memory_free(&memory, flights->parts, flights->depth,
+                     KVBI_URING_RUN_MAX * sizeof *flights->parts);
     kvbi_memory_free(&memory, flights->bounce, flights->depth, (size_t)flights->piece_bytes);
     kvbi_memory_free(&memory, flights->free, flights->depth, sizeof *flights->free);
     kvbi_memory_free(&memory, flights->all, flights->depth, sizeof *flights->all);
@@ -377,6 +413,7 @@ void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_chil
 size_t kvbi_uring_flights_bytes(const struct kvbi_uring_flights *flights)
 {
     return flights->depth * (sizeof *flights->all + sizeof *flights->free) +
-           (flights->parts != NULL ? flights->depth * KVBI_URING_RUN_MAX * sizeof *flights->parts : 0) +
+           (flights->parts != NULL ? flights->depth * KVBI_URING_RUN_MAX * sizeof *flights->parts
+                                   : 0) +
            (flights->bounce != NULL ? (size_t)(flights->depth * flights->piece_bytes) : 0);
 }

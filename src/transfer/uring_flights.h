@@ -57,8 +57,8 @@ struct kvbi_uring_flights {
     struct kvbi_uring_flight *all;
     uint32_t *free;        /* a stack of depth - count */
     unsigned char *bounce; /* depth x piece_bytes, or NULL */
-    struct iovec
-        *parts; /* KVBI_URING_RUN_MAX a flight: of the run that it begins; NULL: blocks are too large for runs */
+    struct iovec *
+        parts; /* KVBI_URING_RUN_MAX a flight: of the run that it begins; NULL: blocks are too large for runs */
     struct kvbi_uring_run open;
     uint32_t landing;   /* next flight of the run that has come back, or KVBI_NONE */
     bool landing_whole; /* all of it was moved */
@@ -70,11 +70,14 @@ struct kvbi_uring_flights {
 };
 
 /* `why`, of KVBI_DISK_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM, KVB_EUNSUPPORTED. */
-KVB_NODISCARD int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct kvbi_memory *memory,
-                                            const struct kvbi_disk_engine_config *config, char *why);
+KVB_NODISCARD int kvbi_uring_flights_create(struct kvbi_uring_flights *flights,
+                                            const struct kvbi_memory *memory,
+                                            const struct kvbi_disk_engine_config *config,
+                                            char *why);
 /* Nothing is in flight, or in_child: the ring is the parent's. Legal on a zeroed object. */
 void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_child);
-size_t kvbi_uring_flights_bytes(const struct kvbi_uring_flights *flights); /* what create has allocated */
+size_t kvbi_uring_flights_bytes(
+    const struct kvbi_uring_flights *flights); /* what create has allocated */
 
 /* Makes the calling thread the issuer. */
 void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
@@ -86,8 +89,8 @@ uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
  * Prepares the piece of `copy` at `offset`; its payload bytes. There is room. Launched in order of their slots, blocks share I/Os.
  * `copy` stays where it is until it has landed.
  */
-uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy, uint64_t offset,
-                                   uint32_t item, int buffer);
+uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy,
+                                   uint64_t offset, uint32_t item, int buffer);
 
 /* Is all that is in flight still to be handed over, and that `count` I/Os or more? */
 bool kvbi_uring_flights_idle(const struct kvbi_uring_flights *flights, uint32_t count);

@@ -18,14 +18,15 @@
 
 /* Flags of Linux 6.1, 5.19, 5.6 and 5.1: the first set that works is taken. */
 static const unsigned flag_sets[] = {
-    IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
-        IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-    IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED |
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN |
+        IORING_SETUP_TASKRUN_FLAG,
     IORING_SETUP_CLAMP,
     0,
 };
-static const char *const flag_names[] = {"single issuer, deferred task running", "cooperative task running", "plain",
-                                         "plain"};
+static const char *const flag_names[] = {"single issuer, deferred task running",
+                                         "cooperative task running", "plain", "plain"};
 #define FLAG_SETS (sizeof flag_sets / sizeof *flag_sets)
 
 /* ---- Trial -------------------------------------------------------------------------------------------------------- */
@@ -78,7 +79,8 @@ static int read_pages(struct io_uring *ring, const struct kvbi_disk *disk)
         int result = complete_one(ring);
         if (result < 0)
             return result;
-        if (result != (int)sizeof page || kvbi_disk_read(path->file.fd, same, sizeof same, offset) != 0 ||
+        if (result != (int)sizeof page ||
+            kvbi_disk_read(path->file.fd, same, sizeof same, offset) != 0 ||
             memcmp(page, same, sizeof same) != 0)
             return -EIO;
     }
@@ -90,7 +92,8 @@ static bool try_flags(unsigned flags, const struct kvbi_disk *disk, struct trial
     struct io_uring ring;
     if (failed(trial, "io_uring_setup", io_uring_queue_init(4, &ring, flags)))
         return false;
-    bool works = (flags & IORING_SETUP_R_DISABLED) == 0 || !failed(trial, "io_uring_register", enable(&ring));
+    bool works = (flags & IORING_SETUP_R_DISABLED) == 0 ||
+                 !failed(trial, "io_uring_register", enable(&ring));
     if (works) {
         io_uring_prep_nop(io_uring_get_sqe(&ring));
         works = !failed(trial, "io_uring_enter", complete_one(&ring));
@@ -104,12 +107,14 @@ static bool try_flags(unsigned flags, const struct kvbi_disk *disk, struct trial
 static void say_refusal(const struct trial *trial, char *why)
 {
     char disabled = '0';
-    int used = snprintf(why, KVBI_DISK_SAID_BYTES, "%s: %s", trial->step, kvbi_errno_text(trial->error));
+    int used =
+        snprintf(why, KVBI_DISK_SAID_BYTES, "%s: %s", trial->step, kvbi_errno_text(trial->error));
     int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
     if (read(fd, &disabled, 1) == 1 && disabled != '0')
-        (void)snprintf(why + used, KVBI_DISK_SAID_BYTES - (size_t)used, "; kernel.io_uring_disabled is %c", disabled);
+        (void)snprintf(why + used, KVBI_DISK_SAID_BYTES - (size_t)used,
+                       "; kernel.io_uring_disabled is %c", disabled);
     (void)close(fd);
 }
 
@@ -122,7 +127,8 @@ static uint32_t blocks_per_buffer(const struct kvbi_tier *tier)
 }
 
 /* Which tiers can be registered. How many buffers they take. */
-static uint32_t plan_ranges(struct kvbi_uring_ring *ring, const struct kvbi_disk_engine_config *config)
+static uint32_t plan_ranges(struct kvbi_uring_ring *ring,
+                            const struct kvbi_disk_engine_config *config)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < config->memory_count; i++) {
@@ -133,7 +139,8 @@ static uint32_t plan_ranges(struct kvbi_uring_ring *ring, const struct kvbi_disk
         uint64_t buffers = (tier->block_count + (uint64_t)blocks - 1) / blocks;
         if (count + buffers > BUFFERS_MAX - 1)
             continue;
-        ring->ranges[ring->range_count++] = (struct kvbi_uring_range){.tier = tier, .first = count, .blocks = blocks};
+        ring->ranges[ring->range_count++] =
+            (struct kvbi_uring_range){.tier = tier, .first = count, .blocks = blocks};
         count += (uint32_t)buffers;
     }
     return count;
@@ -143,7 +150,8 @@ static void list_buffers(const struct kvbi_uring_range *range, struct iovec *buf
 {
     uint32_t i = range->first;
     for (uint32_t slot = 0; slot < range->tier->block_count; i++) {
-        uint32_t left = range->tier->block_count - slot, blocks = left < range->blocks ? left : range->blocks;
+        uint32_t left = range->tier->block_count - slot,
+                 blocks = left < range->blocks ? left : range->blocks;
         buffers[i] = (struct iovec){.iov_base = kvbi_tier_address(range->tier, slot),
                                     .iov_len = (size_t)(blocks * range->tier->block_bytes)};
         slot += blocks;
@@ -168,7 +176,8 @@ static void keep_from_children(const struct kvbi_uring_ring *ring, bool keep)
 
 /* 0 or an errno; without, everything works the same, with more CPU per block. */
 static int register_buffers(struct kvbi_uring_ring *ring, const struct kvbi_memory *memory,
-                            const struct kvbi_disk_engine_config *config, void *bounce, size_t bounce_bytes)
+                            const struct kvbi_disk_engine_config *config, void *bounce,
+                            size_t bounce_bytes)
 {
     uint32_t count = plan_ranges(ring, config), total = count + (bounce != NULL);
     int result = 0;
@@ -192,7 +201,8 @@ static int register_buffers(struct kvbi_uring_ring *ring, const struct kvbi_memo
     return -result;
 }
 
-int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_tier *tier, uint32_t slot)
+int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_tier *tier,
+                         uint32_t slot)
 {
     for (uint32_t i = 0; i < ring->range_count; i++)
         if (ring->ranges[i].tier == tier)
@@ -206,13 +216,15 @@ static int register_files(const struct kvbi_uring_ring *ring, const struct kvbi_
     int fds[KVBI_DISK_PATHS_MAX];
     for (uint32_t i = 0; i < disk->path_count; i++)
         fds[i] = disk->paths[i].file.fd;
-    return -io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_FILES, fds, disk->path_count);
+    return -io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_FILES, fds,
+                              disk->path_count);
 }
 
 /* ---- Open and close ----------------------------------------------------------------------------------------------- */
 
-static void say_how(const struct kvbi_uring_ring *ring, const struct kvbi_disk_engine_config *config, size_t set,
-                    int file_error, int buffer_error, char *why)
+static void say_how(const struct kvbi_uring_ring *ring,
+                    const struct kvbi_disk_engine_config *config, size_t set, int file_error,
+                    int buffer_error, char *why)
 {
     char file[64] = "fixed file", buffers[96] = "fixed buffers";
     if (file_error != 0)
@@ -220,8 +232,8 @@ static void say_how(const struct kvbi_uring_ring *ring, const struct kvbi_disk_e
     if (!ring->fixed_buffers)
         (void)snprintf(buffers, sizeof buffers, "buffers not registered: %s",
                        buffer_error != 0 ? kvbi_errno_text(buffer_error) : "asked for");
-    (void)snprintf(why, KVBI_DISK_SAID_BYTES, "uring (%s), %s, %s, %s", flag_names[set], config->disk->mode, file,
-                   buffers);
+    (void)snprintf(why, KVBI_DISK_SAID_BYTES, "uring (%s), %s, %s, %s", flag_names[set],
+                   config->disk->mode, file, buffers);
 }
 
 /* Without deferred task running the ring's own descriptor serves, unless a thread is to wake who sleeps on it. */
@@ -232,7 +244,8 @@ static int register_wake(struct kvbi_uring_ring *ring, const struct kvbi_disk_en
         return 0;
     if (kvbi_wake_create(&ring->wake) != 0)
         return -EMFILE;
-    int result = io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_EVENTFD, &ring->wake.fd, 1);
+    int result =
+        io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_EVENTFD, &ring->wake.fd, 1);
     if (result >= 0 || needed)
         return result;
     kvbi_wake_destroy(&ring->wake);
@@ -240,8 +253,8 @@ static int register_wake(struct kvbi_uring_ring *ring, const struct kvbi_disk_en
 }
 
 int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory *memory,
-                         const struct kvbi_disk_engine_config *config, uint32_t entries, void *bounce,
-                         size_t bounce_bytes, char *why)
+                         const struct kvbi_disk_engine_config *config, uint32_t entries,
+                         void *bounce, size_t bounce_bytes, char *why)
 {
     struct trial trial = {.step = NULL};
     size_t set = config->single_issuer ? 0 : 1;
@@ -249,7 +262,8 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
     while (set < FLAG_SETS && !try_flags(flag_sets[set], config->disk, &trial))
         set++;
     if (set < FLAG_SETS)
-        (void)failed(&trial, "io_uring_setup", io_uring_queue_init(entries, &ring->ring, flag_sets[set]));
+        (void)failed(&trial, "io_uring_setup",
+                     io_uring_queue_init(entries, &ring->ring, flag_sets[set]));
     if (set == FLAG_SETS || ring->ring.ring_fd < 0) {
         say_refusal(&trial, why);
         return KVB_EUNSUPPORTED;
@@ -265,7 +279,8 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
         &ring->ring); /* a child that touches it then is ended by the kernel, not our requests */
     int file_error = register_files(ring, config->disk);
     ring->fixed_file = file_error == 0;
-    int buffer_error = config->unregistered ? 0 : register_buffers(ring, memory, config, bounce, bounce_bytes);
+    int buffer_error =
+        config->unregistered ? 0 : register_buffers(ring, memory, config, bounce, bounce_bytes);
     say_how(ring, config, set, file_error, buffer_error, why);
     return 0;
 }

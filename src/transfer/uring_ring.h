@@ -42,9 +42,11 @@ struct kvbi_uring_ring {
  * A ring for `entries` I/Os at once on the disk's files; the fixed file of a path has its number. bounce: `bounce_bytes` of memory to register beside the tiers', or NULL.
  * `why`: how it works, or what was refused. KVB_EUNSUPPORTED; KVB_ENOMEM.
  */
-KVB_NODISCARD int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory *memory,
-                                       const struct kvbi_disk_engine_config *config, uint32_t entries, void *bounce,
-                                       size_t bounce_bytes, char *why);
+KVB_NODISCARD int kvbi_uring_ring_open(struct kvbi_uring_ring *ring,
+                                       const struct kvbi_memory *memory,
+                                       const struct kvbi_disk_engine_config *config,
+                                       uint32_t entries, void *bounce, size_t bounce_bytes,
+                                       char *why);
 
 /* Makes the calling thread the issuer. 0 or an errno. */
 KVB_NODISCARD int kvbi_uring_ring_enable(struct kvbi_uring_ring *ring);
@@ -59,6 +61,7 @@ void kvbi_uring_ring_attend(const struct kvbi_uring_ring *ring);
 bool kvbi_uring_ring_deferred(const struct kvbi_uring_ring *ring);
 
 /* The registered buffer of a block, or -1. */
-int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_tier *tier, uint32_t slot);
+int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_tier *tier,
+                         uint32_t slot);
 
 #endif

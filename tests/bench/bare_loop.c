@@ -18,7 +18,8 @@
 unsigned char *arena_take(uint64_t bytes)
 {
     uint64_t length = bytes + HUGE_PAGE;
-    unsigned char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *memory =
+        mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         CALL(KVB_ENOMEM);
     uint64_t head = -(uint64_t)(uintptr_t)memory & (HUGE_PAGE - 1);
@@ -51,8 +52,8 @@ static bool open_ring(struct bare_loop *loop)
     return error == 0;
 }
 
-bool bare_loop_create(struct bare_loop *loop, const char *path, uint64_t block_bytes, uint32_t block_count,
-                      uint32_t depth)
+bool bare_loop_create(struct bare_loop *loop, const char *path, uint64_t block_bytes,
+                      uint32_t block_count, uint32_t depth)
 {
     *loop = (struct bare_loop){.block_bytes = block_bytes,
                                .memory_bytes = block_bytes * block_count,
@@ -82,8 +83,8 @@ void bare_loop_destroy(struct bare_loop *loop)
     arena_free(loop->memory, loop->memory_bytes);
 }
 
-static void prepare(struct bare_loop *loop, bool write, uint32_t slot, uint32_t memory_slot, uint64_t at,
-                    unsigned bytes)
+static void prepare(struct bare_loop *loop, bool write, uint32_t slot, uint32_t memory_slot,
+                    uint64_t at, unsigned bytes)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
     unsigned char *memory = loop->memory + memory_slot * loop->block_bytes + at;
@@ -110,7 +111,8 @@ static uint32_t harvest(struct bare_loop *loop)
     io_uring_for_each_cqe(&loop->ring, head, cqe)
     {
         if (cqe->res < 0 || (uint64_t)cqe->res != cqe->user_data)
-            fail(cqe->res < 0 ? "an I/O" : "an I/O came back short", cqe->res < 0 ? -cqe->res : EIO);
+            fail(cqe->res < 0 ? "an I/O" : "an I/O came back short",
+                 cqe->res < 0 ? -cqe->res : EIO);
         count++;
     }
     io_uring_cq_advance(&loop->ring, count);

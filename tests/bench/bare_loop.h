@@ -32,8 +32,8 @@ struct bare_loop {
 };
 
 /* False: no io_uring here. The file must exist. Other failures end the program. */
-bool bare_loop_create(struct bare_loop *loop, const char *path, uint64_t block_bytes, uint32_t block_count,
-                      uint32_t depth);
+bool bare_loop_create(struct bare_loop *loop, const char *path, uint64_t block_bytes,
+                      uint32_t block_count, uint32_t depth);
 void bare_loop_destroy(struct bare_loop *loop);
 
 /* Moves `count` blocks, the i-th between memory and slot slots[i] of the file. ns */

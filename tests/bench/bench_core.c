@@ -50,11 +50,12 @@ const char *size_name(uint64_t count)
 
 static void usage(FILE *out)
 {
-    (void)fprintf(out, "usage: bench_core [--json] [--quick] [--rounds N] [--only SUITE] [--help]\n\n"
-                       "  --json        rows as a JSON array instead of a table\n"
-                       "  --quick       small sizes and few rounds: a few seconds, figures of no use\n"
-                       "  --rounds N    interleaved rounds a row, 3 to 999 (21; with --quick 3)\n"
-                       "  --only SUITE  one suite alone:\n");
+    (void)fprintf(out,
+                  "usage: bench_core [--json] [--quick] [--rounds N] [--only SUITE] [--help]\n\n"
+                  "  --json        rows as a JSON array instead of a table\n"
+                  "  --quick       small sizes and few rounds: a few seconds, figures of no use\n"
+                  "  --rounds N    interleaved rounds a row, 3 to 999 (21; with --quick 3)\n"
+                  "  --only SUITE  one suite alone:\n");
     for (size_t i = 0; i < SUITE_COUNT; i++)
         (void)fprintf(out, "                  %-8s %s\n", suites[i].name, suites[i].text);
     (void)fprintf(out, "  --help        this text\n");
@@ -116,7 +117,8 @@ int main(int argc, char **argv)
 {
     struct options options = read_options(argc, argv);
     struct report report = {.json = options.json};
-    struct plan plan = {.quick = options.quick, .rounds = options.quick ? ROUNDS_QUICK : ROUNDS, .report = &report};
+    struct plan plan = {
+        .quick = options.quick, .rounds = options.quick ? ROUNDS_QUICK : ROUNDS, .report = &report};
     if (options.rounds > 0)
         plan.rounds = options.rounds;
     report_begin(&report);

@@ -99,8 +99,8 @@ static double hash_seconds(struct bench *bench, const struct disk_stage *stage)
     return cpu_now().caller - before;
 }
 
-static void stage_half(struct bench *bench, struct disk_stage *stage, struct side *side, uint32_t pair,
-                       uint64_t (*move)(struct disk_stage *stage))
+static void stage_half(struct bench *bench, struct disk_stage *stage, struct side *side,
+                       uint32_t pair, uint64_t (*move)(struct disk_stage *stage))
 {
     flights_begin(&side->flights, unit_of(bench));
     struct cpu before = cpu_now();
@@ -112,12 +112,14 @@ static void stage_half(struct bench *bench, struct disk_stage *stage, struct sid
     side->hash_seconds += after.hash >= 0 ? after.hash - before.hash : hash_seconds(bench, stage);
 }
 
-static void library_half(struct bench *bench, struct pairs *pairs, uint64_t (*move)(struct disk_stage *stage))
+static void library_half(struct bench *bench, struct pairs *pairs,
+                         uint64_t (*move)(struct disk_stage *stage))
 {
     stage_half(bench, &bench->stage, &pairs->library, pairs->count, move);
 }
 
-static void ring_half(struct bench *bench, struct pairs *pairs, uint64_t (*move)(struct disk_stage *stage))
+static void ring_half(struct bench *bench, struct pairs *pairs,
+                      uint64_t (*move)(struct disk_stage *stage))
 {
     stage_half(bench, &bench->ring, &pairs->baseline, pairs->count, move);
 }
@@ -155,7 +157,8 @@ static void fio_half(struct bench *bench, struct pairs *pairs, bool write)
     uint64_t part = sequential ? pairs->count % HALVES_A_FILE * stage->memory_bytes : 0;
     struct fio_job job = {.path = bench->options->path,
                           .offset = DATA_OFFSET + part,
-                          .region_bytes = sequential ? stage->memory_bytes : HALVES_A_FILE * stage->memory_bytes,
+                          .region_bytes = sequential ? stage->memory_bytes
+                                                     : HALVES_A_FILE * stage->memory_bytes,
                           .block_bytes = stage->block_bytes,
                           .move_bytes = stage->memory_bytes,
                           .depth = bench->scene->depth,
@@ -225,7 +228,8 @@ static void measure_round_of_two(struct bench *bench, bool ring_first)
 
 /* ---- A scene ------------------------------------------------------------------------------------------------------ */
 
-static void set_up_pairs(const struct scene *scene, struct pairs *pairs, const char *direction, uint64_t bytes)
+static void set_up_pairs(const struct scene *scene, struct pairs *pairs, const char *direction,
+                         uint64_t bytes)
 {
     (void)snprintf(pairs->name, sizeof pairs->name, "%s%s.%s.%s", direction,
                    scene->disk_engine == KVB_DISK_ENGINE_POSIX ? ".posix" : "", scene->size,
@@ -274,12 +278,15 @@ static void measure_pairs(struct bench *bench, struct pairs_report *report)
 }
 
 /* False: there is no ring to compare with. */
-static bool measure(const struct options *options, const struct scene *scene, struct pairs_report *report)
+static bool measure(const struct options *options, const struct scene *scene,
+                    struct pairs_report *report)
 {
-    struct bench bench = {.options = options, .scene = scene, .hash = kvbi_hash_select(kvbi_isa_detect())};
+    struct bench bench = {
+        .options = options, .scene = scene, .hash = kvbi_hash_select(kvbi_isa_detect())};
     struct disk_stage_config config = config_of(options, scene);
     disk_stage_create(&bench.stage, &config);
-    bool works = bare_loop_create(&bench.bare, options->path, scene->block_bytes, config.host_count, scene->depth);
+    bool works = bare_loop_create(&bench.bare, options->path, scene->block_bytes, config.host_count,
+                                  scene->depth);
     bench.order = memory_take(config.disk_count, sizeof *bench.order);
     bench.slots = memory_take(config.host_count, sizeof *bench.slots);
     bench.down = memory_take(2, sizeof *bench.down);
@@ -345,12 +352,13 @@ static bool measure_posix(const struct options *options, struct pairs_report *re
 /* Opening a file of a million blocks. They are as small as slots can be: their payloads are not looked at. */
 static void measure_recovery(const struct options *options, struct pairs_report *report)
 {
-    struct disk_stage_config config = {.path = options->path,
-                                       .block_bytes = 4096,
-                                       .host_count = options->quick ? RECOVERY_SLOTS / 256 : RECOVERY_SLOTS / 16,
-                                       .disk_count = options->quick ? RECOVERY_SLOTS / 64 : RECOVERY_SLOTS,
-                                       .progress = options->progress,
-                                       .disk_engine = options->disk_engine};
+    struct disk_stage_config config = {
+        .path = options->path,
+        .block_bytes = 4096,
+        .host_count = options->quick ? RECOVERY_SLOTS / 256 : RECOVERY_SLOTS / 16,
+        .disk_count = options->quick ? RECOVERY_SLOTS / 64 : RECOVERY_SLOTS,
+        .progress = options->progress,
+        .disk_engine = options->disk_engine};
     double bar = options->quick ? 0 : RECOVERY_BAR;
     pairs_report_seconds(report, "recovery.closed", recovery_seconds(&config, false), bar);
     pairs_report_seconds(report, "recovery.killed", recovery_seconds(&config, true), bar);
@@ -360,7 +368,8 @@ static bool measure_all(const struct options *options, struct pairs_report *repo
 {
     bool fio = !options->bare && fio_is_there(), works = true;
     if (!fio && !options->bare)
-        (void)fprintf(stderr, "bench_disk: no fio here: compared with a bare io_uring loop instead\n");
+        (void)fprintf(stderr,
+                      "bench_disk: no fio here: compared with a bare io_uring loop instead\n");
     for (uint32_t i = 0; works && i < SIZE_COUNT; i++)
         if (options->only < 0 || options->only == (int)i)
             works = measure_size(options, i, fio ? BASELINE_FIO : BASELINE_BARE, report);
@@ -377,22 +386,23 @@ static bool measure_all(const struct options *options, struct pairs_report *repo
 static void usage(FILE *out)
 {
     (void)fprintf(
-        out, "usage: bench_disk [--json] [--quick] [--path FILE] [--pairs N] [--only SIZE] [--progress thread|poll]\n"
-             "                  [--engine auto|uring|posix] [--order both|random|seq] [--baseline fio|bare]\n"
-             "                  [--batch N] [--depth N] [--mib N] [--help]\n\n"
-             "  --json         rows as a JSON array instead of a table\n"
-             "  --quick        little data and 2 pairs: a few seconds, figures of no use, no bar\n"
-             "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the current folder);\n"
-             "                 removed at the end unless it was there before\n"
-             "  --pairs N      at most N pairs a row, 2 to 999 (60)\n"
-             "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone, or recovery\n"
-             "  --progress     who moves: the manager's thread, or the caller in kvb_manager_flush (thread)\n"
-             "  --engine       the disk tier's engine (auto)\n"
-             "  --order        slots of the file in random order, one after the other, or both in turn (both)\n"
-             "  --baseline     fio's io_uring engine, or a loop around a ring of its own (fio, where it is installed)\n"
-             "  --batch, --depth N   of the lane (the library's defaults)\n"
-             "  --mib N        MiB that a half of a pair moves, 16 to 512 (256); the file is four times that\n"
-             "  --help         this text\n");
+        out,
+        "usage: bench_disk [--json] [--quick] [--path FILE] [--pairs N] [--only SIZE] [--progress thread|poll]\n"
+        "                  [--engine auto|uring|posix] [--order both|random|seq] [--baseline fio|bare]\n"
+        "                  [--batch N] [--depth N] [--mib N] [--help]\n\n"
+        "  --json         rows as a JSON array instead of a table\n"
+        "  --quick        little data and 2 pairs: a few seconds, figures of no use, no bar\n"
+        "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the current folder);\n"
+        "                 removed at the end unless it was there before\n"
+        "  --pairs N      at most N pairs a row, 2 to 999 (60)\n"
+        "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone, or recovery\n"
+        "  --progress     who moves: the manager's thread, or the caller in kvb_manager_flush (thread)\n"
+        "  --engine       the disk tier's engine (auto)\n"
+        "  --order        slots of the file in random order, one after the other, or both in turn (both)\n"
+        "  --baseline     fio's io_uring engine, or a loop around a ring of its own (fio, where it is installed)\n"
+        "  --batch, --depth N   of the lane (the library's defaults)\n"
+        "  --mib N        MiB that a half of a pair moves, 16 to 512 (256); the file is four times that\n"
+        "  --help         this text\n");
 }
 
 static void refuse(const char *what, const char *which)
@@ -412,7 +422,8 @@ static uint32_t number_option(const char *name, const char *text, uint32_t low, 
     return (uint32_t)value;
 }
 
-static uint32_t word_option(const char *name, const char *text, const char *const *words, uint32_t count)
+static uint32_t word_option(const char *name, const char *text, const char *const *words,
+                            uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         if (strcmp(text, words[i]) == 0)
@@ -423,8 +434,10 @@ static uint32_t word_option(const char *name, const char *text, const char *cons
 
 static void read_value(struct options *options, const char *name, const char *text)
 {
-    static const char *const progress[] = {"thread", "poll"}, *const engines[] = {"auto", "uring", "posix"};
-    static const char *const orders[] = {"random", "seq", "both"}, *const baselines[] = {"fio", "bare"};
+    static const char *const progress[] = {"thread", "poll"}, *const engines[] = {"auto", "uring",
+                                                                                  "posix"};
+    static const char *const orders[] = {"random", "seq", "both"}, *const baselines[] = {"fio",
+                                                                                         "bare"};
     const char *names[SIZE_COUNT + 1];
     for (uint32_t i = 0; i < SIZE_COUNT; i++)
         names[i] = sizes[i].name;
@@ -479,8 +492,8 @@ static struct options read_options(int argc, char **argv)
         options.half_bytes = options.quick ? HALF_BYTES_QUICK : HALF_BYTES;
     if (options.path[0] == '\0') {
         const char *folder = getenv("TMPDIR");
-        (void)snprintf(options.path, sizeof options.path, "%s/bench_disk.%ld", folder != NULL ? folder : ".",
-                       (long)getpid());
+        (void)snprintf(options.path, sizeof options.path, "%s/bench_disk.%ld",
+                       folder != NULL ? folder : ".", (long)getpid());
     }
     (void)snprintf(options.ring_path, sizeof options.ring_path, "%s.ring", options.path);
     return options;

@@ -75,26 +75,31 @@ void contents_renew(struct contents *contents, struct kvb_manager *manager, bool
     for (size_t i = 0; i < (size_t)contents->block_count * BLOCK_TOKENS; i++)
         contents->tokens[i] = (uint32_t)random_next();
     for (uint32_t at = 0; at < contents->block_count; at += contents->run_blocks) {
-        uint32_t left = contents->block_count - at, run = left < contents->run_blocks ? left : contents->run_blocks;
-        CALL(kvb_hash_tokens(manager, 0, NULL, contents->tokens + (size_t)at * BLOCK_TOKENS, (size_t)run * BLOCK_TOKENS,
-                             contents->names + at, run, &named));
+        uint32_t left = contents->block_count - at,
+                 run = left < contents->run_blocks ? left : contents->run_blocks;
+        CALL(kvb_hash_tokens(manager, 0, NULL, contents->tokens + (size_t)at * BLOCK_TOKENS,
+                             (size_t)run * BLOCK_TOKENS, contents->names + at, run, &named));
     }
     for (uint32_t i = 0; i < contents->block_count; i++) {
         uint32_t position = i % contents->run_blocks;
-        contents->inits[i] = (struct kvb_block_init){.size = sizeof *contents->inits,
-                                                     .position = position,
-                                                     .parent = position > 0 ? &contents->names[i - 1] : NULL,
-                                                     .key = given_names ? &contents->names[i] : NULL};
-        contents->appends[i] = (struct kvb_append){.size = sizeof *contents->appends,
-                                                   .tokens = contents->tokens + (size_t)i * BLOCK_TOKENS,
-                                                   .count = BLOCK_TOKENS};
+        contents->inits[i] =
+            (struct kvb_block_init){.size = sizeof *contents->inits,
+                                    .position = position,
+                                    .parent = position > 0 ? &contents->names[i - 1] : NULL,
+                                    .key = given_names ? &contents->names[i] : NULL};
+        contents->appends[i] =
+            (struct kvb_append){.size = sizeof *contents->appends,
+                                .tokens = contents->tokens + (size_t)i * BLOCK_TOKENS,
+                                .count = BLOCK_TOKENS};
     }
 }
 
 struct kvb_manager *manager_of(uint32_t block_count)
 {
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = TINY_BLOCK_BYTES};
-    struct kvb_tier_config tier = {.size = sizeof tier, .tier = KVB_TIER_DEVICE, .block_count = block_count};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = TINY_BLOCK_BYTES};
+    struct kvb_tier_config tier = {
+        .size = sizeof tier, .tier = KVB_TIER_DEVICE, .block_count = block_count};
     struct kvb_config config = {.size = sizeof config,
                                 .tokens_per_block = BLOCK_TOKENS,
                                 .layout = &layout,
@@ -107,8 +112,8 @@ struct kvb_manager *manager_of(uint32_t block_count)
     return manager;
 }
 
-void blocks_register(struct kvb_manager *manager, struct kvb_block **blocks, struct kvb_block_init *inits,
-                     struct kvb_append *appends, uint32_t count)
+void blocks_register(struct kvb_manager *manager, struct kvb_block **blocks,
+                     struct kvb_block_init *inits, struct kvb_append *appends, uint32_t count)
 {
     uint32_t computed[FILL_BATCH];
     for (uint32_t i = 0; i < FILL_BATCH; i++)
@@ -123,8 +128,8 @@ void blocks_register(struct kvb_manager *manager, struct kvb_block **blocks, str
     }
 }
 
-static void register_in_order(struct kvb_manager *manager, struct kvb_block **blocks, const struct contents *contents,
-                              const uint32_t *order)
+static void register_in_order(struct kvb_manager *manager, struct kvb_block **blocks,
+                              const struct contents *contents, const uint32_t *order)
 {
     struct kvb_block_init inits[FILL_BATCH];
     struct kvb_append appends[FILL_BATCH];

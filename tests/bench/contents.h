@@ -47,8 +47,8 @@ void contents_renew(struct contents *contents, struct kvb_manager *manager, bool
 struct kvb_manager *manager_of(uint32_t block_count);
 
 /* Empty -> Registered for `count` blocks, which the caller holds. Inits and appends of the contents begin at `first`. */
-void blocks_register(struct kvb_manager *manager, struct kvb_block **blocks, struct kvb_block_init *inits,
-                     struct kvb_append *appends, uint32_t count);
+void blocks_register(struct kvb_manager *manager, struct kvb_block **blocks,
+                     struct kvb_block_init *inits, struct kvb_append *appends, uint32_t count);
 
 /* Takes all blocks of the tier DEVICE, registers the contents in random order and parks them in another random order. */
 void manager_fill(struct kvb_manager *manager, const struct contents *contents);

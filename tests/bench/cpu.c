@@ -37,8 +37,10 @@ static double seconds_of_threads(const char *name)
     unsigned long long ns;
     DIR *tasks = opendir("/proc/self/task");
     for (const struct dirent *task; tasks != NULL && (task = readdir(tasks)) != NULL;)
-        if (read_line(task->d_name, "comm", line, sizeof line) && strncmp(line, name, strlen(name)) == 0 &&
-            read_line(task->d_name, "schedstat", line, sizeof line) && sscanf(line, "%llu", &ns) == 1)
+        if (read_line(task->d_name, "comm", line, sizeof line) &&
+            strncmp(line, name, strlen(name)) == 0 &&
+            read_line(task->d_name, "schedstat", line, sizeof line) &&
+            sscanf(line, "%llu", &ns) == 1)
             seconds = (seconds < 0 ? 0 : seconds) + (double)ns / 1e9;
     if (tasks != NULL)
         (void)closedir(tasks);
@@ -48,6 +50,7 @@ static double seconds_of_threads(const char *name)
 struct cpu cpu_now(void)
 {
     double hash = seconds_of_threads(HASH_THREAD); /* first: looking costs time of its own */
-    return (struct cpu){
-        .process = seconds_of(CLOCK_PROCESS_CPUTIME_ID), .caller = seconds_of(CLOCK_THREAD_CPUTIME_ID), .hash = hash};
+    return (struct cpu){.process = seconds_of(CLOCK_PROCESS_CPUTIME_ID),
+                        .caller = seconds_of(CLOCK_THREAD_CPUTIME_ID),
+                        .hash = hash};
 }

@@ -17,7 +17,9 @@
 static uint64_t *mark_at(const struct disk_stage *stage, const struct kvb_block *block, uint32_t i)
 {
     void *address;
-    uint64_t offset = i == 0 ? 0 : i == 1 ? stage->block_bytes / 2 : stage->block_bytes - sizeof(uint64_t);
+    uint64_t offset = i == 0   ? 0
+                      : i == 1 ? stage->block_bytes / 2
+                               : stage->block_bytes - sizeof(uint64_t);
     CALL(kvb_block_address(stage->manager, block, 0, 0, &address));
     return (uint64_t *)(void *)((char *)address + offset);
 }
@@ -33,7 +35,8 @@ static void check_marks(const struct disk_stage *stage)
 {
     for (uint32_t block = 0; block < stage->host_count; block++)
         for (uint32_t i = 0; i < 3; i++)
-            EXPECT(*mark_at(stage, stage->blocks[block], i) == stage->contents.names[block].hash + i);
+            EXPECT(*mark_at(stage, stage->blocks[block], i) ==
+                   stage->contents.names[block].hash + i);
 }
 
 /* ---- Steps of a round --------------------------------------------------------------------------------------------- */
@@ -60,7 +63,8 @@ void disk_stage_offer(struct disk_stage *stage)
     contents_renew(&stage->contents, stage->manager, true);
     CALL(kvb_alloc(stage->manager, KVB_TIER_HOST, stage->host_count, NULL, stage->blocks, NULL));
     put_marks(stage);
-    blocks_register(stage->manager, stage->blocks, stage->contents.inits, stage->contents.appends, stage->host_count);
+    blocks_register(stage->manager, stage->blocks, stage->contents.inits, stage->contents.appends,
+                    stage->host_count);
 }
 
 static uint64_t transferred_down(struct disk_stage *stage)
@@ -76,7 +80,8 @@ static uint64_t transferred_down(struct disk_stage *stage)
 uint64_t disk_stage_down(struct disk_stage *stage)
 {
     uint64_t before = transferred_down(stage), since = now_ns();
-    CALL(kvb_block_offload(stage->manager, stage->blocks, stage->host_count, KVB_PRIORITY_DEFAULT, NULL, NULL));
+    CALL(kvb_block_offload(stage->manager, stage->blocks, stage->host_count, KVB_PRIORITY_DEFAULT,
+                           NULL, NULL));
     CALL(kvb_manager_flush(stage->manager, KVB_FOREVER));
     uint64_t ns = now_ns() - since;
     EXPECT(transferred_down(stage) - before == stage->host_count);
@@ -112,8 +117,8 @@ void disk_stage_swap(struct disk_stage *stage)
     CALL(kvb_block_unref(stage->manager, stage->blocks, stage->host_count, NULL));
     CALL(kvb_alloc(stage->manager, KVB_TIER_HOST, stage->host_count, NULL, stage->blocks, NULL));
     memset(stage->in_use, 0, stage->disk_count * sizeof *stage->in_use);
-    EXPECT(find_on_disk(stage, stage->contents.names, stage->host_count, stage->sources, stage->in_use) ==
-           stage->host_count);
+    EXPECT(find_on_disk(stage, stage->contents.names, stage->host_count, stage->sources,
+                        stage->in_use) == stage->host_count);
 }
 
 uint64_t disk_stage_up(struct disk_stage *stage)
@@ -132,8 +137,8 @@ uint64_t disk_stage_up(struct disk_stage *stage)
     CALL(kvb_manager_flush(stage->manager, KVB_FOREVER));
     uint64_t ns = now_ns() - since;
     for (uint32_t i = 0; i < op_count; i++) {
-        uint32_t at = i * RUN_BLOCKS, left = stage->host_count - at, count = left < RUN_BLOCKS ? left : RUN_BLOCKS,
-                 good;
+        uint32_t at = i * RUN_BLOCKS, left = stage->host_count - at,
+                 count = left < RUN_BLOCKS ? left : RUN_BLOCKS, good;
         CALL(kvb_op_take(stage->manager, ops[i], stage->blocks + at, count, &good));
         EXPECT(good == count);
         CALL(kvb_op_release(stage->manager, ops[i]));
@@ -171,9 +176,11 @@ static void age(struct disk_stage *stage)
     free(names);
 }
 
-struct kvb_manager *disk_manager_create(const struct disk_stage_config *config, void *memory, bool empty)
+struct kvb_manager *disk_manager_create(const struct disk_stage_config *config, void *memory,
+                                        bool empty)
 {
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = config->block_bytes};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = config->block_bytes};
     struct kvb_tier_config tiers[] = {{.size = sizeof *tiers,
                                        .tier = KVB_TIER_HOST,
                                        .block_count = config->host_count,

@@ -29,7 +29,8 @@ struct disk_stage {
     struct contents contents;
     struct kvb_block **blocks;  /* of the host tier: sources of down, then targets of up */
     struct kvb_block **sources; /* of the disk tier */
-    bool *in_use; /* by slot of the file: holds a content of this round, or of the one before until down is over */
+    bool *
+        in_use; /* by slot of the file: holds a content of this round, or of the one before until down is over */
     bool sequential;
     char engine[192];
 };
@@ -45,7 +46,8 @@ struct disk_stage_config {
 };
 
 /* The manager alone, over what its file holds, or over an empty one. Ends the program if it cannot be had. */
-struct kvb_manager *disk_manager_create(const struct disk_stage_config *config, void *memory, bool empty);
+struct kvb_manager *disk_manager_create(const struct disk_stage_config *config, void *memory,
+                                        bool empty);
 
 void disk_stage_create(struct disk_stage *stage, const struct disk_stage_config *config);
 void disk_stage_destroy(struct disk_stage *stage);
@@ -53,7 +55,8 @@ void disk_stage_destroy(struct disk_stage *stage);
 void disk_stage_offer(struct disk_stage *stage);
 uint64_t disk_stage_down(struct disk_stage *stage); /* ns */
 void disk_stage_repeat(
-    struct disk_stage *stage); /* after down: other contents, down again: what is there may be lost */
+    struct disk_stage
+        *stage); /* after down: other contents, down again: what is there may be lost */
 void disk_stage_swap(struct disk_stage *stage);
 uint64_t disk_stage_up(struct disk_stage *stage); /* ns */
 void disk_stage_close_round(struct disk_stage *stage);

@@ -38,7 +38,8 @@ static char *run(char *const *arguments)
         fail("no memory or no pipe", "");
     (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     (void)posix_spawn_file_actions_addclose(&actions, ends[0]);
-    (void)setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 1); /* huge pages, as the library's memory has them */
+    (void)setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1",
+                 1); /* huge pages, as the library's memory has them */
     int error = posix_spawnp(&child, arguments[0], &actions, NULL, arguments, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)close(ends[1]);
@@ -48,7 +49,8 @@ static char *run(char *const *arguments)
     }
     (void)close(ends[0]);
     output[used] = '\0';
-    if (error == 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    if (error == 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+        WEXITSTATUS(status) == 0)
         return output;
     free(output);
     return NULL;
@@ -78,14 +80,16 @@ static double number_of(const char *text, const char *key)
 static struct fio_result read_report(const struct fio_job *job, const char *report)
 {
     const char *jobs = strstr(report, "\"jobs\"");
-    const char *section = jobs != NULL ? strstr(jobs, job->write ? "\"write\" :" : "\"read\" :") : NULL;
+    const char *section =
+        jobs != NULL ? strstr(jobs, job->write ? "\"write\" :" : "\"read\" :") : NULL;
     if (section == NULL || number_of(jobs, "error") != 0)
         fail("the job failed", "");
     if (number_of(section, "io_bytes") != (double)job->move_bytes)
         fail("the job moved another number of bytes", "");
     return (struct fio_result){.seconds = (number_of(section, "runtime") - 0.5) / 1e3,
-                               .cpu_seconds = (number_of(jobs, "usr_cpu") + number_of(jobs, "sys_cpu")) / 100 *
-                                              number_of(jobs, "job_runtime") / 1e3};
+                               .cpu_seconds =
+                                   (number_of(jobs, "usr_cpu") + number_of(jobs, "sys_cpu")) / 100 *
+                                   number_of(jobs, "job_runtime") / 1e3};
 }
 
 struct command {
@@ -94,7 +98,8 @@ struct command {
     uint32_t count;
 };
 
-static void add(struct command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct command *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void add(struct command *command, const char *format, ...)
 {

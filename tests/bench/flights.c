@@ -11,9 +11,9 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_get_events(struct io_uring *ring);
 
 static struct {
-    struct flights *to;            /* NULL: not counting */
-    uint64_t unit;                 /* bytes of a block */
-    const struct io_uring *ring;   /* the one that is counted: the first to be entered since begin */
+    struct flights *to;          /* NULL: not counting */
+    uint64_t unit;               /* bytes of a block */
+    const struct io_uring *ring; /* the one that is counted: the first to be entered since begin */
     unsigned submitted, completed; /* blocks; modulo 2^32, as the kernel counts */
     unsigned seen;                 /* completions of the ring that are counted already */
 } now;
@@ -51,7 +51,8 @@ static void look_at_prepared(const struct io_uring *ring, unsigned blocks[FLIGHT
 {
     unsigned count = 0;
     for (unsigned at = ring->sq.sqe_head; at != ring->sq.sqe_tail && count < FLIGHTS_MAX; at++)
-        blocks[count++] = now.to != NULL ? blocks_of_request(&ring->sq.sqes[at & *ring->sq.kring_mask]) : 1;
+        blocks[count++] =
+            now.to != NULL ? blocks_of_request(&ring->sq.sqes[at & *ring->sq.kring_mask]) : 1;
 }
 
 static void before_entry(const struct io_uring *ring)

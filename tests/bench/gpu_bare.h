@@ -23,7 +23,7 @@ extern "C" {
 void cuda_check(cudaError_t error, const char *call);
 
 struct gpu_bare {
-    uint64_t bytes;            /* of each buffer; the device's is twice that, one for each direction */
+    uint64_t bytes; /* of each buffer; the device's is twice that, one for each direction */
     unsigned char *out, *back; /* pinned */
     unsigned char *device;
     cudaStream_t up, down, server;

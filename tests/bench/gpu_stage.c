@@ -58,8 +58,8 @@ struct chunk {
     uint64_t seed;
 };
 
-static struct chunk chunk_of(const struct gpu_stage *stage, const struct gpu_set *set, const struct kvb_block *block,
-                             uint32_t i, uint32_t n)
+static struct chunk chunk_of(const struct gpu_stage *stage, const struct gpu_set *set,
+                             const struct kvb_block *block, uint32_t i, uint32_t n)
 {
     struct chunk chunk = {.layer = n / stage->config.parts};
     void *address;
@@ -85,8 +85,8 @@ static void upload(struct gpu_stage *stage)
 {
     struct gpu_bare *bare = stage->bare;
     for (uint32_t layer = 0; layer < stage->config.layers; layer++)
-        CUDA(cudaMemcpyAsync(stage->layer_memory[layer], bare->out + layer * stage->layer_bytes, stage->layer_bytes,
-                             cudaMemcpyHostToDevice, bare->server));
+        CUDA(cudaMemcpyAsync(stage->layer_memory[layer], bare->out + layer * stage->layer_bytes,
+                             stage->layer_bytes, cudaMemcpyHostToDevice, bare->server));
     CUDA(cudaStreamSynchronize(bare->server));
 }
 
@@ -94,8 +94,8 @@ static void download(struct gpu_stage *stage)
 {
     struct gpu_bare *bare = stage->bare;
     for (uint32_t layer = 0; layer < stage->config.layers; layer++)
-        CUDA(cudaMemcpyAsync(bare->back + layer * stage->layer_bytes, stage->layer_memory[layer], stage->layer_bytes,
-                             cudaMemcpyDeviceToHost, bare->server));
+        CUDA(cudaMemcpyAsync(bare->back + layer * stage->layer_bytes, stage->layer_memory[layer],
+                             stage->layer_bytes, cudaMemcpyDeviceToHost, bare->server));
     CUDA(cudaStreamSynchronize(bare->server));
 }
 
@@ -105,7 +105,8 @@ static void fill_blocks(struct gpu_stage *stage, const struct gpu_set *set)
     for (uint32_t i = 0; i < stage->config.set_blocks; i++)
         for (uint32_t n = 0; n < chunks_a_block(stage); n++) {
             struct chunk chunk = chunk_of(stage, set, set->blocks[i], i, n);
-            write_words(stage->bare->out + offset_of(stage, &chunk), stage->config.chunk_bytes, chunk.seed);
+            write_words(stage->bare->out + offset_of(stage, &chunk), stage->config.chunk_bytes,
+                        chunk.seed);
         }
     upload(stage);
 }
@@ -124,7 +125,8 @@ void gpu_stage_check_bytes(const struct gpu_stage *stage, const struct gpu_set *
 {
     for (uint32_t n = 0; n < chunks_a_block(stage); n++) {
         struct chunk chunk = chunk_of(stage, set, set->sources[i], i, n);
-        EXPECT(words_are(bytes + n * stage->config.chunk_bytes, stage->config.chunk_bytes, chunk.seed));
+        EXPECT(words_are(bytes + n * stage->config.chunk_bytes, stage->config.chunk_bytes,
+                         chunk.seed));
     }
 }
 
@@ -134,7 +136,8 @@ void gpu_stage_check_device(struct gpu_stage *stage, const struct gpu_set *set)
     for (uint32_t i = 0; i < stage->config.set_blocks; i++)
         for (uint32_t n = 0; n < chunks_a_block(stage); n++) {
             struct chunk chunk = chunk_of(stage, set, set->blocks[i], i, n);
-            EXPECT(words_are(stage->bare->back + offset_of(stage, &chunk), stage->config.chunk_bytes, chunk.seed));
+            EXPECT(words_are(stage->bare->back + offset_of(stage, &chunk),
+                             stage->config.chunk_bytes, chunk.seed));
         }
 }
 
@@ -155,12 +158,14 @@ void gpu_stage_offer(struct gpu_stage *stage, struct gpu_set *set, bool fill)
     contents_renew(&set->contents, stage->manager, true);
     if (fill)
         fill_blocks(stage, set);
-    blocks_register(stage->manager, set->blocks, set->contents.inits, set->contents.appends, stage->config.set_blocks);
+    blocks_register(stage->manager, set->blocks, set->contents.inits, set->contents.appends,
+                    stage->config.set_blocks);
 }
 
 void gpu_stage_start_down(struct gpu_stage *stage, struct gpu_set *set)
 {
-    CALL(kvb_block_offload(stage->manager, set->blocks, stage->config.set_blocks, KVB_PRIORITY_DEFAULT, NULL, NULL));
+    CALL(kvb_block_offload(stage->manager, set->blocks, stage->config.set_blocks,
+                           KVB_PRIORITY_DEFAULT, NULL, NULL));
 }
 
 void gpu_stage_start_up(struct gpu_stage *stage, struct gpu_set *set)
@@ -183,7 +188,8 @@ void gpu_stage_take_ops(struct gpu_stage *stage, struct gpu_set *set)
 {
     for (uint32_t i = 0; i < op_count(stage); i++) {
         uint32_t good;
-        CALL(kvb_op_take(stage->manager, set->ops[i], set->blocks + i * RUN_BLOCKS, op_blocks(stage, i), &good));
+        CALL(kvb_op_take(stage->manager, set->ops[i], set->blocks + i * RUN_BLOCKS,
+                         op_blocks(stage, i), &good));
         EXPECT(good == op_blocks(stage, i));
         CALL(kvb_op_release(stage->manager, set->ops[i]));
     }
@@ -201,7 +207,8 @@ void gpu_stage_find(struct gpu_stage *stage, struct gpu_set *set)
 {
     uint32_t count = stage->config.set_blocks;
     struct kvb_hit *hits = memory_take(count, sizeof *hits);
-    struct kvb_query query = {.size = sizeof query, .keys = set->contents.names, .key_count = count};
+    struct kvb_query query = {
+        .size = sizeof query, .keys = set->contents.names, .key_count = count};
     size_t found;
     CALL(kvb_match(stage->manager, &query, hits, count, &found));
     EXPECT(found == count);
@@ -274,14 +281,16 @@ static void create_set(struct gpu_stage *stage, struct gpu_set *set, uint32_t fi
     set->ops = memory_take(op_count(stage), sizeof(struct kvb_op *));
 }
 
-void gpu_stage_create(struct gpu_stage *stage, const struct gpu_stage_config *config, struct gpu_bare *bare)
+void gpu_stage_create(struct gpu_stage *stage, const struct gpu_stage_config *config,
+                      struct gpu_bare *bare)
 {
     *stage = (struct gpu_stage){.config = *config, .bare = bare};
     stage->block_count = config->set_blocks * config->sets;
     stage->block_bytes = (uint64_t)config->layers * config->parts * config->chunk_bytes;
     stage->set_bytes = config->set_blocks * stage->block_bytes;
     stage->layer_bytes = config->parts * config->chunk_bytes * stage->block_count;
-    EXPECT(config->layers <= GPU_STAGE_LAYERS_MAX && config->layers * stage->layer_bytes <= bare->bytes);
+    EXPECT(config->layers <= GPU_STAGE_LAYERS_MAX &&
+           config->layers * stage->layer_bytes <= bare->bytes);
     for (uint32_t layer = 0; layer < config->layers; layer++)
         CUDA(cudaMalloc(&stage->layer_memory[layer], stage->layer_bytes));
     create_manager(stage);

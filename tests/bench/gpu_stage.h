@@ -50,7 +50,8 @@ struct gpu_stage {
 };
 
 /* Returns once all of the host tier is pinned; ends the program if that cannot be. `bare` has room for the device tier. */
-void gpu_stage_create(struct gpu_stage *stage, const struct gpu_stage_config *config, struct gpu_bare *bare);
+void gpu_stage_create(struct gpu_stage *stage, const struct gpu_stage_config *config,
+                      struct gpu_bare *bare);
 void gpu_stage_destroy(struct gpu_stage *stage); /* no set is found and not dropped */
 
 /* New names, and new bytes if `fill`. */

@@ -59,7 +59,8 @@ static void run_beside_lanes(struct load *load, struct matmul *matmul, uint32_t 
     samples_add(&load->beside, 1e3 * matmul_seconds(matmul));
 }
 
-static void report_load(struct gpu_bench *bench, const struct load *load, const struct gpu_layout *layout)
+static void report_load(struct gpu_bench *bench, const struct load *load,
+                        const struct gpu_layout *layout)
 {
     char name[48];
     (void)snprintf(name, sizeof name, "matmul.%s", layout->name);
@@ -70,7 +71,8 @@ static void report_load(struct gpu_bench *bench, const struct load *load, const 
     gpu_bench_row(bench, &lanes, 0, true, load->stage);
 }
 
-static void run_load(struct gpu_bench *bench, struct matmul *matmul, uint32_t count, const struct gpu_layout *layout)
+static void run_load(struct gpu_bench *bench, struct matmul *matmul, uint32_t count,
+                     const struct gpu_layout *layout)
 {
     struct gpu_stage stage;
     struct load *load = memory_take(1, sizeof *load);
@@ -96,7 +98,8 @@ void gpu_suite_matmul(struct gpu_bench *bench)
         (void)fprintf(stderr, "bench_gpu: no rows of matmul: %s\n", why);
         return;
     }
-    uint32_t count = choose_count(matmul, bench->options->quick ? LONG_ENOUGH_QUICK_S : LONG_ENOUGH_S);
+    uint32_t count =
+        choose_count(matmul, bench->options->quick ? LONG_ENOUGH_QUICK_S : LONG_ENOUGH_S);
     run_load(bench, matmul, count, &gpu_layouts[GPU_CONTIGUOUS]);
     run_load(bench, matmul, count, &gpu_layouts[GPU_LAYERS_16K]);
     matmul_destroy(matmul);

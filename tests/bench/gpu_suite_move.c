@@ -8,11 +8,12 @@
 #define BAR_BOTH 1.6
 
 /* K and V of 32 layers apart, as servers keep them, and next to each other. */
-const struct gpu_layout gpu_layouts[GPU_LAYOUTS] = {{"contiguous.2m", 1, 1, (uint64_t)2 << 20, 0.97},
-                                                    {"layers.64k", 32, 2, (uint64_t)64 << 10, 0.95},
-                                                    {"layers.32k", 32, 2, (uint64_t)32 << 10, 0.9},
-                                                    {"layers.16k", 32, 2, (uint64_t)16 << 10, 0.85},
-                                                    {"layers.4k", 32, 2, (uint64_t)4 << 10, 0.7}};
+const struct gpu_layout gpu_layouts[GPU_LAYOUTS] = {
+    {"contiguous.2m", 1, 1, (uint64_t)2 << 20, 0.97},
+    {"layers.64k", 32, 2, (uint64_t)64 << 10, 0.95},
+    {"layers.32k", 32, 2, (uint64_t)32 << 10, 0.9},
+    {"layers.16k", 32, 2, (uint64_t)16 << 10, 0.85},
+    {"layers.4k", 32, 2, (uint64_t)4 << 10, 0.7}};
 
 double gigabytes_a_second(uint64_t bytes, uint64_t ns)
 {
@@ -21,11 +22,12 @@ double gigabytes_a_second(uint64_t bytes, uint64_t ns)
 
 uint32_t gpu_bench_set_blocks(const struct gpu_bench *bench, const struct gpu_layout *layout)
 {
-    return (uint32_t)(bench->options->set_bytes / (layout->layers * layout->parts * layout->chunk_bytes));
+    return (uint32_t)(bench->options->set_bytes /
+                      (layout->layers * layout->parts * layout->chunk_bytes));
 }
 
-void gpu_bench_open(struct gpu_bench *bench, const struct gpu_layout *layout, uint32_t set_blocks, uint32_t sets,
-                    struct gpu_stage *stage)
+void gpu_bench_open(struct gpu_bench *bench, const struct gpu_layout *layout, uint32_t set_blocks,
+                    uint32_t sets, struct gpu_stage *stage)
 {
     const struct gpu_options *options = bench->options;
     struct gpu_stage_config config = {.layers = layout->layers,
@@ -97,12 +99,13 @@ static void measure_one_way(struct gpu_stage *stage, struct one_way *samples, bo
     gpu_stage_clear_device(stage);
 }
 
-static void report_one_way(struct gpu_bench *bench, const struct gpu_stage *stage, const struct gpu_layout *layout,
-                           const struct one_way *samples)
+static void report_one_way(struct gpu_bench *bench, const struct gpu_stage *stage,
+                           const struct gpu_layout *layout, const struct one_way *samples)
 {
     char name[48];
     (void)snprintf(name, sizeof name, "offload.%s", layout->name);
-    struct row down = row_of(name, "GB/s", &samples->down, &samples->bare_down, "one cudaMemcpyAsync");
+    struct row down =
+        row_of(name, "GB/s", &samples->down, &samples->bare_down, "one cudaMemcpyAsync");
     (void)snprintf(name, sizeof name, "onboard.%s", layout->name);
     struct row up = row_of(name, "GB/s", &samples->up, &samples->bare_up, "one cudaMemcpyAsync");
     gpu_bench_row(bench, &down, layout->bar, true, stage);
@@ -112,7 +115,8 @@ static void report_one_way(struct gpu_bench *bench, const struct gpu_stage *stag
 static void run_layout(struct gpu_bench *bench, const struct gpu_layout *layout)
 {
     struct gpu_stage stage;
-    struct one_way *samples = memory_take(2, sizeof *samples); /* the first: of the round that ages the pools */
+    struct one_way *samples =
+        memory_take(2, sizeof *samples); /* the first: of the round that ages the pools */
     gpu_bench_open(bench, layout, gpu_bench_set_blocks(bench, layout), 1, &stage);
     measure_one_way(&stage, &samples[0], false);
     for (uint32_t round = 0; round < bench->options->rounds; round++)
@@ -145,7 +149,8 @@ void gpu_bench_start_both(struct gpu_stage *stage, struct gpu_set *rising, struc
     gpu_stage_start_up(stage, rising);
 }
 
-void gpu_bench_end_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking, bool check)
+void gpu_bench_end_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking,
+                        bool check)
 {
     gpu_stage_take_ops(stage, rising);
     if (check)
@@ -195,8 +200,10 @@ void gpu_suite_both(struct gpu_bench *bench)
     gpu_bench_sink(&stage, &stage.sets[0]);
     for (uint32_t round = 0; round < bench->options->rounds; round++)
         measure_both(&stage, samples, round);
-    struct row lanes = row_of("both.contiguous.2m", "GB/s", &samples->lanes, &samples->one_way, "one cudaMemcpyAsync");
-    struct row bare = row_of("both.bare", "GB/s", &samples->bare, &samples->one_way, "one cudaMemcpyAsync");
+    struct row lanes = row_of("both.contiguous.2m", "GB/s", &samples->lanes, &samples->one_way,
+                              "one cudaMemcpyAsync");
+    struct row bare =
+        row_of("both.bare", "GB/s", &samples->bare, &samples->one_way, "one cudaMemcpyAsync");
     gpu_bench_row(bench, &lanes, BAR_BOTH, true, &stage);
     gpu_bench_row(bench, &bare, 0, true, NULL);
     gpu_stage_drop(&stage, &stage.sets[bench->options->rounds % 2]);

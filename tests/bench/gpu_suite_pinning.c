@@ -22,7 +22,8 @@ static double gibibytes_a_second(uint64_t bytes, uint64_t ns)
 
 static double pin_by_manager(const struct gpu_options *options)
 {
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
     struct kvb_tier_config tiers[] = {
         {.size = sizeof *tiers,
          .tier = KVB_TIER_DEVICE,
@@ -30,9 +31,14 @@ static double pin_by_manager(const struct gpu_options *options)
          .memory_kind = KVB_MEMORY_CUDA,
          .device = options->device,
          .copy_method = KVB_COPY_PLAIN},
-        {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = (uint32_t)(options->pin_bytes / BLOCK_BYTES)}};
-    struct kvb_config config = {
-        .size = sizeof config, .tokens_per_block = BLOCK_TOKENS, .layout = &layout, .tiers = tiers, .tier_count = 2};
+        {.size = sizeof *tiers,
+         .tier = KVB_TIER_HOST,
+         .block_count = (uint32_t)(options->pin_bytes / BLOCK_BYTES)}};
+    struct kvb_config config = {.size = sizeof config,
+                                .tokens_per_block = BLOCK_TOKENS,
+                                .layout = &layout,
+                                .tiers = tiers,
+                                .tier_count = 2};
     struct kvb_stats stats = {.size = sizeof stats};
     struct kvb_manager *manager;
     uint64_t since = now_ns();

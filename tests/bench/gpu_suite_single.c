@@ -15,12 +15,15 @@
 
 static struct kvb_op *start_one(struct gpu_stage *stage, struct gpu_set *set, uint32_t i)
 {
-    struct kvb_onboard request = {
-        .size = sizeof request, .sources = &set->sources[i], .targets = &set->blocks[i], .count = 1};
+    struct kvb_onboard request = {.size = sizeof request,
+                                  .sources = &set->sources[i],
+                                  .targets = &set->blocks[i],
+                                  .count = 1};
     struct kvb_op *op;
     int error;
     CALL(kvb_onboard(stage->manager, &request, &op));
-    while ((error = kvb_op_wait_stream(stage->manager, op, stage->bare->server, KVB_ALL_LAYERS)) == KVB_EAGAIN)
+    while ((error = kvb_op_wait_stream(stage->manager, op, stage->bare->server, KVB_ALL_LAYERS)) ==
+           KVB_EAGAIN)
         ;
     CALL(error);
     return op;
@@ -45,7 +48,8 @@ static void read_first(struct gpu_stage *stage, struct gpu_set *set)
     /* asked for while the block is not yet the operation's */
     CALL(kvb_block_address(stage->manager, set->blocks[0], 0, 0, &address));
     struct kvb_op *op = start_one(stage, set, 0);
-    CUDA(cudaMemcpyAsync(bare->back, address, stage->block_bytes, cudaMemcpyDeviceToHost, bare->server));
+    CUDA(cudaMemcpyAsync(bare->back, address, stage->block_bytes, cudaMemcpyDeviceToHost,
+                         bare->server));
     CUDA(cudaStreamSynchronize(bare->server));
     gpu_stage_check_bytes(stage, set, 0, bare->back);
     end_one(stage, set, 0, op);
@@ -65,7 +69,8 @@ static double copy_one(struct gpu_stage *stage, uint32_t i)
 {
     struct gpu_bare *bare = stage->bare;
     uint64_t at = i * stage->block_bytes, since = now_ns();
-    CUDA(cudaMemcpyAsync(bare->device + at, bare->out + at, stage->block_bytes, cudaMemcpyHostToDevice, bare->server));
+    CUDA(cudaMemcpyAsync(bare->device + at, bare->out + at, stage->block_bytes,
+                         cudaMemcpyHostToDevice, bare->server));
     gpu_bare_await_server(bare);
     return (double)(now_ns() - since) / 1e3;
 }
@@ -90,7 +95,8 @@ static void measure_pass(struct gpu_stage *stage, struct singles *samples)
     gpu_stage_clear_device(stage);
     samples_add(&samples->blocks, samples_median(&samples->pass_blocks));
     samples_add(&samples->bare, samples_median(&samples->pass_bare));
-    samples_add(&samples->over, samples_median(&samples->pass_blocks) - samples_median(&samples->pass_bare));
+    samples_add(&samples->over,
+                samples_median(&samples->pass_blocks) - samples_median(&samples->pass_bare));
 }
 
 void gpu_suite_single(struct gpu_bench *bench)
@@ -102,7 +108,8 @@ void gpu_suite_single(struct gpu_bench *bench)
     gpu_bench_open(bench, layout, blocks < PASS_BLOCKS ? blocks : PASS_BLOCKS, 1, &stage);
     for (uint32_t pass = 0; pass < PASSES_A_ROUND * bench->options->rounds; pass++)
         measure_pass(&stage, samples);
-    struct row whole = row_of("single.2m", "us", &samples->blocks, &samples->bare, "cudaMemcpyAsync of 2 MiB");
+    struct row whole =
+        row_of("single.2m", "us", &samples->blocks, &samples->bare, "cudaMemcpyAsync of 2 MiB");
     struct row over = row_of("single.2m.over_bare", "us", &samples->over, NULL, NULL);
     gpu_bench_row(bench, &whole, 0, false, &stage);
     gpu_bench_row(bench, &over, BAR_US, false, &stage);

@@ -41,8 +41,8 @@ extern const struct gpu_layout gpu_layouts[GPU_LAYOUTS];
 #define GPU_CONTIGUOUS 0 /* one chunk a block */
 #define GPU_LAYERS_16K 3
 
-void gpu_bench_open(struct gpu_bench *bench, const struct gpu_layout *layout, uint32_t set_blocks, uint32_t sets,
-                    struct gpu_stage *stage);
+void gpu_bench_open(struct gpu_bench *bench, const struct gpu_layout *layout, uint32_t set_blocks,
+                    uint32_t sets, struct gpu_stage *stage);
 /* Prints; with --quick without bar. A bar of 0: none. */
 void gpu_bench_row(struct gpu_bench *bench, struct row *row, double bar, bool bar_is_floor,
                    const struct gpu_stage *stage);
@@ -54,7 +54,8 @@ void gpu_bench_sink(struct gpu_stage *stage, struct gpu_set *set);
 /* Set `rising` goes up while set `sinking`, which is offered, goes down: started, not waited for. */
 void gpu_bench_start_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking);
 /* After flush: `rising` is up and dropped, `sinking` is found. Compares every byte of both if `check`. */
-void gpu_bench_end_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking, bool check);
+void gpu_bench_end_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking,
+                        bool check);
 
 void gpu_suite_move(struct gpu_bench *bench);    /* each layout, down and up */
 void gpu_suite_both(struct gpu_bench *bench);    /* down and up at once */

@@ -117,9 +117,10 @@ static void print_json(const struct pairs_report *report, const struct pairs *pa
 {
     struct interval interval = pairs_interval(pairs);
     bool enough = pairs->count >= PAIRS_MIN;
-    printf("%s{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"GB/s\", \"baseline\": %.6g, \"against\": \"%s\"",
-           report->count == 0 ? "" : ",\n", pairs->name, speed(pairs, &pairs->library), speed(pairs, &pairs->baseline),
-           pairs->against);
+    printf(
+        "%s{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"GB/s\", \"baseline\": %.6g, \"against\": \"%s\"",
+        report->count == 0 ? "" : ",\n", pairs->name, speed(pairs, &pairs->library),
+        speed(pairs, &pairs->baseline), pairs->against);
     print_number("ratio", interval.ratio);
     print_number("ratio_low", enough ? interval.low : NAN);
     print_number("ratio_high", enough ? interval.high : NAN);
@@ -161,21 +162,24 @@ static void print_quarters(const struct flights *flights, uint32_t depth)
 static void print_text(const struct pairs *pairs)
 {
     struct interval interval = pairs_interval(pairs);
-    printf("%-22s %6.3f %6.3f %-5s  %5.3f  %5.3f..%5.3f %3u   %6.1f %6.1f %6.1f %6.1f  %3u", pairs->name,
-           speed(pairs, &pairs->library), speed(pairs, &pairs->baseline), pairs->against, interval.ratio, interval.low,
-           interval.high, pairs->count, cpu_without_hashing(pairs), ms_per_gib(pairs, pairs->library.caller_seconds),
+    printf("%-22s %6.3f %6.3f %-5s  %5.3f  %5.3f..%5.3f %3u   %6.1f %6.1f %6.1f %6.1f  %3u",
+           pairs->name, speed(pairs, &pairs->library), speed(pairs, &pairs->baseline),
+           pairs->against, interval.ratio, interval.low, interval.high, pairs->count,
+           cpu_without_hashing(pairs), ms_per_gib(pairs, pairs->library.caller_seconds),
            ms_per_gib(pairs, pairs->library.hash_seconds),
-           ms_per_gib(pairs, pairs->baseline.cpu_seconds - pairs->baseline.hash_seconds), pairs->depth);
+           ms_per_gib(pairs, pairs->baseline.cpu_seconds - pairs->baseline.hash_seconds),
+           pairs->depth);
     print_quarters(&pairs->library.flights, pairs->depth);
-    printf("%s%s\n", fast_enough(pairs) ? "" : "  MISSES ITS BAR", cheap_enough(pairs) ? "" : "  MISSES ITS CPU BAR");
+    printf("%s%s\n", fast_enough(pairs) ? "" : "  MISSES ITS BAR",
+           cheap_enough(pairs) ? "" : "  MISSES ITS CPU BAR");
 }
 
 static void print_head(const struct pairs_report *report)
 {
-    printf("%s\n\n%-22s %19s  %5s  %12s %3s   %27s  %3s  %s\n", report->engine, "", "GB/s", "ratio", "95 %", "n",
-           "CPU ms/GiB", "depth", "in flight (%)");
-    printf("%-22s %6s %6s %33s   %6s %6s %6s %6s %5s %5s %3s %3s %3s %3s  %4s\n", "", "kvb", "base", "", "kvb",
-           "caller", "hash", "base", "", "mean", "1/4", "1/2", "3/4", "1", "left");
+    printf("%s\n\n%-22s %19s  %5s  %12s %3s   %27s  %3s  %s\n", report->engine, "", "GB/s", "ratio",
+           "95 %", "n", "CPU ms/GiB", "depth", "in flight (%)");
+    printf("%-22s %6s %6s %33s   %6s %6s %6s %6s %5s %5s %3s %3s %3s %3s  %4s\n", "", "kvb", "base",
+           "", "kvb", "caller", "hash", "base", "", "mean", "1/4", "1/2", "3/4", "1", "left");
 }
 
 void pairs_report_begin(struct pairs_report *report)
@@ -202,7 +206,8 @@ void pairs_report_seconds(struct pairs_report *report, const char *name, double 
 {
     bool ok = bar <= 0 || seconds <= bar;
     if (report->json) {
-        printf("%s{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"s\"", report->count == 0 ? "" : ",\n", name, seconds);
+        printf("%s{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"s\"",
+               report->count == 0 ? "" : ",\n", name, seconds);
         print_number("bar", bar > 0 ? bar : NAN);
         printf(", \"ok\": %s}", ok ? "true" : "false");
     } else {

@@ -59,7 +59,8 @@ struct pairs_report {
 void pairs_report_begin(struct pairs_report *report);
 void pairs_report_row(struct pairs_report *report, const struct pairs *pairs);
 /* A row of its own kind: seconds, at most `bar` of them (0: none). */
-void pairs_report_seconds(struct pairs_report *report, const char *name, double seconds, double bar);
+void pairs_report_seconds(struct pairs_report *report, const char *name, double seconds,
+                          double bar);
 void pairs_report_end(const struct pairs_report *report);
 
 #endif

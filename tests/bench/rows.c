@@ -46,11 +46,12 @@ double samples_median(const struct samples *samples)
 
 double samples_noise(const struct samples *samples)
 {
-    return (samples_quantile(samples, 0.75) - samples_quantile(samples, 0.25)) / 2 / samples_median(samples);
+    return (samples_quantile(samples, 0.75) - samples_quantile(samples, 0.25)) / 2 /
+           samples_median(samples);
 }
 
-struct row row_of(const char *name, const char *unit, const struct samples *value, const struct samples *baseline,
-                  const char *against)
+struct row row_of(const char *name, const char *unit, const struct samples *value,
+                  const struct samples *baseline, const char *against)
 {
     struct row row = {.unit = unit,
                       .value = samples_median(value),
@@ -114,8 +115,8 @@ static void print_text(const struct row *row)
     char noise[16], baseline_noise[16];
     printf("%-30s %9.4g %-8s %6s", row->name, row->value, row->unit, percent(noise, row->noise));
     if (!isnan(row->baseline))
-        printf(" %9.4g %6s %7.2f  %s", row->baseline, percent(baseline_noise, row->baseline_noise), ratio_of(row),
-               row->against);
+        printf(" %9.4g %6s %7.2f  %s", row->baseline, percent(baseline_noise, row->baseline_noise),
+               ratio_of(row), row->against);
     if (row->engine != NULL)
         printf("; %s", row->engine);
     printf("%s\n", row_ok(row) ? "" : "  MISSES ITS BAR");
@@ -126,8 +127,8 @@ void report_begin(struct report *report)
     if (report->json)
         printf("[\n");
     else
-        printf("%-30s %9s %-8s %6s %9s %6s %7s  %s\n", "name", "value", "unit", "+-", "baseline", "+-", "ratio",
-               "baseline is");
+        printf("%-30s %9s %-8s %6s %9s %6s %7s  %s\n", "name", "value", "unit", "+-", "baseline",
+               "+-", "ratio", "baseline is");
 }
 
 void report_row(struct report *report, const struct row *row)
@@ -146,5 +147,6 @@ void report_end(struct report *report)
     if (report->json)
         printf("\n]\n");
     else
-        printf("\nMedians of interleaved rounds; +- is half the distance between the quartiles of the rounds.\n");
+        printf(
+            "\nMedians of interleaved rounds; +- is half the distance between the quartiles of the rounds.\n");
 }

@@ -19,8 +19,9 @@ struct samples {
     double values[SAMPLES_MAX];
 };
 
-void samples_add(struct samples *samples, double value);          /* silently full at SAMPLES_MAX */
-double samples_quantile(const struct samples *samples, double q); /* q in 0..1; NAN if there are none */
+void samples_add(struct samples *samples, double value); /* silently full at SAMPLES_MAX */
+double samples_quantile(const struct samples *samples,
+                        double q); /* q in 0..1; NAN if there are none */
 double samples_median(const struct samples *samples);
 double samples_noise(const struct samples *samples);
 
@@ -30,14 +31,14 @@ struct row {
     double value, noise;
     double baseline, baseline_noise; /* NAN: none */
     const char *against;             /* what the baseline is; NULL: none */
-    double bar;                      /* 0: none yet. For the ratio, or the value of a row without baseline */
-    bool bar_is_floor;               /* more is better */
-    const char *engine;              /* what the library said of its engines; NULL: nothing to say */
+    double bar;         /* 0: none yet. For the ratio, or the value of a row without baseline */
+    bool bar_is_floor;  /* more is better */
+    const char *engine; /* what the library said of its engines; NULL: nothing to say */
 };
 
 /* `baseline` may be NULL, and then so may `against`. */
-struct row row_of(const char *name, const char *unit, const struct samples *value, const struct samples *baseline,
-                  const char *against);
+struct row row_of(const char *name, const char *unit, const struct samples *value,
+                  const struct samples *baseline, const char *against);
 
 struct report {
     bool json;

@@ -22,7 +22,8 @@ struct index {
     struct kvb_manager *manager;
     struct contents contents;
     uint32_t next_run;
-    struct samples bare, hash, match_tokens, match_keys, match_held, unref, lookup_tokens, lookup_keys;
+    struct samples bare, hash, match_tokens, match_keys, match_held, unref, lookup_tokens,
+        lookup_keys;
 };
 
 static void index_create(struct index *index, uint32_t block_count)
@@ -50,8 +51,9 @@ static uint32_t next_run(struct index *index)
 static struct kvb_query query_of(const struct index *index, uint32_t first, bool by_keys)
 {
     if (by_keys)
-        return (struct kvb_query){
-            .size = sizeof(struct kvb_query), .keys = index->contents.names + first, .key_count = RUN_BLOCKS};
+        return (struct kvb_query){.size = sizeof(struct kvb_query),
+                                  .keys = index->contents.names + first,
+                                  .key_count = RUN_BLOCKS};
     return (struct kvb_query){.size = sizeof(struct kvb_query),
                               .tokens = index->contents.tokens + (size_t)first * BLOCK_TOKENS,
                               .token_count = RUN_TOKENS};
@@ -79,7 +81,8 @@ static double bare_ns(struct index *index)
     const uint32_t *tokens = index->contents.tokens + (size_t)next_run(index) * BLOCK_TOKENS;
     uint64_t since = now_ns();
     for (uint32_t i = 0; i < RUN_BLOCKS; i++) {
-        uint64_t block = XXH3_64bits_withSeed(tokens + (size_t)i * BLOCK_TOKENS, BLOCK_TOKENS * sizeof *tokens, 1337);
+        uint64_t block = XXH3_64bits_withSeed(tokens + (size_t)i * BLOCK_TOKENS,
+                                              BLOCK_TOKENS * sizeof *tokens, 1337);
         uint64_t link[2] = {i > 0 ? chain[i - 1] : 0, block};
         chain[i] = i > 0 ? XXH3_64bits_withSeed(link, sizeof link, 1337) : block;
     }
@@ -146,8 +149,9 @@ static void round_of(struct index *index)
     lookup_round(index, true, &index->lookup_keys);
 }
 
-static void row(const struct plan *plan, const char *call, const struct index *index, const char *how,
-                const struct samples *value, const struct samples *baseline, const char *against)
+static void row(const struct plan *plan, const char *call, const struct index *index,
+                const char *how, const struct samples *value, const struct samples *baseline,
+                const char *against)
 {
     char name[48];
     (void)snprintf(name, sizeof name, "%s.%s%s", call, size_name(index->block_count), how);
@@ -167,11 +171,13 @@ static void report_index(const struct plan *plan, const struct index *index)
     row(plan, "lookup", index, ".keys", &index->lookup_keys, &index->hash, chain);
 }
 
-static void report_growth(const struct plan *plan, const struct index *small, const struct index *large)
+static void report_growth(const struct plan *plan, const struct index *small,
+                          const struct index *large)
 {
     char against[48];
     (void)snprintf(against, sizeof against, "the same at %s blocks", size_name(small->block_count));
-    row(plan, "match", large, ".tokens.growth", &large->match_tokens, &small->match_tokens, against);
+    row(plan, "match", large, ".tokens.growth", &large->match_tokens, &small->match_tokens,
+        against);
     row(plan, "match", large, ".keys.growth", &large->match_keys, &small->match_keys, against);
 }
 

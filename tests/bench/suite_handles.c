@@ -44,7 +44,8 @@ static void pairs_of_atomics(struct target *target, uint32_t times)
     }
 }
 
-static double alone_ns(struct target *target, void (*work)(struct target *target, uint32_t times), uint32_t times)
+static double alone_ns(struct target *target, void (*work)(struct target *target, uint32_t times),
+                       uint32_t times)
 {
     uint64_t since = now_ns();
     work(target, times);
@@ -83,7 +84,8 @@ static void *contend(void *argument)
     return NULL;
 }
 
-static double contended_ns(struct target *target, void (*work)(struct target *target, uint32_t times), uint32_t times)
+static double contended_ns(struct target *target,
+                           void (*work)(struct target *target, uint32_t times), uint32_t times)
 {
     _Atomic uint32_t waiting = 2;
     struct contender both[2];
@@ -92,8 +94,11 @@ static double contended_ns(struct target *target, void (*work)(struct target *ta
     CPU_ZERO(&allowed);
     (void)sched_getaffinity(0, sizeof allowed, &allowed);
     for (int i = 0; i < 2; i++) {
-        both[i] = (struct contender){
-            .target = target, .work = work, .times = times, .waiting = &waiting, .cpu = nth_cpu(&allowed, i)};
+        both[i] = (struct contender){.target = target,
+                                     .work = work,
+                                     .times = times,
+                                     .waiting = &waiting,
+                                     .cpu = nth_cpu(&allowed, i)};
         if (pthread_create(&threads[i], NULL, contend, &both[i]) != 0)
             CALL(KVB_ENOMEM);
     }
@@ -119,8 +124,10 @@ void suite_handles(const struct plan *plan)
     }
     struct row rows[] = {
         row_of("handle.ref+unref", "ns/pair", &one, &atomics_one, "fetch_add + fetch_sub"),
-        row_of("handle.ref+unref.32_a_call", "ns/pair", &batch, &atomics_one, "fetch_add + fetch_sub"),
-        row_of("handle.ref+unref.2_threads", "ns/pair", &two, &atomics_two, "fetch_add + fetch_sub, two threads"),
+        row_of("handle.ref+unref.32_a_call", "ns/pair", &batch, &atomics_one,
+               "fetch_add + fetch_sub"),
+        row_of("handle.ref+unref.2_threads", "ns/pair", &two, &atomics_two,
+               "fetch_add + fetch_sub, two threads"),
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
         report_row(plan->report, &rows[i]);

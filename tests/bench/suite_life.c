@@ -15,8 +15,8 @@
 #define POOLS_MAX 3
 
 enum step { ALLOC, INIT, APPEND, SCHEDULE, DONE, REGISTER, UNREF, STEP_COUNT };
-static const char *const step_names[STEP_COUNT] = {"alloc+evict",  "init",     "append16", "schedule",
-                                                   "compute_done", "register", "unref"};
+static const char *const step_names[STEP_COUNT] = {
+    "alloc+evict", "init", "append16", "schedule", "compute_done", "register", "unref"};
 
 struct pool {
     uint32_t block_count;
@@ -45,7 +45,8 @@ static void lap(uint64_t *steps, enum step step, uint64_t *since)
 }
 
 /* The lives of SAMPLE_BLOCKS blocks from `first` on. steps: NULL, or gets the time of each step. */
-static void live(struct kvb_manager *manager, const struct contents *contents, uint32_t first, uint64_t *steps)
+static void live(struct kvb_manager *manager, const struct contents *contents, uint32_t first,
+                 uint64_t *steps)
 {
     struct kvb_block *blocks[BATCH];
     uint32_t computed[BATCH];
@@ -76,8 +77,8 @@ static double hash_ns(struct kvb_manager *manager, const struct contents *conten
     size_t named;
     uint64_t since = now_ns();
     for (uint32_t at = first; at < first + SAMPLE_BLOCKS; at += BATCH)
-        CALL(kvb_hash_tokens(manager, 0, NULL, contents->tokens + (size_t)at * BLOCK_TOKENS, BATCH * BLOCK_TOKENS,
-                             names, BATCH, &named));
+        CALL(kvb_hash_tokens(manager, 0, NULL, contents->tokens + (size_t)at * BLOCK_TOKENS,
+                             BATCH * BLOCK_TOKENS, names, BATCH, &named));
     return (double)(now_ns() - since) / SAMPLE_BLOCKS;
 }
 
@@ -116,7 +117,8 @@ static void round_of(struct pool *pool, struct contents *contents)
 {
     uint32_t count = contents->block_count;
     contents_renew(contents, pool->manager, true);
-    for (uint32_t at = 0; at < count; at += SAMPLE_BLOCKS) /* the other pools have been through the caches */
+    for (uint32_t at = 0; at < count;
+         at += SAMPLE_BLOCKS) /* the other pools have been through the caches */
         live(pool->manager, contents, at, NULL);
     contents_renew(contents, pool->manager, false);
     for (uint32_t at = 0; at < count; at += SAMPLE_BLOCKS) {
@@ -133,8 +135,8 @@ static void round_of(struct pool *pool, struct contents *contents)
     }
 }
 
-static void row(const struct plan *plan, const char *what, const struct pool *pool, const struct samples *value,
-                const struct samples *baseline, const char *against)
+static void row(const struct plan *plan, const char *what, const struct pool *pool,
+                const struct samples *value, const struct samples *baseline, const char *against)
 {
     char name[48];
     (void)snprintf(name, sizeof name, "life.%s.%s", size_name(pool->block_count), what);
@@ -147,19 +149,22 @@ static void report_pool(const struct plan *plan, const struct pool *pool, const 
     char against[48];
     (void)snprintf(against, sizeof against, "the same at %s blocks", size_name(first->block_count));
     row(plan, "whole", pool, &pool->whole, &pool->hash, "kvb_hash_tokens of the same tokens");
-    row(plan, "whole.names_given", pool, &pool->named, &pool->hash, "kvb_hash_tokens of the same tokens");
+    row(plan, "whole.names_given", pool, &pool->named, &pool->hash,
+        "kvb_hash_tokens of the same tokens");
     const bool growth = pool != first;
     if (growth)
         row(plan, "whole.growth", pool, &pool->whole, &first->whole, against);
     for (unsigned step = 0; step < STEP_COUNT; step++)
         row(plan, step_names[step], pool, &pool->steps[step], growth ? &first->steps[step] : NULL,
             growth ? against : NULL);
-    row(plan, "alloc_from_free", pool, &pool->alloc_free, growth ? &first->alloc_free : NULL, growth ? against : NULL);
+    row(plan, "alloc_from_free", pool, &pool->alloc_free, growth ? &first->alloc_free : NULL,
+        growth ? against : NULL);
 }
 
 void suite_life(const struct plan *plan)
 {
-    static const uint32_t sizes[POOLS_MAX] = {10000, 1000000, 4000000}, quick_sizes[POOLS_MAX] = {10000, 50000, 0};
+    static const uint32_t sizes[POOLS_MAX] = {10000, 1000000, 4000000},
+                          quick_sizes[POOLS_MAX] = {10000, 50000, 0};
     const uint32_t *chosen = plan->quick ? quick_sizes : sizes;
     struct pool *pools = memory_take(POOLS_MAX, sizeof *pools);
     struct contents contents;

@@ -30,8 +30,10 @@ struct stage {
 
 static unsigned char *arena_take(size_t bytes)
 {
-    size_t page = (size_t)2 << 20, length = bytes + page; /* from a multiple of 2 MiB on, for huge pages */
-    unsigned char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t page = (size_t)2 << 20,
+           length = bytes + page; /* from a multiple of 2 MiB on, for huge pages */
+    unsigned char *memory =
+        mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         CALL(KVB_ENOMEM);
     size_t head = (size_t)(-(uintptr_t)memory & (page - 1));
@@ -42,8 +44,8 @@ static unsigned char *arena_take(size_t bytes)
     return memory + head;
 }
 
-static void stage_create(struct stage *stage, uint64_t block_bytes, uint32_t device_count, uint32_t host_count,
-                         uint32_t offload_count)
+static void stage_create(struct stage *stage, uint64_t block_bytes, uint32_t device_count,
+                         uint32_t host_count, uint32_t offload_count)
 {
     *stage = (struct stage){.block_bytes = block_bytes,
                             .device_bytes = device_count * block_bytes,
@@ -53,7 +55,8 @@ static void stage_create(struct stage *stage, uint64_t block_bytes, uint32_t dev
                             .offload_count = offload_count};
     stage->device = arena_take(stage->device_bytes);
     stage->host = arena_take(stage->host_bytes);
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = block_bytes};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = block_bytes};
     struct kvb_tier_config tiers[] = {{.size = sizeof *tiers,
                                        .tier = KVB_TIER_DEVICE,
                                        .block_count = device_count,
@@ -116,7 +119,8 @@ static void poll_until_idle(struct kvb_manager *manager)
 static void register_new(struct stage *stage)
 {
     contents_renew(&stage->contents, stage->manager, true);
-    CALL(kvb_alloc(stage->manager, KVB_TIER_DEVICE, stage->offload_count, NULL, stage->blocks, NULL));
+    CALL(kvb_alloc(stage->manager, KVB_TIER_DEVICE, stage->offload_count, NULL, stage->blocks,
+                   NULL));
     blocks_register(stage->manager, stage->blocks, stage->contents.inits, stage->contents.appends,
                     stage->offload_count);
 }
@@ -135,7 +139,8 @@ static uint64_t offload_round(struct stage *stage)
     register_new(stage);
     uint64_t before = lane_down(stage->manager).transferred;
     uint64_t since = now_ns();
-    CALL(kvb_block_offload(stage->manager, stage->blocks, stage->offload_count, KVB_PRIORITY_DEFAULT, NULL, NULL));
+    CALL(kvb_block_offload(stage->manager, stage->blocks, stage->offload_count,
+                           KVB_PRIORITY_DEFAULT, NULL, NULL));
     poll_until_idle(stage->manager);
     uint64_t ns = now_ns() - since;
     EXPECT(lane_down(stage->manager).transferred - before == stage->offload_count);
@@ -148,7 +153,8 @@ static uint64_t memcpy_round(const struct stage *stage)
     uint64_t since = now_ns();
     for (uint32_t i = 0; i < stage->offload_count; i++)
         memcpy(stage->host + random_below(stage->host_count) * stage->block_bytes,
-               stage->device + random_below(stage->device_count) * stage->block_bytes, stage->block_bytes);
+               stage->device + random_below(stage->device_count) * stage->block_bytes,
+               stage->block_bytes);
     return now_ns() - since;
 }
 
@@ -202,10 +208,12 @@ static void onboarded(void *arg, struct kvb_op *op, int status, uint32_t good_co
 }
 
 /* A content that is below and not above, held. */
-static struct kvb_block *pick_below(struct stage *stage, const struct kvb_seq *names, uint32_t count)
+static struct kvb_block *pick_below(struct stage *stage, const struct kvb_seq *names,
+                                    uint32_t count)
 {
     for (;;) {
-        struct kvb_query query = {.size = sizeof query, .keys = &names[random_below(count)], .key_count = 1};
+        struct kvb_query query = {
+            .size = sizeof query, .keys = &names[random_below(count)], .key_count = 1};
         struct kvb_hit hit;
         size_t found;
         CALL(kvb_match(stage->manager, &query, &hit, 1, &found));
@@ -224,8 +232,12 @@ static double onboard_us(struct stage *stage, const struct kvb_seq *names, uint3
     uint32_t good;
     bool done = false;
     CALL(kvb_alloc(stage->manager, KVB_TIER_DEVICE, 1, NULL, &target, NULL));
-    struct kvb_onboard request = {
-        .size = sizeof request, .sources = &source, .targets = &target, .count = 1, .done = onboarded, .arg = &done};
+    struct kvb_onboard request = {.size = sizeof request,
+                                  .sources = &source,
+                                  .targets = &target,
+                                  .count = 1,
+                                  .done = onboarded,
+                                  .arg = &done};
     uint64_t since = now_ns();
     CALL(kvb_onboard(stage->manager, &request, &op));
     while (!done)
@@ -270,7 +282,8 @@ static void onboard_rows(const struct plan *plan, struct stage *stage)
         samples_add(plain, memcpy_us(stage));
         samples_add(onboard, onboard_us(stage, names, kept));
     }
-    struct row row = row_of("onboard.64k.median", "us", onboard, plain, "memcpy, random block to random block");
+    struct row row =
+        row_of("onboard.64k.median", "us", onboard, plain, "memcpy, random block to random block");
     report_row(plan->report, &row);
     tail_row(plan, "onboard.64k.p99", onboard, plain, "memcpy, p99");
     free(names);

@@ -6,9 +6,11 @@
 #include "worker.h"
 
 /* The leading run of these contents that is there, held. */
-static uint32_t find(struct worker *worker, uint32_t number, uint32_t count, struct kvb_block **blocks)
+static uint32_t find(struct worker *worker, uint32_t number, uint32_t count,
+                     struct kvb_block **blocks)
 {
-    struct kvb_query query = {.size = sizeof query, .keys = worker_seq(worker, number), .key_count = count};
+    struct kvb_query query = {
+        .size = sizeof query, .keys = worker_seq(worker, number), .key_count = count};
     struct kvb_hit hits[CRASH_CHAIN];
     size_t found = 0;
     WORKER_TRY(kvb_match(worker->manager, &query, hits, count, &found));
@@ -53,7 +55,8 @@ static uint32_t fetch(struct worker *worker, uint32_t number, uint32_t count)
     if (found == 0)
         return 0;
     worker_alloc(worker, targets, found);
-    struct kvb_onboard request = {.size = sizeof request, .sources = sources, .targets = targets, .count = found};
+    struct kvb_onboard request = {
+        .size = sizeof request, .sources = sources, .targets = targets, .count = found};
     WORKER_TRY(kvb_onboard(worker->manager, &request, &op));
     WORKER_TRY(kvb_block_unref(worker->manager, sources, found, NULL));
     WORKER_TRY(kvb_op_wait(worker->manager, op, KVB_FOREVER));
@@ -93,7 +96,8 @@ void worker_check(struct worker *worker)
     const struct crash_life *life = worker->life;
     for (uint32_t number = life->first; number < life->next;) {
         uint32_t count = run_length(worker, number);
-        bool own = crash_key_of(worker->files, number) == number; /* else it is looked for under the earlier one's */
+        bool own = crash_key_of(worker->files, number) ==
+                   number; /* else it is looked for under the earlier one's */
         uint32_t good = own ? fetch(worker, number, count) : count;
         number += good < count ? good + 1 : good;
     }

@@ -81,7 +81,8 @@ static void plan_life(struct run *run, struct crash_life *life)
     uint32_t first = files->first < CRASH_CHAIN + EARLIER ? CRASH_CHAIN : files->first - EARLIER;
     bool quiet = run->lives_left <= QUIET_LIVES;
     *life = (struct crash_life){.engine = run->engines[crash_random(&run->seed, run->engine_count)],
-                                .progress = crash_random(&run->seed, 2) ? KVB_PROGRESS_POLL : KVB_PROGRESS_THREAD,
+                                .progress = crash_random(&run->seed, 2) ? KVB_PROGRESS_POLL
+                                                                        : KVB_PROGRESS_THREAD,
                                 .host = crash_random(&run->seed, 3) == 0,
                                 .wide = crash_random(&run->seed, 2) == 0,
                                 .start_empty = !run->opened,
@@ -100,21 +101,25 @@ static struct crash_kill plan_kill(struct run *run, const struct crash_life *lif
     if (run->lives_left <= QUIET_LIVES)
         return (struct crash_kill){.kind = CRASH_KINDS};
     if (life->clears && crash_random(seed, 2) == 0)
-        return (struct crash_kill){.kind = CRASH_CLEARING + crash_random(seed, 2), 1, crash_random(seed, 1000) * US};
+        return (struct crash_kill){
+            .kind = CRASH_CLEARING + crash_random(seed, 2), 1, crash_random(seed, 1000) * US};
     if (life->closes)
         return (struct crash_kill){CRASH_CLOSING, 1, crash_random(seed, 2000) * US};
     switch (crash_random(seed, 10)) {
     case 0:
         return (struct crash_kill){CRASH_BEGUN, 1, crash_random(seed, 20000) * US};
     case 1:
-        return (struct crash_kill){CRASH_FOUND, 1 + crash_random(seed, 100), crash_random(seed, 500) * US};
+        return (struct crash_kill){CRASH_FOUND, 1 + crash_random(seed, 100),
+                                   crash_random(seed, 500) * US};
     case 2:
     case 3:
     case 4:
     case 5:
-        return (struct crash_kill){CRASH_INTENT, 1 + crash_random(seed, 100), crash_random(seed, 1000) * US};
+        return (struct crash_kill){CRASH_INTENT, 1 + crash_random(seed, 100),
+                                   crash_random(seed, 1000) * US};
     default:
-        return (struct crash_kill){CRASH_STORED, 1 + crash_random(seed, 100), crash_random(seed, 1000) * US};
+        return (struct crash_kill){CRASH_STORED, 1 + crash_random(seed, 100),
+                                   crash_random(seed, 1000) * US};
     }
 }
 
@@ -178,7 +183,8 @@ static void watch_life(struct watch *watch)
     for (bool open = true; open;) {
         uint64_t now = now_ns();
         kill_if_due(watch, now);
-        uint64_t until = watch->killed || watch->kill_at_ns == 0 ? watch->stuck_at_ns : watch->kill_at_ns;
+        uint64_t until =
+            watch->killed || watch->kill_at_ns == 0 ? watch->stuck_at_ns : watch->kill_at_ns;
         uint64_t left = until > now ? until - now : 0;
         struct timespec timeout = {(time_t)(left / 1000000000), (long)(left % 1000000000)};
         if (watch->killed)
@@ -206,7 +212,8 @@ static bool live(struct run *run)
     struct crash_life life;
     int ends[2];
     plan_life(run, &life);
-    struct watch watch = {.run = run, .kill = plan_kill(run, &life), .stuck_at_ns = now_ns() + STUCK_NS};
+    struct watch watch = {
+        .run = run, .kill = plan_kill(run, &life), .stuck_at_ns = now_ns() + STUCK_NS};
     ledger_begin_life(&run->ledger);
     if (pipe(ends) != 0 || (watch.child = fork()) < 0)
         return false;
@@ -224,9 +231,11 @@ static bool live(struct run *run)
     run->closes += watch.closed;
     if (!good)
         fprintf(
-            stderr, "life %u: %u bytes a block, %u slots, %u files%s%s, engine %u, progress %u, killed by message %u\n",
+            stderr,
+            "life %u: %u bytes a block, %u slots, %u files%s%s, engine %u, progress %u, killed by message %u\n",
             run->lives, run->files.block_bytes, run->files.slot_count, run->files.path_count,
-            run->files.keyed ? ", keyed" : "", life.wide ? ", wide" : "", life.engine, life.progress, watch.kill.kind);
+            run->files.keyed ? ", keyed" : "", life.wide ? ", wide" : "", life.engine,
+            life.progress, watch.kill.kind);
     return good;
 }
 
@@ -272,13 +281,15 @@ static void remove_files(const struct run *run)
 static void print_summary(const struct run *run)
 {
     const struct ledger *ledger = &run->ledger;
-    printf("lives %u, closed cleanly %u, found the files still in use %llu times\n", run->lives, run->closes,
-           (unsigned long long)ledger->busy);
+    printf("lives %u, closed cleanly %u, found the files still in use %llu times\n", run->lives,
+           run->closes, (unsigned long long)ledger->busy);
     printf(
         "evicted for a write under way %llu, keys with new content %llu, came back after a clear or a newer content %llu\n",
-        (unsigned long long)ledger->taken, (unsigned long long)ledger->replaced, (unsigned long long)ledger->came_back);
-    printf("kills %u, blocks reported stored %llu, found again %llu, lost %llu, wrong %llu\n", run->kills,
-           (unsigned long long)ledger->promised, (unsigned long long)ledger->found, (unsigned long long)ledger->lost,
+        (unsigned long long)ledger->taken, (unsigned long long)ledger->replaced,
+        (unsigned long long)ledger->came_back);
+    printf("kills %u, blocks reported stored %llu, found again %llu, lost %llu, wrong %llu\n",
+           run->kills, (unsigned long long)ledger->promised, (unsigned long long)ledger->found,
+           (unsigned long long)ledger->lost,
            (unsigned long long)(ledger->wrong + ledger->came_back));
 }
 

@@ -42,22 +42,24 @@ static uint32_t parent_of(const struct worker *worker, uint32_t number)
 uint32_t *worker_number(const struct worker *worker, const struct kvb_seq *seq)
 {
     uint32_t place = (uint32_t)seq->hash & worker->mask;
-    while (worker->numbers[place] != 0 && worker_seq(worker, worker->numbers[place])->hash != seq->hash)
+    while (worker->numbers[place] != 0 &&
+           worker_seq(worker, worker->numbers[place])->hash != seq->hash)
         place = (place + 1) & worker->mask;
     return &worker->numbers[place];
 }
 
 static void name_content(struct worker *worker, uint32_t number, struct kvb_seq *seq)
 {
-    uint32_t tokens[CRASH_TOKENS], parent = parent_of(worker, number), key = crash_key_of(worker->files, number);
+    uint32_t tokens[CRASH_TOKENS], parent = parent_of(worker, number),
+                                   key = crash_key_of(worker->files, number);
     size_t named;
     if (worker->files->keyed) { /* keys are as long as names: 24 bytes, whatever they are */
         *seq = (struct kvb_seq){.hash = crash_mix(key), .digest = {key}};
         return;
     }
     crash_tokens(number, tokens);
-    WORKER_TRY(kvb_hash_tokens(worker->manager, 0, parent ? worker_seq(worker, parent) : NULL, tokens, CRASH_TOKENS,
-                               seq, 1, &named));
+    WORKER_TRY(kvb_hash_tokens(worker->manager, 0, parent ? worker_seq(worker, parent) : NULL,
+                               tokens, CRASH_TOKENS, seq, 1, &named));
 }
 
 static void name_contents(struct worker *worker)
@@ -128,19 +130,21 @@ static int create(struct worker *worker, struct kvb_diagnosis *diagnosis)
     const char *paths[CRASH_PATHS_MAX];
     for (uint32_t i = 0; i < files->path_count; i++)
         paths[i] = files->paths[i];
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = files->block_bytes};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = files->block_bytes};
     struct kvb_tier_config tiers[3];
     uint32_t count = 0;
     tiers[count++] = memory_tier(life, KVB_TIER_DEVICE);
     if (life->host)
         tiers[count++] = memory_tier(life, KVB_TIER_HOST);
-    tiers[count++] = (struct kvb_tier_config){.size = sizeof *tiers,
-                                              .tier = KVB_TIER_DISK,
-                                              .block_count = files->slot_count,
-                                              .paths = paths,
-                                              .path_count = files->path_count,
-                                              .disk_engine = life->engine,
-                                              .disk_flags = life->start_empty ? KVB_DISK_START_EMPTY : 0};
+    tiers[count++] =
+        (struct kvb_tier_config){.size = sizeof *tiers,
+                                 .tier = KVB_TIER_DISK,
+                                 .block_count = files->slot_count,
+                                 .paths = paths,
+                                 .path_count = files->path_count,
+                                 .disk_engine = life->engine,
+                                 .disk_flags = life->start_empty ? KVB_DISK_START_EMPTY : 0};
     struct kvb_config config = {.size = sizeof config,
                                 .tokens_per_block = CRASH_TOKENS,
                                 .layout = &layout,
@@ -174,7 +178,8 @@ static void open_files(struct worker *worker)
 
 bool crash_engine_works(const struct crash_files *files, uint32_t engine)
 {
-    const struct crash_life life = {.engine = engine, .progress = KVB_PROGRESS_POLL, .start_empty = true};
+    const struct crash_life life = {
+        .engine = engine, .progress = KVB_PROGRESS_POLL, .start_empty = true};
     struct worker worker = {.files = files, .life = &life, .pipe = -1};
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     int code = create(&worker, &diagnosis);
@@ -207,7 +212,8 @@ static void compute(struct worker *worker, struct kvb_block *block, uint32_t num
 void worker_alloc(struct worker *worker, struct kvb_block **blocks, uint32_t count)
 {
     int code;
-    while ((code = kvb_alloc(worker->manager, KVB_TIER_DEVICE, count, NULL, blocks, NULL)) == KVB_EAGAIN)
+    while ((code = kvb_alloc(worker->manager, KVB_TIER_DEVICE, count, NULL, blocks, NULL)) ==
+           KVB_EAGAIN)
         WORKER_TRY(kvb_manager_flush(worker->manager, KVB_FOREVER));
     if (code != 0)
         worker_fail("kvb_alloc", code, "");
@@ -254,14 +260,16 @@ static void clear(struct worker *worker)
 static void write_batch(struct worker *worker, uint32_t *next, uint64_t *seed)
 {
     uint32_t most = worker->life->wide ? BATCH_MAX_WIDE : BATCH_MAX;
-    for (uint32_t left = 1 + crash_random(seed, most); left > 0 && *next < worker->life->last; left--) {
+    for (uint32_t left = 1 + crash_random(seed, most); left > 0 && *next < worker->life->last;
+         left--) {
         worker_say(worker, CRASH_BEGINS, *next);
         store(worker, (*next)++);
     }
     /* What has been evicted is computed again; what is still there is not written twice. */
     if (!worker->files->roomy && *next > worker->files->first && crash_random(seed, 4) == 0)
         store(worker, worker->files->first + crash_random(seed, *next - worker->files->first));
-    if (worker->life->progress == KVB_PROGRESS_POLL && kvb_manager_poll(worker->manager, 200000) < 0)
+    if (worker->life->progress == KVB_PROGRESS_POLL &&
+        kvb_manager_poll(worker->manager, 200000) < 0)
         worker_fail("kvb_manager_poll", KVB_ETHREAD, "");
     if (crash_random(seed, 3) == 0) {
         WORKER_TRY(kvb_manager_flush(worker->manager, KVB_FOREVER));

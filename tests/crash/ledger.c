@@ -66,7 +66,8 @@ static int begin_content(struct ledger *ledger, uint32_t number)
         struct ledger_entry *grown = realloc(ledger->entries, 2 * (size_t)number * sizeof *grown);
         if (grown == NULL)
             return -1;
-        memset(grown + ledger->capacity, 0, (2 * (size_t)number - ledger->capacity) * sizeof *grown);
+        memset(grown + ledger->capacity, 0,
+               (2 * (size_t)number - ledger->capacity) * sizeof *grown);
         ledger->entries = grown;
         ledger->capacity = 2 * number;
     }
@@ -112,8 +113,8 @@ static void settle(struct ledger *ledger, bool roomy)
     }
     uint64_t allowed = roomy ? 0 : ledger->intents;
     if (missing > allowed)
-        fprintf(stderr, "lost: %llu contents are missing, %llu may be\n", (unsigned long long)missing,
-                (unsigned long long)allowed);
+        fprintf(stderr, "lost: %llu contents are missing, %llu may be\n",
+                (unsigned long long)missing, (unsigned long long)allowed);
     ledger->taken += missing < allowed ? missing : allowed;
     ledger->lost += missing < allowed ? 0 : missing - allowed;
     end_intents(ledger);
@@ -124,7 +125,8 @@ int ledger_note(struct ledger *ledger, const struct crash_message *message, bool
 {
     if (message->kind == CRASH_BEGINS && begin_content(ledger, message->number) != 0)
         return -1;
-    struct ledger_entry *entry = message->number < ledger->next ? &ledger->entries[message->number] : NULL;
+    struct ledger_entry *entry =
+        message->number < ledger->next ? &ledger->entries[message->number] : NULL;
     switch (message->kind) {
     case CRASH_BUSY:
         ledger->busy++;

@@ -26,7 +26,8 @@ struct crash_files {
     uint32_t path_count;
     uint32_t block_bytes;
     uint32_t slot_count;
-    bool roomy; /* room for all that is written: nothing is ever evicted. Else a few slots, overwritten all the time */
+    bool
+        roomy; /* room for all that is written: nothing is ever evicted. Else a few slots, overwritten all the time */
     bool
         keyed; /* the caller's keys. Roomy: else what has been evicted may let an earlier content of its key come back */
     uint32_t life_count;
@@ -37,7 +38,7 @@ struct crash_files {
 struct crash_life {
     uint32_t engine, progress; /* as in kvblock.h */
     bool host;                 /* a host tier between device and disk */
-    bool wide;                 /* lanes as they are by default, full of writes. Else a few at a time */
+    bool wide; /* lanes as they are by default, full of writes. Else a few at a time */
     bool start_empty;
     bool clears;          /* once, in the middle */
     bool closes;          /* destroys the manager at the end, if nobody kills it before */
@@ -56,14 +57,14 @@ struct crash_kill {
 
 /* What the worker tells, in the order in which it happens. Eight bytes: written whole or not at all. */
 enum crash_kind {
-    CRASH_BEGUN,    /* by the parent itself: the process exists */
-    CRASH_BUSY,     /* the files were still in use: tried again */
-    CRASH_OPENED,   /* the manager exists */
-    CRASH_FOUND,    /* after opening: content `number` is there, and every byte right */
-    CRASH_WRONG,    /* it was served with a wrong byte */
-    CRASH_CHECKED,  /* nothing else is there */
-    CRASH_BEGINS,   /* content `number` exists in memory from here on */
-    CRASH_INTENT,   /* admitted: progress is about to write it to the disk, into a slot that may hold another */
+    CRASH_BEGUN,   /* by the parent itself: the process exists */
+    CRASH_BUSY,    /* the files were still in use: tried again */
+    CRASH_OPENED,  /* the manager exists */
+    CRASH_FOUND,   /* after opening: content `number` is there, and every byte right */
+    CRASH_WRONG,   /* it was served with a wrong byte */
+    CRASH_CHECKED, /* nothing else is there */
+    CRASH_BEGINS,  /* content `number` exists in memory from here on */
+    CRASH_INTENT, /* admitted: progress is about to write it to the disk, into a slot that may hold another */
     CRASH_STORED,   /* the event: it is on the disk */
     CRASH_REMOVED,  /* the event: it is not any more */
     CRASH_REPLACED, /* the content that took its key is on the disk */

@@ -21,8 +21,9 @@ struct worker {
     const struct crash_life *life;
     int pipe;
     struct kvb_manager *manager;
-    struct kvb_seq *seqs; /* by number, from life->first on: names of all contents that this life may meet */
-    uint32_t *numbers;    /* open-addressed: the number behind a hash, 0: none */
+    struct kvb_seq
+        *seqs; /* by number, from life->first on: names of all contents that this life may meet */
+    uint32_t *numbers; /* open-addressed: the number behind a hash, 0: none */
     uint32_t mask;
     _Atomic bool named; /* the tables above are complete: events are told from here on */
 };
@@ -32,11 +33,11 @@ void worker_say(struct worker *worker, uint32_t kind, uint32_t number);
 /* Ends the process. */
 _Noreturn void worker_fail(const char *call, int code, const char *words);
 
-#define WORKER_TRY(call)                                                                                               \
-    do {                                                                                                               \
-        int try_code = (call);                                                                                         \
-        if (try_code != 0)                                                                                             \
-            worker_fail(#call, try_code, "");                                                                          \
+#define WORKER_TRY(call)                                                                           \
+    do {                                                                                           \
+        int try_code = (call);                                                                     \
+        if (try_code != 0)                                                                         \
+            worker_fail(#call, try_code, "");                                                      \
     } while (0)
 
 const struct kvb_seq *worker_seq(const struct worker *worker, uint32_t number);

@@ -15,12 +15,13 @@ static uint32_t chunk_count(const struct kvbi_gather *g)
     return g->count * g->layers * g->parts;
 }
 
-static void chunk_at(const struct kvbi_gather *g, uint32_t n, unsigned char **device, unsigned char **host)
+static void chunk_at(const struct kvbi_gather *g, uint32_t n, unsigned char **device,
+                     unsigned char **host)
 {
     uint32_t per_block = g->layers * g->parts, block = n / per_block, row = n % per_block;
     uint32_t layer = g->first_layer + row / g->parts, part = row % g->parts;
-    unsigned char *start =
-        g->bases != NULL ? ((unsigned char **)fake_cuda_storage(g->bases))[layer] : g->base + layer * g->layer_stride;
+    unsigned char *start = g->bases != NULL ? ((unsigned char **)fake_cuda_storage(g->bases))[layer]
+                                            : g->base + layer * g->layer_stride;
     *device = start + g->slots[block] * g->block_stride + part * g->part_stride;
     *host = g->host[block] + ((uint64_t)g->first_layer * g->parts + row) * g->chunk;
 }
@@ -31,8 +32,8 @@ static void gather(void *args)
     for (uint32_t n = 0; n < chunk_count(g); n++) {
         unsigned char *device, *host;
         chunk_at(g, n, &device, &host);
-        memcpy(fake_cuda_storage(g->to_device ? device : host), fake_cuda_storage(g->to_device ? host : device),
-               g->chunk);
+        memcpy(fake_cuda_storage(g->to_device ? device : host),
+               fake_cuda_storage(g->to_device ? host : device), g->chunk);
     }
 }
 
@@ -55,8 +56,8 @@ cudaError_t kvbi_gather_launch(const struct kvbi_gather *g, cudaStream_t stream)
     }
     size_t range_count = 2 * (size_t)count;
     if (g->bases != NULL)
-        ranges[range_count++] =
-            (struct fake_cuda_range){g->bases, (g->first_layer + g->layers) * sizeof *g->bases, false};
+        ranges[range_count++] = (struct fake_cuda_range){
+            g->bases, (g->first_layer + g->layers) * sizeof *g->bases, false};
     cudaError_t error = fake_cuda_kernel(stream, gather, g, sizeof *g, ranges, range_count);
     free(ranges);
     return error;

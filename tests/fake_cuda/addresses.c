@@ -19,13 +19,14 @@ cudaError_t fake_memory_check(const void *address, size_t bytes, int device, con
         return cudaErrorInvalidValue;
     }
     if (bytes > block->bytes - ((uintptr_t)address - block->start)) {
-        fake_report(FAKE_CUDA_BOUNDS, "%s: %p + %zu ends past %p + %zu, the one piece that it starts in", call, address,
-                    bytes, (void *)block->start, block->bytes);
+        fake_report(FAKE_CUDA_BOUNDS,
+                    "%s: %p + %zu ends past %p + %zu, the one piece that it starts in", call,
+                    address, bytes, (void *)block->start, block->bytes);
         return cudaErrorInvalidValue;
     }
     if (block->kind == FAKE_BLOCK_DEVICE && device >= 0 && block->device != device) {
-        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: %p is on device %d, the stream on device %d", call, address,
-                    block->device, device);
+        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: %p is on device %d, the stream on device %d", call,
+                    address, block->device, device);
         return cudaErrorInvalidValue;
     }
     return cudaSuccess;
@@ -41,7 +42,9 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
         void *address = (void *)(uintptr_t)pointer;
         bool on_device = block && block->kind == FAKE_BLOCK_DEVICE;
         memset(attributes, 0, sizeof *attributes);
-        attributes->type = !block ? cudaMemoryTypeUnregistered : on_device ? cudaMemoryTypeDevice : cudaMemoryTypeHost;
+        attributes->type = !block      ? cudaMemoryTypeUnregistered
+                           : on_device ? cudaMemoryTypeDevice
+                                       : cudaMemoryTypeHost;
         attributes->device = block ? block->device : -2; /* cudaInvalidDeviceId */
         attributes->devicePointer = block ? address : NULL;
         attributes->hostPointer = on_device ? NULL : address;
@@ -85,7 +88,8 @@ bool fake_cuda_is_pinned(const void *pointer, size_t bytes)
 {
     fake_enter_helper();
     const struct fake_block *block = fake_block_find(pointer);
-    bool is = block && block->kind != FAKE_BLOCK_DEVICE && bytes <= block->bytes - ((uintptr_t)pointer - block->start);
+    bool is = block && block->kind != FAKE_BLOCK_DEVICE &&
+              bytes <= block->bytes - ((uintptr_t)pointer - block->start);
     fake_unlock();
     return is;
 }
@@ -102,7 +106,8 @@ void *fake_cuda_storage(const void *pointer)
 static void *open_device(const void *device, size_t bytes, bool written, const char *call)
 {
     fake_enter_helper();
-    bool good = !fake_memory_check(device, bytes, -1, call) && fake_log_check_host(device, bytes, written, call);
+    bool good = !fake_memory_check(device, bytes, -1, call) &&
+                fake_log_check_host(device, bytes, written, call);
     void *storage = good ? fake_storage(device) : NULL;
     fake_unlock();
     return storage;

@@ -11,17 +11,21 @@
 
 static bool conflicts(const struct fake_stream *stream, const struct fake_thread *thread)
 {
-    if (stream->capture != cudaStreamCaptureStatusActive || stream->capture_mode == cudaStreamCaptureModeRelaxed ||
+    if (stream->capture != cudaStreamCaptureStatusActive ||
+        stream->capture_mode == cudaStreamCaptureModeRelaxed ||
         thread->capture_mode == cudaStreamCaptureModeRelaxed)
         return false;
     if (stream->capture_thread == thread)
         return true;
-    return stream->capture_mode == cudaStreamCaptureModeGlobal && thread->capture_mode == cudaStreamCaptureModeGlobal;
+    return stream->capture_mode == cudaStreamCaptureModeGlobal &&
+           thread->capture_mode == cudaStreamCaptureModeGlobal;
 }
 
-cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, const char *call, const char *what)
+cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, const char *call,
+                               const char *what)
 {
-    fake_report(FAKE_CUDA_CAPTURE, "%s breaks the capture of stream %u: it %s", call, fake_stream_slot(stream), what);
+    fake_report(FAKE_CUDA_CAPTURE, "%s breaks the capture of stream %u: it %s", call,
+                fake_stream_slot(stream), what);
     stream->capture = cudaStreamCaptureStatusInvalidated;
     return code;
 }
@@ -31,8 +35,9 @@ cudaError_t fake_capture_check_unsafe(const char *call)
     cudaError_t error = cudaSuccess;
     for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
         if (conflicts(&fake.streams[slot], fake_this_thread()))
-            error = fake_capture_break(&fake.streams[slot], cudaErrorStreamCaptureUnsupported, call,
-                                       "is potentially unsafe, and the thread's mode is not relaxed");
+            error =
+                fake_capture_break(&fake.streams[slot], cudaErrorStreamCaptureUnsupported, call,
+                                   "is potentially unsafe, and the thread's mode is not relaxed");
     }
     return error;
 }

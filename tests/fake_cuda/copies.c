@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* Checks everything it is given, and takes in what is good; one report a copy. */
-static cudaError_t add_copy(struct fake_task *task, const struct fake_stream *stream, void *to, const void *from,
-                            size_t bytes)
+static cudaError_t add_copy(struct fake_task *task, const struct fake_stream *stream, void *to,
+                            const void *from, size_t bytes)
 {
     cudaError_t error = cudaSuccess;
     if (bytes)
@@ -30,14 +30,16 @@ static bool on_device(const void *address)
     return block && block->kind == FAKE_BLOCK_DEVICE;
 }
 
-static cudaError_t check_kind(const void *to, const void *from, enum cudaMemcpyKind kind, const char *call)
+static cudaError_t check_kind(const void *to, const void *from, enum cudaMemcpyKind kind,
+                              const char *call)
 {
     bool down = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     bool up = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     if (kind == cudaMemcpyDefault || (on_device(from) == down && on_device(to) == up))
         return cudaSuccess;
-    fake_report(FAKE_CUDA_WRONG_KIND, "%s: kind %d, but %p is %s and %p is %s", call, (int)kind, from,
-                on_device(from) ? "device memory" : "host memory", to, on_device(to) ? "device memory" : "host memory");
+    fake_report(FAKE_CUDA_WRONG_KIND, "%s: kind %d, but %p is %s and %p is %s", call, (int)kind,
+                from, on_device(from) ? "device memory" : "host memory", to,
+                on_device(to) ? "device memory" : "host memory");
     return cudaErrorInvalidValue;
 }
 
@@ -46,8 +48,8 @@ static cudaError_t submit(struct fake_stream *stream, struct fake_task *task, cu
                           const struct fake_clock *reads_after)
 {
     if (!error && stream->capture != cudaStreamCaptureStatusNone)
-        fake_report(FAKE_CUDA_CAPTURE, "%s on stream %u, which captures: it does not run now", task->call,
-                    fake_stream_slot(stream));
+        fake_report(FAKE_CUDA_CAPTURE, "%s on stream %u, which captures: it does not run now",
+                    task->call, fake_stream_slot(stream));
     if (error || stream->capture != cudaStreamCaptureStatusNone) {
         fake_task_release(task);
         return error;
@@ -61,7 +63,8 @@ static cudaError_t submit(struct fake_stream *stream, struct fake_task *task, cu
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t handle)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t handle)
 {
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);
@@ -83,15 +86,17 @@ struct pitched {
     size_t slice_bytes; /* from slice to slice */
 };
 
-static cudaError_t copy_rows(const char *call, struct fake_stream *stream, struct pitched to, struct pitched from,
-                             struct cudaExtent extent, enum cudaMemcpyKind kind)
+static cudaError_t copy_rows(const char *call, struct fake_stream *stream, struct pitched to,
+                             struct pitched from, struct cudaExtent extent,
+                             enum cudaMemcpyKind kind)
 {
     size_t rows = extent.height * extent.depth;
     if (!extent.width || !rows)
         return cudaSuccess;
-    if ((extent.height > 1 || extent.depth > 1) && (to.pitch < extent.width || from.pitch < extent.width)) {
-        fake_report(FAKE_CUDA_MISUSE, "%s: rows of %zu bytes, but pitches of %zu and %zu", call, extent.width, to.pitch,
-                    from.pitch);
+    if ((extent.height > 1 || extent.depth > 1) &&
+        (to.pitch < extent.width || from.pitch < extent.width)) {
+        fake_report(FAKE_CUDA_MISUSE, "%s: rows of %zu bytes, but pitches of %zu and %zu", call,
+                    extent.width, to.pitch, from.pitch);
         return cudaErrorInvalidPitchValue;
     }
     struct fake_task *task = fake_task_new(FAKE_TASK_COPY, call);
@@ -106,8 +111,9 @@ static cudaError_t copy_rows(const char *call, struct fake_stream *stream, struc
     return submit(stream, task, error, NULL);
 }
 
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, enum cudaMemcpyKind kind, cudaStream_t handle)
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t handle)
 {
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);
@@ -125,7 +131,8 @@ static struct pitched pitched_of(struct cudaPitchedPtr pointer, struct cudaPos p
 {
     size_t slice_bytes = pointer.pitch * pointer.ysize;
     size_t offset = position.x + position.y * pointer.pitch + position.z * slice_bytes;
-    return (struct pitched){.start = (char *)pointer.ptr + offset, .pitch = pointer.pitch, .slice_bytes = slice_bytes};
+    return (struct pitched){
+        .start = (char *)pointer.ptr + offset, .pitch = pointer.pitch, .slice_bytes = slice_bytes};
 }
 
 cudaError_t cudaMemcpy3DAsync(const struct cudaMemcpy3DParms *parameters, cudaStream_t handle)
@@ -143,7 +150,8 @@ cudaError_t cudaMemcpy3DAsync(const struct cudaMemcpy3DParms *parameters, cudaSt
     }
     if (!error)
         error = copy_rows(__func__, stream, pitched_of(parameters->dstPtr, parameters->dstPos),
-                          pitched_of(parameters->srcPtr, parameters->srcPos), parameters->extent, parameters->kind);
+                          pitched_of(parameters->srcPtr, parameters->srcPos), parameters->extent,
+                          parameters->kind);
     return fake_leave(error);
 }
 
@@ -195,8 +203,9 @@ static bool in_stream_order(const struct batch *batch, size_t copy)
 }
 
 /* Copies whose sources follow the stream, and those whose sources only follow the host, are a task each. */
-static cudaError_t add_batch(const struct batch *batch, size_t count, const struct fake_stream *stream,
-                             struct fake_task *by_stream, struct fake_task *by_host)
+static cudaError_t add_batch(const struct batch *batch, size_t count,
+                             const struct fake_stream *stream, struct fake_task *by_stream,
+                             struct fake_task *by_host)
 {
     for (size_t i = 0; i < count; i++) {
         struct fake_task *task = in_stream_order(batch, i) ? by_stream : by_host;
@@ -207,13 +216,15 @@ static cudaError_t add_batch(const struct batch *batch, size_t count, const stru
     return cudaSuccess;
 }
 
-static cudaError_t submit_batch(const struct batch *batch, struct fake_stream *stream, const char *call)
+static cudaError_t submit_batch(const struct batch *batch, struct fake_stream *stream,
+                                const char *call)
 {
     cudaError_t planned = cudaSuccess;
     size_t count = batch->count;
     if (fake_descriptor_planned(&count, &planned) && count > batch->count)
         count = batch->count;
-    struct fake_task *by_stream = fake_task_new(FAKE_TASK_COPY, call), *by_host = fake_task_new(FAKE_TASK_COPY, call);
+    struct fake_task *by_stream = fake_task_new(FAKE_TASK_COPY, call),
+                     *by_host = fake_task_new(FAKE_TASK_COPY, call);
     cudaError_t error = add_batch(batch, count, stream, by_stream, by_host);
     if (by_host->copy_count || error)
         error = submit(stream, by_host, error, &fake.host);
@@ -226,9 +237,9 @@ static cudaError_t submit_batch(const struct batch *batch, struct fake_stream *s
     return error ? error : planned;
 }
 
-cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const size_t *bytes, size_t count,
-                                 struct cudaMemcpyAttributes *attributes, size_t *firsts, size_t attribute_count,
-                                 cudaStream_t handle)
+cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const size_t *bytes,
+                                 size_t count, struct cudaMemcpyAttributes *attributes,
+                                 size_t *firsts, size_t attribute_count, cudaStream_t handle)
 {
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);
@@ -250,18 +261,19 @@ cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const
 
 /* ---- Kernels ----------------------------------------------------------------------------------------------------- */
 
-static cudaError_t launch(struct fake_stream *stream, struct fake_task *task, const struct fake_cuda_range *ranges,
-                          size_t count)
+static cudaError_t launch(struct fake_stream *stream, struct fake_task *task,
+                          const struct fake_cuda_range *ranges, size_t count)
 {
     cudaError_t error = cudaSuccess;
     if (fake_this_thread()->device != stream->device) {
-        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: device %d is current, the stream is on device %d", task->call,
-                    fake_this_thread()->device, stream->device);
+        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: device %d is current, the stream is on device %d",
+                    task->call, fake_this_thread()->device, stream->device);
         error = cudaErrorInvalidResourceHandle;
     }
     for (size_t i = 0; i < count && !error; i++) {
         error = fake_memory_check(ranges[i].start, ranges[i].bytes, stream->device, task->call);
-        fake_spans_add(ranges[i].written ? &task->writes : &task->reads, ranges[i].start, ranges[i].bytes);
+        fake_spans_add(ranges[i].written ? &task->writes : &task->reads, ranges[i].start,
+                       ranges[i].bytes);
     }
     if (error || stream->capture != cudaStreamCaptureStatusNone) {
         fake_task_release(task);
@@ -273,8 +285,9 @@ static cudaError_t launch(struct fake_stream *stream, struct fake_task *task, co
     return cudaSuccess;
 }
 
-cudaError_t fake_cuda_kernel(cudaStream_t handle, fake_cuda_kernel_fn function, const void *arguments,
-                             size_t argument_bytes, const struct fake_cuda_range *ranges, size_t range_count)
+cudaError_t fake_cuda_kernel(cudaStream_t handle, fake_cuda_kernel_fn function,
+                             const void *arguments, size_t argument_bytes,
+                             const struct fake_cuda_range *ranges, size_t range_count)
 {
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);

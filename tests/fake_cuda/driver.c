@@ -67,7 +67,8 @@ static int release(int device)
 {
     cudaError_t error = fake_enter("cuDevicePrimaryCtxRelease", FAKE_WITHOUT_DEVICE);
     if (!error && (!is_known(device) || !fake.contexts_retained[device])) {
-        fake_report(FAKE_CUDA_BAD_HANDLE, "cuDevicePrimaryCtxRelease of device %d, which nobody has retained", device);
+        fake_report(FAKE_CUDA_BAD_HANDLE,
+                    "cuDevicePrimaryCtxRelease of device %d, which nobody has retained", device);
         error = cudaErrorInvalidDevice;
     }
     if (!error)
@@ -121,8 +122,9 @@ static void (*find_function(const char *symbol))(void)
     return NULL;
 }
 
-cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned int version,
-                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *status)
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function,
+                                             unsigned int version, unsigned long long flags,
+                                             enum cudaDriverEntryPointQueryResult *status)
 {
     cudaError_t error = fake_enter(__func__, FAKE_WITHOUT_DEVICE);
     if (!error && (!symbol || !function || flags > 2))

@@ -68,21 +68,25 @@ cudaError_t fake_enter(const char *call, unsigned flags)
     return enter_for(call, flags, fake_this_thread()->device);
 }
 
-cudaError_t fake_enter_stream(const char *call, unsigned flags, cudaStream_t handle, struct fake_stream **stream)
+cudaError_t fake_enter_stream(const char *call, unsigned flags, cudaStream_t handle,
+                              struct fake_stream **stream)
 {
     fake_enter_helper();
     fake_call_count(call);
     *stream = driver_error() || !fake.config.devices ? NULL : fake_stream_find(handle, call);
-    cudaError_t error = enter_for(call, flags, *stream ? (*stream)->device : fake_this_thread()->device);
+    cudaError_t error =
+        enter_for(call, flags, *stream ? (*stream)->device : fake_this_thread()->device);
     return error || *stream ? error : cudaErrorInvalidResourceHandle;
 }
 
-cudaError_t fake_enter_event(const char *call, unsigned flags, cudaEvent_t handle, struct fake_event **event)
+cudaError_t fake_enter_event(const char *call, unsigned flags, cudaEvent_t handle,
+                             struct fake_event **event)
 {
     fake_enter_helper();
     fake_call_count(call);
     *event = driver_error() || !fake.config.devices ? NULL : fake_event_find(handle, call);
-    cudaError_t error = enter_for(call, flags, *event ? (*event)->device : fake_this_thread()->device);
+    cudaError_t error =
+        enter_for(call, flags, *event ? (*event)->device : fake_this_thread()->device);
     return error || *event ? error : cudaErrorInvalidResourceHandle;
 }
 
@@ -126,8 +130,8 @@ cudaError_t cudaPeekAtLastError(void)
 const char *cudaGetErrorName(cudaError_t error)
 {
     switch (error) {
-#define ERROR_NAME(name, number, text)                                                                                 \
-    case name:                                                                                                         \
+#define ERROR_NAME(name, number, text)                                                             \
+    case name:                                                                                     \
         return #name;
         STAND_IN_ERRORS(ERROR_NAME)
 #undef ERROR_NAME
@@ -138,8 +142,8 @@ const char *cudaGetErrorName(cudaError_t error)
 const char *cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-#define ERROR_TEXT(name, number, text)                                                                                 \
-    case name:                                                                                                         \
+#define ERROR_TEXT(name, number, text)                                                             \
+    case name:                                                                                     \
         return text;
         STAND_IN_ERRORS(ERROR_TEXT)
 #undef ERROR_TEXT

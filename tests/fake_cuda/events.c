@@ -18,7 +18,9 @@ static size_t event_capacity;
 
 static cudaEvent_t handle_of(size_t slot)
 {
-    return (cudaEvent_t)(EVENT_TAG << 56 | (uintptr_t)(events[slot].generation & 0xffffffff) << EVENT_SLOT_BITS | slot);
+    return (cudaEvent_t)(EVENT_TAG << 56 |
+                         (uintptr_t)(events[slot].generation & 0xffffffff) << EVENT_SLOT_BITS |
+                         slot);
 }
 
 struct fake_event *fake_event_find(cudaEvent_t handle, const char *call)
@@ -26,7 +28,8 @@ struct fake_event *fake_event_find(cudaEvent_t handle, const char *call)
     size_t slot = (uintptr_t)handle & (((uintptr_t)1 << EVENT_SLOT_BITS) - 1);
     if (slot < event_count && events[slot].live && handle_of(slot) == handle)
         return &events[slot];
-    fake_report(FAKE_CUDA_BAD_HANDLE, "%s: %p is no event, or one that was destroyed", call, (void *)handle);
+    fake_report(FAKE_CUDA_BAD_HANDLE, "%s: %p is no event, or one that was destroyed", call,
+                (void *)handle);
     return NULL;
 }
 
@@ -56,8 +59,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *handle, unsigned int flags)
     if (!error) {
         size_t slot = take_slot();
         unsigned generation = events[slot].generation + 1;
-        events[slot] =
-            (struct fake_event){.live = true, .generation = generation, .device = fake_this_thread()->device};
+        events[slot] = (struct fake_event){
+            .live = true, .generation = generation, .device = fake_this_thread()->device};
         *handle = handle_of(slot);
     }
     return fake_leave(error);
@@ -79,13 +82,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle)
 static cudaError_t record(struct fake_event *event, struct fake_stream *stream, const char *call)
 {
     if (event->device != stream->device) {
-        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: an event of device %d in a stream of device %d", call, event->device,
-                    stream->device);
+        fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: an event of device %d in a stream of device %d",
+                    call, event->device, stream->device);
         return cudaErrorInvalidResourceHandle;
     }
     event->captured = stream->capture != cudaStreamCaptureStatusNone;
     if (event->captured) {
-        fake_report(FAKE_CUDA_CAPTURE, "%s on stream %u, which captures: the event is part of the graph now", call,
+        fake_report(FAKE_CUDA_CAPTURE,
+                    "%s on stream %u, which captures: the event is part of the graph now", call,
                     fake_stream_slot(stream));
         return cudaSuccess;
     }
@@ -107,13 +111,15 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle)
     return fake_leave(error ? error : record(event, stream, __func__));
 }
 
-static cudaError_t wait_for(struct fake_stream *stream, const struct fake_event *event, const char *call)
+static cudaError_t wait_for(struct fake_stream *stream, const struct fake_event *event,
+                            const char *call)
 {
     if (stream->capture != cudaStreamCaptureStatusNone)
         return fake_capture_break(stream, cudaErrorStreamCaptureIsolation, call,
                                   "waits for work outside of the capture");
     if (event->captured) {
-        fake_report(FAKE_CUDA_CAPTURE, "%s: the event was recorded in a capture, and pulls stream %u into it", call,
+        fake_report(FAKE_CUDA_CAPTURE,
+                    "%s: the event was recorded in a capture, and pulls stream %u into it", call,
                     fake_stream_slot(stream));
         return cudaErrorStreamCaptureIsolation;
     }
@@ -143,7 +149,8 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream_handle, cudaHostFn_t function
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, stream_handle, &stream);
     if (!error && stream->capture != cudaStreamCaptureStatusNone) {
-        fake_report(FAKE_CUDA_CAPTURE, "%s on stream %u, which captures", __func__, fake_stream_slot(stream));
+        fake_report(FAKE_CUDA_CAPTURE, "%s on stream %u, which captures", __func__,
+                    fake_stream_slot(stream));
     } else if (!error) {
         struct fake_task *task = fake_task_new(FAKE_TASK_HOST_FUNCTION, __func__);
         task->point = fake_point_new(&stream->clock);
@@ -185,7 +192,8 @@ cudaError_t cudaEventQuery(cudaEvent_t handle)
 cudaError_t cudaEventSynchronize(cudaEvent_t handle)
 {
     struct fake_event *event;
-    cudaError_t error = fake_enter_event(__func__, FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT, handle, &event);
+    cudaError_t error =
+        fake_enter_event(__func__, FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT, handle, &event);
     if (!error)
         error = refuse_captured(event, __func__);
     if (!error && event->point) {
@@ -204,7 +212,8 @@ static cudaError_t refuse_capturing(struct fake_stream *stream, const char *call
 {
     if (stream->capture == cudaStreamCaptureStatusNone)
         return cudaSuccess;
-    return fake_capture_break(stream, cudaErrorStreamCaptureUnsupported, call, "asks how far a capture is");
+    return fake_capture_break(stream, cudaErrorStreamCaptureUnsupported, call,
+                              "asks how far a capture is");
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle)
@@ -226,7 +235,8 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
 static cudaError_t drain(struct fake_stream *stream)
 {
     struct fake_clock until = stream->clock;
-    while (!fake_stream_over(stream, until.tick[fake_stream_slot(stream)]) && !fake_broken(stream->device))
+    while (!fake_stream_over(stream, until.tick[fake_stream_slot(stream)]) &&
+           !fake_broken(stream->device))
         fake_wait(&fake.changed);
     if (fake_broken(stream->device))
         return fake_broken(stream->device);
@@ -238,7 +248,8 @@ static cudaError_t drain(struct fake_stream *stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
     struct fake_stream *stream;
-    cudaError_t error = fake_enter_stream(__func__, FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT, handle, &stream);
+    cudaError_t error =
+        fake_enter_stream(__func__, FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT, handle, &stream);
     if (!error)
         error = refuse_capturing(stream, __func__);
     return fake_leave(error ? error : drain(stream));
@@ -246,7 +257,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-    cudaError_t error = fake_enter(__func__, FAKE_MAKES_CONTEXT | FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT);
+    cudaError_t error =
+        fake_enter(__func__, FAKE_MAKES_CONTEXT | FAKE_UNSAFE_IN_CAPTURE | FAKE_MAY_WAIT);
     int device = fake_this_thread()->device;
     for (unsigned slot = 0; !error && slot < FAKE_MAX_STREAMS; slot++) {
         struct fake_stream *stream = &fake.streams[slot];

@@ -49,15 +49,18 @@
 
 /* Zero means the default. */
 struct fake_cuda_config {
-    uint64_t seed;       /* of delays before each task and of the order inside batches; 0: no delays, in order */
-    int devices;         /* 1 */
-    bool no_devices;     /* cudaErrorNoDevice from cudaGetDeviceCount and everything that needs one */
-    int driver_version;  /* 13000; one below the runtime's major version: cudaErrorInsufficientDriver from every call */
+    uint64_t
+        seed; /* of delays before each task and of the order inside batches; 0: no delays, in order */
+    int devices;     /* 1 */
+    bool no_devices; /* cudaErrorNoDevice from cudaGetDeviceCount and everything that needs one */
+    int driver_version; /* 13000; one below the runtime's major version: cudaErrorInsufficientDriver from every call */
     bool no_driver;      /* the same with driver version 0, as without any driver installed */
     size_t device_bytes; /* 1 GiB a device, at most 8; beyond: cudaErrorMemoryAllocation */
     size_t pinned_bytes; /* allocated and registered in all; no limit */
-    size_t register_bytes; /* in one cudaHostRegister; no limit. Beyond either: cudaErrorMemoryAllocation */
-    size_t batch_copies;   /* in one cudaMemcpyBatchAsync; 4096. More is FAKE_CUDA_MISUSE: drivers were seen to crash */
+    size_t
+        register_bytes; /* in one cudaHostRegister; no limit. Beyond either: cudaErrorMemoryAllocation */
+    size_t
+        batch_copies; /* in one cudaMemcpyBatchAsync; 4096. More is FAKE_CUDA_MISUSE: drivers were seen to crash */
 };
 
 /* A program that calls no start runs with the defaults from its first CUDA call on. NULL: the defaults. */
@@ -72,22 +75,22 @@ size_t fake_cuda_end(void);
 
 /* ---- Reports ----------------------------------------------------------------------------------------------------- */
 
-#define FAKE_CUDA_REPORT_KINDS(X)                                                                                      \
-    X(RACE)         /* two tasks overlap and nothing orders them */                                                    \
-    X(HOST_RACE)    /* the host touches what a task may still be working on */                                         \
-    X(BATCH_RACE)   /* copies of one batch overlap */                                                                  \
-    X(PAGEABLE)     /* host memory that is not pinned in an asynchronous copy or kernel */                             \
-    X(BOUNDS)       /* past the end of an allocation, or across two registrations */                                   \
-    X(FREED)        /* memory that was freed */                                                                        \
-    X(FREED_IN_USE) /* freed or unregistered before the host observed the end of a task on it; the task is dropped */  \
-    X(WRONG_DEVICE) /* see above */                                                                                    \
-    X(WRONG_KIND)   /* a cudaMemcpyKind that the pointers are not */                                                   \
-    X(DEFAULT_STREAM) /* the legacy or the per-thread default stream */                                                \
-    X(BAD_HANDLE)     /* a stream or event that was destroyed or never created, a pointer freed twice */               \
-    X(CAPTURE)        /* a call that breaks a capture, or gets caught in one */                                        \
-    X(SYNCHRONISED)   /* a call that may wait, on a thread marked with fake_cuda_server_thread */                      \
-    X(MISUSE)         /* arguments that CUDA forbids; a CUDA call inside a host function */                            \
-    X(LEAK)           /* at the end: streams, events, allocations, registrations */
+#define FAKE_CUDA_REPORT_KINDS(X)                                                                                     \
+    X(RACE)       /* two tasks overlap and nothing orders them */                                                     \
+    X(HOST_RACE)  /* the host touches what a task may still be working on */                                          \
+    X(BATCH_RACE) /* copies of one batch overlap */                                                                   \
+    X(PAGEABLE)   /* host memory that is not pinned in an asynchronous copy or kernel */                              \
+    X(BOUNDS)     /* past the end of an allocation, or across two registrations */                                    \
+    X(FREED)      /* memory that was freed */                                                                         \
+    X(FREED_IN_USE) /* freed or unregistered before the host observed the end of a task on it; the task is dropped */ \
+    X(WRONG_DEVICE)   /* see above */                                                                                 \
+    X(WRONG_KIND)     /* a cudaMemcpyKind that the pointers are not */                                                \
+    X(DEFAULT_STREAM) /* the legacy or the per-thread default stream */                                               \
+    X(BAD_HANDLE) /* a stream or event that was destroyed or never created, a pointer freed twice */                  \
+    X(CAPTURE)    /* a call that breaks a capture, or gets caught in one */                                           \
+    X(SYNCHRONISED) /* a call that may wait, on a thread marked with fake_cuda_server_thread */                       \
+    X(MISUSE)       /* arguments that CUDA forbids; a CUDA call inside a host function */                             \
+    X(LEAK)         /* at the end: streams, events, allocations, registrations */
 
 enum fake_cuda_report_kind {
 #define FAKE_CUDA_REPORT_ENUM(name) FAKE_CUDA_##name,
@@ -136,8 +139,9 @@ typedef void (*fake_cuda_kernel_fn)(void *args);
  * copies them. NULL: nothing runs, the ranges count all the same. Reads and writes no memory but that of `ranges`,
  * device memory through fake_cuda_storage. A range of pinned memory is fine.
  */
-cudaError_t fake_cuda_kernel(cudaStream_t stream, fake_cuda_kernel_fn fn, const void *args, size_t args_bytes,
-                             const struct fake_cuda_range *ranges, size_t range_count);
+cudaError_t fake_cuda_kernel(cudaStream_t stream, fake_cuda_kernel_fn fn, const void *args,
+                             size_t args_bytes, const struct fake_cuda_range *ranges,
+                             size_t range_count);
 
 /* Where the bytes of a device pointer are; any other pointer is returned as it is. For the inside of kernels only. */
 void *fake_cuda_storage(const void *pointer);

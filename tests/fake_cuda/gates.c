@@ -7,8 +7,8 @@
  */
 #include "internal.h"
 
-static void each_stream(cudaStream_t handle, const char *call, void (*change)(struct fake_stream *, unsigned),
-                        unsigned value)
+static void each_stream(cudaStream_t handle, const char *call,
+                        void (*change)(struct fake_stream *, unsigned), unsigned value)
 {
     fake_enter_helper();
     if (handle) {

@@ -57,9 +57,11 @@ typedef struct cudaMemcpy3DParms real_cudaMemcpy3DParms;
 
 #define SIZE_OF_FIELD(type, field) sizeof(((type *)NULL)->field)
 #define SAME_SIZE(tag) _Static_assert(sizeof(real_##tag) == sizeof(struct ours_##tag), #tag);
-#define SAME_FIELD(tag, field)                                                                                         \
-    _Static_assert(offsetof(real_##tag, field) == offsetof(struct ours_##tag, field), #tag "." #field);                \
-    _Static_assert(SIZE_OF_FIELD(real_##tag, field) == SIZE_OF_FIELD(struct ours_##tag, field), #tag "." #field);
+#define SAME_FIELD(tag, field)                                                                     \
+    _Static_assert(offsetof(real_##tag, field) == offsetof(struct ours_##tag, field),              \
+                   #tag "." #field);                                                               \
+    _Static_assert(SIZE_OF_FIELD(real_##tag, field) == SIZE_OF_FIELD(struct ours_##tag, field),    \
+                   #tag "." #field);
 
 SAME_SIZE(cudaMemLocation)
 SAME_FIELD(cudaMemLocation, type)

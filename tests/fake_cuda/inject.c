@@ -176,7 +176,8 @@ static bool others_run(int device)
 {
     for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
         const struct fake_stream *stream = &fake.streams[slot];
-        if (stream->device == device && stream->running && !pthread_equal(stream->thread, pthread_self()))
+        if (stream->device == device && stream->running &&
+            !pthread_equal(stream->thread, pthread_self()))
             return true;
     }
     return false;

@@ -52,12 +52,14 @@ void fake_spans_add(struct fake_spans *spans, const void *start, size_t bytes);
 /* False: two of them overlapped. */
 bool fake_spans_sort(struct fake_spans *spans);
 /* An overlap of the two, or NULL. */
-const struct fake_span *fake_spans_meet(const struct fake_spans *left, const struct fake_spans *right);
+const struct fake_span *fake_spans_meet(const struct fake_spans *left,
+                                        const struct fake_spans *right);
 
 void fake_clock_join(struct fake_clock *into, const struct fake_clock *from);
 
 /* Reports what the task races with, and then drops it. Logs it until the host has observed its end. */
-void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after, const struct fake_clock *writes_after);
+void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after,
+                  const struct fake_clock *writes_after);
 bool fake_log_has(unsigned slot);
 /* False: reported. */
 bool fake_log_check_host(const void *start, size_t bytes, bool written, const char *who);
@@ -84,7 +86,13 @@ struct fake_copy {
     size_t bytes;
 };
 
-enum fake_task_kind { FAKE_TASK_COPY, FAKE_TASK_KERNEL, FAKE_TASK_RECORD, FAKE_TASK_WAIT, FAKE_TASK_HOST_FUNCTION };
+enum fake_task_kind {
+    FAKE_TASK_COPY,
+    FAKE_TASK_KERNEL,
+    FAKE_TASK_RECORD,
+    FAKE_TASK_WAIT,
+    FAKE_TASK_HOST_FUNCTION
+};
 
 struct fake_task {
     struct fake_task *next_queued;
@@ -149,7 +157,8 @@ struct fake_point *fake_point_new(const struct fake_clock *clock);
 void fake_point_unref(struct fake_point *point);
 
 /* Takes the task over; gives it its tick, its place in queue and log. reads_after: NULL for the stream's own order. */
-void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task, const struct fake_clock *reads_after);
+void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
+                         const struct fake_clock *reads_after);
 bool fake_stream_idle(const struct fake_stream *stream);
 bool fake_stream_over(const struct fake_stream *stream, uint64_t tick); /* all up to that one */
 bool fake_stream_may_run(const struct fake_stream *stream);
@@ -195,10 +204,11 @@ void fake_memory_end(void); /* reports leaks */
 /* ---- inject.c, enter.c, capture.c, reports.c --------------------------------------------------------------------- */
 
 enum fake_enter_flags {
-    FAKE_MAKES_CONTEXT = 1,     /* on the current device */
-    FAKE_MAY_WAIT = 2,          /* for the device */
-    FAKE_UNSAFE_IN_CAPTURE = 4, /* "potentially unsafe" in the words of cudaThreadExchangeStreamCaptureMode */
-    FAKE_WITHOUT_DEVICE = 8,    /* works where there is no device, and on a broken one */
+    FAKE_MAKES_CONTEXT = 1, /* on the current device */
+    FAKE_MAY_WAIT = 2,      /* for the device */
+    FAKE_UNSAFE_IN_CAPTURE =
+        4, /* "potentially unsafe" in the words of cudaThreadExchangeStreamCaptureMode */
+    FAKE_WITHOUT_DEVICE = 8, /* works where there is no device, and on a broken one */
 };
 
 struct fake_thread {
@@ -212,8 +222,10 @@ struct fake_thread {
 
 /* Every entry point begins with one of these, which take the lock, and ends with fake_leave, whatever they returned. */
 cudaError_t fake_enter(const char *call, unsigned flags);
-cudaError_t fake_enter_stream(const char *call, unsigned flags, cudaStream_t handle, struct fake_stream **stream);
-cudaError_t fake_enter_event(const char *call, unsigned flags, cudaEvent_t handle, struct fake_event **event);
+cudaError_t fake_enter_stream(const char *call, unsigned flags, cudaStream_t handle,
+                              struct fake_stream **stream);
+cudaError_t fake_enter_event(const char *call, unsigned flags, cudaEvent_t handle,
+                             struct fake_event **event);
 cudaError_t fake_leave(cudaError_t error);
 void fake_enter_helper(void); /* for calls that are not CUDA's: the lock and a started run */
 struct fake_thread *fake_this_thread(void);
@@ -223,14 +235,17 @@ cudaError_t fake_call_planned(const char *call, int device); /* the fault that i
 bool fake_descriptor_planned(size_t *index, cudaError_t *code);
 cudaError_t fake_break_planned(void); /* asked once for each copy task that starts */
 void fake_break(int device, cudaError_t code);
-cudaError_t fake_broken(int device); /* its sticky code; who gets to know it is ordered after all that the device did */
+cudaError_t fake_broken(
+    int device); /* its sticky code; who gets to know it is ordered after all that the device did */
 void fake_inject_clear(void);
 
 cudaError_t fake_capture_check_unsafe(const char *call);
 /* A capturing stream was asked for something that a capture does not survive. */
-cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, const char *call, const char *what);
+cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, const char *call,
+                               const char *what);
 
-void fake_report(enum fake_cuda_report_kind kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void fake_report(enum fake_cuda_report_kind kind, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 size_t fake_reports_end(void); /* prints and drops all */
 
 /* ---- The state of a run ------------------------------------------------------------------------------------------ */

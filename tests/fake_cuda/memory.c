@@ -118,7 +118,8 @@ void *fake_storage(const void *address)
 
 static void *map(size_t bytes, int protection)
 {
-    void *address = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *address =
+        mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return address == MAP_FAILED ? NULL : address;
 }
 
@@ -146,7 +147,8 @@ static cudaError_t allocate_device(void **pointer, size_t bytes, int device)
     if (bytes > fake.config.device_bytes || arena->used_bytes > fake.config.device_bytes - bytes)
         return cudaErrorMemoryAllocation;
     if (mapped + GAP_BYTES > ARENA_BYTES - arena->next) {
-        fake_report(FAKE_CUDA_MISUSE, "cudaMalloc: the addresses of device %d are used up, end the run earlier",
+        fake_report(FAKE_CUDA_MISUSE,
+                    "cudaMalloc: the addresses of device %d are used up, end the run earlier",
                     device);
         return cudaErrorMemoryAllocation;
     }
@@ -156,8 +158,8 @@ static cudaError_t allocate_device(void **pointer, size_t bytes, int device)
     *pointer = arena->view + arena->next + DEVICE_ALIGNMENT;
     arena->next += mapped + GAP_BYTES;
     arena->used_bytes += bytes;
-    add_block(
-        (struct fake_block){.start = (uintptr_t)*pointer, .bytes = bytes, .kind = FAKE_BLOCK_DEVICE, .device = device});
+    add_block((struct fake_block){
+        .start = (uintptr_t)*pointer, .bytes = bytes, .kind = FAKE_BLOCK_DEVICE, .device = device});
     return cudaSuccess;
 }
 
@@ -167,11 +169,13 @@ static void free_device(const struct fake_block *block)
     struct fake_arena *arena = &fake.arenas[block->device];
     char *storage = (char *)fake_storage((void *)block->start) - DEVICE_ALIGNMENT;
     size_t mapped = round_up(block->bytes + DEVICE_ALIGNMENT, FAKE_PAGE_BYTES);
-    if (mmap(storage, mapped, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+    if (mmap(storage, mapped, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+             -1, 0) == MAP_FAILED)
         abort();
     arena->used_bytes -= block->bytes;
     freed = fake_grow(freed, freed_count, &freed_capacity, sizeof *freed);
-    freed[freed_count++] = (struct fake_span){.start = block->start, .end = block->start + block->bytes};
+    freed[freed_count++] =
+        (struct fake_span){.start = block->start, .end = block->start + block->bytes};
 }
 
 /* Inaccessible pages on both sides. */
@@ -187,7 +191,8 @@ static void *allocate_host(size_t bytes)
 
 static void free_host(const struct fake_block *block)
 {
-    munmap((void *)(block->start - FAKE_PAGE_BYTES), round_up(block->bytes, FAKE_PAGE_BYTES) + 2 * FAKE_PAGE_BYTES);
+    munmap((void *)(block->start - FAKE_PAGE_BYTES),
+           round_up(block->bytes, FAKE_PAGE_BYTES) + 2 * FAKE_PAGE_BYTES);
 }
 
 /* ---- Entry points ------------------------------------------------------------------------------------------------ */
@@ -207,11 +212,13 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
 }
 
 /* The block that starts there and is of that kind; NULL after a report. */
-static const struct fake_block *block_to_free(const void *pointer, enum fake_block_kind kind, const char *call)
+static const struct fake_block *block_to_free(const void *pointer, enum fake_block_kind kind,
+                                              const char *call)
 {
     const struct fake_block *block = fake_block_find(pointer);
     if (!block || block->start != (uintptr_t)pointer || block->kind != kind) {
-        fake_report(FAKE_CUDA_BAD_HANDLE, "%s of %p, which is no such memory, or no longer", call, pointer);
+        fake_report(FAKE_CUDA_BAD_HANDLE, "%s of %p, which is no such memory, or no longer", call,
+                    pointer);
         return NULL;
     }
     fake_log_drop(pointer, block->bytes, call); /* may wait: the table may be another afterwards */
@@ -237,7 +244,8 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned int flags)
     if (!error && (!pointer || flags > 7))
         error = cudaErrorInvalidValue;
     if (!error && flags & cudaHostAllocWriteCombined)
-        fake_report(FAKE_CUDA_MISUSE, "%s: write-combined memory, which host code reads uncached", __func__);
+        fake_report(FAKE_CUDA_MISUSE, "%s: write-combined memory, which host code reads uncached",
+                    __func__);
     if (!error && !bytes)
         *pointer = NULL;
     else if (!error) {
@@ -289,14 +297,17 @@ static bool is_mapped(uintptr_t start, uintptr_t end)
 static cudaError_t register_host(void *pointer, size_t bytes)
 {
     uintptr_t start = (uintptr_t)pointer, end;
-    if (!pointer || !bytes || __builtin_add_overflow(start, bytes, &end) || arena_of(pointer) || !is_mapped(start, end))
+    if (!pointer || !bytes || __builtin_add_overflow(start, bytes, &end) || arena_of(pointer) ||
+        !is_mapped(start, end))
         return cudaErrorInvalidValue;
     if (pages_are_taken(start, end))
         return cudaErrorHostMemoryAlreadyRegistered;
     if (!may_pin(bytes) || (fake.config.register_bytes && bytes > fake.config.register_bytes))
         return cudaErrorMemoryAllocation;
-    add_block((struct fake_block){
-        .start = start, .bytes = bytes, .kind = FAKE_BLOCK_REGISTERED, .device = fake_this_thread()->device});
+    add_block((struct fake_block){.start = start,
+                                  .bytes = bytes,
+                                  .kind = FAKE_BLOCK_REGISTERED,
+                                  .device = fake_this_thread()->device});
     return cudaSuccess;
 }
 
@@ -324,8 +335,8 @@ void fake_memory_end(void)
     static const char *const names[] = {"cudaMalloc", "cudaHostAlloc", "cudaHostRegister"};
     for (size_t i = 0; i < block_count; i++) {
         if (!fake.broken[blocks[i].device])
-            fake_report(FAKE_CUDA_LEAK, "%s: %p + %zu", names[blocks[i].kind], (void *)blocks[i].start,
-                        blocks[i].bytes);
+            fake_report(FAKE_CUDA_LEAK, "%s: %p + %zu", names[blocks[i].kind],
+                        (void *)blocks[i].start, blocks[i].bytes);
         if (blocks[i].kind == FAKE_BLOCK_HOST)
             free_host(&blocks[i]);
     }

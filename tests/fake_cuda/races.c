@@ -19,7 +19,8 @@ void fake_spans_add(struct fake_spans *spans, const void *start, size_t bytes)
     if (!bytes)
         return;
     spans->items = fake_grow(spans->items, spans->count, &spans->capacity, sizeof *spans->items);
-    spans->items[spans->count++] = (struct fake_span){.start = (uintptr_t)start, .end = (uintptr_t)start + bytes};
+    spans->items[spans->count++] =
+        (struct fake_span){.start = (uintptr_t)start, .end = (uintptr_t)start + bytes};
 }
 
 static int by_start(const void *left, const void *right)
@@ -49,7 +50,8 @@ bool fake_spans_sort(struct fake_spans *spans)
     return disjoint;
 }
 
-const struct fake_span *fake_spans_meet(const struct fake_spans *left, const struct fake_spans *right)
+const struct fake_span *fake_spans_meet(const struct fake_spans *left,
+                                        const struct fake_spans *right)
 {
     size_t l = 0, r = 0;
     while (l < left->count && r < right->count) {
@@ -78,35 +80,39 @@ static bool over(const struct fake_task *task, const struct fake_clock *clock)
 }
 
 /* One report a pair of tasks. */
-static bool report_race(const struct fake_task *task, const struct fake_task *other, const struct fake_span *where,
-                        const char *does, const char *did)
+static bool report_race(const struct fake_task *task, const struct fake_task *other,
+                        const struct fake_span *where, const char *does, const char *did)
 {
     if (!where)
         return false;
-    fake_report(FAKE_CUDA_RACE, "%s on stream %u %s %#lx, which %s on stream %u may still be %s", task->call,
-                task->slot, does, (unsigned long)where->start, other->call, other->slot, did);
+    fake_report(FAKE_CUDA_RACE, "%s on stream %u %s %#lx, which %s on stream %u may still be %s",
+                task->call, task->slot, does, (unsigned long)where->start, other->call, other->slot,
+                did);
     return true;
 }
 
 /* False: reported. */
-static bool check_pair(const struct fake_task *task, const struct fake_task *other, bool reads_ordered,
-                       bool writes_ordered)
+static bool check_pair(const struct fake_task *task, const struct fake_task *other,
+                       bool reads_ordered, bool writes_ordered)
 {
-    if (!writes_ordered &&
-        report_race(task, other, fake_spans_meet(&task->writes, &other->writes), "writes", "writing"))
+    if (!writes_ordered && report_race(task, other, fake_spans_meet(&task->writes, &other->writes),
+                                       "writes", "writing"))
         return false;
-    if (!writes_ordered && report_race(task, other, fake_spans_meet(&task->writes, &other->reads), "writes", "reading"))
+    if (!writes_ordered && report_race(task, other, fake_spans_meet(&task->writes, &other->reads),
+                                       "writes", "reading"))
         return false;
-    return reads_ordered ||
-           !report_race(task, other, fake_spans_meet(&task->reads, &other->writes), "reads", "writing");
+    return reads_ordered || !report_race(task, other, fake_spans_meet(&task->reads, &other->writes),
+                                         "reads", "writing");
 }
 
-void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after, const struct fake_clock *writes_after)
+void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after,
+                  const struct fake_clock *writes_after)
 {
     if (!task->reads.count && !task->writes.count)
         return;
     for (const struct fake_task *other = logged; other; other = other->next_logged) {
-        if (!other->dropped && !check_pair(task, other, over(other, reads_after), over(other, writes_after)))
+        if (!other->dropped &&
+            !check_pair(task, other, over(other, reads_after), over(other, writes_after)))
             task->dropped = true;
     }
     task->logged = true;
@@ -135,8 +141,8 @@ bool fake_log_check_host(const void *start, size_t bytes, bool written, const ch
         if (!doing || task->dropped)
             continue;
         clean = false;
-        fake_report(FAKE_CUDA_HOST_RACE, "%s %s %p + %zu, which %s on stream %u may still be %s", who,
-                    written ? "writes" : "reads", start, bytes, task->call, task->slot, doing);
+        fake_report(FAKE_CUDA_HOST_RACE, "%s %s %p + %zu, which %s on stream %u may still be %s",
+                    who, written ? "writes" : "reads", start, bytes, task->call, task->slot, doing);
     }
     return clean;
 }
@@ -147,14 +153,16 @@ void fake_log_drop(const void *start, size_t bytes, const char *who)
     struct fake_spans spans = {.items = &span, .count = bytes ? 1 : 0};
     struct fake_task *task = logged;
     while (task) {
-        bool meets = fake_spans_meet(&spans, &task->writes) || fake_spans_meet(&spans, &task->reads);
+        bool meets =
+            fake_spans_meet(&spans, &task->writes) || fake_spans_meet(&spans, &task->reads);
         if (meets && task->running) { /* the log may change meanwhile */
             fake_wait(&fake.changed);
             task = logged;
             continue;
         }
         if (meets && !task->dropped) {
-            fake_report(FAKE_CUDA_FREED_IN_USE, "%s of %p + %zu, where the host has not seen %s on stream %u end", who,
+            fake_report(FAKE_CUDA_FREED_IN_USE,
+                        "%s of %p + %zu, where the host has not seen %s on stream %u end", who,
                         start, bytes, task->call, task->slot);
             task->dropped = true;
             fake_edge_to(&fake.streams[task->slot]); /* said once is enough */

@@ -27,7 +27,8 @@ static struct fake_cuda_config with_defaults(const struct fake_cuda_config *give
         config.device_bytes = (size_t)1 << 30;
     if (!config.batch_copies)
         config.batch_copies = 4096;
-    if (config.devices < 0 || config.devices > FAKE_CUDA_MAX_DEVICES || config.device_bytes > (size_t)8 << 30)
+    if (config.devices < 0 || config.devices > FAKE_CUDA_MAX_DEVICES ||
+        config.device_bytes > (size_t)8 << 30)
         abort();
     return config;
 }
@@ -61,7 +62,8 @@ static void report_leaked_handles(void)
                         fake.contexts_retained[device]);
     }
     if (fake.contexts_pushed)
-        fake_report(FAKE_CUDA_LEAK, "%u contexts that were pushed and not popped", fake.contexts_pushed);
+        fake_report(FAKE_CUDA_LEAK, "%u contexts that were pushed and not popped",
+                    fake.contexts_pushed);
 }
 
 /* Generations go on, so that a handle of one run is stale in the next. */

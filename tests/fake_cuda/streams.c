@@ -21,7 +21,8 @@ unsigned fake_stream_slot(const struct fake_stream *stream)
 
 static cudaStream_t handle_of(const struct fake_stream *stream)
 {
-    return (cudaStream_t)(STREAM_TAG << 56 | (uintptr_t)stream->generation << 8 | fake_stream_slot(stream));
+    return (cudaStream_t)(STREAM_TAG << 56 | (uintptr_t)stream->generation << 8 |
+                          fake_stream_slot(stream));
 }
 
 struct fake_stream *fake_stream_find(cudaStream_t handle, const char *call)
@@ -34,7 +35,8 @@ struct fake_stream *fake_stream_find(cudaStream_t handle, const char *call)
     struct fake_stream *stream = &fake.streams[(uintptr_t)handle % FAKE_MAX_STREAMS];
     if (stream->live && handle_of(stream) == handle)
         return stream;
-    fake_report(FAKE_CUDA_BAD_HANDLE, "%s: %p is no stream, or one that was destroyed", call, (void *)handle);
+    fake_report(FAKE_CUDA_BAD_HANDLE, "%s: %p is no stream, or one that was destroyed", call,
+                (void *)handle);
     return NULL;
 }
 
@@ -45,7 +47,8 @@ bool fake_stream_may_run(const struct fake_stream *stream)
     const struct fake_task *task = stream->first;
     if (!task || (stream->held && !stream->allowance))
         return false;
-    return task->dropped || task->kind != FAKE_TASK_WAIT || task->point->reached || task->point->lost;
+    return task->dropped || task->kind != FAKE_TASK_WAIT || task->point->reached ||
+           task->point->lost;
 }
 
 static struct fake_task *take_first(struct fake_stream *stream)
@@ -113,7 +116,8 @@ void fake_streams_wake(void)
 {
     for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
         struct fake_stream *stream = &fake.streams[slot];
-        if (stream->has_thread && !stream->running && (fake_stream_may_run(stream) || stream->closing))
+        if (stream->has_thread && !stream->running &&
+            (fake_stream_may_run(stream) || stream->closing))
             pthread_cond_signal(&stream->work);
     }
     pthread_cond_broadcast(&fake.changed);
@@ -121,7 +125,8 @@ void fake_streams_wake(void)
 
 /* ---- The queue --------------------------------------------------------------------------------------------------- */
 
-void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task, const struct fake_clock *reads_after)
+void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
+                         const struct fake_clock *reads_after)
 {
     unsigned slot = fake_stream_slot(stream);
     if (task->kind == FAKE_TASK_WAIT)
@@ -209,7 +214,8 @@ static struct fake_stream *take_slot(void)
         fake_wait(&fake.changed);
     if (!stream)
         return NULL;
-    stream->live = true; /* nobody else takes it while its former thread ends, and the former handle is stale */
+    stream->live =
+        true; /* nobody else takes it while its former thread ends, and the former handle is stale */
     stream->generation++;
     join_thread(stream);
     return stream;
@@ -230,13 +236,15 @@ static cudaError_t create_stream(cudaStream_t *handle)
 {
     struct fake_stream *stream = take_slot();
     if (!stream) {
-        fake_report(FAKE_CUDA_MISUSE, "more than %d streams that live, or whose end the host has not seen",
+        fake_report(FAKE_CUDA_MISUSE,
+                    "more than %d streams that live, or whose end the host has not seen",
                     FAKE_MAX_STREAMS);
         return cudaErrorMemoryAllocation;
     }
     uint64_t tick = stream->clock.tick[fake_stream_slot(stream)];
     unsigned generation = stream->generation;
-    *stream = (struct fake_stream){.live = true, .generation = generation, .device = fake_this_thread()->device};
+    *stream = (struct fake_stream){
+        .live = true, .generation = generation, .device = fake_this_thread()->device};
     stream->clock.tick[fake_stream_slot(stream)] = tick;
     stream->held = fake.hold_new_streams;
     stream->random = fake.config.seed + fake_stream_slot(stream);
@@ -254,7 +262,8 @@ static cudaError_t create_with_flags(const char *call, cudaStream_t *handle, uns
     if (!error && flags != cudaStreamDefault && flags != cudaStreamNonBlocking)
         error = cudaErrorInvalidValue;
     if (!error && flags == cudaStreamDefault)
-        fake_report(FAKE_CUDA_DEFAULT_STREAM, "%s: a stream that waits for the legacy default stream", call);
+        fake_report(FAKE_CUDA_DEFAULT_STREAM,
+                    "%s: a stream that waits for the legacy default stream", call);
     return fake_leave(error ? error : create_stream(handle));
 }
 

@@ -41,7 +41,8 @@ void fake_task_copy(struct fake_task *task, void *to, const void *from, size_t b
         return;
     fake_spans_add(&task->reads, from, bytes);
     fake_spans_add(&task->writes, to, bytes);
-    task->copies = fake_grow(task->copies, task->copy_count, &task->copy_capacity, sizeof *task->copies);
+    task->copies =
+        fake_grow(task->copies, task->copy_count, &task->copy_capacity, sizeof *task->copies);
     task->copies[task->copy_count++] =
         (struct fake_copy){.to = fake_storage(to), .from = fake_storage(from), .bytes = bytes};
 }

@@ -9,10 +9,12 @@ static void test_replay_serves_no_wrong_byte_from_the_gpu(void **state)
     (void)state;
     for (size_t i = 0; i < 6; i++) {
         struct run run;
-        replay(&run,
-               QUIET_JSON "--device-memory cuda --device-blocks 130 --host-blocks 500 --limit 200 --seed 9 --pace none "
-                          "--trigger %s --progress %s",
-               triggers[i / 2], progress_modes[i % 2]);
+        replay(
+            &run,
+            QUIET_JSON
+            "--device-memory cuda --device-blocks 130 --host-blocks 500 --limit 200 --seed 9 --pace none "
+            "--trigger %s --progress %s",
+            triggers[i / 2], progress_modes[i % 2]);
         assert_good(&run);
         assert_true(hits_of(run.out) > 0);
     }
@@ -22,8 +24,10 @@ static void test_replay_goes_through_all_three_tiers(void **state)
 {
     (void)state;
     struct run run;
-    replay(&run, QUIET_JSON "--device-memory cuda --device-blocks 130 --host-blocks 200 --disk-blocks 800 --disk store "
-                            "--limit 200 --seed 9");
+    replay(
+        &run, QUIET_JSON
+        "--device-memory cuda --device-blocks 130 --host-blocks 200 --disk-blocks 800 --disk store "
+        "--limit 200 --seed 9");
     assert_good(&run);
     assert_true(hits_of(run.out) > 0);
 }

@@ -9,11 +9,16 @@ enum { TOKENS = 4, BYTES = 256 };
 
 int main(void)
 {
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BYTES};
-    struct kvb_tier_config tiers[] = {{.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = 2},
-                                      {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 2}};
-    struct kvb_config config = {
-        .size = sizeof config, .tokens_per_block = TOKENS, .layout = &layout, .tiers = tiers, .tier_count = 2};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BYTES};
+    struct kvb_tier_config tiers[] = {
+        {.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = 2},
+        {.size = sizeof *tiers, .tier = KVB_TIER_HOST, .block_count = 2}};
+    struct kvb_config config = {.size = sizeof config,
+                                .tokens_per_block = TOKENS,
+                                .layout = &layout,
+                                .tiers = tiers,
+                                .tier_count = 2};
     struct kvb_manager *kv = NULL;
     struct kvb_block *block = NULL;
     struct kvb_block_init init = {.size = sizeof init};
@@ -45,7 +50,7 @@ int main(void)
         error = kvb_block_unref(kv, &block, 1, NULL);
     if (!error)
         error = kvb_manager_destroy(kv);
-    printf("C: kvblock %s: %s, found %d, transferred %d\n", kvb_version(), kvb_error_name(error), (int)found[0],
-           (int)stats.lanes[0].transferred);
+    printf("C: kvblock %s: %s, found %d, transferred %d\n", kvb_version(), kvb_error_name(error),
+           (int)found[0], (int)stats.lanes[0].transferred);
     return error != 0 || found[KVB_TIER_DEVICE] != 1 || stats.lanes[0].transferred != 1;
 }

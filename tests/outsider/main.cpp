@@ -33,6 +33,7 @@ int main()
         error = kvb_block_unref(kv, &block, 1, nullptr);
     if (!error)
         error = kvb_manager_destroy(kv);
-    std::printf("C++: kvblock %s: %s\n", kvb_version(), error ? diagnosis.message : kvb_error_name(error));
+    std::printf("C++: kvblock %s: %s\n", kvb_version(),
+                error ? diagnosis.message : kvb_error_name(error));
     return error != 0;
 }

@@ -33,7 +33,8 @@ static inline void cuda_ok_at(cudaError_t error, const char *call, const char *f
 }
 #define cuda_ok(call) cuda_ok_at((call), #call, __FILE__, __LINE__)
 
-static inline void cuda_scene_init(struct cuda_scene *scene, uint32_t device_blocks, uint32_t host_blocks)
+static inline void cuda_scene_init(struct cuda_scene *scene, uint32_t device_blocks,
+                                   uint32_t host_blocks)
 {
     memset(scene, 0, sizeof *scene);
     mv_two_tiers(&scene->rig, device_blocks, host_blocks, KVB_OFFLOAD_MANUAL);
@@ -67,7 +68,8 @@ static inline void cuda_scene_close_at(const char *file, int line, struct cuda_s
 }
 
 /* The context is lost: CUDA keeps what is pinned in it, and destroy leaves that memory alone: `pinned`, a tier's, and nothing else. */
-#define cuda_scene_close_lost(scene, pinned) cuda_scene_close_lost_at(__FILE__, __LINE__, (scene), (pinned))
+#define cuda_scene_close_lost(scene, pinned)                                                       \
+    cuda_scene_close_lost_at(__FILE__, __LINE__, (scene), (pinned))
 static inline void cuda_scene_close_lost_at(const char *file, int line, struct cuda_scene *scene,
                                             const struct kvbi_tier *pinned)
 {
@@ -89,7 +91,8 @@ static inline void cuda_scene_close_lost_at(const char *file, int line, struct c
 
 static inline struct kvb_fence cuda_scene_fence(const struct cuda_scene *scene)
 {
-    return (struct kvb_fence){.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)scene->server};
+    return (struct kvb_fence){.kind = KVB_FENCE_CUDA_STREAM,
+                              .handle = (uint64_t)(uintptr_t)scene->server};
 }
 
 /* ---- Kernels ------------------------------------------------------------------------------------------------------ */
@@ -98,7 +101,8 @@ struct cuda_scene_kernel {
     uint32_t count;
     uint64_t chunk_bytes, seed;
     unsigned char *chunks[CUDA_SCENE_CHUNKS_MAX]; /* layer, part */
-    uint64_t numbers[CUDA_SCENE_CHUNKS_MAX];      /* layer << 48 + part << 40, as kv_payload_fill has it */
+    uint64_t
+        numbers[CUDA_SCENE_CHUNKS_MAX]; /* layer << 48 + part << 40, as kv_payload_fill has it */
 };
 
 static inline void cuda_scene_write_pattern(void *arg)
@@ -113,8 +117,8 @@ static inline void cuda_scene_write_pattern(void *arg)
 }
 
 /* Launches a kernel over layers [first, first + layers) of a block. */
-static inline void cuda_scene_launch(struct cuda_scene *scene, struct kvb_block *block, uint32_t first, uint32_t layers,
-                                     bool writes, uint64_t seed)
+static inline void cuda_scene_launch(struct cuda_scene *scene, struct kvb_block *block,
+                                     uint32_t first, uint32_t layers, bool writes, uint64_t seed)
 {
     struct fake_cuda_range ranges[CUDA_SCENE_CHUNKS_MAX];
     struct cuda_scene_kernel kernel = {.chunk_bytes = scene->rig.layout.chunk_bytes, .seed = seed};
@@ -127,12 +131,13 @@ static inline void cuda_scene_launch(struct cuda_scene *scene, struct kvb_block 
             ranges[kernel.count++] = (struct fake_cuda_range){address, kernel.chunk_bytes, writes};
         }
     }
-    cuda_ok(fake_cuda_kernel(scene->server, writes ? cuda_scene_write_pattern : NULL, &kernel, sizeof kernel, ranges,
-                             kernel.count));
+    cuda_ok(fake_cuda_kernel(scene->server, writes ? cuda_scene_write_pattern : NULL, &kernel,
+                             sizeof kernel, ranges, kernel.count));
 }
 
 /* The forward pass: writes the whole block. */
-static inline void cuda_scene_compute(struct cuda_scene *scene, struct kvb_block *block, uint64_t seed)
+static inline void cuda_scene_compute(struct cuda_scene *scene, struct kvb_block *block,
+                                      uint64_t seed)
 {
     cuda_scene_launch(scene, block, 0, scene->rig.layout.layers, true, seed);
 }
@@ -144,8 +149,8 @@ static inline void cuda_scene_attend(struct cuda_scene *scene, struct kvb_block 
 }
 
 /* A run that is computed on the server's stream and registered; `fence` as the server passes it with compute_done, or NULL. */
-static inline void cuda_scene_store(struct cuda_scene *scene, struct mv_run *run, uint64_t seed, uint32_t count,
-                                    const struct kvb_fence *fence)
+static inline void cuda_scene_store(struct cuda_scene *scene, struct mv_run *run, uint64_t seed,
+                                    uint32_t count, const struct kvb_fence *fence)
 {
     struct kv_rig *rig = &scene->rig;
     mv_name(rig, run, seed, count);

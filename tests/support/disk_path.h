@@ -35,7 +35,8 @@ static inline void disk_path_remove(const struct disk_path *place)
     DIR *directory = opendir(place->directory);
     for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
         (void)snprintf(path, sizeof path, "%s/%s", place->directory, entry->d_name);
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && unlink(path) != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlink(path) != 0)
             (void)rmdir(path);
     }
     if (directory != NULL)

@@ -41,7 +41,8 @@ static inline void forget_past(struct scene *scene)
 static inline void copy_file(const char *from, const char *to)
 {
     unsigned char bytes[65536];
-    int source = open(from, O_RDONLY | O_CLOEXEC), target = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int source = open(from, O_RDONLY | O_CLOEXEC),
+        target = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     assert_true(source >= 0 && target >= 0);
     ssize_t got;
     while ((got = read(source, bytes, sizeof bytes)) > 0)
@@ -83,8 +84,10 @@ static inline void restart_killed(struct scene *scene)
 }
 
 /* Create says no, with words about the scene's path that contain these. */
-#define expect_refused(scene, code, words) expect_refused_at((scene), (code), (words), __FILE__, __LINE__)
-static inline void expect_refused_at(struct scene *scene, int code, const char *words, const char *file, int line)
+#define expect_refused(scene, code, words)                                                         \
+    expect_refused_at((scene), (code), (words), __FILE__, __LINE__)
+static inline void expect_refused_at(struct scene *scene, int code, const char *words,
+                                     const char *file, int line)
 {
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     struct kvb_manager *manager = (struct kvb_manager *)scene;
@@ -103,7 +106,8 @@ static inline void superblock_of(const char *path, struct kvbi_disk_superblock *
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     for (uint32_t i = 0; i < 2; i++)
-        assert_int_equal(pread(fd, &both[i], sizeof *both, (off_t)(i * KVBI_DISK_SUPERBLOCK_BYTES)), sizeof *both);
+        assert_int_equal(pread(fd, &both[i], sizeof *both, (off_t)(i * KVBI_DISK_SUPERBLOCK_BYTES)),
+                         sizeof *both);
     assert_int_equal(close(fd), 0);
     *newest = both[both[1].serial > both[0].serial];
 }
@@ -128,7 +132,8 @@ static inline void flip_payload(const struct scene *scene, uint32_t slot)
 }
 
 /* `count` contents of one block each that only the disk has, stored one after the other. */
-static inline void store_each(struct scene *scene, struct mv_run *runs, uint64_t seed, uint32_t count)
+static inline void store_each(struct scene *scene, struct mv_run *runs, uint64_t seed,
+                              uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         store_on_disk(scene, &runs[i], seed * 1000 + i, 1);

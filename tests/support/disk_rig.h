@@ -79,7 +79,8 @@ static inline struct kvbi_identity rig_identity(uint64_t key)
     return (struct kvbi_identity){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
 }
 
-static inline struct kvbi_copy rig_down(struct rig *rig, uint32_t host, uint32_t disk, uint64_t key, uint32_t tag)
+static inline struct kvbi_copy rig_down(struct rig *rig, uint32_t host, uint32_t disk, uint64_t key,
+                                        uint32_t tag)
 {
     rig->results[tag] = RIG_PENDING;
     return (struct kvbi_copy){.from = &rig->host,
@@ -90,7 +91,8 @@ static inline struct kvbi_copy rig_down(struct rig *rig, uint32_t host, uint32_t
                               .identity = rig_identity(key)};
 }
 
-static inline struct kvbi_copy rig_up(struct rig *rig, uint32_t disk, uint32_t host, uint64_t key, uint32_t tag)
+static inline struct kvbi_copy rig_up(struct rig *rig, uint32_t disk, uint32_t host, uint64_t key,
+                                      uint32_t tag)
 {
     rig->results[tag] = RIG_PENDING;
     return (struct kvbi_copy){.from = &rig->disk,
@@ -119,8 +121,8 @@ static inline int rig_open_disk(struct rig *rig, uint32_t path_count)
                                           .block_count = rig->host.block_count,
                                           .purpose = {.block_bytes = rig->host.block_bytes},
                                           .buffered = rig->variant->buffered};
-    int error =
-        kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message, sizeof rig->message);
+    int error = kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message,
+                                      sizeof rig->message);
     if (error == 0)
         error = kvbi_disk_settle(rig->disk.disk, rig->message, sizeof rig->message);
     rig->config.disk = rig->disk.disk;
@@ -128,8 +130,8 @@ static inline int rig_open_disk(struct rig *rig, uint32_t path_count)
 }
 
 /* Tiers of `slots` blocks; `base` as for kvbi_tier_host_create. 0 or the first error. No engine yet. */
-static inline int rig_open(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes, uint32_t slots,
-                           void *base)
+static inline int rig_open(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes,
+                           uint32_t slots, void *base)
 {
     *rig = (struct rig){.variant = variant};
     rig->memory = failing_memory(&rig->failing, INT64_MAX);
@@ -144,7 +146,8 @@ static inline int rig_open(struct rig *rig, const struct rig_variant *variant, u
                                                    .unregistered = variant->unregistered,
                                                    .poll = variant->poll,
                                                    .hooks = &rig->hooks};
-    int error = kvbi_tier_host_create(&rig->host, &rig->memory, KVB_TIER_HOST, slots, block_bytes, base);
+    int error =
+        kvbi_tier_host_create(&rig->host, &rig->memory, KVB_TIER_HOST, slots, block_bytes, base);
     return error == 0 ? rig_open_disk(rig, 1) : error;
 }
 
@@ -160,7 +163,8 @@ static inline int rig_reopen(struct rig *rig, uint32_t path_count)
 
 static inline int rig_start(struct rig *rig)
 {
-    return kvbi_disk_engine_create(&rig->engine, &rig->memory, &rig->clock, &rig->config, rig->said, sizeof rig->said);
+    return kvbi_disk_engine_create(&rig->engine, &rig->memory, &rig->clock, &rig->config, rig->said,
+                                   sizeof rig->said);
 }
 
 /* True if nothing is left allocated. */
@@ -178,7 +182,8 @@ static inline bool rig_close(struct rig *rig)
 static inline bool rig_reap(struct rig *rig, uint32_t max, bool *more)
 {
     struct kvbi_completion completions[64];
-    uint32_t count = rig->engine->ops->reap(rig->engine, completions, max < 64 ? max : 64, KVB_FOREVER, more);
+    uint32_t count =
+        rig->engine->ops->reap(rig->engine, completions, max < 64 ? max : 64, KVB_FOREVER, more);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t tag = completions[i].tag;
         if (tag >= RIG_TAGS || rig->results[tag] != RIG_PENDING)

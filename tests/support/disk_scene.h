@@ -40,7 +40,8 @@ static const struct variant variants[] = {
     {KVB_DISK_ENGINE_POSIX, KVB_PROGRESS_THREAD, "posix, own thread"},
 };
 #define VARIANTS (sizeof variants / sizeof *variants)
-#define POSIX_THREADS 3 /* its index: the only one whose I/O a test may hold up without holding up progress */
+#define POSIX_THREADS                                                                              \
+    3 /* its index: the only one whose I/O a test may hold up without holding up progress */
 
 /* ---- Faults ------------------------------------------------------------------------------------------------------- */
 
@@ -120,14 +121,16 @@ static inline void path_of(char path[128], const char *name)
 
 static inline struct kvb_tier_config *add_disk(struct scene *scene, uint32_t blocks)
 {
-    struct kvb_tier_config *disk = kv_rig_add_tier(&scene->rig, KVB_TIER_DISK, blocks, KVB_OFFLOAD_DEFAULT);
+    struct kvb_tier_config *disk =
+        kv_rig_add_tier(&scene->rig, KVB_TIER_DISK, blocks, KVB_OFFLOAD_DEFAULT);
     disk->path = scene->path;
     disk->disk_engine = scene->variant->engine;
     return disk;
 }
 
 /* Not opened yet: the test may still change rig.config, tiers and layout. Without HOST if host_blocks is 0. */
-static inline struct scene *scene_new(const struct variant *variant, uint32_t host_blocks, uint32_t disk_blocks)
+static inline struct scene *scene_new(const struct variant *variant, uint32_t host_blocks,
+                                      uint32_t disk_blocks)
 {
     static unsigned opened;
     char name[16];
@@ -147,8 +150,8 @@ static inline struct scene *scene_new(const struct variant *variant, uint32_t ho
     if (host_blocks > 0)
         kv_rig_add_tier(&scene->rig, KVB_TIER_HOST, host_blocks, KVB_OFFLOAD_ON_REGISTER);
     add_disk(scene, disk_blocks);
-    scene->io.copies.hooks =
-        (struct kvbi_hooks){.copy_fault = mv_copy_fault, .io_fault = io_fault, .context = &scene->io};
+    scene->io.copies.hooks = (struct kvbi_hooks){
+        .copy_fault = mv_copy_fault, .io_fault = io_fault, .context = &scene->io};
     return scene;
 }
 
@@ -204,7 +207,8 @@ static inline void evict_above(struct scene *scene)
 }
 
 /* A run that only the disk has. */
-static inline void store_on_disk(struct scene *scene, struct mv_run *run, uint64_t seed, uint32_t count)
+static inline void store_on_disk(struct scene *scene, struct mv_run *run, uint64_t seed,
+                                 uint32_t count)
 {
     mv_park(&scene->rig, run, KVB_TIER_DEVICE, seed, count);
     settle(scene);
@@ -213,7 +217,8 @@ static inline void store_on_disk(struct scene *scene, struct mv_run *run, uint64
 }
 
 /* Matches the run without looking at bytes, which a disk does not show. Held in run->blocks; how many. */
-static inline uint32_t hold(struct scene *scene, struct mv_run *run, struct kvb_hit hits[MV_RUN_MAX])
+static inline uint32_t hold(struct scene *scene, struct mv_run *run,
+                            struct kvb_hit hits[MV_RUN_MAX])
 {
     struct kvb_query query = kv_query(0, run->tokens, (size_t)run->count * KV_TOKENS);
     size_t count = 0;
@@ -235,8 +240,8 @@ static inline uint32_t slot_on_disk(struct scene *scene, struct mv_run *run, uin
 }
 
 /* Starts bringing the whole run up into `tier`. `free_since`: a fence on the targets; 0: none. The sources are let go. */
-static inline struct kvb_op *bring_up(struct scene *scene, struct mv_run *run, uint32_t tier, struct mv_done *done,
-                                      uint64_t free_since)
+static inline struct kvb_op *bring_up(struct scene *scene, struct mv_run *run, uint32_t tier,
+                                      struct mv_done *done, uint64_t free_since)
 {
     struct kvb_hit hits[MV_RUN_MAX];
     struct kvb_block *targets[MV_RUN_MAX];
@@ -292,21 +297,26 @@ struct disk_test {
     const char *name;
     CMUnitTestFunction function;
 };
-#define DISK_TEST(name)                                                                                                \
-    {                                                                                                                  \
-#name, name                                                                                                    \
+#define DISK_TEST(name)                                                                            \
+    {                                                                                              \
+#name, name                                                                                \
     }
 #define DISK_TESTS_MAX 64
 
 /* False, and why, where this machine refuses the engine. */
 static inline bool works_here(const struct variant *variant)
 {
-    struct kvb_layout layout = {.size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = 4096};
+    struct kvb_layout layout = {
+        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = 4096};
     char path[128];
     path_of(path, "probe");
     struct kvb_tier_config tiers[] = {
         {.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = 1},
-        {.size = sizeof *tiers, .tier = KVB_TIER_DISK, .block_count = 1, .path = path, .disk_engine = variant->engine}};
+        {.size = sizeof *tiers,
+         .tier = KVB_TIER_DISK,
+         .block_count = 1,
+         .path = path,
+         .disk_engine = variant->engine}};
     struct kvb_config config = {.size = sizeof config,
                                 .tokens_per_block = 1,
                                 .layout = &layout,
@@ -325,7 +335,8 @@ static inline bool works_here(const struct variant *variant)
 }
 
 /* With one variant. How many failed. */
-static inline int run_with(const struct variant *variant, const struct disk_test *tests, size_t count)
+static inline int run_with(const struct variant *variant, const struct disk_test *tests,
+                           size_t count)
 {
     static struct CMUnitTest list[DISK_TESTS_MAX];
     static char names[DISK_TESTS_MAX][128];
@@ -333,8 +344,9 @@ static inline int run_with(const struct variant *variant, const struct disk_test
         list[i] = (struct CMUnitTest){0}; /* CMocka leaves out what has no function */
     for (size_t i = 0; i < count && i < DISK_TESTS_MAX; i++) {
         (void)snprintf(names[i], sizeof names[i], "%s (%s)", tests[i].name, variant->name);
-        list[i] = (struct CMUnitTest){
-            .name = names[i], .test_func = tests[i].function, .initial_state = (void *)(uintptr_t)variant};
+        list[i] = (struct CMUnitTest){.name = names[i],
+                                      .test_func = tests[i].function,
+                                      .initial_state = (void *)(uintptr_t)variant};
     }
     return cmocka_run_group_tests_name(variant->name, list, NULL, NULL);
 }
@@ -352,8 +364,8 @@ static inline bool make_folder(void)
 }
 
 /* `each` with every variant that works here, `once` with the threads of the posix engine. The program's exit status. */
-static inline int run_disk_tests(const struct disk_test *each, size_t each_count, const struct disk_test *once,
-                                 size_t once_count)
+static inline int run_disk_tests(const struct disk_test *each, size_t each_count,
+                                 const struct disk_test *once, size_t once_count)
 {
     int failed = 0;
     if (!make_folder())
@@ -369,7 +381,8 @@ static inline int run_disk_tests(const struct disk_test *each, size_t each_count
 
 /* `polled` with every variant that works here and is polled, `threaded` with the others. The program's exit status. */
 static inline int run_disk_tests_by_progress(const struct disk_test *polled, size_t polled_count,
-                                             const struct disk_test *threaded, size_t threaded_count)
+                                             const struct disk_test *threaded,
+                                             size_t threaded_count)
 {
     int failed = 0;
     if (!make_folder())
@@ -377,7 +390,8 @@ static inline int run_disk_tests_by_progress(const struct disk_test *polled, siz
     for (size_t v = 0; v < VARIANTS; v++) {
         bool is_polled = variants[v].progress == KVB_PROGRESS_POLL;
         if ((is_polled ? polled_count : threaded_count) > 0 && works_here(&variants[v]))
-            failed += run_with(&variants[v], is_polled ? polled : threaded, is_polled ? polled_count : threaded_count);
+            failed += run_with(&variants[v], is_polled ? polled : threaded,
+                               is_polled ? polled_count : threaded_count);
     }
     (void)rmdir(folder);
     return failed;

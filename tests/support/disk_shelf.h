@@ -73,8 +73,8 @@ static inline int shelf_set_up(void **state)
 
 static inline int shelf_try(struct shelf *shelf)
 {
-    int error = kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config, shelf->message,
-                                      sizeof shelf->message);
+    int error = kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config,
+                                      shelf->message, sizeof shelf->message);
     if (error == 0)
         error = kvbi_disk_settle(shelf->tier.disk, shelf->message, sizeof shelf->message);
     if (error != 0)
@@ -131,7 +131,8 @@ static inline void shelf_pattern(unsigned char *payload, uint64_t content)
 
 static inline struct kvbi_identity shelf_identity(uint64_t content)
 {
-    return (struct kvbi_identity){.hash = content, .digest = {content + 1, content + 2}, .generation = content + 3};
+    return (struct kvbi_identity){
+        .hash = content, .digest = {content + 1, content + 2}, .generation = content + 3};
 }
 
 static inline struct kvbi_disk_label shelf_label(uint64_t content, uint64_t clears)
@@ -156,19 +157,21 @@ static inline uint64_t shelf_write(struct shelf *shelf, uint32_t slot, uint64_t 
     const struct kvbi_identity identity = shelf_identity(content);
     shelf_pattern(payload, content);
     kvbi_disk_forget(shelf->disk, slot);
-    assert_int_equal(kvbi_disk_write(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload, sizeof payload,
-                                     kvbi_disk_offset(shelf->disk, slot)),
+    assert_int_equal(kvbi_disk_write(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload,
+                                     sizeof payload, kvbi_disk_offset(shelf->disk, slot)),
                      0);
     return kvbi_disk_checksum(shelf->disk, kvbi_disk_name(shelf->disk, slot, &identity), payload);
 }
 
 /* As decided after so many clears of this process. */
-static inline int shelf_put_after(struct shelf *shelf, uint32_t slot, uint64_t content, uint64_t clears)
+static inline int shelf_put_after(struct shelf *shelf, uint32_t slot, uint64_t content,
+                                  uint64_t clears)
 {
     const struct kvbi_identity identity = shelf_identity(content);
     const struct kvbi_disk_label label = shelf_label(content, clears);
     struct kvbi_disk_publication publication = {.slot = slot,
-                                                .name = kvbi_disk_name(shelf->disk, slot, &identity),
+                                                .name =
+                                                    kvbi_disk_name(shelf->disk, slot, &identity),
                                                 .checksum = shelf_write(shelf, slot, content),
                                                 .label = &label};
     kvbi_disk_publish(shelf->disk, &publication, 1);
@@ -195,8 +198,8 @@ static inline bool shelf_get(struct shelf *shelf, uint32_t slot, uint64_t conten
     uint64_t name = kvbi_disk_name(shelf->disk, slot, &identity);
     if (!kvbi_disk_holds(shelf->disk, slot, name))
         return false;
-    assert_int_equal(kvbi_disk_read(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload, sizeof payload,
-                                    kvbi_disk_offset(shelf->disk, slot)),
+    assert_int_equal(kvbi_disk_read(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload,
+                                    sizeof payload, kvbi_disk_offset(shelf->disk, slot)),
                      0);
     if (!kvbi_disk_verify(shelf->disk, slot, name, payload))
         return false;
@@ -270,7 +273,8 @@ static inline void shelf_peek(const struct shelf *shelf, uint64_t offset, void *
     close(fd);
 }
 
-static inline void shelf_poke(const struct shelf *shelf, uint64_t offset, const void *bytes, size_t count)
+static inline void shelf_poke(const struct shelf *shelf, uint64_t offset, const void *bytes,
+                              size_t count)
 {
     int fd = open(shelf->paths[0], O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);

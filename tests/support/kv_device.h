@@ -37,7 +37,8 @@ static inline void kv_device_start(struct kvb_tier_config *tiers, uint32_t count
         fake_cuda_start(&kv_device_config);
         kv_device_tasks = 0;
     }
-    if (count > 0 && tiers[0].tier == KVB_TIER_DEVICE && tiers[0].memory == NULL && tiers[0].layer_memory == NULL) {
+    if (count > 0 && tiers[0].tier == KVB_TIER_DEVICE && tiers[0].memory == NULL &&
+        tiers[0].layer_memory == NULL) {
         tiers[0].memory_kind = KVB_MEMORY_CUDA;
         tiers[0].copy_method = tiers[0].copy_method != 0 ? tiers[0].copy_method : KVB_COPY_BATCH;
     }
@@ -124,7 +125,8 @@ __attribute__((constructor)) static void kv_device_need_gpu(void)
 {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
-    if (error == cudaSuccess && count > 0 && cudaSetDevice(0) == cudaSuccess && cudaFree(NULL) == cudaSuccess)
+    if (error == cudaSuccess && count > 0 && cudaSetDevice(0) == cudaSuccess &&
+        cudaFree(NULL) == cudaSuccess)
         return;
     (void)fprintf(stderr, "skipped: no GPU: %s\n", cudaGetErrorString(error));
     exit(77);
@@ -147,10 +149,12 @@ static inline void kv_device_start(struct kvb_tier_config *tiers, uint32_t count
 {
     int driver = 0;
     kv_device_or_die(cudaDriverGetVersion(&driver));
-    if (count > 0 && tiers[0].tier == KVB_TIER_DEVICE && tiers[0].memory == NULL && tiers[0].layer_memory == NULL) {
+    if (count > 0 && tiers[0].tier == KVB_TIER_DEVICE && tiers[0].memory == NULL &&
+        tiers[0].layer_memory == NULL) {
         tiers[0].memory_kind = KVB_MEMORY_CUDA;
         if (tiers[0].copy_method == 0)
-            tiers[0].copy_method = driver >= KV_DRIVER_WITH_BATCHES ? KVB_COPY_BATCH : KVB_COPY_PLAIN;
+            tiers[0].copy_method =
+                driver >= KV_DRIVER_WITH_BATCHES ? KVB_COPY_BATCH : KVB_COPY_PLAIN;
     }
 }
 

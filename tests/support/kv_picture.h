@@ -26,7 +26,8 @@ struct picture {
 static inline size_t picture_find(const struct picture *picture, uint64_t hash, uint32_t tier)
 {
     size_t i = 0;
-    while (i < picture->count && (picture->stored[i].hash != hash || picture->stored[i].tier != tier)) {
+    while (i < picture->count &&
+           (picture->stored[i].hash != hash || picture->stored[i].tier != tier)) {
         i++;
     }
     return i;
@@ -71,7 +72,8 @@ static inline void picture_deliver(void *context, const struct kvb_event *event)
         memcpy(&seq, event->key, sizeof seq);
     }
     picture->events++;
-    picture->contradictions += event->sequence <= picture->last_sequence && picture->last_sequence != 0;
+    picture->contradictions +=
+        event->sequence <= picture->last_sequence && picture->last_sequence != 0;
     picture->last_sequence = event->sequence;
     switch (event->kind) {
     case KVB_EVENT_STORED:

@@ -54,8 +54,8 @@
 static inline void kv_expect_at(int got, int want, const char *call, const char *file, int line)
 {
     if (got != want) {
-        print_error("%s\n  returned %s (%d), expected %s (%d)\n", call, kvb_error_name(got), got, kvb_error_name(want),
-                    want);
+        print_error("%s\n  returned %s (%d), expected %s (%d)\n", call, kvb_error_name(got), got,
+                    kvb_error_name(want), want);
         _fail(file, line);
     }
 }
@@ -227,12 +227,15 @@ static inline void kv_events_deliver(void *context, const struct kvb_event *even
 /* ---- The rig ------------------------------------------------------------------------------------------------------ */
 
 /* One more tier, below those that are there. */
-static inline struct kvb_tier_config *kv_rig_add_tier(struct kv_rig *rig, uint32_t tier, uint32_t block_count,
-                                                      uint32_t trigger)
+static inline struct kvb_tier_config *kv_rig_add_tier(struct kv_rig *rig, uint32_t tier,
+                                                      uint32_t block_count, uint32_t trigger)
 {
     struct kvb_tier_config *config = &rig->tiers[rig->config.tier_count++];
-    *config = (struct kvb_tier_config){
-        .size = sizeof *config, .tier = tier, .block_count = block_count, .trigger = trigger, .queue_capacity = 64};
+    *config = (struct kvb_tier_config){.size = sizeof *config,
+                                       .tier = tier,
+                                       .block_count = block_count,
+                                       .trigger = trigger,
+                                       .queue_capacity = 64};
     return config;
 }
 
@@ -242,8 +245,10 @@ static inline void kv_rig_init(struct kv_rig *rig)
     pthread_mutex_init(&rig->log.mutex, NULL);
     pthread_mutex_init(&rig->events.mutex, NULL);
     rig->clock.now_ns = KV_SECOND;
-    rig->layout = (struct kvb_layout){
-        .size = sizeof rig->layout, .layers = KV_LAYERS, .parts = KV_PARTS, .chunk_bytes = KV_CHUNK};
+    rig->layout = (struct kvb_layout){.size = sizeof rig->layout,
+                                      .layers = KV_LAYERS,
+                                      .parts = KV_PARTS,
+                                      .chunk_bytes = KV_CHUNK};
     rig->config = (struct kvb_config){
         .size = sizeof rig->config,
         .tokens_per_block = KV_TOKENS,
@@ -273,9 +278,11 @@ static inline void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hook
 {
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     kv_device_start(rig->tiers, rig->config.tier_count);
-    rig->events.key_bytes = rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
-    int code = hooks == NULL ? kvb_manager_create(&rig->config, &rig->kv, &diagnosis)
-                             : kvbi_manager_create_hooked(&rig->config, hooks, &rig->kv, &diagnosis);
+    rig->events.key_bytes =
+        rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
+    int code = hooks == NULL
+                   ? kvb_manager_create(&rig->config, &rig->kv, &diagnosis)
+                   : kvbi_manager_create_hooked(&rig->config, hooks, &rig->kv, &diagnosis);
     if (code != 0) {
         print_error("create: %s: %s\n", kvb_error_name(code), diagnosis.message);
     }
@@ -385,7 +392,8 @@ static inline void kv_payload_fill(struct kv_rig *rig, struct kvb_block *block, 
             kv_ok(kvb_block_address(rig->kv, block, layer, part, &address));
             unsigned char *bytes = kv_device_begin_write(address, rig->layout.chunk_bytes);
             for (uint64_t i = 0; i < rig->layout.chunk_bytes; i++) {
-                bytes[i] = (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i);
+                bytes[i] = (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) +
+                                                 ((uint64_t)part << 40) + i);
             }
             kv_device_end_write(address, bytes, rig->layout.chunk_bytes);
         }
@@ -401,7 +409,8 @@ static inline bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, ui
             const unsigned char *bytes = kv_device_read(address, rig->layout.chunk_bytes);
             bool same = true;
             for (uint64_t i = 0; same && i < rig->layout.chunk_bytes; i++) {
-                same = bytes[i] == (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) + ((uint64_t)part << 40) + i);
+                same = bytes[i] == (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) +
+                                                         ((uint64_t)part << 40) + i);
             }
             kv_device_end_read(address, bytes);
             if (!same) {
@@ -416,7 +425,8 @@ static inline bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, ui
 
 /* One Empty block: kv_alloc(rig, tier) */
 #define kv_alloc(...) kv_alloc_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline struct kvb_block *kv_alloc_at(const char *file, int line, struct kv_rig *rig, uint32_t tier)
+static inline struct kvb_block *kv_alloc_at(const char *file, int line, struct kv_rig *rig,
+                                            uint32_t tier)
 {
     struct kvb_block *block = NULL;
     kv_expect_at(kvb_alloc(rig->kv, tier, 1, NULL, &block, NULL), KVB_OK, "kvb_alloc", file, line);
@@ -428,27 +438,34 @@ static inline struct kvb_block *kv_alloc_at(const char *file, int line, struct k
 
 /* kv_unref(rig, block) */
 #define kv_unref(...) kv_unref_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_unref_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block)
+static inline void kv_unref_at(const char *file, int line, struct kv_rig *rig,
+                               struct kvb_block *block)
 {
     kv_expect_at(kvb_block_unref(rig->kv, &block, 1, NULL), KVB_OK, "kvb_block_unref", file, line);
 }
 
 /* Empty -> Partial: kv_init(rig, block, namespace, position, parent's key or NULL) */
 #define kv_init(...) kv_init_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_init_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block, uint32_t ns,
-                              uint32_t position, const void *parent)
+static inline void kv_init_at(const char *file, int line, struct kv_rig *rig,
+                              struct kvb_block *block, uint32_t ns, uint32_t position,
+                              const void *parent)
 {
-    struct kvb_block_init init = {.size = sizeof init, .namespace_id = ns, .position = position, .parent = parent};
-    kv_expect_at(kvb_block_init(rig->kv, &block, &init, 1, NULL), KVB_OK, "kvb_block_init", file, line);
+    struct kvb_block_init init = {
+        .size = sizeof init, .namespace_id = ns, .position = position, .parent = parent};
+    kv_expect_at(kvb_block_init(rig->kv, &block, &init, 1, NULL), KVB_OK, "kvb_block_init", file,
+                 line);
 }
 
 /* Name tokens, all of which must fit: kv_append(rig, block, tokens, count, flags) */
 #define kv_append(...) kv_append_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_append_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block,
-                                const uint32_t *tokens, uint32_t count, uint32_t flags)
+static inline void kv_append_at(const char *file, int line, struct kv_rig *rig,
+                                struct kvb_block *block, const uint32_t *tokens, uint32_t count,
+                                uint32_t flags)
 {
-    struct kvb_append append = {.size = sizeof append, .flags = flags, .tokens = tokens, .count = count};
-    kv_expect_at(kvb_block_append(rig->kv, &block, &append, 1, NULL), KVB_OK, "kvb_block_append", file, line);
+    struct kvb_append append = {
+        .size = sizeof append, .flags = flags, .tokens = tokens, .count = count};
+    kv_expect_at(kvb_block_append(rig->kv, &block, &append, 1, NULL), KVB_OK, "kvb_block_append",
+                 file, line);
     if (append.taken != count) {
         print_error("kvb_block_append took %u of %u tokens\n", append.taken, count);
         _fail(file, line);
@@ -457,27 +474,30 @@ static inline void kv_append_at(const char *file, int line, struct kv_rig *rig, 
 
 /* kv_schedule(rig, block) */
 #define kv_schedule(...) kv_schedule_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_schedule_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block)
+static inline void kv_schedule_at(const char *file, int line, struct kv_rig *rig,
+                                  struct kvb_block *block)
 {
-    kv_expect_at(kvb_block_schedule(rig->kv, &block, 1, NULL), KVB_OK, "kvb_block_schedule", file, line);
+    kv_expect_at(kvb_block_schedule(rig->kv, &block, 1, NULL), KVB_OK, "kvb_block_schedule", file,
+                 line);
 }
 
 /* kv_done(rig, block, computed tokens) */
 #define kv_done(...) kv_done_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_done_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block,
-                              uint32_t computed)
+static inline void kv_done_at(const char *file, int line, struct kv_rig *rig,
+                              struct kvb_block *block, uint32_t computed)
 {
-    kv_expect_at(kvb_block_compute_done(rig->kv, &block, &computed, 1, NULL, NULL), KVB_OK, "kvb_block_compute_done",
-                 file, line);
+    kv_expect_at(kvb_block_compute_done(rig->kv, &block, &computed, 1, NULL, NULL), KVB_OK,
+                 "kvb_block_compute_done", file, line);
 }
 
 /* Complete -> Registered, the caller's block kept: kv_register(rig, block) */
 #define kv_register(...) kv_register_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_register_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block)
+static inline void kv_register_at(const char *file, int line, struct kv_rig *rig,
+                                  struct kvb_block *block)
 {
     struct kvb_block *registered = block;
-    kv_expect_at(kvb_block_register(rig->kv, &registered, 1, NULL, NULL, NULL), KVB_OK, "kvb_block_register", file,
-                 line);
+    kv_expect_at(kvb_block_register(rig->kv, &registered, 1, NULL, NULL, NULL), KVB_OK,
+                 "kvb_block_register", file, line);
     if (registered != block) {
         print_error("kvb_block_register put another block in place of this one\n");
         _fail(file, line);
@@ -486,8 +506,9 @@ static inline void kv_register_at(const char *file, int line, struct kv_rig *rig
 
 /* Empty -> Complete: kv_complete(rig, block, namespace, position, parent's key or NULL, tokens_per_block tokens) */
 #define kv_complete(...) kv_complete_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_complete_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block, uint32_t ns,
-                                  uint32_t position, const void *parent, const uint32_t *tokens)
+static inline void kv_complete_at(const char *file, int line, struct kv_rig *rig,
+                                  struct kvb_block *block, uint32_t ns, uint32_t position,
+                                  const void *parent, const uint32_t *tokens)
 {
     kv_init_at(file, line, rig, block, ns, position, parent);
     kv_append_at(file, line, rig, block, tokens, rig->config.tokens_per_block, 0);
@@ -501,16 +522,19 @@ static inline void kv_complete_at(const char *file, int line, struct kv_rig *rig
  * kv_store_run(rig, tier, namespace, tokens, blocks' count, blocks)
  */
 #define kv_store_run(...) kv_store_run_at(__FILE__, __LINE__, __VA_ARGS__)
-static inline void kv_store_run_at(const char *file, int line, struct kv_rig *rig, uint32_t tier, uint32_t ns,
-                                   const uint32_t *tokens, uint32_t count, struct kvb_block **blocks)
+static inline void kv_store_run_at(const char *file, int line, struct kv_rig *rig, uint32_t tier,
+                                   uint32_t ns, const uint32_t *tokens, uint32_t count,
+                                   struct kvb_block **blocks)
 {
     uint32_t per_block = rig->config.tokens_per_block;
     struct kvb_seq *seqs = calloc(count, sizeof *seqs);
     assert_non_null(seqs);
     size_t named = 0;
-    kv_expect_at(kvb_hash_tokens(rig->kv, ns, NULL, tokens, (size_t)count * per_block, seqs, count, &named), KVB_OK,
-                 "kvb_hash_tokens", file, line);
-    kv_expect_at(kvb_alloc(rig->kv, tier, count, NULL, blocks, NULL), KVB_OK, "kvb_alloc", file, line);
+    kv_expect_at(
+        kvb_hash_tokens(rig->kv, ns, NULL, tokens, (size_t)count * per_block, seqs, count, &named),
+        KVB_OK, "kvb_hash_tokens", file, line);
+    kv_expect_at(kvb_alloc(rig->kv, tier, count, NULL, blocks, NULL), KVB_OK, "kvb_alloc", file,
+                 line);
     for (uint32_t i = 0; i < count; i++) {
         kv_init_at(file, line, rig, blocks[i], ns, i, i == 0 ? NULL : &seqs[i - 1]);
         kv_append_at(file, line, rig, blocks[i], tokens + (size_t)i * per_block, per_block, 0);
@@ -518,8 +542,8 @@ static inline void kv_store_run_at(const char *file, int line, struct kv_rig *ri
         kv_payload_fill(rig, blocks[i], seqs[i].hash);
         kv_done_at(file, line, rig, blocks[i], per_block);
     }
-    kv_expect_at(kvb_block_register(rig->kv, blocks, count, NULL, NULL, NULL), KVB_OK, "kvb_block_register", file,
-                 line);
+    kv_expect_at(kvb_block_register(rig->kv, blocks, count, NULL, NULL, NULL), KVB_OK,
+                 "kvb_block_register", file, line);
     free(seqs);
 }
 
@@ -542,12 +566,15 @@ static inline struct kvb_stats kv_stats(struct kv_rig *rig)
 /* A query by tokens alone. */
 static inline struct kvb_query kv_query(uint32_t ns, const uint32_t *tokens, size_t count)
 {
-    return (struct kvb_query){
-        .size = sizeof(struct kvb_query), .namespace_id = ns, .tokens = tokens, .token_count = count};
+    return (struct kvb_query){.size = sizeof(struct kvb_query),
+                              .namespace_id = ns,
+                              .tokens = tokens,
+                              .token_count = count};
 }
 
 /* How many leading blocks of the run are there, in whatever tier, nothing held. */
-static inline uint64_t kv_run_length(struct kv_rig *rig, uint32_t ns, const uint32_t *tokens, size_t count)
+static inline uint64_t kv_run_length(struct kv_rig *rig, uint32_t ns, const uint32_t *tokens,
+                                     size_t count)
 {
     struct kvb_query query = kv_query(ns, tokens, count);
     uint64_t tiers[KVB_TIER_COUNT] = {0};

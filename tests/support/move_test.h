@@ -31,8 +31,8 @@ struct mv_copies {
     struct kvbi_hooks hooks;
 };
 
-static inline int mv_copy_fault(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
-                                uint32_t to_slot)
+static inline int mv_copy_fault(void *context, uint32_t from_tier, uint32_t from_slot,
+                                uint32_t to_tier, uint32_t to_slot)
 {
     struct mv_copies *copies = context;
     uint32_t number = atomic_fetch_add(&copies->count, 1) + 1;
@@ -40,7 +40,8 @@ static inline int mv_copy_fault(void *context, uint32_t from_tier, uint32_t from
     if (number <= MV_COPY_MAX) {
         copies->list[number - 1] = (struct mv_copy){from_tier, from_slot, to_tier, to_slot};
     }
-    return fail_at != 0 && (number == fail_at || (number > fail_at && atomic_load(&copies->fail_onwards)))
+    return fail_at != 0 &&
+                   (number == fail_at || (number > fail_at && atomic_load(&copies->fail_onwards)))
                ? atomic_load(&copies->code)
                : 0;
 }
@@ -67,7 +68,8 @@ static inline void mv_open(struct kv_rig *rig, struct mv_copies *copies)
 }
 
 /* A rig with DEVICE and HOST, the pipeline of tests that are about one lane. */
-static inline void mv_two_tiers(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_blocks, uint32_t trigger)
+static inline void mv_two_tiers(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_blocks,
+                                uint32_t trigger)
 {
     kv_rig_init(rig);
     kv_rig_no_tiers(rig);
@@ -83,8 +85,8 @@ static inline void mv_three_tiers(struct kv_rig *rig, uint32_t device_blocks, ui
 }
 
 /* The tier's lane: on deck, a batch, batches at once, in-queue. */
-static inline void mv_bounds(struct kv_rig *rig, uint32_t tier_index, uint32_t ondeck, uint32_t batch, uint32_t depth,
-                             uint32_t queue)
+static inline void mv_bounds(struct kv_rig *rig, uint32_t tier_index, uint32_t ondeck,
+                             uint32_t batch, uint32_t depth, uint32_t queue)
 {
     struct kvb_tier_config *tier = &rig->tiers[tier_index];
     tier->ondeck_capacity = ondeck;
@@ -110,7 +112,8 @@ static inline void mv_name(struct kv_rig *rig, struct mv_run *run, uint64_t seed
     memset(run, 0, sizeof *run);
     run->count = count;
     kv_tokens(run->tokens, (size_t)count * KV_TOKENS, seed);
-    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, run->tokens, (size_t)count * KV_TOKENS, run->seqs, MV_RUN_MAX, &named));
+    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, run->tokens, (size_t)count * KV_TOKENS, run->seqs,
+                          MV_RUN_MAX, &named));
     assert_int_equal(named, count);
 }
 
@@ -127,18 +130,20 @@ static inline void mv_compute(struct kv_rig *rig, struct mv_run *run, uint32_t f
 }
 
 /* A run, computed and registered in a tier; the caller holds each block once. `fence`: written after it. */
-static inline void mv_store_after(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint32_t count,
-                                  uint64_t fence_value)
+static inline void mv_store_after(struct kv_rig *rig, struct mv_run *run, uint32_t tier,
+                                  uint64_t seed, uint32_t count, uint64_t fence_value)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = fence_value};
     mv_name(rig, run, seed, count);
     kv_ok(kvb_alloc(rig->kv, tier, count, NULL, run->blocks, NULL));
     mv_compute(rig, run, 0);
-    kv_ok(kvb_block_register(rig->kv, run->blocks, count, NULL, fence_value == 0 ? NULL : &fence, NULL));
+    kv_ok(kvb_block_register(rig->kv, run->blocks, count, NULL, fence_value == 0 ? NULL : &fence,
+                             NULL));
     kv_check(rig);
 }
 
-static inline void mv_store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint32_t count)
+static inline void mv_store(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed,
+                            uint32_t count)
 {
     mv_store_after(rig, run, tier, seed, count, 0);
 }
@@ -151,14 +156,16 @@ static inline void mv_drop(struct kv_rig *rig, struct mv_run *run)
 }
 
 /* Stored, and parked at once: the youngest of its tier. */
-static inline void mv_park(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed, uint32_t count)
+static inline void mv_park(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t seed,
+                           uint32_t count)
 {
     mv_store(rig, run, tier, seed, count);
     mv_drop(rig, run);
 }
 
 /* `count` contents that have nothing to do with each other, each a run of one block, held. */
-static inline void mv_store_each(struct kv_rig *rig, struct mv_run *runs, uint32_t tier, uint64_t seed, uint32_t count)
+static inline void mv_store_each(struct kv_rig *rig, struct mv_run *runs, uint32_t tier,
+                                 uint64_t seed, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         mv_store(rig, &runs[i], tier, seed * 1000 + i, 1);
@@ -171,7 +178,8 @@ static inline void mv_offer(struct kv_rig *rig, struct kvb_block *block, uint32_
     kv_check(rig);
 }
 
-static inline bool mv_bytes_are(struct kv_rig *rig, struct kvb_block *block, const struct kvb_seq *seq)
+static inline bool mv_bytes_are(struct kv_rig *rig, struct kvb_block *block,
+                                const struct kvb_seq *seq)
 {
     return kv_payload_is(rig, block, seq->hash);
 }
@@ -276,11 +284,12 @@ static inline void mv_expect_books(struct kv_rig *rig, bool idle)
     struct kvb_stats stats = kv_stats(rig);
     for (uint32_t i = 0; i < stats.lane_count; i++) {
         const struct kvb_lane_stats *lane = &stats.lanes[i];
-        assert_int_equal(lane->offered, lane->transferred + lane->skipped + lane->discarded + lane->shed +
-                                            lane->failed + lane->cancelled + lane->pending);
+        assert_int_equal(lane->offered, lane->transferred + lane->skipped + lane->discarded +
+                                            lane->shed + lane->failed + lane->cancelled +
+                                            lane->pending);
         assert_int_equal(lane->pending, lane->queued + lane->ondeck + lane->inflight);
-        assert_int_equal(lane->skipped, lane->skipped_present + lane->skipped_no_target + lane->skipped_admission +
-                                            lane->skipped_out_of_service);
+        assert_int_equal(lane->skipped, lane->skipped_present + lane->skipped_no_target +
+                                            lane->skipped_admission + lane->skipped_out_of_service);
         assert_int_equal(lane->failed, lane->failed_transfer + lane->failed_invalidated);
         if (idle) {
             assert_int_equal(lane->pending, 0);
@@ -308,8 +317,9 @@ static inline void mv_done_record(void *arg, struct kvb_op *op, int status, uint
 }
 
 /* An onboarding request of `count` blocks with `done` recorded. */
-static inline struct kvb_onboard mv_request(struct kvb_block *const *sources, struct kvb_block *const *targets,
-                                            uint32_t count, struct mv_done *done)
+static inline struct kvb_onboard mv_request(struct kvb_block *const *sources,
+                                            struct kvb_block *const *targets, uint32_t count,
+                                            struct mv_done *done)
 {
     if (done != NULL) {
         memset(done, 0, sizeof *done);
@@ -323,7 +333,8 @@ static inline struct kvb_onboard mv_request(struct kvb_block *const *sources, st
 }
 
 /* Starts bringing the run's matched blocks up into fresh ones of `tier`. The sources are let go at once. */
-static inline struct kvb_op *mv_bring_up(struct kv_rig *rig, struct mv_run *run, uint32_t tier, struct mv_done *done)
+static inline struct kvb_op *mv_bring_up(struct kv_rig *rig, struct mv_run *run, uint32_t tier,
+                                         struct mv_done *done)
 {
     struct kvb_block *targets[MV_RUN_MAX];
     struct kvb_op *op = NULL;
@@ -376,10 +387,10 @@ static inline void mv_signal(struct kv_rig *rig, uint64_t value)
 }
 
 /* Poll, and the invariants hold afterwards. */
-#define mv_step(rig)                                                                                                   \
-    do {                                                                                                               \
-        kv_poll(rig);                                                                                                  \
-        kv_check(rig);                                                                                                 \
+#define mv_step(rig)                                                                               \
+    do {                                                                                           \
+        kv_poll(rig);                                                                              \
+        kv_check(rig);                                                                             \
     } while (0)
 
 #endif

@@ -56,14 +56,16 @@ static inline void read_text(const char *name, char text[TEXT_BYTES])
 }
 
 /* Run kvb_replay with arguments as in a shell, in the temporary folder. */
-__attribute__((format(printf, 2, 3))) static inline void replay(struct run *run, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline void replay(struct run *run, const char *format,
+                                                                ...)
 {
     char arguments[512], command[1024];
     va_list list;
     va_start(list, format);
     vsnprintf(arguments, sizeof arguments, format, list);
     va_end(list);
-    snprintf(command, sizeof command, "cd '%s' && '%s' %s >out 2>err", replay_folder, KVB_REPLAY_PATH, arguments);
+    snprintf(command, sizeof command, "cd '%s' && '%s' %s >out 2>err", replay_folder,
+             KVB_REPLAY_PATH, arguments);
     int status = system(command);
     run->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     read_text("out", run->out);

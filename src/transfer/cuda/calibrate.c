@@ -31,7 +31,8 @@ struct scratch {
     void *host;
     cudaStream_t stream;
     uint32_t blocks;
-    bool broken; /* the end of a copy could not be waited for: the memory is not to be touched again */
+    bool
+        broken; /* the end of a copy could not be waited for: the memory is not to be touched again */
     struct kvbi_cuda_pair pairs[BLOCKS_MAX];
 };
 
@@ -93,7 +94,8 @@ static cudaError_t take_bases(struct scratch *scratch)
     struct kvbi_strides *strides = &scratch->strides;
     if (scratch->copier->strides->bases == NULL)
         return cudaSuccess;
-    strides->bases = kvbi_memory_alloc(scratch->copier->cuda->memory, strides->layers, sizeof *strides->bases, 0);
+    strides->bases = kvbi_memory_alloc(scratch->copier->cuda->memory, strides->layers,
+                                       sizeof *strides->bases, 0);
     if (strides->bases == NULL)
         return cudaErrorMemoryAllocation;
     for (uint32_t i = 0; i < strides->layers; i++)
@@ -114,7 +116,8 @@ static cudaError_t take_scratch(struct scratch *scratch)
     cudaError_t error = kvbi_cuda_check(scope, cudaMalloc(&device, scratch->strides.span_bytes));
     scratch->device = device;
     if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaHostAlloc(&scratch->host, scratch->blocks * scratch->block_bytes,
+        error = kvbi_cuda_check(scope, cudaHostAlloc(&scratch->host,
+                                                     scratch->blocks * scratch->block_bytes,
                                                      cudaHostAllocPortable | cudaHostAllocMapped));
     return error == cudaSuccess ? take_bases(scratch) : error;
 }
@@ -123,8 +126,9 @@ static cudaError_t take_scratch(struct scratch *scratch)
 static void make_pairs(struct scratch *scratch)
 {
     for (uint32_t i = 0; i < scratch->blocks; i++)
-        scratch->pairs[i] = (struct kvbi_cuda_pair){.slot = i / 2 + (i % 2) * ((scratch->blocks + 1) / 2),
-                                                    .host = (unsigned char *)scratch->host + i * scratch->block_bytes};
+        scratch->pairs[i] = (struct kvbi_cuda_pair){
+            .slot = i / 2 + (i % 2) * ((scratch->blocks + 1) / 2),
+            .host = (unsigned char *)scratch->host + i * scratch->block_bytes};
 }
 
 static void give_scratch(struct scratch *scratch)
@@ -140,8 +144,8 @@ static void give_scratch(struct scratch *scratch)
     if (scratch->device != NULL)
         (void)kvbi_cuda_check(scratch->scope, cudaFree(scratch->device));
     if (scratch->strides.bases != NULL)
-        kvbi_memory_free(scratch->copier->cuda->memory, scratch->strides.bases, scratch->strides.layers,
-                         sizeof *scratch->strides.bases);
+        kvbi_memory_free(scratch->copier->cuda->memory, scratch->strides.bases,
+                         scratch->strides.layers, sizeof *scratch->strides.bases);
 }
 
 /* ---- Trying ------------------------------------------------------------------------------------------------------- */
@@ -152,8 +156,10 @@ static uint64_t time_once(struct scratch *scratch, enum kvb_copy_method method, 
     struct kvbi_cuda_copier *copier = scratch->copier;
     if (scratch->broken)
         return UINT64_MAX;
-    struct kvbi_cuda_load load = {
-        .pairs = scratch->pairs, .count = scratch->blocks, .layers = scratch->strides.layers, .to_device = to_device};
+    struct kvbi_cuda_load load = {.pairs = scratch->pairs,
+                                  .count = scratch->blocks,
+                                  .layers = scratch->strides.layers,
+                                  .to_device = to_device};
     const struct kvbi_strides *strides = copier->strides;
     unsigned char *base = copier->base, **bases = copier->bases_on_device;
     copier->strides = &scratch->strides;
@@ -171,7 +177,8 @@ static uint64_t time_once(struct scratch *scratch, enum kvb_copy_method method, 
 }
 
 /* One that nobody has asked for is not tried for longer than the calibration may take. */
-static void try_one(struct scratch *scratch, enum kvb_copy_method method, uint64_t give_up_ns, bool *works)
+static void try_one(struct scratch *scratch, enum kvb_copy_method method, uint64_t give_up_ns,
+                    bool *works)
 {
     *works = *works && now_ns() < give_up_ns && time_once(scratch, method, false) != UINT64_MAX &&
              time_once(scratch, method, true) != UINT64_MAX;
@@ -185,7 +192,8 @@ static enum kvb_copy_method unmeasured(const struct kvbi_cuda_copier *copier)
 
 static enum kvb_copy_method fastest(struct scratch *scratch, bool to_device, uint64_t give_up_ns)
 {
-    static const enum kvb_copy_method methods[] = {KVB_COPY_BATCH, KVB_COPY_PLAIN, KVB_COPY_KERNEL, KVB_COPY_RECT};
+    static const enum kvb_copy_method methods[] = {KVB_COPY_BATCH, KVB_COPY_PLAIN, KVB_COPY_KERNEL,
+                                                   KVB_COPY_RECT};
     enum kvb_copy_method best = unmeasured(scratch->copier);
     uint64_t best_ns = UINT64_MAX;
     for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
@@ -210,7 +218,8 @@ static void choose(struct scratch *scratch, uint64_t give_up_ns)
 {
     struct kvbi_cuda_copier *copier = scratch->copier;
     uint64_t now = now_ns();
-    copier->methods[0] = fastest(scratch, false, now < give_up_ns ? now + (give_up_ns - now) / 2 : now);
+    copier->methods[0] =
+        fastest(scratch, false, now < give_up_ns ? now + (give_up_ns - now) / 2 : now);
     copier->methods[1] = fastest(scratch, true, give_up_ns);
 }
 
@@ -219,14 +228,16 @@ static void choose(struct scratch *scratch, uint64_t give_up_ns)
 static bool kernel_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
 {
     const struct kvbi_strides *s = copier->strides;
-    uint64_t bits = s->chunk | (s->parts > 1 ? s->part : 0) | (s->layers > 1 ? s->layer : 0) | s->block;
+    uint64_t bits =
+        s->chunk | (s->parts > 1 ? s->part : 0) | (s->layers > 1 ? s->layer : 0) | s->block;
     for (uint32_t i = 0; i < (s->bases != NULL ? s->layers : 0); i++)
         bits |= (uintptr_t)s->bases[i];
     int same_pointer = 0;
-    cudaError_t error =
-        kvbi_cuda_check(scope, cudaDeviceGetAttribute(&same_pointer, cudaDevAttrCanUseHostPointerForRegisteredMem,
-                                                      copier->cuda->device));
-    return kvbi_gather_available() && ((bits | (uintptr_t)copier->base) & (KVBI_GATHER_ALIGNMENT - 1)) == 0 &&
+    cudaError_t error = kvbi_cuda_check(
+        scope, cudaDeviceGetAttribute(&same_pointer, cudaDevAttrCanUseHostPointerForRegisteredMem,
+                                      copier->cuda->device));
+    return kvbi_gather_available() &&
+           ((bits | (uintptr_t)copier->base) & (KVBI_GATHER_ALIGNMENT - 1)) == 0 &&
            error == cudaSuccess && same_pointer != 0;
 }
 
@@ -234,8 +245,8 @@ static bool pitches_fit(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_
 {
     const struct kvbi_strides *s = copier->strides;
     int most = 0;
-    cudaError_t error =
-        kvbi_cuda_check(scope, cudaDeviceGetAttribute(&most, cudaDevAttrMaxPitch, copier->cuda->device));
+    cudaError_t error = kvbi_cuda_check(
+        scope, cudaDeviceGetAttribute(&most, cudaDevAttrMaxPitch, copier->cuda->device));
     return error == cudaSuccess && (s->parts == 1 || s->part <= (uint64_t)most) &&
            (s->parts > 1 || s->bases != NULL || s->layer <= (uint64_t)most);
 }
@@ -255,7 +266,8 @@ static cudaError_t upload_bases(struct kvbi_cuda_scope *scope, const struct kvbi
     if (error == cudaSuccess)
         memcpy(staged, strides->bases, bytes);
     if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaMemcpyAsync(table, staged, bytes, cudaMemcpyHostToDevice, stream));
+        error = kvbi_cuda_check(
+            scope, cudaMemcpyAsync(table, staged, bytes, cudaMemcpyHostToDevice, stream));
     if (error == cudaSuccess)
         error = kvbi_cuda_check(scope, cudaStreamSynchronize(stream));
     if (staged != NULL)
@@ -263,27 +275,32 @@ static cudaError_t upload_bases(struct kvbi_cuda_scope *scope, const struct kvbi
     return error;
 }
 
-static int refuse_tables(const struct scratch *scratch, cudaError_t error, char *message, size_t message_bytes)
+static int refuse_tables(const struct scratch *scratch, cudaError_t error, char *message,
+                         size_t message_bytes)
 {
-    (void)snprintf(message, message_bytes, "tiers[DEVICE]: CUDA device %d has no room for tables: %s (%d)",
+    (void)snprintf(message, message_bytes,
+                   "tiers[DEVICE]: CUDA device %d has no room for tables: %s (%d)",
                    scratch->copier->cuda->device, cudaGetErrorName(error), (int)error);
     return error == cudaErrorMemoryAllocation ? KVB_ENOMEM : KVB_EDEVICE;
 }
 
 /* What may work, for all that is known before it is tried. */
-static int find_possible(struct scratch *scratch, enum kvb_copy_method method, char *message, size_t message_bytes)
+static int find_possible(struct scratch *scratch, enum kvb_copy_method method, char *message,
+                         size_t message_bytes)
 {
     struct kvbi_cuda_copier *copier = scratch->copier;
     bool all = method == KVB_COPY_AUTO;
     int driver = 0;
     (void)kvbi_cuda_check(scratch->scope, cudaDriverGetVersion(&driver));
-    copier->batch = (all || method == KVB_COPY_BATCH) && driver >= BATCH_DRIVER && CUDART_VERSION >= BATCH_DRIVER;
+    copier->batch = (all || method == KVB_COPY_BATCH) && driver >= BATCH_DRIVER &&
+                    CUDART_VERSION >= BATCH_DRIVER;
     copier->rect = (all || method == KVB_COPY_RECT) && pitches_fit(copier, scratch->scope);
     copier->kernel = (all || method == KVB_COPY_KERNEL) && kernel_possible(copier, scratch->scope);
-    cudaError_t error =
-        kvbi_cuda_check(scratch->scope, cudaStreamCreateWithFlags(&scratch->stream, cudaStreamNonBlocking));
+    cudaError_t error = kvbi_cuda_check(
+        scratch->scope, cudaStreamCreateWithFlags(&scratch->stream, cudaStreamNonBlocking));
     if (error == cudaSuccess && copier->kernel)
-        error = upload_bases(scratch->scope, copier->strides, &copier->bases_on_device, scratch->stream);
+        error = upload_bases(scratch->scope, copier->strides, &copier->bases_on_device,
+                             scratch->stream);
     if (error == cudaErrorMemoryAllocation && all) {
         copier->kernel = false; /* without its table */
         return 0;
@@ -292,12 +309,14 @@ static int find_possible(struct scratch *scratch, enum kvb_copy_method method, c
 }
 
 /* What does. Without room to try it in, what may work is believed: a flight that its method refuses is made chunk by chunk. */
-static int find_methods(struct scratch *scratch, enum kvb_copy_method method, char *message, size_t message_bytes)
+static int find_methods(struct scratch *scratch, enum kvb_copy_method method, char *message,
+                        size_t message_bytes)
 {
     struct kvbi_cuda_copier *copier = scratch->copier;
     cudaError_t error = scratch->stream != NULL ? take_scratch(scratch) : cudaErrorMemoryAllocation;
     if (error == cudaSuccess && copier->kernel)
-        error = upload_bases(scratch->scope, &scratch->strides, &scratch->bases_on_device, scratch->stream);
+        error = upload_bases(scratch->scope, &scratch->strides, &scratch->bases_on_device,
+                             scratch->stream);
     if (error != cudaSuccess && error != cudaErrorMemoryAllocation)
         return refuse_tables(scratch, error, message, message_bytes);
     copier->methods[0] = copier->methods[1] = method != KVB_COPY_AUTO ? method : unmeasured(copier);
@@ -315,13 +334,15 @@ static int find_methods(struct scratch *scratch, enum kvb_copy_method method, ch
 
 static int refuse_method(enum kvb_copy_method method, char *message, size_t message_bytes)
 {
-    (void)snprintf(message, message_bytes, "tiers[DEVICE].copy_method: %s does not work here (driver, layout or build)",
+    (void)snprintf(message, message_bytes,
+                   "tiers[DEVICE].copy_method: %s does not work here (driver, layout or build)",
                    kvbi_cuda_method_name(method));
     return KVB_EUNSUPPORTED;
 }
 
-int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda, unsigned char *base,
-                            enum kvb_copy_method method, char *message, size_t message_bytes)
+int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda,
+                            unsigned char *base, enum kvb_copy_method method, char *message,
+                            size_t message_bytes)
 {
     struct kvbi_cuda_scope scope;
     struct scratch scratch = {.copier = copier, .scope = &scope};
@@ -335,7 +356,8 @@ int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *c
     give_scratch(&scratch);
     kvbi_cuda_leave(&scope);
     if (scratch.broken || kvbi_cuda_lost(cuda)) {
-        (void)snprintf(message, message_bytes, "tiers[DEVICE]: copies on CUDA device %d do not end", cuda->device);
+        (void)snprintf(message, message_bytes, "tiers[DEVICE]: copies on CUDA device %d do not end",
+                       cuda->device);
         if (kvbi_cuda_lost(cuda))
             kvbi_cuda_why(cuda, message, message_bytes);
         error = KVB_EDEVICE;

@@ -7,13 +7,14 @@
 
 /* ---- One call ----------------------------------------------------------------------------------------------------- */
 
-static cudaError_t issue_plain(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope, bool to_device,
-                               cudaStream_t stream)
+static cudaError_t issue_plain(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                               bool to_device, cudaStream_t stream)
 {
     enum cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
     cudaError_t error = cudaSuccess;
     for (uint32_t i = 0; error == cudaSuccess && i < copier->count; i++)
-        error = kvbi_cuda_check(scope, cudaMemcpyAsync(copier->to[i], copier->from[i], copier->bytes[i], kind, stream));
+        error = kvbi_cuda_check(
+            scope, cudaMemcpyAsync(copier->to[i], copier->from[i], copier->bytes[i], kind, stream));
     return error;
 }
 
@@ -29,8 +30,8 @@ static bool all_small(const struct kvbi_cuda_copier *copier)
  * A source on the device is read in stream order: what a fence stands for comes before it. One in host memory is complete before the
  * call and unchanged until the host has seen the copy end, so it may be read at any time.
  */
-static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope, bool to_device,
-                               cudaStream_t stream)
+static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                               bool to_device, cudaStream_t stream)
 {
 #if CUDART_VERSION >= 12080
     struct cudaMemLocation device = {.type = cudaMemLocationTypeDevice, .id = copier->cuda->device};
@@ -39,15 +40,18 @@ static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda
         .srcAccessOrder = to_device ? cudaMemcpySrcAccessOrderAny : cudaMemcpySrcAccessOrderStream,
         .srcLocHint = to_device ? host : device,
         .dstLocHint = to_device ? device : host,
-        .flags = all_small(copier) ? cudaMemcpyFlagPreferOverlapWithCompute : cudaMemcpyFlagDefault};
+        .flags =
+            all_small(copier) ? cudaMemcpyFlagPreferOverlapWithCompute : cudaMemcpyFlagDefault};
     size_t first = 0;
 #if CUDART_VERSION >= 13000
-    return kvbi_cuda_check(scope, cudaMemcpyBatchAsync((void *const *)copier->to, (const void *const *)copier->from,
-                                                       copier->bytes, copier->count, &attributes, &first, 1, stream));
+    return kvbi_cuda_check(
+        scope, cudaMemcpyBatchAsync((void *const *)copier->to, (const void *const *)copier->from,
+                                    copier->bytes, copier->count, &attributes, &first, 1, stream));
 #else /* not tested: by the signature of CUDA 12.8 */
     size_t failed = 0;
-    return kvbi_cuda_check(scope, cudaMemcpyBatchAsync(copier->to, (void **)copier->from, copier->bytes, copier->count,
-                                                       &attributes, &first, 1, &failed, stream));
+    return kvbi_cuda_check(scope, cudaMemcpyBatchAsync(copier->to, (void **)copier->from,
+                                                       copier->bytes, copier->count, &attributes,
+                                                       &first, 1, &failed, stream));
 #endif
 #else
     (void)copier, (void)to_device, (void)stream, (void)all_small;
@@ -62,7 +66,8 @@ struct collecting {
     struct kvbi_cuda_scope *scope;
     bool batch, to_device;
     cudaStream_t stream;
-    const void *device_memory, *registration; /* where the last chunk is: beyond either a copy does not go */
+    const void *device_memory,
+        *registration; /* where the last chunk is: beyond either a copy does not go */
 };
 
 static cudaError_t flush(const struct collecting *collecting)
@@ -70,18 +75,21 @@ static cudaError_t flush(const struct collecting *collecting)
     struct kvbi_cuda_copier *copier = collecting->copier;
     cudaError_t error = cudaSuccess;
     if (copier->count > 0)
-        error = collecting->batch ? issue_batch(copier, collecting->scope, collecting->to_device, collecting->stream)
-                                  : issue_plain(copier, collecting->scope, collecting->to_device, collecting->stream);
+        error =
+            collecting->batch
+                ? issue_batch(copier, collecting->scope, collecting->to_device, collecting->stream)
+                : issue_plain(copier, collecting->scope, collecting->to_device, collecting->stream);
     copier->count = 0;
     return error;
 }
 
-static cudaError_t add(const struct collecting *collecting, unsigned char *to, const unsigned char *from, size_t bytes,
-                       bool same_memory)
+static cudaError_t add(const struct collecting *collecting, unsigned char *to,
+                       const unsigned char *from, size_t bytes, bool same_memory)
 {
     struct kvbi_cuda_copier *copier = collecting->copier;
     uint32_t last = copier->count - 1;
-    if (copier->count > 0 && same_memory && (unsigned char *)copier->to[last] + copier->bytes[last] == to &&
+    if (copier->count > 0 && same_memory &&
+        (unsigned char *)copier->to[last] + copier->bytes[last] == to &&
         (const unsigned char *)copier->from[last] + copier->bytes[last] == from) {
         copier->bytes[last] += bytes;
         return cudaSuccess;
@@ -93,15 +101,16 @@ static cudaError_t add(const struct collecting *collecting, unsigned char *to, c
     return error;
 }
 
-static cudaError_t add_chunk(struct collecting *collecting, const struct kvbi_cuda_pair *pair, uint32_t layer,
-                             uint32_t part)
+static cudaError_t add_chunk(struct collecting *collecting, const struct kvbi_cuda_pair *pair,
+                             uint32_t layer, uint32_t part)
 {
     const struct kvbi_cuda_copier *copier = collecting->copier;
     const struct kvbi_strides *strides = copier->strides;
     unsigned char *device = kvbi_strides_chunk(strides, copier->base, pair->slot, layer, part);
     unsigned char *host = pair->host + ((uint64_t)layer * strides->parts + part) * strides->chunk;
     const void *memory = strides->bases != NULL ? strides->bases[layer] : copier->base;
-    bool same_memory = memory == collecting->device_memory && pair->registration == collecting->registration;
+    bool same_memory =
+        memory == collecting->device_memory && pair->registration == collecting->registration;
     collecting->device_memory = memory;
     collecting->registration = pair->registration;
     return collecting->to_device ? add(collecting, device, host, strides->chunk, same_memory)
@@ -114,7 +123,8 @@ static cudaError_t copy_chunks(struct collecting *collecting, const struct kvbi_
     collecting->copier->count = 0;
     for (uint32_t i = 0; i < load->count; i++)
         for (uint32_t layer = load->first; layer < load->first + load->layers; layer++)
-            for (uint32_t part = 0; error == cudaSuccess && part < collecting->copier->strides->parts; part++)
+            for (uint32_t part = 0;
+                 error == cudaSuccess && part < collecting->copier->strides->parts; part++)
                 error = add_chunk(collecting, &load->pairs[i], layer, part);
     return error == cudaSuccess ? flush(collecting) : error;
 }
@@ -129,18 +139,21 @@ struct side {
 
 static struct cudaPitchedPtr pitched(const struct side *side, uint64_t width)
 {
-    return (struct cudaPitchedPtr){
-        .ptr = side->start, .pitch = side->pitch, .xsize = width, .ysize = side->plane / side->pitch};
+    return (struct cudaPitchedPtr){.ptr = side->start,
+                                   .pitch = side->pitch,
+                                   .xsize = width,
+                                   .ysize = side->plane / side->pitch};
 }
 
-static cudaError_t copy_rows(struct kvbi_cuda_scope *scope, const struct side *device, const struct side *host,
-                             uint64_t width, uint32_t rows, uint32_t planes, bool to_device, cudaStream_t stream)
+static cudaError_t copy_rows(struct kvbi_cuda_scope *scope, const struct side *device,
+                             const struct side *host, uint64_t width, uint32_t rows,
+                             uint32_t planes, bool to_device, cudaStream_t stream)
 {
     const struct side *to = to_device ? device : host, *from = to_device ? host : device;
     enum cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
     if (planes == 1)
-        return kvbi_cuda_check(
-            scope, cudaMemcpy2DAsync(to->start, to->pitch, from->start, from->pitch, width, rows, kind, stream));
+        return kvbi_cuda_check(scope, cudaMemcpy2DAsync(to->start, to->pitch, from->start,
+                                                        from->pitch, width, rows, kind, stream));
     struct cudaMemcpy3DParms box = {.srcPtr = pitched(from, width),
                                     .dstPtr = pitched(to, width),
                                     .extent = {.width = width, .height = rows, .depth = planes},
@@ -150,7 +163,8 @@ static cudaError_t copy_rows(struct kvbi_cuda_scope *scope, const struct side *d
 
 /* A block as one rectangle of layers x parts rows, or as a box, or layer by layer. */
 static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
-                              const struct kvbi_cuda_pair *pair, const struct kvbi_cuda_load *load, cudaStream_t stream)
+                              const struct kvbi_cuda_pair *pair, const struct kvbi_cuda_load *load,
+                              cudaStream_t stream)
 {
     const struct kvbi_strides *s = copier->strides;
     uint64_t host_layer = (uint64_t)s->parts * s->chunk;
@@ -161,12 +175,16 @@ static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi
         device.pitch = s->part;
     bool flat = s->bases == NULL && (s->parts == 1 || s->layer == s->parts * s->part);
     if (load->layers == 1 || flat)
-        return copy_rows(scope, &device, &host, s->chunk, load->layers * s->parts, 1, load->to_device, stream);
+        return copy_rows(scope, &device, &host, s->chunk, load->layers * s->parts, 1,
+                         load->to_device, stream);
     if (s->bases == NULL && s->layer % s->part == 0 && s->layer / s->part >= s->parts)
-        return copy_rows(scope, &device, &host, s->chunk, s->parts, load->layers, load->to_device, stream);
+        return copy_rows(scope, &device, &host, s->chunk, s->parts, load->layers, load->to_device,
+                         stream);
     cudaError_t error = cudaSuccess;
-    for (uint32_t layer = load->first; error == cudaSuccess && layer < load->first + load->layers; layer++) {
-        device = (struct side){kvbi_strides_chunk(s, copier->base, pair->slot, layer, 0), s->part, 0};
+    for (uint32_t layer = load->first; error == cudaSuccess && layer < load->first + load->layers;
+         layer++) {
+        device =
+            (struct side){kvbi_strides_chunk(s, copier->base, pair->slot, layer, 0), s->part, 0};
         host.start = pair->host + layer * host_layer;
         error = copy_rows(scope, &device, &host, s->chunk, s->parts, 1, load->to_device, stream);
     }
@@ -175,12 +193,14 @@ static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi
 
 /* ---- The kernel --------------------------------------------------------------------------------------------------- */
 
-static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
-                                  const struct kvbi_cuda_load *load, cudaStream_t stream)
+static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
+                                  struct kvbi_cuda_scope *scope, const struct kvbi_cuda_load *load,
+                                  cudaStream_t stream)
 {
     const struct kvbi_strides *strides = copier->strides;
     cudaError_t error = cudaSuccess;
-    for (uint32_t begin = 0; error == cudaSuccess && begin < load->count; begin += KVBI_GATHER_BLOCKS_MAX) {
+    for (uint32_t begin = 0; error == cudaSuccess && begin < load->count;
+         begin += KVBI_GATHER_BLOCKS_MAX) {
         struct kvbi_gather gather = {.base = copier->base,
                                      .bases = copier->bases_on_device,
                                      .chunk = strides->chunk,
@@ -191,7 +211,8 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier, struct 
                                      .layers = load->layers,
                                      .parts = strides->parts,
                                      .to_device = load->to_device};
-        for (; gather.count < KVBI_GATHER_BLOCKS_MAX && begin + gather.count < load->count; gather.count++) {
+        for (; gather.count < KVBI_GATHER_BLOCKS_MAX && begin + gather.count < load->count;
+             gather.count++) {
             gather.slots[gather.count] = load->pairs[begin + gather.count].slot;
             gather.host[gather.count] = load->pairs[begin + gather.count].host;
         }
@@ -202,8 +223,9 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier, struct 
 
 /* ---- All of them -------------------------------------------------------------------------------------------------- */
 
-cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope, enum kvb_copy_method method,
-                           const struct kvbi_cuda_load *load, cudaStream_t stream)
+cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                           enum kvb_copy_method method, const struct kvbi_cuda_load *load,
+                           cudaStream_t stream)
 {
     struct collecting collecting = {.copier = copier,
                                     .scope = scope,

@@ -48,8 +48,9 @@ struct kvbi_cuda_load {
     bool to_device;
 };
 
-cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope, enum kvb_copy_method method,
-                           const struct kvbi_cuda_load *load, cudaStream_t stream);
+cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                           enum kvb_copy_method method, const struct kvbi_cuda_load *load,
+                           cudaStream_t stream);
 
 bool kvbi_cuda_method_works(const struct kvbi_cuda_copier *copier, enum kvb_copy_method method);
 const char *kvbi_cuda_method_name(enum kvb_copy_method method);
@@ -58,8 +59,9 @@ const char *kvbi_cuda_method_name(enum kvb_copy_method method);
  * Finds out what works, by doing it where there is memory for that, and with KVB_COPY_AUTO what is fastest.
  * 0; KVB_EUNSUPPORTED: the method that is asked for does not work here; KVB_ENOMEM, KVB_EDEVICE. In words.
  */
-int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda, unsigned char *base,
-                            enum kvb_copy_method method, char *message, size_t message_bytes);
+int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda,
+                            unsigned char *base, enum kvb_copy_method method, char *message,
+                            size_t message_bytes);
 void kvbi_cuda_copier_destroy(struct kvbi_cuda_copier *copier);
 
 #endif

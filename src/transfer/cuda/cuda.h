@@ -27,8 +27,8 @@ struct kvbi_cuda;
  * or memory is found here and said in `message`. KVB_EUNSUPPORTED, KVB_EINVAL, KVB_ENOMEM, KVB_EDEVICE.
  */
 int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memory,
-                          const struct kvb_tier_config *config, const struct kvb_layout *layout, uint64_t block_bytes,
-                          char *message, size_t message_bytes);
+                          const struct kvb_tier_config *config, const struct kvb_layout *layout,
+                          uint64_t block_bytes, char *message, size_t message_bytes);
 /* For kvbi_tier_destroy. Legal on NULL. */
 void kvbi_cuda_close(struct kvbi_cuda *cuda, unsigned char *owned_base);
 
@@ -41,7 +41,8 @@ void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes);
  * Pins the host tier `tier` for the GPU, by `threads` threads of its own (0: before it returns). What cannot be pinned is said in the
  * log and counted. KVB_ENOMEM: no thread.
  */
-int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log, uint32_t threads);
+int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log,
+                        uint32_t threads);
 /*
  * Waits for what is being pinned. Legal on NULL. False: CUDA keeps some of the memory registered. Whoever gave it away would have the next
  * owner of the same addresses copy to and from the pages that were there before.
@@ -62,7 +63,8 @@ struct kvbi_engine_cuda_config {
 #define KVBI_CUDA_SAID_BYTES 96
 /* 0; else `said` has the reason. Afterwards `said` tells the statistics how it copies. */
 int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                            const struct kvbi_engine_cuda_config *config, char *said, size_t said_bytes);
+                            const struct kvbi_engine_cuda_config *config, char *said,
+                            size_t said_bytes);
 
 /*
  * The flight, below 64, that writes this slot of the device. KVBI_FLIGHT_NONE: the engine has no copy into it; KVBI_FLIGHT_QUEUED:
@@ -78,6 +80,7 @@ bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event);
  * none). A flight that is over by then costs nothing; one that has begun anew since is waited for as well, which is more than was asked
  * for and never less. Any thread, no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited for.
  */
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer);
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
+                          void *stream, uint32_t layer);
 
 #endif

@@ -94,28 +94,32 @@ bool kvbi_cuda_is_of_capture(cudaError_t error)
 
 cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t error)
 {
-    return kvbi_cuda_is_of_capture(error) ? kvbi_cuda_check(scope, error) : kvbi_cuda_check_own(scope, error);
+    return kvbi_cuda_is_of_capture(error) ? kvbi_cuda_check(scope, error)
+                                          : kvbi_cuda_check_own(scope, error);
 }
 
-cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error, cudaStream_t own)
+cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error,
+                                    cudaStream_t own)
 {
     if (error == cudaSuccess)
         return error;
     scope->failed = true;
     if (kvbi_cuda_is_sticky(error))
-        (void)kvbi_cuda_check_event(scope,
-                                    cudaStreamQuery(own)); /* an event of the caller's may have put it into a capture */
+        (void)kvbi_cuda_check_event(
+            scope,
+            cudaStreamQuery(own)); /* an event of the caller's may have put it into a capture */
     return error;
 }
 
-cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device, cudaStream_t *stream)
+cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device,
+                                    cudaStream_t *stream)
 {
     int least = 0, greatest = 0;
     cudaError_t error = kvbi_cuda_check(scope, cudaDeviceGetStreamPriorityRange(&least, &greatest));
     if (error != cudaSuccess)
         return error;
-    return kvbi_cuda_check(scope,
-                           cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, to_device ? greatest : least));
+    return kvbi_cuda_check(scope, cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking,
+                                                               to_device ? greatest : least));
 }
 
 /* ---- Being lost --------------------------------------------------------------------------------------------------- */
@@ -131,11 +135,12 @@ void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes)
     if (failure == 0)
         (void)snprintf(why, bytes, "%s", "");
     else if (failure == KVBI_CUDA_MEMORY_GONE)
-        (void)snprintf(why, bytes, "its memory is no memory of CUDA device %d any more: freed while in use",
+        (void)snprintf(why, bytes,
+                       "its memory is no memory of CUDA device %d any more: freed while in use",
                        cuda->device);
     else
-        (void)snprintf(why, bytes, "the context of CUDA device %d has failed: %s (%d)", cuda->device,
-                       cudaGetErrorName((cudaError_t)failure), failure);
+        (void)snprintf(why, bytes, "the context of CUDA device %d has failed: %s (%d)",
+                       cuda->device, cudaGetErrorName((cudaError_t)failure), failure);
 }
 
 static bool is_device_memory(struct kvbi_cuda_scope *scope, const void *address)
@@ -152,7 +157,8 @@ void kvbi_cuda_look_at_memory(struct kvbi_cuda_scope *scope)
     const struct kvbi_strides *strides = &scope->cuda->strides;
     uint32_t bases = strides->bases != NULL ? strides->layers : 1;
     for (uint32_t i = 0; i < bases && !kvbi_cuda_lost(scope->cuda); i++)
-        if (!is_device_memory(scope, strides->bases != NULL ? strides->bases[i] : scope->cuda->first_byte))
+        if (!is_device_memory(scope,
+                              strides->bases != NULL ? strides->bases[i] : scope->cuda->first_byte))
             fail(scope->cuda, KVBI_CUDA_MEMORY_GONE);
 }
 
@@ -172,16 +178,18 @@ static int refuse_driver(cudaError_t error, char *message, size_t message_bytes)
     (void)cudaDriverGetVersion(&driver);
     (void)cudaRuntimeGetVersion(&runtime);
     if (driver == 0)
-        (void)snprintf(message, message_bytes,
-                       "tiers[DEVICE]: no NVIDIA driver on this machine (libcuda.so.1 is not there)");
+        (void)snprintf(
+            message, message_bytes,
+            "tiers[DEVICE]: no NVIDIA driver on this machine (libcuda.so.1 is not there)");
     else if (error == cudaErrorInsufficientDriver)
         (void)snprintf(
             message, message_bytes,
             "tiers[DEVICE]: the NVIDIA driver is too old: it is made for CUDA %d.%d, this libkvblock for %d.%d",
             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     else if (error == cudaErrorNoDevice)
-        (void)snprintf(message, message_bytes,
-                       "tiers[DEVICE]: there is no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
+        (void)snprintf(
+            message, message_bytes,
+            "tiers[DEVICE]: there is no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
     else
         (void)snprintf(message, message_bytes, "tiers[DEVICE]: CUDA does not start: %s (%d): %s",
                        cudaGetErrorName(error), (int)error, cudaGetErrorString(error));
@@ -196,7 +204,8 @@ static int find_device(uint32_t device, char *message, size_t message_bytes)
         return refuse_driver(error, message, message_bytes);
     if (device < (uint32_t)count)
         return 0;
-    (void)snprintf(message, message_bytes, "tiers[DEVICE].device: %u is none of the %d CUDA devices (from 0)", device,
+    (void)snprintf(message, message_bytes,
+                   "tiers[DEVICE].device: %u is none of the %d CUDA devices (from 0)", device,
                    count);
     return KVB_EINVAL;
 }
@@ -206,7 +215,8 @@ static bool find_entry_point(const char *name, unsigned version, void *function)
 {
     enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
-    cudaError_t error = cudaGetDriverEntryPointByVersion(name, function, version, cudaEnableDefault, &found);
+    cudaError_t error =
+        cudaGetDriverEntryPointByVersion(name, function, version, cudaEnableDefault, &found);
 #else
     (void)version;
     cudaError_t error = cudaGetDriverEntryPoint(name, function, cudaEnableDefault, &found);
@@ -221,7 +231,8 @@ static int find_driver(struct kvbi_cuda_driver *driver, char *message, size_t me
         find_entry_point("cuCtxPushCurrent", 4000, &driver->push) &&
         find_entry_point("cuCtxPopCurrent", 4000, &driver->pop))
         return 0;
-    (void)snprintf(message, message_bytes, "tiers[DEVICE]: the NVIDIA driver has no entry points for contexts");
+    (void)snprintf(message, message_bytes,
+                   "tiers[DEVICE]: the NVIDIA driver has no entry points for contexts");
     return KVB_EUNSUPPORTED;
 }
 
@@ -234,8 +245,8 @@ static void find_bus_id(struct kvbi_cuda *cuda)
 }
 
 /* The context and a home for it. */
-static int open_context(struct kvbi_cuda **out, const struct kvbi_memory *memory, int device, char *message,
-                        size_t message_bytes)
+static int open_context(struct kvbi_cuda **out, const struct kvbi_memory *memory, int device,
+                        char *message, size_t message_bytes)
 {
     struct kvbi_cuda cuda = {.memory = memory, .device = device};
     int error = find_driver(&cuda.driver, message, message_bytes);
@@ -243,7 +254,8 @@ static int open_context(struct kvbi_cuda **out, const struct kvbi_memory *memory
         return error;
     int refused = cuda.driver.retain(&cuda.context, device);
     if (refused != 0) {
-        (void)snprintf(message, message_bytes, "tiers[DEVICE]: CUDA device %d gives no context: error %d of the driver",
+        (void)snprintf(message, message_bytes,
+                       "tiers[DEVICE]: CUDA device %d gives no context: error %d of the driver",
                        device, refused);
         return KVB_EDEVICE;
     }
@@ -257,8 +269,8 @@ static int open_context(struct kvbi_cuda **out, const struct kvbi_memory *memory
     return 0;
 }
 
-int kvbi_cuda_open(struct kvbi_cuda **out, const struct kvbi_memory *memory, uint32_t device, char *message,
-                   size_t message_bytes)
+int kvbi_cuda_open(struct kvbi_cuda **out, const struct kvbi_memory *memory, uint32_t device,
+                   char *message, size_t message_bytes)
 {
     bool pending = cudaPeekAtLastError() != cudaSuccess;
     *out = NULL;
@@ -284,6 +296,7 @@ void kvbi_cuda_close(struct kvbi_cuda *cuda, unsigned char *owned_base)
     }
     (void)cuda->driver.release(cuda->device);
     if (cuda->strides.bases != NULL)
-        kvbi_memory_free(memory, cuda->strides.bases, cuda->strides.layers, sizeof *cuda->strides.bases);
+        kvbi_memory_free(memory, cuda->strides.bases, cuda->strides.layers,
+                         sizeof *cuda->strides.bases);
     kvbi_memory_free(memory, cuda, 1, sizeof *cuda);
 }

@@ -54,8 +54,8 @@ struct kvbi_cuda_scope {
 };
 
 /* Drivers, ordinal, context. 0, or the reason in `message`. */
-int kvbi_cuda_open(struct kvbi_cuda **cuda, const struct kvbi_memory *memory, uint32_t device, char *message,
-                   size_t message_bytes);
+int kvbi_cuda_open(struct kvbi_cuda **cuda, const struct kvbi_memory *memory, uint32_t device,
+                   char *message, size_t message_bytes);
 
 /* Nestable. */
 void kvbi_cuda_enter(struct kvbi_cuda *cuda, struct kvbi_cuda_scope *scope);
@@ -70,7 +70,8 @@ cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t err
  * The same for a call on a stream or event of the caller's, which may be another GPU's, or none: it is believed about our context only if
  * `own`, a stream of ours, agrees.
  */
-cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error, cudaStream_t own);
+cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error,
+                                    cudaStream_t own);
 
 /* Is the context lost with this code? */
 bool kvbi_cuda_is_sticky(cudaError_t error);
@@ -83,7 +84,8 @@ static inline bool kvbi_cuda_context_lost(const struct kvbi_cuda *cuda)
 }
 
 /* A stream for copies one way. Whoever waits for what comes up waits for it before a step: it goes first where kernels compete. */
-cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device, cudaStream_t *stream);
+cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device,
+                                    cudaStream_t *stream);
 
 /* A copy failed: is the tier's memory still what it was? If not, the tier is lost from here on. */
 void kvbi_cuda_look_at_memory(struct kvbi_cuda_scope *scope);

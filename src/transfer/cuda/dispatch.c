@@ -42,7 +42,8 @@ static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struc
 static const void *host_registration(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
     const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
-    return kvbi_pinning_registration(host->pinning, to_device(e, copy) ? copy->from_slot : copy->to_slot);
+    return kvbi_pinning_registration(host->pinning,
+                                     to_device(e, copy) ? copy->from_slot : copy->to_slot);
 }
 
 /* ---- Behind fences ------------------------------------------------------------------------------------------------ */
@@ -51,7 +52,8 @@ static const void *host_registration(const struct kvbi_cuda_engine *e, const str
  * A step of the server may last, and holds up nobody: of everything, half stays for what need not wait, and of that half as much again for
  * what is urgent and must.
  */
-static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting, bool by_bounce, bool urgent)
+static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting,
+                     bool by_bounce, bool urgent)
 {
     uint32_t quarters = urgent ? 3 : 2;
     return waiting.flights < KVBI_FLIGHTS * quarters / 4 &&
@@ -78,15 +80,16 @@ void kvbi_cuda_unhold_locked(struct kvbi_cuda_engine *e)
 /* ---- Into a flight ------------------------------------------------------------------------------------------------ */
 
 /* Of one direction, all after a fence that is not reached or none, all by layers or none. */
-static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a, const struct kvbi_copy *b,
-                  uint64_t passed)
+static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a,
+                  const struct kvbi_copy *b, uint64_t passed)
 {
-    return to_device(e, a) == to_device(e, b) && a->layered == b->layered && (a->event > passed) == (b->event > passed);
+    return to_device(e, a) == to_device(e, b) && a->layered == b->layered &&
+           (a->event > passed) == (b->event > passed);
 }
 
 /* What is ready, less what has to be held at the front of it. Empty: nothing. */
-static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting,
-                                            uint64_t passed)
+static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e,
+                                            struct kvbi_flights_waiting waiting, uint64_t passed)
 {
     struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
     while (ready->count > 0) {
@@ -101,8 +104,8 @@ static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e, struct k
 }
 
 /* Into the batch, with a buffer if it needs one. False: there is none. */
-static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch, struct kvbi_ticket_list *ready,
-                            uint64_t passed)
+static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch,
+                            struct kvbi_ticket_list *ready, uint64_t passed)
 {
     const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
     bool pinned = host_is_pinned(e, next);
@@ -125,10 +128,12 @@ static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, u
     struct kvbi_ticket_list *ready = next_locked(e, waiting, passed);
     while (batch->items.count < KVBI_FLIGHT_BLOCKS_MAX && ready->count > 0) {
         const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-        if (batch->items.count > 0 && !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
+        if (batch->items.count > 0 &&
+            !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
             break;
         struct kvbi_flights_waiting with = {waiting.flights, waiting.bounces + batch->bounces};
-        if (next->event > passed && !may_wait(e, with, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
+        if (next->event > passed &&
+            !may_wait(e, with, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
             break;
         if (!take_one_locked(e, batch, ready, passed))
             break;
@@ -151,7 +156,8 @@ static int fault_of(const struct kvbi_cuda_engine *e, const struct kvbi_copy *co
 {
     if (e->hooks == NULL || e->hooks->copy_fault == NULL)
         return 0;
-    return e->hooks->copy_fault(e->hooks->context, copy->from->tier, copy->from_slot, copy->to->tier, copy->to_slot);
+    return e->hooks->copy_fault(e->hooks->context, copy->from->tier, copy->from_slot,
+                                copy->to->tier, copy->to_slot);
 }
 
 /* Where each block's bytes are; those on the way up through a buffer are put there. */
@@ -163,7 +169,8 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         struct kvbi_cuda_note *note = &e->notes[index];
         note->result = fault_of(e, copy);
         if (note->result == 0 && kvbi_cuda_fences_spoiled(&e->fences, copy->event))
-            note->result = KVB_EIO; /* nobody can say when its bytes are there, or its target is free */
+            note->result =
+                KVB_EIO; /* nobody can say when its bytes are there, or its target is free */
         if (note->result != 0)
             continue;
         unsigned char *host = host_address(e, copy);
@@ -175,12 +182,13 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         batch->pairs[batch->count++] = (struct kvbi_cuda_pair){
             .slot = to_device(e, copy) ? copy->to_slot : copy->from_slot,
             .host = host,
-            .registration = note->bounce != KVBI_NONE ? e->flights.bounce : host_registration(e, copy)};
+            .registration =
+                note->bounce != KVBI_NONE ? e->flights.bounce : host_registration(e, copy)};
     }
 }
 
-static void note_errors(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, const struct batch *batch,
-                        const cudaError_t *errors)
+static void note_errors(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope,
+                        const struct batch *batch, const cudaError_t *errors)
 {
     bool any = false;
     for (uint32_t i = 0; i < batch->count; i++)
@@ -191,8 +199,8 @@ static void note_errors(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scop
         e->notes[batch->indices[i]].result = kvbi_cuda_code(e->cuda, errors[i]);
 }
 
-static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, struct kvbi_flight *flight,
-                  struct batch *batch)
+static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope,
+                  struct kvbi_flight *flight, struct batch *batch)
 {
     cudaError_t errors[KVBI_FLIGHT_BLOCKS_MAX];
     const struct kvbi_copy *first = &e->queue.items[batch->items.first].copy;
@@ -209,7 +217,8 @@ static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, str
     kvbi_flight_begin(&e->flights, flight, scope, &plan, errors);
     note_errors(e, scope, batch, errors);
     for (uint32_t i = 0; i < batch->count; i++)
-        kvbi_cuda_set_writer(e, &e->queue.items[batch->indices[i]].copy, (uint32_t)(flight - e->flights.all));
+        kvbi_cuda_set_writer(e, &e->queue.items[batch->indices[i]].copy,
+                             (uint32_t)(flight - e->flights.all));
     kvbi_lock_take(&e->queue.lock);
     e->order[e->order_count++] = (uint8_t)(flight - e->flights.all);
     kvbi_lock_release(&e->queue.lock);
@@ -222,7 +231,8 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
     uint64_t passed = kvbi_cuda_fences_passed(&e->fences, scope);
     kvbi_lock_take(&e->queue.lock);
     e->passed = passed;
-    if (e->held_event <= passed || may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->held[1].count > 0))
+    if (e->held_event <= passed ||
+        may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->held[1].count > 0))
         kvbi_cuda_unhold_locked(e);
     kvbi_lock_release(&e->queue.lock);
     while (!kvbi_cuda_lost(e->cuda) && (flight = kvbi_flights_free(&e->flights)) != NULL) {
@@ -246,7 +256,8 @@ static void settle(struct kvbi_cuda_engine *e, uint32_t index, int result)
     if (note->result == 0)
         note->result = result;
     if (note->bounce != KVBI_NONE && note->result == 0 && !to_device(e, copy))
-        memcpy(host_address(e, copy), kvbi_flights_bounce(&e->flights, note->bounce), e->device->block_bytes);
+        memcpy(host_address(e, copy), kvbi_flights_bounce(&e->flights, note->bounce),
+               e->device->block_bytes);
     if (note->bounce != KVBI_NONE)
         kvbi_flights_give_bounce(&e->flights, note->bounce);
     note->bounce = KVBI_NONE;
@@ -281,7 +292,8 @@ void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
     for (uint32_t i = 0; i < e->order_count; i++) {
         const struct kvbi_flight *flight = &e->flights.all[e->order[i]];
         bool busy = busy_streams & 1u << flight->stream;
-        cudaError_t error = busy ? cudaErrorNotReady : kvbi_flight_ask(kvbi_flight_witness(&e->flights, flight), scope);
+        cudaError_t error = busy ? cudaErrorNotReady
+                                 : kvbi_flight_ask(kvbi_flight_witness(&e->flights, flight), scope);
         if (error == cudaErrorNotReady) {
             busy_streams |= 1u << flight->stream;
             order[kept++] = e->order[i];
@@ -310,15 +322,16 @@ void kvbi_cuda_give_up(struct kvbi_cuda_engine *e)
     }
     for (uint32_t i = 0; e->queue.cancelled.count > 0; i++) {
         uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->queue.cancelled);
-        e->notes[index] =
-            (struct kvbi_cuda_note){.result = i < cancelled ? KVB_ECANCELED : KVB_EDEVICE, .bounce = KVBI_NONE};
+        e->notes[index] = (struct kvbi_cuda_note){
+            .result = i < cancelled ? KVB_ECANCELED : KVB_EDEVICE, .bounce = KVBI_NONE};
         kvbi_cuda_set_writer(e, &e->queue.items[index].copy, KVBI_FLIGHT_NONE);
         kvbi_ticket_push_locked(&e->queue, &e->finished, index);
     }
     kvbi_lock_release(&e->queue.lock);
 }
 
-uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions, uint32_t max, bool *more)
+uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions,
+                        uint32_t max, bool *more)
 {
     uint32_t count = 0;
     kvbi_lock_take(&e->queue.lock);

@@ -25,7 +25,8 @@ _Static_assert(KVBI_FLIGHTS < KVBI_FLIGHT_NONE, "the slot table holds flights, N
 struct kvbi_cuda_note {
     int result;      /* of an item that is in a flight or finished: 0 or why not */
     uint32_t bounce; /* or KVBI_NONE */
-    bool abandoned;  /* the GPU was lost while it may have been writing the host's block, and may be still */
+    bool
+        abandoned; /* the GPU was lost while it may have been writing the host's block, and may be still */
 };
 
 struct kvbi_cuda_engine {
@@ -45,15 +46,17 @@ struct kvbi_cuda_engine {
 
     struct kvbi_ticket_queue queue;
     struct kvbi_ticket_list finished;
-    struct kvbi_ticket_list held[2]; /* by urgent: behind fences of which enough flights wait already */
-    uint64_t passed;                 /* fences up to this one, when progress last looked */
-    uint64_t held_event;             /* the smallest of theirs; while none is held UINT64_MAX */
-    uint8_t order[KVBI_FLIGHTS];     /* running flights, the oldest first */
+    struct kvbi_ticket_list
+        held[2];                 /* by urgent: behind fences of which enough flights wait already */
+    uint64_t passed;             /* fences up to this one, when progress last looked */
+    uint64_t held_event;         /* the smallest of theirs; while none is held UINT64_MAX */
+    uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;
 };
 
 /* Who writes the copy's target, if that is of the device: a flight's number, KVBI_FLIGHT_NONE or KVBI_FLIGHT_QUEUED. */
-void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *copy, uint32_t writer);
+void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *copy,
+                          uint32_t writer);
 /* Puts on streams what is ready and has a flight and buffers. */
 void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope);
 /* The caller has the queue's lock: what is held goes back in front of what is ready. */
@@ -63,6 +66,7 @@ void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 /* Finishes what was given up before it began, and with a lost GPU whatever has not begun. */
 void kvbi_cuda_give_up(struct kvbi_cuda_engine *e);
 /* Finished items become completions. *more: some are left. */
-uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions, uint32_t max, bool *more);
+uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions,
+                        uint32_t max, bool *more);
 
 #endif

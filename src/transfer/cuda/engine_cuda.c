@@ -39,7 +39,8 @@ static void set_timer(struct kvbi_cuda_engine *e)
     uint64_t expirations;
     long wanted = look_ns(e);
     if (e->timer_ns != 0)
-        (void)!read(e->timer, &expirations, sizeof expirations); /* else it stays readable; EAGAIN: it is not */
+        (void)!read(e->timer, &expirations,
+                    sizeof expirations); /* else it stays readable; EAGAIN: it is not */
     if (wanted == e->timer_ns)
         return;
     struct itimerspec timer = {.it_interval.tv_nsec = wanted, .it_value.tv_nsec = wanted};
@@ -47,7 +48,8 @@ static void set_timer(struct kvbi_cuda_engine *e)
     e->timer_ns = wanted;
 }
 
-static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count, bool urgent)
+static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
+                       bool urgent)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
@@ -63,8 +65,8 @@ static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copie
     return 0;
 }
 
-static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
-                          uint64_t until_ns, bool *more)
+static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
+                          uint32_t max, uint64_t until_ns, bool *more)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
@@ -104,7 +106,9 @@ static bool cuda_ready(struct kvbi_engine *engine)
     bool lost = kvbi_cuda_lost(e->cuda);
     kvbi_lock_take(&e->queue.lock);
     const struct kvbi_ticket_queue *q = &e->queue;
-    bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->held[0].count + e->held[1].count > 0;
+    bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->held[0].count +
+                       e->held[1].count >
+                   0;
     bool ready = e->finished.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
                  (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
     uint32_t count = heads_locked(e, heads);
@@ -135,7 +139,8 @@ static void cuda_drain(struct kvbi_engine *engine)
 static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
 {
     *ticket = 0;
-    if (fence == NULL || (fence->kind != KVB_FENCE_CUDA_STREAM && fence->kind != KVB_FENCE_CUDA_EVENT)) {
+    if (fence == NULL ||
+        (fence->kind != KVB_FENCE_CUDA_STREAM && fence->kind != KVB_FENCE_CUDA_EVENT)) {
         int error = kvbi_ticket_import(fence, ticket);
         return error == 0 && (*ticket & KVBI_TICKET_EVENT) ? KVB_EINVAL : error;
     }
@@ -154,8 +159,9 @@ static bool cuda_signal(struct kvbi_engine *engine, uint64_t value)
 static size_t cuda_bytes(const struct kvbi_engine *engine)
 {
     const struct kvbi_cuda_engine *e = (const struct kvbi_cuda_engine *)(const void *)engine;
-    return sizeof *e + sizeof *e->copier + kvbi_ticket_queue_bytes(&e->queue) + e->queue.capacity * sizeof *e->notes +
-           e->device->block_count * sizeof *e->writers + KVBI_CUDA_FENCES * sizeof *e->fences.ring +
+    return sizeof *e + sizeof *e->copier + kvbi_ticket_queue_bytes(&e->queue) +
+           e->queue.capacity * sizeof *e->notes + e->device->block_count * sizeof *e->writers +
+           KVBI_CUDA_FENCES * sizeof *e->fences.ring +
            (size_t)KVBI_FLIGHTS * e->flights.layer_count * sizeof *e->flights.layer_events;
 }
 
@@ -176,25 +182,28 @@ static bool have_ends(const struct kvbi_cuda_engine *e, uint64_t flights)
 {
     bool have = true;
     for (; flights != 0 && have; flights &= flights - 1)
-        have = !atomic_load_explicit(&e->flights.all[__builtin_ctzll(flights)].by_stream, memory_order_acquire);
+        have = !atomic_load_explicit(&e->flights.all[__builtin_ctzll(flights)].by_stream,
+                                     memory_order_acquire);
     return have;
 }
 
-static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t flights, cudaStream_t stream,
-                                    uint32_t layer)
+static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t flights,
+                                    cudaStream_t stream, uint32_t layer)
 {
     cudaError_t error = cudaSuccess;
     for (; error == cudaSuccess && flights != 0; flights &= flights - 1) {
         const struct kvbi_flight *flight = &e->flights.all[__builtin_ctzll(flights)];
-        bool by_layer = layer != KVB_ALL_LAYERS && atomic_load_explicit(&flight->layered, memory_order_acquire);
-        error = cudaStreamWaitEvent(stream, by_layer ? flight->layers[layer] : flight->done, cudaEventWaitDefault);
+        bool by_layer =
+            layer != KVB_ALL_LAYERS && atomic_load_explicit(&flight->layered, memory_order_acquire);
+        error = cudaStreamWaitEvent(stream, by_layer ? flight->layers[layer] : flight->done,
+                                    cudaEventWaitDefault);
     }
     return error;
 }
 
 /* Within enter and leave. */
-static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights, uint64_t event,
-                        cudaStream_t stream, uint32_t layer)
+static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights,
+                        uint64_t event, cudaStream_t stream, uint32_t layer)
 {
     uint64_t waited = 0;
     int result = kvbi_cuda_fences_check_stream(&e->fences, scope, stream);
@@ -207,10 +216,12 @@ static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scop
         error = wait_for_flights(e, flights, stream, layer);
     if (kvbi_cuda_check_foreign(scope, error, e->fences.stream) != cudaSuccess)
         return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
-    return kvbi_cuda_fences_spoiled(&e->fences, event) ? KVB_EINVAL : 0; /* last: it may have passed meanwhile */
+    return kvbi_cuda_fences_spoiled(&e->fences, event) ? KVB_EINVAL
+                                                       : 0; /* last: it may have passed meanwhile */
 }
 
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream, uint32_t layer)
+int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
+                          void *stream, uint32_t layer)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
@@ -268,14 +279,17 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
 static void say(const struct kvbi_cuda_engine *e, char *said, size_t said_bytes)
 {
     (void)snprintf(said, said_bytes, "cuda %d, down %s, up %s", e->cuda->device,
-                   kvbi_cuda_method_name(e->copier->methods[0]), kvbi_cuda_method_name(e->copier->methods[1]));
+                   kvbi_cuda_method_name(e->copier->methods[0]),
+                   kvbi_cuda_method_name(e->copier->methods[1]));
 }
 
 int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                            const struct kvbi_engine_cuda_config *config, char *said, size_t said_bytes)
+                            const struct kvbi_engine_cuda_config *config, char *said,
+                            size_t said_bytes)
 {
     *engine = NULL;
-    struct kvbi_cuda_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct kvbi_cuda_engine));
+    struct kvbi_cuda_engine *e =
+        kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct kvbi_cuda_engine));
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;
@@ -295,7 +309,8 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
     if (error == 0)
         error = kvbi_flights_create(&e->flights, e->cuda, e->device->block_bytes);
     if (error == 0)
-        error = kvbi_cuda_copier_create(e->copier, e->cuda, e->device->base, config->method, said, said_bytes);
+        error = kvbi_cuda_copier_create(e->copier, e->cuda, e->device->base, config->method, said,
+                                        said_bytes);
     if (error != 0) {
         cuda_destroy(&e->engine);
         return error;

@@ -17,7 +17,8 @@ static bool oldest(struct kvbi_cuda_fences *fences, uint64_t *number, cudaEvent_
     kvbi_lock_take(&fences->lock);
     *number = fences->first;
     bool recorded = fences->first < fences->next && at(fences, fences->first)->recorded;
-    *event = recorded && !at(fences, fences->first)->refused ? at(fences, fences->first)->event : NULL;
+    *event =
+        recorded && !at(fences, fences->first)->refused ? at(fences, fences->first)->event : NULL;
     kvbi_lock_release(&fences->lock);
     return recorded;
 }
@@ -51,8 +52,9 @@ uint64_t kvbi_cuda_fences_passed(struct kvbi_cuda_fences *fences, struct kvbi_cu
 {
     uint64_t captured;
     while ((captured = advance(fences, scope)) != 0) {
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL,
-                 "fence: its stream or event was being captured into a graph: what waits for it fails");
+        kvbi_log(
+            fences->log, KVB_LOG_ERROR, KVB_EINVAL,
+            "fence: its stream or event was being captured into a graph: what waits for it fails");
         pass(fences, captured, true);
     }
     kvbi_lock_take(&fences->lock);
@@ -93,16 +95,19 @@ static void set_recorded(struct kvbi_cuda_fences *fences, uint64_t number, bool 
 }
 
 /* cudaErrorStreamCaptureUnsupported: it is. */
-static cudaError_t ask_capturing(const struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
-                                 cudaStream_t stream)
+static cudaError_t ask_capturing(const struct kvbi_cuda_fences *fences,
+                                 struct kvbi_cuda_scope *scope, cudaStream_t stream)
 {
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    cudaError_t error = kvbi_cuda_check_foreign(scope, cudaStreamIsCapturing(stream, &status), fences->stream);
-    return error == cudaSuccess && status != cudaStreamCaptureStatusNone ? cudaErrorStreamCaptureUnsupported : error;
+    cudaError_t error =
+        kvbi_cuda_check_foreign(scope, cudaStreamIsCapturing(stream, &status), fences->stream);
+    return error == cudaSuccess && status != cudaStreamCaptureStatusNone
+               ? cudaErrorStreamCaptureUnsupported
+               : error;
 }
 
-int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
-                                  cudaStream_t stream)
+int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences,
+                                  struct kvbi_cuda_scope *scope, cudaStream_t stream)
 {
     if (stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
         kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL,
@@ -113,34 +118,37 @@ int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences, struct 
     if (error == cudaSuccess)
         return 0;
     if (kvbi_cuda_is_of_capture(error))
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: the stream is being captured into a graph");
+        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL,
+                 "fence: the stream is being captured into a graph");
     else
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: no stream: %s (%d)", cudaGetErrorName(error),
-                 (int)error);
+        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: no stream: %s (%d)",
+                 cudaGetErrorName(error), (int)error);
     return kvbi_cuda_lost(scope->cuda) ? KVB_EDEVICE : KVB_EINVAL;
 }
 
 /* Makes `event` a point behind the fence, unless that puts it into a graph. */
-static cudaError_t record(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope, const struct kvb_fence *fence,
-                          cudaEvent_t event)
+static cudaError_t record(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
+                          const struct kvb_fence *fence, cudaEvent_t event)
 {
     cudaStream_t stream = fences->stream;
     cudaError_t error = cudaSuccess;
     if (fence->kind == KVB_FENCE_CUDA_STREAM)
         stream = (cudaStream_t)(uintptr_t)fence->handle;
     else
-        error = cudaStreamWaitEvent(stream, (cudaEvent_t)(uintptr_t)fence->handle, cudaEventWaitDefault);
+        error = cudaStreamWaitEvent(stream, (cudaEvent_t)(uintptr_t)fence->handle,
+                                    cudaEventWaitDefault);
     if (error == cudaSuccess)
         error = cudaEventRecord(event, stream);
     (void)kvbi_cuda_check_foreign(scope, error, fences->stream);
     return error != cudaSuccess ? error : ask_capturing(fences, scope, stream);
 }
 
-static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope, const struct kvb_fence *fence,
-                  uint64_t *number)
+static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
+                  const struct kvb_fence *fence, uint64_t *number)
 {
     bool is_stream = fence->kind == KVB_FENCE_CUDA_STREAM;
-    int refused = is_stream ? kvbi_cuda_fences_check_stream(fences, scope, (cudaStream_t)(uintptr_t)fence->handle)
+    int refused = is_stream            ? kvbi_cuda_fences_check_stream(fences, scope,
+                                                                       (cudaStream_t)(uintptr_t)fence->handle)
                   : fence->handle == 0 ? KVB_EINVAL
                                        : 0;
     if (refused != 0)
@@ -159,11 +167,13 @@ static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope
         return 0;
     }
     kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: %s %llx cannot be used here: %s (%d)",
-             is_stream ? "stream" : "event", (unsigned long long)fence->handle, cudaGetErrorName(error), (int)error);
+             is_stream ? "stream" : "event", (unsigned long long)fence->handle,
+             cudaGetErrorName(error), (int)error);
     return kvbi_cuda_lost(fences->cuda) ? KVB_EDEVICE : KVB_EINVAL;
 }
 
-int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence, uint64_t *number)
+int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence,
+                            uint64_t *number)
 {
     struct kvbi_cuda_scope scope;
     *number = 0;
@@ -181,8 +191,8 @@ int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fe
  * A number in between that is not recorded yet belongs to a call that has not returned: nobody can depend on it, so it is left out.
  * But then the stream has not waited for all up to there, and says so.
  */
-cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t stream, uint64_t *waited,
-                                  uint64_t number)
+cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t stream,
+                                  uint64_t *waited, uint64_t number)
 {
     bool without_gap = true;
     cudaError_t error = cudaSuccess;
@@ -207,15 +217,19 @@ cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t 
 static cudaError_t create_events(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope)
 {
     cudaError_t error = cudaSuccess;
-    for (; error == cudaSuccess && fences->created < KVBI_CUDA_FENCES; fences->created += error == cudaSuccess)
-        error = kvbi_cuda_check(scope,
-                                cudaEventCreateWithFlags(&fences->ring[fences->created].event, cudaEventDisableTiming));
+    for (; error == cudaSuccess && fences->created < KVBI_CUDA_FENCES;
+         fences->created += error == cudaSuccess)
+        error =
+            kvbi_cuda_check(scope, cudaEventCreateWithFlags(&fences->ring[fences->created].event,
+                                                            cudaEventDisableTiming));
     if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaStreamCreateWithFlags(&fences->stream, cudaStreamNonBlocking));
+        error = kvbi_cuda_check(scope,
+                                cudaStreamCreateWithFlags(&fences->stream, cudaStreamNonBlocking));
     return error;
 }
 
-int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *cuda, const struct kvbi_log *log)
+int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *cuda,
+                            const struct kvbi_log *log)
 {
     struct kvbi_cuda_scope scope;
     *fences = (struct kvbi_cuda_fences){.first = 1, .next = 1, .log = log};

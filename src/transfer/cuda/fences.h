@@ -46,11 +46,13 @@ struct kvbi_cuda_fences {
 };
 
 /* 0, or KVB_ENOMEM, KVB_EDEVICE. */
-int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *cuda, const struct kvbi_log *log);
+int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *cuda,
+                            const struct kvbi_log *log);
 void kvbi_cuda_fences_destroy(struct kvbi_cuda_fences *fences); /* legal on a zeroed object */
 
 /* The number of a fence of one of CUDA's kinds. 0, or KVB_EINVAL, KVB_EAGAIN, KVB_EDEVICE. */
-int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence, uint64_t *number);
+int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence,
+                            uint64_t *number);
 
 /* The number up to which the host has seen all reached, after a look. From progress, which alone spoils numbers. */
 uint64_t kvbi_cuda_fences_passed(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope);
@@ -61,11 +63,11 @@ bool kvbi_cuda_fences_spoiled(struct kvbi_cuda_fences *fences, uint64_t number);
  * `stream`, which has waited for all up to *waited, waits for all up to `number`. Any thread. The caller checks the result: it knows whose
  * the stream is.
  */
-cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t stream, uint64_t *waited,
-                                  uint64_t number);
+cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t stream,
+                                  uint64_t *waited, uint64_t number);
 
 /* May the library enqueue on this stream of the caller's, or have it wait? 0, or KVB_EINVAL and a message, KVB_EDEVICE. */
-int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
-                                  cudaStream_t stream);
+int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences,
+                                  struct kvbi_cuda_scope *scope, cudaStream_t stream);
 
 #endif

@@ -18,7 +18,8 @@ struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights)
 static uint32_t choose_stream(struct kvbi_flights *flights, bool to_device, bool waits)
 {
     uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0;
-    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1 : flights->turn[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
+    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1
+                          : flights->turn[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
 }
 
 /* All layers at once, or each with its event behind it. */
@@ -32,7 +33,8 @@ static cudaError_t copy_by_plan(struct kvbi_flight *flight, struct kvbi_cuda_sco
         return kvbi_cuda_copy(plan->copier, scope, method, &load, stream);
     cudaError_t error = cudaSuccess;
     load.layers = 1;
-    for (load.first = 0; error == cudaSuccess && load.first < plan->copier->strides->layers; load.first++) {
+    for (load.first = 0; error == cudaSuccess && load.first < plan->copier->strides->layers;
+         load.first++) {
         error = kvbi_cuda_copy(plan->copier, scope, method, &load, stream);
         if (error == cudaSuccess)
             error = kvbi_cuda_check(scope, cudaEventRecord(flight->layers[load.first], stream));
@@ -41,8 +43,8 @@ static cudaError_t copy_by_plan(struct kvbi_flight *flight, struct kvbi_cuda_sco
 }
 
 /* Some of it may have got there: each block is copied once more, whole, and answers for itself. */
-static void copy_one_by_one(struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan, cudaStream_t stream,
-                            cudaError_t *errors)
+static void copy_one_by_one(struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
+                            cudaStream_t stream, cudaError_t *errors)
 {
     for (uint32_t i = 0; i < plan->load.count; i++) {
         struct kvbi_cuda_load one = {.pairs = &plan->load.pairs[i],
@@ -60,8 +62,9 @@ static void refuse_all(const struct kvbi_flight_plan *plan, cudaError_t error, c
         errors[i] = error;
 }
 
-void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight, struct kvbi_cuda_scope *scope,
-                       const struct kvbi_flight_plan *plan, cudaError_t *errors)
+void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                       struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
+                       cudaError_t *errors)
 {
     bool waits = plan->event != 0;
     flight->stream = choose_stream(flights, plan->load.to_device, waits);
@@ -77,8 +80,8 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
     refuse_all(plan, cudaSuccess, errors);
     cudaError_t error = cudaSuccess;
     if (waits)
-        error =
-            kvbi_cuda_check(scope, kvbi_cuda_fences_wait(plan->fences, stream->stream, &stream->waited, plan->event));
+        error = kvbi_cuda_check(scope, kvbi_cuda_fences_wait(plan->fences, stream->stream,
+                                                             &stream->waited, plan->event));
     bool layered = plan->layered;
     if (error != cudaSuccess) {
         refuse_all(plan, error, errors);
@@ -86,7 +89,8 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
         copy_one_by_one(scope, plan, stream->stream, errors);
         layered = false;
     }
-    bool by_stream = kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
+    bool by_stream =
+        kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
     if (by_stream)
         flight->result = KVB_EIO; /* who has been told to wait for `done` waited for nothing */
     atomic_store_explicit(&flight->by_stream, by_stream, memory_order_release);
@@ -95,7 +99,8 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
 
 /* ---- Ending ------------------------------------------------------------------------------------------------------- */
 
-struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights, const struct kvbi_flight *flight)
+struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights,
+                                               const struct kvbi_flight *flight)
 {
     bool by_stream = atomic_load_explicit(&flight->by_stream, memory_order_acquire);
     return (struct kvbi_flight_witness){.done = by_stream ? NULL : flight->done,
@@ -116,7 +121,8 @@ void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flig
                       struct kvbi_cuda_scope *scope)
 {
     struct kvbi_flight_witness witness = kvbi_flight_witness(flights, flight);
-    if (witness.done == NULL || kvbi_cuda_check_event(scope, cudaEventSynchronize(witness.done)) != cudaSuccess)
+    if (witness.done == NULL ||
+        kvbi_cuda_check_event(scope, cudaEventSynchronize(witness.done)) != cudaSuccess)
         (void)kvbi_cuda_check_own(scope, cudaStreamSynchronize(witness.stream));
 }
 
@@ -125,7 +131,8 @@ bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed)
     return flight->running && flight->event > passed;
 }
 
-struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights, uint64_t passed)
+struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
+                                                 uint64_t passed)
 {
     struct kvbi_flights_waiting waiting = {0};
     for (uint32_t i = 0; i < KVBI_FLIGHTS; i++) {
@@ -182,10 +189,12 @@ static cudaError_t create_all(struct kvbi_flights *flights, struct kvbi_cuda_sco
     for (uint32_t i = 0; error == cudaSuccess && i < KVBI_FLIGHTS * flights->layer_count; i++)
         error = create_event(scope, &flights->layer_events[i]);
     for (uint32_t i = 0; error == cudaSuccess && i < 2 * KVBI_STREAMS_EACH_WAY; i++)
-        error = kvbi_cuda_create_stream(scope, i >= KVBI_STREAMS_EACH_WAY, &flights->streams[i].stream);
+        error =
+            kvbi_cuda_create_stream(scope, i >= KVBI_STREAMS_EACH_WAY, &flights->streams[i].stream);
     if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaHostAlloc(&bounce, flights->bounce_count * flights->block_bytes,
-                                                     cudaHostAllocPortable | cudaHostAllocMapped));
+        error = kvbi_cuda_check(scope,
+                                cudaHostAlloc(&bounce, flights->bounce_count * flights->block_bytes,
+                                              cudaHostAllocPortable | cudaHostAllocMapped));
     flights->bounce = bounce;
     return error;
 }
@@ -194,14 +203,15 @@ int kvbi_flights_create(struct kvbi_flights *flights, struct kvbi_cuda *cuda, ui
 {
     struct kvbi_cuda_scope scope;
     uint64_t buffers = BOUNCE_BYTES / block_bytes;
-    *flights =
-        (struct kvbi_flights){.memory = cuda->memory, .layer_count = cuda->strides.layers, .block_bytes = block_bytes};
+    *flights = (struct kvbi_flights){
+        .memory = cuda->memory, .layer_count = cuda->strides.layers, .block_bytes = block_bytes};
     flights->bounce_count = buffers < 1                        ? 1
                             : buffers > KVBI_BOUNCE_BLOCKS_MAX ? KVBI_BOUNCE_BLOCKS_MAX
                                                                : (uint32_t)buffers;
     flights->bounce_free = (1u << flights->bounce_count) - 1;
     flights->layer_events =
-        kvbi_memory_alloc(cuda->memory, (size_t)KVBI_FLIGHTS * flights->layer_count, sizeof *flights->layer_events, 0);
+        kvbi_memory_alloc(cuda->memory, (size_t)KVBI_FLIGHTS * flights->layer_count,
+                          sizeof *flights->layer_events, 0);
     if (flights->layer_events == NULL)
         return KVB_ENOMEM;
     flights->cuda = cuda;
@@ -238,7 +248,7 @@ void kvbi_flights_destroy(struct kvbi_flights *flights)
             (void)kvbi_cuda_check(&scope, cudaFreeHost(flights->bounce));
         kvbi_cuda_leave(&scope);
     }
-    kvbi_memory_free(flights->memory, flights->layer_events, (size_t)KVBI_FLIGHTS * flights->layer_count,
-                     sizeof *flights->layer_events);
+    kvbi_memory_free(flights->memory, flights->layer_events,
+                     (size_t)KVBI_FLIGHTS * flights->layer_count, sizeof *flights->layer_events);
     *flights = (struct kvbi_flights){0};
 }

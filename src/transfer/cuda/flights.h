@@ -36,8 +36,9 @@ struct kvbi_flight {
     _Atomic bool by_stream; /* `done` could not be recorded */
     uint32_t stream;
     uint32_t bounces; /* pinned buffers that its blocks hold */
-    uint64_t event;   /* the fence that it stands behind, by its own or by what is before it on its stream; 0: none */
-    int result;       /* of all its blocks that have no other */
+    uint64_t
+        event; /* the fence that it stands behind, by its own or by what is before it on its stream; 0: none */
+    int result; /* of all its blocks that have no other */
     struct kvbi_ticket_list items;
 };
 
@@ -70,7 +71,8 @@ struct kvbi_flights {
 
 /* KVB_ENOMEM, KVB_EDEVICE. */
 int kvbi_flights_create(struct kvbi_flights *flights, struct kvbi_cuda *cuda, uint64_t block_bytes);
-void kvbi_flights_destroy(struct kvbi_flights *flights); /* none may be running; legal on a zeroed object */
+void kvbi_flights_destroy(
+    struct kvbi_flights *flights); /* none may be running; legal on a zeroed object */
 
 /* One that is free, or NULL. */
 struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights);
@@ -99,9 +101,11 @@ struct kvbi_flights_waiting {
  * Puts the copies on a stream. If the method fails, block by block: then errors[i] says which could not be enqueued, and the others
  * are on their way.
  */
-void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight, struct kvbi_cuda_scope *scope,
-                       const struct kvbi_flight_plan *plan, cudaError_t *errors);
-struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights, const struct kvbi_flight *flight);
+void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                       struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
+                       cudaError_t *errors);
+struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights,
+                                               const struct kvbi_flight *flight);
 /*
  * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be asked, and the context is lost. Nobody
  * says then whether what a copy engine had begun still runs. If the event alone cannot be asked the GPU is lost as well, unless a capture
@@ -113,7 +117,8 @@ void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flig
                       struct kvbi_cuda_scope *scope);
 /* Does it stand behind a fence past `passed`? */
 bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed);
-struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights, uint64_t passed);
+struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
+                                                 uint64_t passed);
 void kvbi_flight_end(struct kvbi_flights *flights, struct kvbi_flight *flight);
 
 #endif

@@ -27,7 +27,8 @@ struct kvbi_gather {
     uint32_t first_layer, layers, parts, count;
     uint32_t to_device;
     uint32_t slots[KVBI_GATHER_BLOCKS_MAX];
-    unsigned char *host[KVBI_GATHER_BLOCKS_MAX]; /* where each block begins there: layer, part, without gaps */
+    unsigned char *
+        host[KVBI_GATHER_BLOCKS_MAX]; /* where each block begins there: layer, part, without gaps */
 };
 
 #ifdef __cplusplus

@@ -47,7 +47,8 @@ static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
 /* Whole blocks and whole pages. */
 static void cut(struct kvbi_pinning *pinning)
 {
-    uint64_t step = pinning->block_bytes / greatest_common_divisor(pinning->block_bytes, page_bytes()) * page_bytes();
+    uint64_t step = pinning->block_bytes /
+                    greatest_common_divisor(pinning->block_bytes, page_bytes()) * page_bytes();
     uint64_t least = pinning->lead_bytes != 0 ? MISALIGNED_BLOCKS_MIN * step : step;
     uint64_t piece = least > PIECE_BYTES ? least : PIECE_BYTES / step * step;
     uint64_t whole = pages_up(pinning->lead_bytes + pinning->total_bytes);
@@ -69,7 +70,8 @@ static uint64_t bytes_within(const struct kvbi_pinning *pinning, uint64_t pieces
 }
 
 /* The pages of a piece. The first and the last may share a page with what lies beside: pinning that does no harm. */
-static void piece_range(const struct kvbi_pinning *pinning, uint64_t piece, unsigned char **start, uint64_t *bytes)
+static void piece_range(const struct kvbi_pinning *pinning, uint64_t piece, unsigned char **start,
+                        uint64_t *bytes)
 {
     uint64_t first = piece * pinning->piece_bytes;
     uint64_t rest = pages_up(pinning->lead_bytes + pinning->total_bytes) - first;
@@ -124,7 +126,8 @@ static bool register_piece(struct kvbi_pinning *pinning, uint64_t piece, cudaErr
     uint64_t bytes;
     piece_range(pinning, piece, &start, &bytes);
     kvbi_cuda_enter(pinning->cuda, &scope);
-    *error = kvbi_cuda_check(&scope, cudaHostRegister(start, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped));
+    *error = kvbi_cuda_check(
+        &scope, cudaHostRegister(start, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped));
     kvbi_cuda_leave(&scope);
     return *error == cudaSuccess;
 }
@@ -136,8 +139,8 @@ static void refuse_rest(struct kvbi_pinning *pinning, uint64_t piece, cudaError_
     atomic_store(&pinning->refused, true);
     kvbi_log(pinning->log, KVB_LOG_WARN, KVB_ENOMEM,
              "tier HOST: %llu of %llu bytes cannot be pinned: %s (%d); their copies take a detour",
-             (unsigned long long)(pinning->total_bytes - pinned), (unsigned long long)pinning->total_bytes,
-             cudaGetErrorName(error), (int)error);
+             (unsigned long long)(pinning->total_bytes - pinned),
+             (unsigned long long)pinning->total_bytes, cudaGetErrorName(error), (int)error);
 }
 
 /* The next piece in order, if it is touched and nobody else is at it. */
@@ -256,17 +259,19 @@ static void say_misaligned(struct kvbi_pinning *pinning)
     uint64_t across = pinning->total_bytes - bytes_within(pinning, pinning->piece_count);
     atomic_store(&pinning->refused_bytes, across);
     if (across > 0)
-        kvbi_log(pinning->log, KVB_LOG_WARN, 0,
-                 "tier HOST: memory does not begin on a page: %llu of %llu bytes are not pinned in one piece; their "
-                 "copies take a detour",
-                 (unsigned long long)across, (unsigned long long)pinning->total_bytes);
+        kvbi_log(
+            pinning->log, KVB_LOG_WARN, 0,
+            "tier HOST: memory does not begin on a page: %llu of %llu bytes are not pinned in one piece; their "
+            "copies take a detour",
+            (unsigned long long)across, (unsigned long long)pinning->total_bytes);
 }
 
 static int start(struct kvbi_pinning *pinning, uint32_t threads)
 {
     int error = 0;
     while (error == 0 && pinning->thread_count < threads) {
-        error = kvbi_thread_start(&pinning->threads[pinning->thread_count], "kvblock-pin", run, pinning);
+        error = kvbi_thread_start(&pinning->threads[pinning->thread_count], "kvblock-pin", run,
+                                  pinning);
         pinning->thread_count += error == 0;
     }
     if (threads == 0)
@@ -274,9 +279,11 @@ static int start(struct kvbi_pinning *pinning, uint32_t threads)
     return error;
 }
 
-int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log, uint32_t threads)
+int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log,
+                        uint32_t threads)
 {
-    struct kvbi_pinning *pinning = kvbi_memory_alloc(cuda->memory, 1, sizeof *pinning, _Alignof(struct kvbi_pinning));
+    struct kvbi_pinning *pinning =
+        kvbi_memory_alloc(cuda->memory, 1, sizeof *pinning, _Alignof(struct kvbi_pinning));
     if (pinning == NULL)
         return KVB_ENOMEM;
     pinning->cuda = cuda;
@@ -289,14 +296,18 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
     pinning->total_bytes = tier->block_count * tier->block_bytes;
     pinning->node = find_node(cuda);
     cut(pinning);
-    pinning->touched = kvbi_memory_alloc(pinning->memory, pinning->piece_count, sizeof *pinning->touched, 0);
+    pinning->touched =
+        kvbi_memory_alloc(pinning->memory, pinning->piece_count, sizeof *pinning->touched, 0);
     if (pinning->touched == NULL || kvbi_lock_init(&pinning->lock, KVBI_RANK_ENGINE) != 0) {
-        kvbi_memory_free(pinning->memory, pinning->touched, pinning->piece_count, sizeof *pinning->touched);
+        kvbi_memory_free(pinning->memory, pinning->touched, pinning->piece_count,
+                         sizeof *pinning->touched);
         kvbi_memory_free(pinning->memory, pinning, 1, sizeof *pinning);
         return KVB_ENOMEM;
     }
     tier->pinning = pinning;
-    if (!tier->owned && is_given(pinning, tier->block_count)) { /* ours is new: what is pinned there is a leftover */
+    if (!tier->owned &&
+        is_given(pinning,
+                 tier->block_count)) { /* ours is new: what is pinned there is a leftover */
         use_given(pinning, tier->block_count);
         return 0;
     }
@@ -315,7 +326,8 @@ static uint64_t unregister_all(struct kvbi_pinning *pinning, cudaError_t *error)
     unsigned char *start;
     uint64_t bytes, kept = 0;
     kvbi_cuda_enter(pinning->cuda, &scope);
-    for (uint64_t piece = scope.pushed ? atomic_load(&pinning->pinned_pieces) : 0; piece > 0; piece--) {
+    for (uint64_t piece = scope.pushed ? atomic_load(&pinning->pinned_pieces) : 0; piece > 0;
+         piece--) {
         piece_range(pinning, piece - 1, &start, &bytes);
         cudaError_t said = kvbi_cuda_check(&scope, cudaHostUnregister(start));
         if (said == cudaSuccess || said == cudaErrorHostMemoryNotRegistered)
@@ -336,9 +348,11 @@ static bool release(struct kvbi_pinning *pinning)
     uint64_t kept = unregister_all(pinning, &error);
     if (kept > 0)
         kvbi_log(pinning->log, KVB_LOG_WARN, KVB_EDEVICE,
-                 "tier HOST: %llu bytes at %p stay registered with CUDA: %s (%d)%s", (unsigned long long)kept,
-                 (void *)pinning->origin, cudaGetErrorName(error), (int)error,
-                 pinning->owned ? "; the tier's memory is not given back" : "; do not use the tier's memory again");
+                 "tier HOST: %llu bytes at %p stay registered with CUDA: %s (%d)%s",
+                 (unsigned long long)kept, (void *)pinning->origin, cudaGetErrorName(error),
+                 (int)error,
+                 pinning->owned ? "; the tier's memory is not given back"
+                                : "; do not use the tier's memory again");
     else
         keep_from_children(pinning, false);
     return kept == 0;
@@ -353,7 +367,8 @@ bool kvbi_pinning_destroy(struct kvbi_pinning *pinning)
         (void)pthread_join(pinning->threads[--pinning->thread_count], NULL);
     bool released = release(pinning);
     kvbi_lock_fini(&pinning->lock);
-    kvbi_memory_free(pinning->memory, pinning->touched, pinning->piece_count, sizeof *pinning->touched);
+    kvbi_memory_free(pinning->memory, pinning->touched, pinning->piece_count,
+                     sizeof *pinning->touched);
     kvbi_memory_free(pinning->memory, pinning, 1, sizeof *pinning);
     return released;
 }

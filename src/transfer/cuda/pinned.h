@@ -53,13 +53,16 @@ static inline bool kvbi_pinning_covers(const struct kvbi_pinning *pinning, uint3
 {
     if (pinning == NULL)
         return false;
-    uint64_t start = pinning->lead_bytes + slot * pinning->block_bytes, last = start + pinning->block_bytes - 1;
+    uint64_t start = pinning->lead_bytes + slot * pinning->block_bytes,
+             last = start + pinning->block_bytes - 1;
     return start / pinning->piece_bytes == last / pinning->piece_bytes &&
-           last / pinning->piece_bytes < atomic_load_explicit(&pinning->pinned_pieces, memory_order_acquire);
+           last / pinning->piece_bytes <
+               atomic_load_explicit(&pinning->pinned_pieces, memory_order_acquire);
 }
 
 /* A name for the registration of a block that is covered: equal for blocks that one copy may move. */
-static inline const void *kvbi_pinning_registration(const struct kvbi_pinning *pinning, uint32_t slot)
+static inline const void *kvbi_pinning_registration(const struct kvbi_pinning *pinning,
+                                                    uint32_t slot)
 {
     uint64_t start = pinning->lead_bytes + slot * pinning->block_bytes;
     return pinning->origin + start / pinning->piece_bytes * pinning->piece_bytes;

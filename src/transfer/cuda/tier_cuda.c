@@ -20,8 +20,8 @@ static const char *kind_name(enum cudaMemoryType type)
                                            : "host memory";
 }
 
-static int check_byte(struct kvbi_cuda_scope *scope, const char *name, const unsigned char *byte, char *message,
-                      size_t message_bytes)
+static int check_byte(struct kvbi_cuda_scope *scope, const char *name, const unsigned char *byte,
+                      char *message, size_t message_bytes)
 {
     struct cudaPointerAttributes attributes = {.type = cudaMemoryTypeUnregistered};
     cudaError_t error = kvbi_cuda_check(scope, cudaPointerGetAttributes(&attributes, byte));
@@ -31,29 +31,33 @@ static int check_byte(struct kvbi_cuda_scope *scope, const char *name, const uns
         return KVB_EDEVICE;
     }
     if (error != cudaSuccess || attributes.type != cudaMemoryTypeDevice) {
-        (void)snprintf(message, message_bytes, "%s: byte %p is %s, not memory of a CUDA device", name,
-                       (const void *)byte,
-                       kind_name(error == cudaSuccess ? attributes.type : cudaMemoryTypeUnregistered));
+        (void)snprintf(
+            message, message_bytes, "%s: byte %p is %s, not memory of a CUDA device", name,
+            (const void *)byte,
+            kind_name(error == cudaSuccess ? attributes.type : cudaMemoryTypeUnregistered));
         return KVB_EINVAL;
     }
     if (attributes.device == scope->cuda->device)
         return 0;
-    (void)snprintf(message, message_bytes, "%s: byte %p is memory of CUDA device %d, the tier's is %d", name,
+    (void)snprintf(message, message_bytes,
+                   "%s: byte %p is memory of CUDA device %d, the tier's is %d", name,
                    (const void *)byte, attributes.device, scope->cuda->device);
     return KVB_EINVAL;
 }
 
 /* Both ends of what lies at one base. */
-static int check_range(struct kvbi_cuda_scope *scope, const char *name, const unsigned char *base, char *message,
-                       size_t message_bytes)
+static int check_range(struct kvbi_cuda_scope *scope, const char *name, const unsigned char *base,
+                       char *message, size_t message_bytes)
 {
     int error = check_byte(scope, name, base, message, message_bytes);
     if (error == 0)
-        error = check_byte(scope, name, base + scope->cuda->strides.span_bytes - 1, message, message_bytes);
+        error = check_byte(scope, name, base + scope->cuda->strides.span_bytes - 1, message,
+                           message_bytes);
     return error;
 }
 
-static int take_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier, char *message, size_t message_bytes)
+static int take_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier, char *message,
+                       size_t message_bytes)
 {
     void *base = NULL;
     uint64_t bytes = scope->cuda->strides.span_bytes;
@@ -63,16 +67,18 @@ static int take_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier, ch
         tier->owned = true;
         return 0;
     }
-    (void)snprintf(message, message_bytes, "tiers[DEVICE]: CUDA device %d does not give %llu bytes: %s (%d)",
-                   scope->cuda->device, (unsigned long long)bytes, cudaGetErrorName(error), (int)error);
+    (void)snprintf(
+        message, message_bytes, "tiers[DEVICE]: CUDA device %d does not give %llu bytes: %s (%d)",
+        scope->cuda->device, (unsigned long long)bytes, cudaGetErrorName(error), (int)error);
     return error == cudaErrorMemoryAllocation ? KVB_ENOMEM : KVB_EDEVICE;
 }
 
-static int use_layers(struct kvbi_cuda_scope *scope, const struct kvb_tier_config *config, char *message,
-                      size_t message_bytes)
+static int use_layers(struct kvbi_cuda_scope *scope, const struct kvb_tier_config *config,
+                      char *message, size_t message_bytes)
 {
     struct kvbi_strides *strides = &scope->cuda->strides;
-    strides->bases = kvbi_memory_alloc(scope->cuda->memory, strides->layers, sizeof *strides->bases, 0);
+    strides->bases =
+        kvbi_memory_alloc(scope->cuda->memory, strides->layers, sizeof *strides->bases, 0);
     int error = strides->bases == NULL ? KVB_ENOMEM : 0;
     for (uint32_t i = 0; error == 0 && i < strides->layers; i++) {
         char name[48];
@@ -83,8 +89,8 @@ static int use_layers(struct kvbi_cuda_scope *scope, const struct kvb_tier_confi
     return error;
 }
 
-static int find_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier, const struct kvb_tier_config *config,
-                       char *message, size_t message_bytes)
+static int find_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier,
+                       const struct kvb_tier_config *config, char *message, size_t message_bytes)
 {
     if (config->layer_memory != NULL)
         return use_layers(scope, config, message, message_bytes);
@@ -95,11 +101,12 @@ static int find_memory(struct kvbi_cuda_scope *scope, struct kvbi_tier *tier, co
 }
 
 int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memory,
-                          const struct kvb_tier_config *config, const struct kvb_layout *layout, uint64_t block_bytes,
-                          char *message, size_t message_bytes)
+                          const struct kvb_tier_config *config, const struct kvb_layout *layout,
+                          uint64_t block_bytes, char *message, size_t message_bytes)
 {
     struct kvbi_cuda_scope scope;
-    *tier = (struct kvbi_tier){.tier = config->tier, .block_count = config->block_count, .block_bytes = block_bytes};
+    *tier = (struct kvbi_tier){
+        .tier = config->tier, .block_count = config->block_count, .block_bytes = block_bytes};
     int error = kvbi_cuda_open(&tier->cuda, memory, config->device, message, message_bytes);
     if (error != 0) {
         *tier = (struct kvbi_tier){.memory = NULL};
@@ -107,8 +114,8 @@ int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
     }
     tier->memory = memory;
     kvbi_cuda_enter(tier->cuda, &scope);
-    error = kvbi_strides_read(&tier->cuda->strides, layout, config->block_count, config->layer_memory != NULL, message,
-                              message_bytes);
+    error = kvbi_strides_read(&tier->cuda->strides, layout, config->block_count,
+                              config->layer_memory != NULL, message, message_bytes);
     if (error == 0)
         error = find_memory(&scope, tier, config, message, message_bytes);
     kvbi_cuda_leave(&scope);
