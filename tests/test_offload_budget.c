@@ -255,6 +255,24 @@ static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **sta
     scene_end(scene);
 }
 
+/* A wall clock that is set back: what a second allows is written in the next second all the same. */
+static void test_lane_goes_on_writing_after_the_clock_has_been_set_back(void **state)
+{
+    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct mv_run run;
+    kv_advance(&scene->rig, HOUR_NS);
+    mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
+    run_dry(scene);
+    assert_int_equal(to_disk(scene).transferred, 4);
+    atomic_fetch_sub(&scene->rig.clock.now_ns, HOUR_NS);
+    run_dry(scene);
+    assert_int_equal(to_disk(scene).transferred, 4);
+    kv_advance(&scene->rig, KV_SECOND);
+    run_dry(scene);
+    assert_int_equal(to_disk(scene).transferred, 8);
+    abandon(scene);
+}
+
 static void test_lane_pays_for_writes_that_fail(void **state)
 {
     struct scene *scene = scene_with_budget(state, 4, 0);
@@ -357,6 +375,7 @@ int main(void)
         DISK_TEST(test_lane_sleeps_until_the_budget_lets_go_of_the_next_block),
         DISK_TEST(test_lane_goes_by_itself_from_timeout_to_timeout),
         DISK_TEST(test_lane_counts_the_time_for_which_blocks_were_held_back),
+        DISK_TEST(test_lane_goes_on_writing_after_the_clock_has_been_set_back),
         DISK_TEST(test_lane_pays_for_writes_that_fail),
         DISK_TEST(test_lane_does_not_pay_for_what_admission_refuses),
         DISK_TEST(test_onboarding_does_not_wait_for_the_budget),
