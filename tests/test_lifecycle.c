@@ -591,6 +591,37 @@ static void test_overlapped_steps_second_failed_keeps_what_first_wrote(void **st
     kv_unref(&rig, block);
 }
 
+/* All of it was computed by then, but a step has failed since: the block is not Complete by itself. */
+static void test_reset_forgets_the_contents_priority(void **state)
+{
+    (void)state;
+    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    kv_init(&rig, block, 0, 0, NULL);
+    kv_ok(kvb_block_set_priority(rig.kv, &block, 1, 100, KV_SECOND, NULL));
+    kv_ok(kvb_block_reset(rig.kv, &block, 1, NULL));
+    assert_int_equal(kv_describe(&rig, block).priority, KVB_PRIORITY_DEFAULT);
+    kv_unref(&rig, block);
+}
+
+static void test_overlapped_steps_done_failed_done_is_partial(void **state)
+{
+    (void)state;
+    struct kvb_block *block = two_steps_out();
+    kv_schedule(&rig, block);
+    kv_done(&rig, block, 4);
+    kv_ok(kvb_block_compute_failed(rig.kv, &block, 1, NULL));
+    kv_done(&rig, block, 4);
+    struct kvb_block_info info = kv_describe(&rig, block);
+    assert_int_equal(info.state, KVB_STATE_PARTIAL);
+    assert_int_equal(info.computed_count, 4);
+    struct kvb_append none = {.size = sizeof none};
+    kv_ok(kvb_block_append(rig.kv, &block, &none, 1, NULL));
+    kv_schedule(&rig, block);
+    kv_done(&rig, block, 4);
+    assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_COMPLETE);
+    kv_unref(&rig, block);
+}
+
 static void test_compute_failed_then_scheduled_again_completes(void **state)
 {
     (void)state;
@@ -1147,6 +1178,8 @@ int main(void)
         TEST(test_overlapped_steps_both_failed_is_ready),
         TEST(test_overlapped_steps_done_after_failed_is_ignored),
         TEST(test_overlapped_steps_second_failed_keeps_what_first_wrote),
+        TEST(test_overlapped_steps_done_failed_done_is_partial),
+        TEST(test_reset_forgets_the_contents_priority),
         TEST(test_compute_failed_then_scheduled_again_completes),
         TEST(test_schedule_beyond_4095_steps_says_again),
         TEST(test_abort_in_flight_keeps_slot_until_step_reports),

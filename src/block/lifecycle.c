@@ -119,7 +119,8 @@ static int apply_compute_done(struct kvbi_life *life, const struct kvbi_move *mo
             return KVB_EINVAL;
         life->computed = (uint16_t)move->count;
     }
-    retire(life, life->computed == move->tokens_per_block ? KVB_STATE_COMPLETE : KVB_STATE_PARTIAL);
+    bool complete = !life->failed && life->computed == move->tokens_per_block;
+    retire(life, complete ? KVB_STATE_COMPLETE : KVB_STATE_PARTIAL);
     return 0;
 }
 

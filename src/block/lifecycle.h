@@ -25,8 +25,9 @@
  *  filled          -        -               -        Registered                    -         -
  *  fill_failed     -        -               -        Empty                         -         -
  *
- *  (1) a failed step that others still follow: a device may still write, so they are retired first, what they report is
- *  ignored, and the last of them ends in Ready if it failed too, else in Partial.
+ *  (1) a failed step that others still follow: a device may still write, so they are retired first,
+ *  what they report is ignored, and the last of them ends in Ready if it failed too, else in
+ *  Partial, even where an earlier step had computed all of the block.
  *
  * Owns       the table, the packing of `life`, the invariants: computed <= named <= tokens_per_block; steps > 0 exactly in
  *            Inflight, except while a transfer fills the block; Complete and Registered are full; Empty names nothing.

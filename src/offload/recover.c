@@ -223,13 +223,14 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_r
                             kvbi_memory_alloc_raw(memory, slots, sizeof *pass.sequences, 0),
                         .space = *kvbi_namespaces_name(&store->namespaces, 0)};
     struct aged *all = kvbi_memory_alloc_raw(memory, slots, 2 * sizeof *all, 0);
-    pass.aged = all;
-    pass.sorted = all + slots;
     int error = KVB_ENOMEM;
     if (pass.sequences != NULL && all != NULL)
         error = kvbi_disk_settle(disk, message, message_bytes);
-    if (error == 0)
+    if (error == 0) {
+        pass.aged = all;
+        pass.sorted = all + slots;
         run(&pass);
+    }
     kvbi_memory_free(memory, all, slots, 2 * sizeof *all);
     kvbi_memory_free(memory, pass.sequences, slots, sizeof *pass.sequences);
     return error;
