@@ -391,6 +391,46 @@ static void release_many(struct kv_rig *rig, struct kvb_op **ops)
     mv_step(rig);
 }
 
+/*
+ * The first of three contents is invalidated between match and onboard, and the second one is on its
+ * way for somebody else: no target gets a content, none keeps what was said of its source.
+ */
+static void test_empty_blocks_that_are_handed_back_have_the_default_priority(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    struct kvb_block *targets[4];
+    struct kvb_op *other = NULL, *op = NULL;
+    mv_two_tiers(&rig, 8, 8, KVB_OFFLOAD_MANUAL);
+    kv_rig_open(&rig);
+    mv_store(&rig, &run, KVB_TIER_HOST, 1, 3);
+    kv_ok(kvb_block_set_priority(rig.kv, run.blocks, 3, 90, KV_SECOND, NULL));
+    kv_ok(kvb_invalidate(rig.kv, run.seqs, 1, NULL));
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, 4, NULL, targets, NULL));
+    struct kvb_onboard first = mv_request(run.blocks + 1, targets, 1, NULL);
+    kv_ok(kvb_onboard(rig.kv, &first, &other));
+    struct kvb_onboard request = mv_request(run.blocks, targets + 1, 3, NULL);
+    kv_ok(kvb_onboard(rig.kv, &request, &op));
+    mv_step(&rig);
+    uint32_t good = 99;
+    kv_ok(kvb_op_take(rig.kv, op, targets + 1, 3, &good));
+    assert_int_equal(good, 0);
+    for (uint32_t i = 1; i < 4; i++) {
+        struct kvb_block_info info = kv_describe(&rig, targets[i]);
+        assert_int_equal(info.state, KVB_STATE_EMPTY);
+        assert_int_equal(info.priority, KVB_PRIORITY_DEFAULT);
+    }
+    kv_ok(kvb_op_take(rig.kv, other, targets, 1, &good));
+    assert_int_equal(good, 1);
+    assert_int_equal(kv_describe(&rig, targets[0]).priority, 90);
+    kv_ok(kvb_block_unref(rig.kv, targets, 4, NULL));
+    mv_drop(&rig, &run);
+    kv_ok(kvb_op_release(rig.kv, other));
+    kv_ok(kvb_op_release(rig.kv, op));
+    kv_rig_close(&rig);
+}
+
 static void test_done_of_many_operations_is_called_in_bounded_steps(void **state)
 {
     (void)state;
@@ -484,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_onboard_that_waits_for_room_under_a_thread_ends_unasked),
         cmocka_unit_test(test_replacement_after_cancel_is_free_since_the_operations_fence),
         cmocka_unit_test(test_replacement_of_a_shared_block_is_free_since_the_operations_fence),
+        cmocka_unit_test(test_empty_blocks_that_are_handed_back_have_the_default_priority),
         cmocka_unit_test(test_done_of_many_operations_is_called_in_bounded_steps),
         cmocka_unit_test(test_operations_that_time_out_together_are_ended_in_bounded_steps),
         cmocka_unit_test(test_op_wait_for_no_time_returns_while_copies_are_left),

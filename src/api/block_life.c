@@ -243,6 +243,8 @@ static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
     }
     if (error == 0)
         error = kvbi_life_move(block, KVBI_EVENT_RESET, &(struct kvbi_move){0}, NULL);
+    if (error == 0)
+        kvbi_slot_forget_content(block); /* its sole holder's, as the block is */
     if (error != 0)
         kvbi_log_refusal(manager, block, KVBI_EVENT_RESET, error);
     return error;

@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <kvblock.h>
+
 #include "base/bands.h"
 
 #define KVBI_USERS_BITS 20
@@ -74,6 +76,13 @@ static inline uint64_t kvbi_word_users(uint64_t word)
 static inline uint64_t kvbi_word_generation(uint64_t word)
 {
     return word >> KVBI_USERS_BITS;
+}
+
+/* The content goes, and what was said of it: the slot becomes Empty. Whoever makes it so calls this. */
+static inline void kvbi_slot_forget_content(struct kvb_block *block)
+{
+    block->priority = KVB_PRIORITY_DEFAULT;
+    block->retention_ns = 0;
 }
 
 /* One more user of a block that has some already. 0, KVB_EINVAL (nobody holds it) or KVB_EAGAIN (the count is full). */

@@ -232,8 +232,6 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
         op->first = id;
     op->last = id;
     op->pending++;
-    target->priority = source->priority;
-    target->retention_ns = source->retention_ns;
     kvbi_pipeline_set_ticket(onboarding->pipeline, pool, target, ticket);
     if (target->ticket > op->ticket)
         op->ticket = target->ticket;

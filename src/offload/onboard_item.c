@@ -105,6 +105,8 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     const struct kvbi_entry *entry = kvbi_index_at(index, source->entry);
     uint32_t slot = entry->copies[item->tier];
     if (slot == KVBI_NONE) {
+        item->target->priority = source->priority; /* only of a target that gets the content */
+        item->target->retention_ns = source->retention_ns;
         kvbi_store_fill_begin_locked(onboarding->store, pool, item->target, source->entry);
         item->claims = true;
         queue_up(onboarding, item, source);

@@ -53,8 +53,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     KVBI_ASSERT(error == 0);
     (void)error;
     block->offer = KVBI_NONE;
-    block->priority = KVB_PRIORITY_DEFAULT;
-    block->retention_ns = 0;
+    kvbi_slot_forget_content(block);
     block->record = kvbi_records_take(&store->records);
     return block;
 }

@@ -27,7 +27,7 @@ int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, u
         atomic_init(&block->word, UINT64_C(1) << KVBI_USERS_BITS);
         kvbi_life_init(block);
         block->record = block->entry = block->offer = KVBI_NONE;
-        block->priority = KVB_PRIORITY_DEFAULT;
+        kvbi_slot_forget_content(block);
         pool->free_stack[i] = block_count - 1 - i; /* as kvbi_pool_restack */
     }
     return 0;
@@ -144,8 +144,8 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
     bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
     kvbi_pool_leave(pool, block);
     block->entry = block->offer = KVBI_NONE;
-    block->ticket = block->retention_ns = 0;
-    block->priority = KVB_PRIORITY_DEFAULT;
+    block->ticket = 0;
+    kvbi_slot_forget_content(block);
     block->flags = 0;
     if (generation < KVBI_GENERATION_MAX)
         atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS,

@@ -293,8 +293,7 @@ static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct 
     struct kvbi_move nothing = {0};
     if (target->entry != KVBI_NONE)
         kvbi_store_detach_locked(store, pool, target);
-    target->priority = KVB_PRIORITY_DEFAULT; /* they came with the content */
-    target->retention_ns = 0;
+    kvbi_slot_forget_content(target);
     int error = kvbi_life_move(target, KVBI_EVENT_FILL_FAILED, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;

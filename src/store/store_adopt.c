@@ -151,7 +151,7 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
     KVBI_ASSERT(!pool->policy->ops->contains(pool->policy, other));
     move(store, old, KVBI_EVENT_EVICT);
     old->entry = KVBI_NONE;
-    old->priority = KVB_PRIORITY_DEFAULT;
+    kvbi_slot_forget_content(old);
     kvbi_pool_leave(pool, old);
     kvbi_pool_enter(pool, old, KVBI_PLACE_FREE);
     kvbi_store_adopt_generation_locked(
