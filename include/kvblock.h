@@ -331,9 +331,9 @@ struct kvb_allocator {
 };
 
 /*
- * Monotonic nanoseconds. A clock that steps back is held at its maximum. NULL: CLOCK_MONOTONIC. The manager's own
- * thread sleeps until the next deadline as if this clock ran in real time: one that jumps ahead should be followed by
- * any call.
+ * Monotonic nanoseconds. A step back adds nothing: time goes on from there. NULL: CLOCK_MONOTONIC.
+ * The manager's own thread sleeps until the next deadline as if this clock ran in real time: one
+ * that jumps ahead should be followed by any call.
  */
 struct kvb_clock {
     uint64_t (*now_ns)(void *context);
@@ -594,12 +594,16 @@ KVB_API KVB_NODISCARD int kvb_manager_create(const struct kvb_config *config,
  * kvb_manager_destroy - stop, deliver every outstanding `done` and event, free everything
  *
  * Ownership  Weak handles and unreleased ops of this manager become invalid. Pins with an owner are released.
- * Threads    Any, when no other call runs on this manager. Blocks until transfers that have started are over; what has not
- *            started is cancelled.
+ * Threads    Any, when no other call runs on this manager, but for those from within its callbacks.
+ *            Blocks until transfers that have started are over; what has not started is cancelled.
+ *            It decides in one step: either a callback's call has its handle and destroy is
+ *            KVB_EBUSY, or destroy goes on and calls that hand out handles or start something
+ *            (match, weak_upgrade, alloc, onboard, op_take) are KVB_ESTATE.
  * Lifetime   If CUDA refuses to unregister memory of the library's (it does once a context is lost), that memory stays allocated: its
  *            addresses must not be used again while CUDA takes them for pinned. The log says how much.
  * Errors     KVB_EBUSY   the caller still holds blocks, or steps of its own are under way; nothing has changed
- *            KVB_EDEADLK called from a callback           NULL is legal and does nothing.
+ *            KVB_EDEADLK called from a callback, or another destroy is under way
+ *            NULL is legal and does nothing.
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_manager_destroy(struct kvb_manager *manager);
@@ -1076,8 +1080,8 @@ struct kvb_query {
  * kvb_match - the leading run of blocks that exist, held
  *
  * hits[0..*count) each pin the copy in the fastest tier that has it. Stops at the first block that is nowhere, or at
- * `capacity`. A hit on DEVICE may be a block that the server's own kernels are still to write, registered with a fence that
- * is not reached yet: the server orders what reads it behind them.
+ * `capacity`. A hit in a tier of memory may be a block that the server's own work is still to write,
+ * registered with a fence that is not reached yet: the server orders what reads it behind that work.
  *
  * Ownership  Hands out one strong handle a hit; the caller unrefs each.       Threads  Any.
  * Errors     KVB_EINVAL  neither tokens nor keys; unknown flags      KVB_ENOENT  unknown namespace
@@ -1251,6 +1255,8 @@ KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager,
 /*
  * kvb_op_take - the blocks of a finished op: [0, *good_count) Registered, the rest Empty and ready to be computed
  *
+ * An op is finished once each of its blocks has ended, which is a moment before `done` runs: who
+ * polls may take before `done`, and `done` runs all the same.
  * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond
  * the good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout
  * only) or is by now shared by others, and no other block was free: allocate another. A block that stands in for such a

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a manager, in both modes of progress: what it delivers first, what it cancels, what it refuses. */
 #include <sched.h>
+#include <semaphore.h>
 #include <time.h>
 
 #include "support/move_test.h"
+
+#include "offload/onboard.h"
 
 static uint32_t in_poll_mode = KVB_PROGRESS_POLL, in_thread_mode = KVB_PROGRESS_THREAD;
 
@@ -397,8 +400,9 @@ static void test_refused_destroy_leaves_operations_and_offers_running(void **sta
 struct last_call {
     struct kv_rig *rig;
     struct kvb_block *source, *target;
+    struct kvb_weak weak; /* of a parked block */
     uint32_t calls, good_count;
-    int take, destroy, flush, onboard;
+    int take, destroy, flush, onboard, alloc, upgrade, match;
 };
 
 static void call_at_the_end(void *arg, struct kvb_op *op, int status, uint32_t good_count)
@@ -414,6 +418,13 @@ static void call_at_the_end(void *arg, struct kvb_op *op, int status, uint32_t g
     call->destroy = kvb_manager_destroy(call->rig->kv);
     call->flush = kvb_manager_flush(call->rig->kv, 0);
     call->onboard = kvb_onboard(call->rig->kv, &request, &another);
+    call->alloc = kvb_alloc(call->rig->kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL);
+    call->upgrade = kvb_weak_upgrade(call->rig->kv, &call->weak, 1, &block, NULL);
+    uint32_t tokens[KV_TOKENS] = {0};
+    struct kvb_query query = {.size = sizeof query, .tokens = tokens, .token_count = KV_TOKENS};
+    struct kvb_hit hit;
+    size_t found;
+    call->match = kvb_match(call->rig->kv, &query, &hit, 1, &found);
 }
 
 static void test_done_during_destroy_can_neither_take_nor_start_anything(void **state)
@@ -431,6 +442,7 @@ static void test_done_during_destroy_can_neither_take_nor_start_anything(void **
     struct kvb_onboard request = mv_request(run.blocks, &call.target, 1, NULL);
     request.done = call_at_the_end;
     request.arg = &call;
+    kv_ok(kvb_block_weak(rig.kv, run.blocks[0], &call.weak));
     kv_ok(kvb_onboard(rig.kv, &request, &op));
     drop(&rig, &run);
     destroy(&rig);
@@ -438,7 +450,86 @@ static void test_done_during_destroy_can_neither_take_nor_start_anything(void **
     assert_int_equal(call.take, KVB_ESTATE);
     assert_int_equal(call.destroy, KVB_EDEADLK);
     assert_int_equal(call.flush, KVB_EDEADLK);
-    assert_true(call.onboard < 0);
+    assert_int_equal(call.onboard, KVB_ESTATE);
+    assert_int_equal(call.alloc, KVB_ESTATE);
+    assert_int_equal(call.upgrade, KVB_ESTATE);
+    assert_int_equal(call.match, KVB_ESTATE);
+}
+
+/* `done` takes its blocks while another thread destroys, after destroy has looked for handles. */
+struct late_take {
+    struct kvb_manager *kv;
+    sem_t entered, go, over;
+    pthread_t destroyer;
+    _Atomic bool armed;
+    int take;
+};
+
+static void take_when_told(void *arg, struct kvb_op *op, int status, uint32_t good_count)
+{
+    struct late_take *late = arg;
+    struct kvb_block *block = NULL;
+    (void)status;
+    (void)good_count;
+    (void)sem_post(&late->entered);
+    (void)sem_wait(&late->go);
+    late->take = kvb_op_take(late->kv, op, &block, 1, &good_count);
+    (void)sem_post(&late->over);
+}
+
+/* A clock is what destroy calls while it holds no lock: here it gives way to `done`. */
+static uint64_t clock_that_gives_way(void *context)
+{
+    struct late_take *late = context;
+    if (atomic_load(&late->armed) && pthread_equal(pthread_self(), late->destroyer)) {
+        atomic_store(&late->armed, false);
+        (void)sem_post(&late->go);
+        (void)sem_wait(&late->over);
+    }
+    return 1;
+}
+
+static void test_destroy_and_take_do_not_both_succeed(void **state)
+{
+    struct kv_rig rig;
+    struct mv_run run;
+    struct late_take late = {.destroyer = pthread_self()};
+    struct kvb_block *target;
+    struct kvb_op *op = NULL;
+    configure(&rig, state, KVB_OFFLOAD_MANUAL);
+    rig.config.clock = (struct kvb_clock){clock_that_gives_way, &late};
+    assert_int_equal(sem_init(&late.entered, 0, 0) | sem_init(&late.go, 0, 0), 0);
+    assert_int_equal(sem_init(&late.over, 0, 0), 0);
+    kv_rig_open(&rig);
+    late.kv = rig.kv;
+    store(&rig, &run, KVB_TIER_HOST, 1, 1, 0);
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, 1, NULL, &target, NULL));
+    struct kvb_onboard request = mv_request(run.blocks, &target, 1, NULL);
+    request.done = take_when_told;
+    request.arg = &late;
+    kv_ok(kvb_onboard(rig.kv, &request, &op));
+    drop(&rig, &run);
+    (void)sem_wait(&late.entered);
+    atomic_store(&late.armed, true);
+    destroy(&rig);
+    assert_int_equal(late.take, KVB_ESTATE);
+}
+
+static void test_destroy_while_blocks_are_being_taken_is_busy(void **state)
+{
+    struct kv_rig rig;
+    struct mv_run run;
+    struct mv_done done = {0};
+    configure(&rig, state, KVB_OFFLOAD_MANUAL);
+    kv_rig_open(&rig);
+    store(&rig, &run, KVB_TIER_HOST, 1, 2, 0);
+    struct kvb_op *op = start_op(&rig, &run, KVB_TIER_DEVICE, 0, &done);
+    drop(&rig, &run);
+    kv_ok(kvb_op_wait(rig.kv, op, KVB_FOREVER));
+    op->taken = true; /* another thread is between the first hold of kvb_op_take and the next */
+    kv_expect(kvb_manager_destroy(rig.kv), KVB_EBUSY);
+    op->taken = false;
+    destroy(&rig);
 }
 
 #define IN_BOTH_MODES(test)                                                                        \
@@ -470,6 +561,10 @@ int main(void)
         IN_BOTH_MODES(test_destroy_while_taken_blocks_are_held_is_busy),
         IN_BOTH_MODES(test_refused_destroy_leaves_operations_and_offers_running),
         IN_BOTH_MODES(test_done_during_destroy_can_neither_take_nor_start_anything),
+        IN_BOTH_MODES(test_destroy_while_blocks_are_being_taken_is_busy),
+        {.name = "test_destroy_and_take_do_not_both_succeed",
+         .test_func = test_destroy_and_take_do_not_both_succeed,
+         .initial_state = &in_thread_mode},
     };
     return cmocka_run_group_tests_name("destroy", tests, NULL, NULL);
 }

@@ -75,7 +75,7 @@ static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **stat
 
 enum { STALE = 4 * KVBI_LOCK_BATCH };
 
-/* Many offers, all of which have lost their content, none looked at since. The blocks are held. */
+/* Many offers, all of which have been evicted, none looked at since. `blocks` are new ones, held. */
 static void open_with_stale_offers(struct kv_rig *rig, struct kvb_block **blocks)
 {
     static uint32_t tokens[STALE * KV_TOKENS];
@@ -85,7 +85,8 @@ static void open_with_stale_offers(struct kv_rig *rig, struct kvb_block **blocks
     kv_tokens(tokens, STALE * KV_TOKENS, 1);
     kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
     kv_ok(kvb_block_offload(rig->kv, blocks, STALE, 50, NULL, NULL));
-    kv_ok(kvb_manager_clear(rig->kv));
+    kv_ok(kvb_block_unref(rig->kv, blocks, STALE, NULL));
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, STALE, NULL, blocks, NULL));
     assert_int_equal(down(rig).pending, STALE);
 }
 
@@ -112,6 +113,69 @@ static void test_stale_offers_are_all_discarded_by_later_rounds(void **state)
     assert_int_equal(down(&rig).discarded, STALE);
     mv_expect_books(&rig, true);
     kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
+    kv_rig_close(&rig);
+}
+
+/* ---- A lane that stands --------------------------------------------------------------------------------------------- */
+
+/* Nobody drives progress: all of the run is on deck or in the in-queue, and stays there. */
+static void open_standing(struct kv_rig *rig, struct mv_run *run, uint32_t deck, bool parked)
+{
+    mv_two_tiers(rig, 16, 16, KVB_OFFLOAD_ON_REGISTER);
+    mv_bounds(rig, 0, deck, 1, 1, 16);
+    kv_rig_open(rig);
+    mv_store(rig, run, KVB_TIER_DEVICE, 1, 16);
+    if (parked)
+        mv_drop(rig, run);
+}
+
+static void expect_all_free(struct kv_rig *rig)
+{
+    struct kvb_block *blocks[16];
+    kv_check(rig);
+    assert_int_equal(down(rig).discarded, 16);
+    assert_int_equal(down(rig).pending, 0);
+    assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].available_count, 16);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 16, NULL, blocks, NULL));
+    kv_ok(kvb_block_unref(rig->kv, blocks, 16, NULL));
+}
+
+static void test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once(void **state)
+{
+    (void)state;
+    for (uint32_t deck = 1; deck <= 16; deck *= 4) {
+        struct kv_rig rig;
+        struct mv_run run;
+        open_standing(&rig, &run, deck, true);
+        kv_ok(kvb_manager_clear(rig.kv));
+        expect_all_free(&rig);
+        kv_rig_close(&rig);
+    }
+}
+
+static void test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    open_standing(&rig, &run, 8, true);
+    kv_ok(kvb_invalidate(rig.kv, run.seqs, 4, NULL));
+    assert_int_equal(kv_stats(&rig).tiers[KVB_TIER_DEVICE].free_count, 4);
+    kv_ok(kvb_invalidate_namespace(rig.kv, 0, NULL));
+    expect_all_free(&rig);
+    kv_rig_close(&rig);
+}
+
+/* Held through the clear, and let go of after it. */
+static void test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    open_standing(&rig, &run, 8, false);
+    kv_ok(kvb_manager_clear(rig.kv));
+    mv_drop(&rig, &run);
+    expect_all_free(&rig);
     kv_rig_close(&rig);
 }
 
@@ -153,6 +217,9 @@ int main(void)
         cmocka_unit_test(test_park_of_more_than_the_in_queue_holds_sheds_the_tail),
         cmocka_unit_test(test_stale_offers_are_discarded_in_bounded_steps),
         cmocka_unit_test(test_stale_offers_are_all_discarded_by_later_rounds),
+        cmocka_unit_test(test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once),
+        cmocka_unit_test(test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once),
+        cmocka_unit_test(test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear),
         cmocka_unit_test(test_flush_for_no_time_returns_while_copies_are_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

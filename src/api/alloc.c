@@ -46,7 +46,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     kvbi_lock(manager);
     uint32_t wanted = count - *taken;
-    int error = look_for_room_locked(pool, wanted, missing);
+    int error = atomic_load(&manager->store.closing) ? KVB_ESTATE
+                                                     : look_for_room_locked(pool, wanted, missing);
     uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
     if (error == 0)
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);

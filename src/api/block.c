@@ -85,12 +85,27 @@ static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *
     uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
     if (kvbi_word_generation(word) != generation)
         return KVB_ESTALE;
+    if (atomic_load(&manager->store.closing))
+        return KVB_ESTATE;
     const struct kvbi_index *index = &manager->store.index;
     if (kvbi_word_users(word) == 0 &&
         (block->place != KVBI_PLACE_PARKED ||
          !kvbi_index_alive(index, kvbi_index_at(index, block->entry))))
         return KVB_ESTALE; /* of the latter, a clear has just not come to the slot yet */
     return kvbi_store_hold_locked(&manager->store, pool, block);
+}
+
+/* A handle that was taken without the lock, while destroy was counting: it counts, or it goes. */
+static int settle_upgrade(struct kvb_manager *manager, struct kvbi_turn *turn,
+                          struct kvbi_pool *pool, struct kvb_block *block)
+{
+    if (!atomic_load(&manager->store.closing))
+        return 0;
+    kvbi_turn_next(turn); /* destroy has decided by then */
+    if (!atomic_load(&manager->store.closing))
+        return 0;
+    kvbi_turn_release(turn, pool, block);
+    return KVB_ESTATE;
 }
 
 static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
@@ -102,6 +117,8 @@ static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
     struct kvbi_pool *pool = &manager->store.pools[weak->tier];
     struct kvb_block *block = &pool->slots[weak->slot];
     int error = kvbi_slot_upgrade_held(block, weak->generation);
+    if (error == 0)
+        error = settle_upgrade(manager, turn, pool, block);
     if (error == KVB_EBUSY) {
         kvbi_turn_next(turn);
         error = upgrade_parked_locked(manager, pool, block, weak->generation);

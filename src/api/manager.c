@@ -259,21 +259,41 @@ int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **man
 
 /* ---- Destroy ---------------------------------------------------------------------------------------------------- */
 
-/* Handles that neither pins nor operations account for: the caller's. Steps under way are the caller's too. */
-static uint64_t foreign_handles(struct kvb_manager *manager)
+/*
+ * Handles that neither pins nor operations account for: the caller's. Steps under way are the
+ * caller's too. One look at every slot, however many there are: what is counted must not change.
+ */
+static uint64_t foreign_handles_locked(const struct kvb_manager *manager)
 {
     uint64_t handles = 0;
-    kvbi_lock(manager);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         const struct kvbi_pool *pool = &manager->store.pools[tier];
         for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
-            handles +=
-                kvbi_word_users(atomic_load_explicit(&pool->slots[i].word, memory_order_acquire));
+            handles += kvbi_word_users(atomic_load(&pool->slots[i].word));
     }
-    handles -=
-        manager->store.pins.count + kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
+    return handles - manager->store.pins.count -
+           kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
+}
+
+/*
+ * Nobody holds anything, and nothing is handed out any more: decided in one hold, and before the
+ * count for those who take a handle without the lock (kvb_weak_upgrade).
+ */
+static int close_to_callers(struct kvb_manager *manager)
+{
+    struct kvbi_store *store = &manager->store;
+    uint64_t handles = 0;
+    kvbi_lock(manager);
+    bool already = atomic_exchange(&store->closing, true);
+    if (!already)
+        handles = foreign_handles_locked(manager);
+    if (handles > 0)
+        atomic_store(&store->closing, false);
     kvbi_unlock(manager);
-    return handles;
+    if (handles > 0)
+        kvbi_log(&manager->log, KVB_LOG_WARN, KVB_EBUSY, "destroy: %llu handles are still held",
+                 (unsigned long long)handles);
+    return already ? KVB_EDEADLK : handles > 0 ? KVB_EBUSY : 0;
 }
 
 /* Nothing moves any more: the order of use goes into the files. */
@@ -298,15 +318,11 @@ int kvb_manager_destroy(struct kvb_manager *manager)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    if (kvbi_progress_in_callback(&manager->progress) || atomic_load(&manager->destroying))
+    if (kvbi_progress_in_callback(&manager->progress))
         return KVB_EDEADLK;
-    uint64_t handles = foreign_handles(manager);
-    if (handles > 0) {
-        kvbi_log(&manager->log, KVB_LOG_WARN, KVB_EBUSY, "destroy: %llu handles are still held",
-                 (unsigned long long)handles);
-        return KVB_EBUSY;
-    }
-    atomic_store(&manager->destroying, true);
+    error = close_to_callers(manager);
+    if (error != 0)
+        return error;
     kvbi_progress_close(&manager->progress);
     close_disk(manager);
     free_manager(manager);

@@ -36,7 +36,6 @@ struct kvb_manager {
     struct kvbi_recovery recovery;
     struct kvbi_pipeline pipeline;
     struct kvbi_progress progress;
-    _Atomic bool destroying;
 };
 
 /* 0, KVB_EINVAL (NULL) or KVB_EFORK. First in every call. */

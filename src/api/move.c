@@ -182,10 +182,12 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
     if (error != 0)
         return error;
     kvbi_lock(manager);
-    struct kvb_op *op = kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
+    bool closing = atomic_load(&manager->store.closing);
+    struct kvb_op *op =
+        closing ? NULL : kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
     kvbi_unlock(manager);
     if (op == NULL)
-        return KVB_EAGAIN;
+        return closing ? KVB_ESTATE : KVB_EAGAIN;
     error = reserve(manager, op, &request);
     if (error != 0) {
         kvbi_lock(manager);
@@ -225,7 +227,7 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
         error = KVB_EINVAL;
     else if (op->state < KVBI_OP_FINISHED)
         error = KVB_EAGAIN;
-    else if (op->taken || manager->pipeline.onboard.closing)
+    else if (op->taken || atomic_load(&manager->store.closing))
         error = KVB_ESTATE;
     else
         op->taken = true;

@@ -40,8 +40,11 @@ int kvbi_slot_upgrade_held(struct kvb_block *block, uint64_t generation)
             return KVB_EBUSY;
         if (kvbi_word_users(word) == KVBI_USERS_MAX)
             return KVB_EAGAIN;
-        /* Acquire: pairs with the release of whoever changed the word under the lock last. */
+        /*
+         * Acquire: pairs with the release of whoever changed the word under the lock last. In one
+         * order with destroy's look at all words and at what it has announced before.
+         */
     } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + 1,
-                                                    memory_order_acquire, memory_order_relaxed));
+                                                    memory_order_seq_cst, memory_order_relaxed));
     return 0;
 }

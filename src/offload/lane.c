@@ -207,6 +207,24 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
     return 0;
 }
 
+void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block)
+{
+    kvbi_lock_assert_held(&lane->store->lock);
+    uint32_t id = block->offer;
+    enum kvbi_offer_stage stage = kvbi_in_queue_at(&lane->queue, id)->stage;
+    if (stage == KVBI_OFFER_TAKEN)
+        return;
+    lane->book.stats.discarded++;
+    lane->store->work = true; /* who waits for idle lanes may look */
+    if (stage == KVBI_OFFER_QUEUED) {
+        kvbi_in_queue_remove(&lane->queue, id);
+        drop(lane, id);
+    } else {
+        take_off_deck(lane, id);
+        drop_pinned(lane, id, 0); /* it leaves the order anyway: any time will do */
+    }
+}
+
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);

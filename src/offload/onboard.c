@@ -156,7 +156,7 @@ bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct
 struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
                                   const struct kvb_onboard *request, uint32_t tier)
 {
-    if (onboarding->op_count == onboarding->op_capacity || onboarding->closing)
+    if (onboarding->op_count == onboarding->op_capacity)
         return NULL;
     struct kvb_op *op = &onboarding->ops[onboarding->op_free];
     onboarding->op_free = op->next;
@@ -348,7 +348,6 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding)
 {
-    onboarding->closing = true;
     for (uint32_t i = 0; i < onboarding->op_capacity; i++)
         kvbi_op_abort_locked(onboarding, &onboarding->ops[i], KVB_ECANCELED);
 }
@@ -399,8 +398,8 @@ uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding
     uint64_t handles = 0;
     for (uint32_t i = 0; i < onboarding->item_count; i++) {
         const struct kvbi_item *item = &onboarding->items[i];
-        if (item->op == KVBI_NONE)
-            continue;
+        if (item->op == KVBI_NONE || onboarding->ops[item->op].taken)
+            continue; /* of the latter, the handles are the caller's from the first one on */
         handles += item->stage == KVBI_ITEM_GOOD && item->result != item->target ? 2 : 1;
     }
     return handles;

@@ -108,7 +108,6 @@ struct kvbi_onboarding {
     uint32_t attention;                             /* first operation that is to be cut short */
     struct kvbi_onboard_lane lanes[KVB_TIER_COUNT]; /* by the tier they fill */
     uint64_t started, completed, cancelled, timed_out;
-    bool closing; /* destroy has begun: no take any more */
 };
 
 /* Between onboard.c (operations), onboard_item.c (blocks) and onboard_take.c (results). */

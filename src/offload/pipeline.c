@@ -56,6 +56,12 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
     return error;
 }
 
+static void drop_offer_locked(void *context, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    struct kvbi_pipeline *pipeline = context;
+    kvbi_lane_forget_locked(&pipeline->lanes[pool->tier], block);
+}
+
 int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *store,
                          const struct kvbi_pipeline_config *config, char *message,
                          size_t message_bytes)
@@ -64,6 +70,7 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
                                        .tiers = config->tiers,
                                        .admission = config->admission,
                                        .device_lost_cursor = KVBI_NONE};
+    store->asks = (struct kvbi_store_asks){.drop_offer = drop_offer_locked, .context = pipeline};
     link_tiers(pipeline, config->configs);
     int error = create_lanes(pipeline, config);
     if (error == 0)

@@ -43,6 +43,16 @@
 /* The most blocks that are handled under one hold of the lock. */
 #define KVBI_LOCK_BATCH 64
 
+/*
+ * What the store asks of those who have something waiting for a block: offload/ sets it, before
+ * anything is stored. Called under the lock.
+ */
+struct kvbi_store_asks {
+    /* The block's content is forgotten: an offer of it that no engine has is worth nothing. */
+    void (*drop_offer)(void *context, struct kvbi_pool *pool, struct kvb_block *block);
+    void *context;
+};
+
 struct kvbi_store {
     /* set at create, read by anyone */
     const struct kvbi_memory *memory;
@@ -52,6 +62,7 @@ struct kvbi_store {
     size_t key_stride; /* kvb_key_bytes */
     enum kvb_duplicate duplicate;
     struct kvbi_namespaces namespaces; /* names are read without the lock */
+    struct kvbi_store_asks asks;       /* zeroed: nobody has anything waiting */
 
     struct kvbi_lock clear_lock; /* one clear at a time; taken before `lock` */
     struct kvbi_lock lock;
@@ -65,9 +76,11 @@ struct kvbi_store {
     uint64_t pins_expired;
     uint8_t
         serving; /* bit per tier: copies there are found; cleared when the last of its paths goes out of service */
-    uint8_t impaired; /* bit per tier: some of its paths are out of service */
-    uint64_t clears;  /* that have begun */
-    uint32_t walkers; /* index walks under way; each may hold one record */
+    uint8_t impaired;     /* bit per tier: some of its paths are out of service */
+    uint64_t clears;      /* that have begun */
+    _Atomic bool closing; /* destroy has begun: no handle is handed out any more. Read without the
+                             lock by who takes one without it */
+    uint32_t walkers;     /* index walks under way; each may hold one record */
     bool work; /* something has come up for progress: a caller that releases the lock wakes it */
 };
 

@@ -81,9 +81,14 @@ void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
         kvbi_index_erase(&store->index, id);
 }
 
-/* The copy is not in the index any more: what nobody holds goes, at once or when the lane that reads it lets go. */
+/*
+ * The copy is not in the index any more: what nobody holds goes, at once or when the engine that
+ * reads it lets go. A lane that stands does not keep it: what it has waiting goes too.
+ */
 static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
+    if (block->offer != KVBI_NONE && store->asks.drop_offer != NULL)
+        store->asks.drop_offer(store->asks.context, pool, block);
     if (block->place != KVBI_PLACE_PARKED)
         return; /* its holders, or the transfer that fills it, deal with it */
     kvbi_pool_take_out_of_order(pool, block);

@@ -129,6 +129,10 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
 {
     kvbi_lock_assert_held(&store->lock);
     uint32_t ids[KVBI_LOCK_BATCH];
+    if (atomic_load(&store->closing)) {
+        *error = KVB_ESTATE;
+        return 0;
+    }
     uint32_t run = probe_run(store, probe, ids, true);
     for (uint32_t i = 0; i < run; i++) {
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, ids[i]);
