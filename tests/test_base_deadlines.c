@@ -22,14 +22,20 @@ static uint32_t random_below(uint32_t limit)
     return (uint32_t)(random_state % limit);
 }
 
-/* The model: deadline by id, UINT64_MAX for none. The first is found by looking at all. */
-static uint64_t model[IDS];
+/* The model: deadline by id, UINT64_MAX for none, and when it was set. The first is found by looking
+ * at all. */
+static uint64_t model[IDS], set_at[IDS], sets;
+
+static bool is_before(uint32_t a, uint32_t b)
+{
+    return model[a] != model[b] ? model[a] < model[b] : set_at[a] < set_at[b];
+}
 
 static bool model_first(uint32_t *first)
 {
     bool found = false;
     for (uint32_t id = 0; id < IDS; id++) {
-        if (model[id] == UINT64_MAX || (found && model[id] >= model[*first]))
+        if (model[id] == UINT64_MAX || (found && !is_before(id, *first)))
             continue;
         *first = id;
         found = true;
@@ -83,9 +89,34 @@ static void test_deadlines_random_operations_match_the_model(void **state)
         default:
             kvbi_deadlines_set(&deadlines, id, time);
             model[id] = time;
+            set_at[id] = sets++;
             break;
         }
         check(&deadlines);
+    }
+    kvbi_deadlines_destroy(&deadlines);
+}
+
+static void test_deadlines_set_before_another_come_out_directly_before_it(void **state)
+{
+    (void)state;
+    static const uint32_t order[] = {3, 4, 0, 5, 1, 2};
+    struct kvbi_memory memory;
+    struct kvbi_deadlines deadlines;
+    uint32_t id;
+    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
+    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
+    for (id = 0; id < 3; id++)
+        kvbi_deadlines_set(&deadlines, id, 10);
+    kvbi_deadlines_set(&deadlines, 3, 9);
+    kvbi_deadlines_set_before(&deadlines, 4, 0);
+    kvbi_deadlines_set_before(&deadlines, 5, 1);
+    assert_true(kvbi_deadlines_is_due(&deadlines, 5, 10));
+    assert_false(kvbi_deadlines_is_due(&deadlines, 5, 9));
+    assert_false(kvbi_deadlines_is_due(&deadlines, 6, UINT64_MAX));
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_true(kvbi_deadlines_pop_due(&deadlines, 10, &id));
+        assert_int_equal(id, order[i]);
     }
     kvbi_deadlines_destroy(&deadlines);
 }
@@ -168,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_deadlines_random_operations_match_the_model),
+        cmocka_unit_test(test_deadlines_set_before_another_come_out_directly_before_it),
         cmocka_unit_test(test_deadlines_full_come_out_in_order),
         cmocka_unit_test(test_deadlines_without_ids_are_empty),
         cmocka_unit_test(test_deadlines_create_without_memory_leaks_nothing),

@@ -31,7 +31,9 @@ void kvbi_deadlines_destroy(struct kvbi_deadlines *deadlines)
 
 static bool is_before(struct kvbi_deadline a, struct kvbi_deadline b)
 {
-    return a.deadline_ns != b.deadline_ns ? a.deadline_ns < b.deadline_ns : a.id < b.id;
+    if (a.deadline_ns != b.deadline_ns)
+        return a.deadline_ns < b.deadline_ns;
+    return a.order != b.order ? (int32_t)(a.order - b.order) < 0 : a.id < b.id;
 }
 
 static void put(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi_deadline entry)
@@ -79,14 +81,29 @@ static void settle(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi_de
         sift_down(deadlines, at, entry);
 }
 
-void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t deadline_ns)
+static void insert(struct kvbi_deadlines *deadlines, struct kvbi_deadline entry)
 {
-    KVBI_ASSERT(id < deadlines->capacity);
-    struct kvbi_deadline entry = {.deadline_ns = deadline_ns, .id = id};
-    if (deadlines->place[id] != 0)
-        settle(deadlines, deadlines->place[id] - 1, entry);
+    KVBI_ASSERT(entry.id < deadlines->capacity);
+    if (deadlines->place[entry.id] != 0)
+        settle(deadlines, deadlines->place[entry.id] - 1, entry);
     else
         sift_up(deadlines, deadlines->count++, entry);
+}
+
+void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t deadline_ns)
+{
+    deadlines->order += 2;
+    insert(deadlines,
+           (struct kvbi_deadline){.deadline_ns = deadline_ns, .id = id, .order = deadlines->order});
+}
+
+void kvbi_deadlines_set_before(struct kvbi_deadlines *deadlines, uint32_t id, uint32_t other)
+{
+    KVBI_ASSERT(id != other && deadlines->place[other] != 0);
+    struct kvbi_deadline entry = deadlines->heap[deadlines->place[other] - 1];
+    entry.id = id;
+    entry.order--;
+    insert(deadlines, entry);
 }
 
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
@@ -100,6 +117,13 @@ void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
     deadlines->count--;
     if (hole != deadlines->count)
         settle(deadlines, hole, deadlines->heap[deadlines->count]);
+}
+
+bool kvbi_deadlines_is_due(const struct kvbi_deadlines *deadlines, uint32_t id, uint64_t now_ns)
+{
+    KVBI_ASSERT(id < deadlines->capacity);
+    return deadlines->place[id] != 0 &&
+           deadlines->heap[deadlines->place[id] - 1].deadline_ns <= now_ns;
 }
 
 bool kvbi_deadlines_contains(const struct kvbi_deadlines *deadlines, uint32_t id)

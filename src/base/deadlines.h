@@ -2,8 +2,9 @@
 /*
  * deadlines - which of a fixed set of ids is due first
  *
- * Owns a binary min-heap of (deadline, id) and, by id, the place of each in it, so that a deadline can be changed or
- * taken back in O(log n). Equal deadlines come out by id, so that runs repeat.
+ * Owns a binary min-heap of (deadline, order, id) and, by id, the place of each in it, so that a
+ * deadline can be changed or taken back in O(log n). Equal deadlines come out in the order in which
+ * they were set, as long as fewer than 2^30 others were set in between.
  * Callers: pins (leak deadlines), retention, transfers with a time limit. Times are kvbi_clock_now's.
  * Invariants: heap[0] is due first; place[id] is 0 for an id without deadline, else 1 + its index in the heap.
  * Lock: the caller's. Memory: everything is allocated at create, 20 bytes an id.
@@ -20,6 +21,7 @@
 struct kvbi_deadline {
     uint64_t deadline_ns;
     uint32_t id;
+    uint32_t order; /* of setting; even, so that there is room between two of them */
 };
 
 struct kvbi_deadlines {
@@ -28,6 +30,7 @@ struct kvbi_deadlines {
     uint32_t *place;
     uint32_t count;
     uint32_t capacity;
+    uint32_t order; /* of the latest */
 };
 
 /* `memory` must outlive it. Ids are 0..capacity-1. KVB_ENOMEM. */
@@ -40,9 +43,14 @@ void kvbi_deadlines_destroy(struct kvbi_deadlines *deadlines);
 /* Gives the id a deadline, or another one. */
 void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t deadline_ns);
 
+/* The deadline of `other`, which has one: the id comes out directly before it. */
+void kvbi_deadlines_set_before(struct kvbi_deadlines *deadlines, uint32_t id, uint32_t other);
+
 /* Nothing happens if the id has none. */
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id);
 
+/* Has the id a deadline at or before now_ns? */
+bool kvbi_deadlines_is_due(const struct kvbi_deadlines *deadlines, uint32_t id, uint64_t now_ns);
 bool kvbi_deadlines_contains(const struct kvbi_deadlines *deadlines, uint32_t id);
 uint32_t kvbi_deadlines_count(const struct kvbi_deadlines *deadlines);
 

@@ -4,8 +4,11 @@
  *
  * Owns       the order of the blocks that it was given; in each slot the field `order`, and nothing else.
  * Callers    store/pool, under the store's lock. A new policy is a new file and one line in policy.c.
- * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is when a block falls back to
- *            KVB_PRIORITY_DEFAULT. "Cold" is the oldest tenth of the order, for the trigger of that name.
+ * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is when
+ *            a block falls back to KVB_PRIORITY_DEFAULT, as if last used then. However many
+ *            deadlines pass at once, no call deals with more than 64 of them, and the order is what
+ *            it would be if each had been dealt with on time.
+ *            "Cold" is the oldest tenth of the order, for the trigger of that name.
  * Lock       the store's.
  */
 #ifndef KVBI_STORE_POLICY_H
@@ -19,6 +22,9 @@
 #include "block/slot.h"
 
 struct kvbi_policy;
+
+/* In a band's place: ask again. */
+#define KVBI_BAND_AGAIN KVBI_BAND_COUNT
 
 struct kvbi_policy_ops {
     const char *name;
@@ -36,10 +42,14 @@ struct kvbi_policy_ops {
                           uint64_t deadline_ns);
     void (*remove)(struct kvbi_policy *policy, uint32_t slot);
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
-    /* The next to go and its band, left in place. KVBI_NONE: nothing is there. */
+    /*
+     * The next to go and its band, left in place. KVBI_NONE: nothing is there, or with
+     * KVBI_BAND_AGAIN: deadlines that have passed stand in the way. Each call deals with some.
+     */
     uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band);
-    /* Up to `max` of all, from the one that goes first to the last, as if no deadline came. */
-    uint32_t (*order)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
+    /* Up to `max` of all, from the one that goes first to the last, as if no further deadline came.
+     * Deals with all that have passed: for the end only. */
+    uint32_t (*order)(struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
     /* Up to `max` of those that go next, without promise: for bringing in what their eviction will touch. */
     uint32_t (*ahead)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
     /* The slot will be removed soon: bring in what that touches. */

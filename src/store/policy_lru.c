@@ -6,6 +6,10 @@
  * Invariants within a band the warm blocks are younger than `first_warm`, which is the oldest warm one, or KVBI_NONE. Blocks older
  *            than it are cold. A block that is put among cold ones is cold at once and waits on the `told` stack until
  *            next_cold hands it out. Cold blocks are at least a tenth of all once next_cold says there are no more.
+ *            A block whose deadline has passed is in the order of deadlines until it is dealt with,
+ *            wherever it is linked: its place is behind all of the default band, and before those
+ *            whose deadline is later. While there are any, a block that is used is put among them,
+ *            as if retained until then.
  * Why        the boundary moves by one link per change, so that "the oldest tenth" never needs a walk.
  *
  * Use of order.mark: 1 cold, 2 on the stack (linked by order.extra); the stack is cleaned lazily.
@@ -19,6 +23,9 @@
 
 /* Retentions that end in one call: should thousands end at once, the others follow with the next calls. */
 #define EXPIRE_BATCH 64
+/* The same in calls of which there may be 64 in one hold of the lock. At least one more than such a
+ * call adds to them. */
+#define EXPIRE_FEW 2
 #define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
 
 enum { MARK_COLD = 1, MARK_STACKED = 2 };
@@ -34,6 +41,7 @@ struct lru {
     uint32_t cold_in_band[KVBI_BAND_COUNT];
     uint64_t warm_bands[2];
     uint32_t cold_count;
+    uint64_t now_ns;   /* the latest that was told */
     uint32_t returned; /* the latest that came back from being passed, while it is in the order */
     uint32_t told;     /* top of the stack of blocks that became cold on arrival */
 };
@@ -110,33 +118,53 @@ static void take_out(struct lru *lru, uint32_t slot)
     kvbi_deadlines_remove(&lru->deadlines, slot);
 }
 
-/* Retention has ended: default priority, as if used at that moment. */
-static void expire(struct lru *lru, uint64_t now_ns)
+/*
+ * Retention has ended: default priority, as if used at that moment. One that was put there to wait
+ * its turn has its own deadline again, if that is still to come.
+ */
+static void expire(struct lru *lru, uint64_t now_ns, uint32_t max)
 {
     uint32_t slot;
-    for (unsigned n = 0; n < EXPIRE_BATCH && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot);
-         n++) {
+    lru->now_ns = now_ns;
+    for (uint32_t n = 0; n < max && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
+        uint64_t own_ns = lru->slots[slot].retention_ns;
         take_out(lru, slot);
-        put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, 0);
+        put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, own_ns > now_ns ? own_ns : 0);
     }
+}
+
+/* Some have ended and are not dealt with yet. */
+static bool has_ended_ones(const struct lru *lru)
+{
+    struct kvbi_deadline first;
+    return kvbi_deadlines_first(&lru->deadlines, &first) && first.deadline_ns <= lru->now_ns;
 }
 
 static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                        uint64_t deadline_ns, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns);
-    put_youngest(lru, slot, band, deadline_ns);
+    expire(lru, now_ns, EXPIRE_FEW);
+    if (band == KVB_PRIORITY_DEFAULT && has_ended_ones(lru))
+        put_youngest(lru, slot, KVB_PRIORITY_MAX, now_ns); /* behind them: its turn comes */
+    else
+        put_youngest(lru, slot, band, deadline_ns);
 }
 
 static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                              uint64_t deadline_ns, uint32_t parent, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns); /* the parent may be among them */
+    expire(lru, now_ns, EXPIRE_FEW);
     const struct kvbi_band_node *above = node_of(lru, parent);
-    if (!above->linked || above->band != band) {
-        put_youngest(lru, slot, band, deadline_ns);
+    bool ended = above->linked && kvbi_deadlines_is_due(&lru->deadlines, parent, now_ns);
+    if (ended && band == KVB_PRIORITY_DEFAULT) { /* before it, when its turn comes */
+        put_youngest(lru, slot, KVB_PRIORITY_MAX, 0);
+        kvbi_deadlines_set_before(&lru->deadlines, slot, parent);
+        return;
+    }
+    if (ended || !above->linked || above->band != band) {
+        lru_insert(policy, slot, band, deadline_ns, now_ns);
         return;
     }
     kvbi_bands_insert_older_than(&lru->bands, slot, parent);
@@ -181,20 +209,33 @@ static bool lru_contains(const struct kvbi_policy *policy, uint32_t slot)
 static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns);
+    expire(lru, now_ns, EXPIRE_BATCH);
     uint32_t slot = kvbi_bands_lowest(&lru->bands);
-    if (slot != KVBI_NONE)
-        *band = node_of(lru, slot)->band;
+    if (slot == KVBI_NONE)
+        return KVBI_NONE;
+    *band = node_of(lru, slot)->band;
+    /* Those that have ended and are left are younger than all of the default band. */
+    if (*band < KVB_PRIORITY_DEFAULT && kvbi_deadlines_is_due(&lru->deadlines, slot, now_ns)) {
+        *band = KVBI_BAND_AGAIN;
+        return KVBI_NONE;
+    }
     return slot;
 }
 
-static uint32_t lru_order(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
+static uint32_t lru_ahead(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
 {
     const struct lru *lru = (const struct lru *)policy;
     uint32_t count = 0, slot = kvbi_bands_lowest(&lru->bands);
     for (; count < max && slot != KVBI_NONE; slot = kvbi_bands_next_in_order(&lru->bands, slot))
         slots[count++] = slot;
     return count;
+}
+
+static uint32_t lru_order(struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
+{
+    struct lru *lru = (struct lru *)policy;
+    expire(lru, lru->now_ns, UINT32_MAX);
+    return lru_ahead(policy, slots, max);
 }
 
 static void lru_prefetch(const struct kvbi_policy *policy, uint32_t slot)
@@ -231,7 +272,7 @@ static bool colder_than_a_cold_one(const struct lru *lru, unsigned band)
 static uint32_t lru_next_cold(struct kvbi_policy *policy, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns);
+    expire(lru, now_ns, EXPIRE_FEW);
     uint32_t told = pop_told(lru);
     if (told != KVBI_NONE)
         return told;
@@ -300,7 +341,7 @@ const struct kvbi_policy_ops kvbi_policy_lru = {
     .contains = lru_contains,
     .victim = lru_victim,
     .order = lru_order,
-    .ahead = lru_order,
+    .ahead = lru_ahead,
     .prefetch = lru_prefetch,
     .next_cold = lru_next_cold,
     .bytes = lru_bytes,
