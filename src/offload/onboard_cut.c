@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One block whose operation is cut short: handed over, orphaned, or given up.
+ *
+ * Callers    onboard.c, through onboard.h. Lock: the store's.
+ */
+#include "offload/onboard_item.h"
+
+#include "offload/pipeline.h"
+
+/* Somebody of another operation who waits for the item's target: to join (claims false), or to go on from there (true). */
+static struct kvbi_item *other_waiter(const struct kvbi_onboarding *onboarding,
+                                      const struct kvbi_item *item, bool claims)
+{
+    for (uint32_t id = item->claims ? item->first_waiter : KVBI_NONE; id != KVBI_NONE;
+         id = onboarding->items[id].next_waiter)
+        if (onboarding->items[id].op != item->op && onboarding->items[id].claims == claims)
+            return &onboarding->items[id];
+    return NULL;
+}
+
+/*
+ * The transfer goes on for the one who wants to join: the two operations exchange their targets, and the one that gives up
+ * has an Empty block at once.
+ */
+static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                      struct kvbi_item *waiter)
+{
+    kvbi_item_stop_waiting(onboarding, waiter);
+    kvbi_op_swap_locked(onboarding, item, waiter);
+    kvbi_op_resolve_locked(onboarding, waiter, false);
+}
+
+/*
+ * The target is written and cannot be stopped, or somebody on the way up needs it: the operation lets go of it and gets
+ * another block, if there is one.
+ */
+static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+{
+    struct kvbi_pool *pool = kvbi_item_pool(onboarding, item);
+    struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+    const struct kvb_op *op = &onboarding->ops[item->op];
+    if (other != NULL) {
+        struct kvbi_item *replacement =
+            kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
+        kvbi_op_replace_locked(onboarding, item, replacement);
+        replacement->target = other;
+        kvbi_op_fence_locked(onboarding, op, other);
+        kvbi_op_resolve_locked(onboarding, replacement, false);
+    } else {
+        uint8_t stage = item->stage;
+        kvbi_op_resolve_locked(onboarding, item, false);
+        kvbi_op_unlink_locked(onboarding, item);
+        item->stage = stage;
+    }
+    item->op = KVBI_NONE;
+    kvbi_store_release_locked(onboarding->store, pool, item->target, now_ns);
+}
+
+static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+{
+    struct kvbi_onboard_lane *lane = kvbi_item_lane(onboarding, item);
+    kvbi_bands_remove(&lane->queue, kvbi_item_id(onboarding, item));
+    lane->book.stats.cancelled++;
+    kvbi_item_drop_source(onboarding, item, now_ns);
+}
+
+void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                          uint64_t now_ns)
+{
+    bool forced = onboarding->ops[item->op].abort != 0;
+    if (item->stage >= KVBI_ITEM_GOOD || (item->stage == KVBI_ITEM_MOVING && !forced))
+        return;
+    struct kvbi_item *joiner = other_waiter(onboarding, item, false);
+    if (joiner != NULL) {
+        hand_over(onboarding, item, joiner);
+    } else if (item->stage == KVBI_ITEM_MOVING || other_waiter(onboarding, item, true) != NULL) {
+        orphan(onboarding, item, now_ns);
+    } else {
+        if (item->stage == KVBI_ITEM_QUEUED)
+            leave_queue(onboarding, item, now_ns);
+        else
+            kvbi_item_stop_waiting(onboarding, item);
+        kvbi_item_fail_claim(onboarding, item, now_ns);
+    }
+}
