@@ -26,10 +26,45 @@ static const char *check_lane(const struct kvbi_lane *lane)
     return check_book(&lane->book.stats, kvbi_lane_pending(lane));
 }
 
+/* A block that has come is pinned while somebody who waited for it is to be told. */
+static bool came_and_stays(const struct kvb_manager *manager, uint32_t id)
+{
+    const struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    uint32_t slot = kvbi_waiters_came(&onboarding->waiters, id);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT && slot != KVBI_NONE; tier++) {
+        const struct kvbi_pool *pool = &manager->store.pools[tier];
+        uint32_t base = onboarding->base[tier];
+        if (base != KVBI_NONE && slot >= base && slot - base < pool->block_count)
+            return pool->slots[slot - base].lane_pins > 0;
+    }
+    return true;
+}
+
+/* Who waits is WAITING, for something that is being filled. */
+static const char *check_waiting(const struct kvb_manager *manager)
+{
+    const struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    for (uint32_t id = 0; id < onboarding->item_count; id++) {
+        const struct kvbi_item *item = &onboarding->items[id];
+        uint32_t on = kvbi_waiters_on(&onboarding->waiters, id);
+        if ((item->stage == KVBI_ITEM_WAITING) != kvbi_waiters_waits(&onboarding->waiters, id))
+            return "an item is WAITING exactly while it is among those who wait";
+        if (!came_and_stays(manager, id))
+            return "a block that has come stays until its joiners are told";
+        if (on == KVBI_NONE || onboarding->items[on].stage == KVBI_ITEM_NONE)
+            continue; /* it is to be told, or a lane fills what it waits for */
+        if (!onboarding->items[on].claims)
+            return "what is waited for is being filled";
+    }
+    return kvbi_waiters_check(&onboarding->waiters);
+}
+
 static const char *check_locked(struct kvb_manager *manager)
 {
     struct kvbi_pipeline *pipeline = &manager->pipeline;
     const char *wrong = kvbi_store_check_locked(&manager->store);
+    if (wrong == NULL)
+        wrong = check_waiting(manager);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && wrong == NULL; tier++) {
         if (!kvbi_pipeline_has_lane(pipeline, tier))
             continue;
@@ -49,6 +84,18 @@ int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t messag
     if (message != NULL && message_bytes > 0)
         (void)snprintf(message, message_bytes, "%s", wrong == NULL ? "" : wrong);
     return wrong == NULL ? 0 : KVB_EINVAL;
+}
+
+uint32_t kvbi_testing_longest_hold(struct kvb_manager *manager)
+{
+    uint32_t longest = 0;
+    kvbi_lock_take(&manager->store.lock);
+#if KVBI_DEBUG
+    longest = manager->store.lock.steps_max;
+    manager->store.lock.steps_max = 0;
+#endif
+    kvbi_lock_release(&manager->store.lock);
+    return longest;
 }
 
 void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block,

@@ -85,6 +85,7 @@ void kvbi_turn_next(struct kvbi_turn *turn)
         kvbi_lock(turn->manager);
     }
     turn->left--;
+    kvbi_lock_step();
 }
 
 void kvbi_turn_end(struct kvbi_turn *turn)

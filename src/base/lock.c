@@ -11,6 +11,7 @@
 #if KVBI_DEBUG
 /* What this thread holds, one place a rank: the order allows no two of the same. */
 static _Thread_local const struct kvbi_lock *held[KVBI_RANK_COUNT];
+static _Thread_local uint32_t steps; /* since it has taken the store's */
 
 static void check_may_take(const struct kvbi_lock *lock)
 {
@@ -41,8 +42,24 @@ void kvbi_lock_assert_none_held(void)
             kvbi_debug_fail("a lock is held where none may be");
 }
 
-#define note_taken(lock) ((void)(held[(lock)->rank] = (lock)))
-#define note_released(lock) ((void)(held[(lock)->rank] = NULL))
+void kvbi_lock_step(void)
+{
+    steps++;
+}
+
+static void note_taken(const struct kvbi_lock *lock)
+{
+    held[lock->rank] = lock;
+    if (lock->rank == KVBI_RANK_STORE)
+        steps = 0;
+}
+
+static void note_released(struct kvbi_lock *lock)
+{
+    held[lock->rank] = NULL;
+    if (lock->rank == KVBI_RANK_STORE && steps > lock->steps_max)
+        lock->steps_max = steps;
+}
 #else
 #define check_may_take(lock) ((void)0)
 #define check_may_wait(lock) ((void)0)
@@ -61,6 +78,9 @@ int kvbi_lock_init(struct kvbi_lock *lock, enum kvbi_rank rank)
     int failed = pthread_mutex_init(&lock->mutex, &attributes);
     (void)pthread_mutexattr_destroy(&attributes);
     lock->rank = rank;
+#if KVBI_DEBUG
+    lock->steps_max = 0;
+#endif
     return failed ? KVB_ENOMEM : 0;
 }
 

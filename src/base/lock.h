@@ -24,6 +24,9 @@ enum kvbi_rank { KVBI_RANK_CLEAR = 0, KVBI_RANK_STORE = 1, KVBI_RANK_ENGINE = 2 
 struct kvbi_lock {
     pthread_mutex_t mutex;
     enum kvbi_rank rank;
+#if KVBI_DEBUG
+    uint32_t steps_max; /* the most steps of one hold */
+#endif
 };
 
 struct kvbi_cond {
@@ -36,13 +39,19 @@ void kvbi_lock_fini(struct kvbi_lock *lock);
 void kvbi_lock_take(struct kvbi_lock *lock);
 void kvbi_lock_release(struct kvbi_lock *lock);
 
-/* Debug builds abort unless the calling thread holds the lock, or holds none at all; release builds check nothing. */
+/*
+ * Debug builds abort unless the calling thread holds the lock, or holds none at all; release builds
+ * check nothing. And they count steps: whatever loops over something under the store's lock says so for
+ * each block, item, offer or entry that it looks at, so that tests see how long a hold can get.
+ */
 #if KVBI_DEBUG
+void kvbi_lock_step(void);
 void kvbi_lock_assert_held(const struct kvbi_lock *lock);
 void kvbi_lock_assert_none_held(void);
 #else
 #define kvbi_lock_assert_held(lock) ((void)(lock))
 #define kvbi_lock_assert_none_held() ((void)0)
+#define kvbi_lock_step() ((void)0)
 #endif
 
 /* Waits by CLOCK_MONOTONIC. KVB_ENOMEM: the system refuses one more. */

@@ -232,6 +232,7 @@ bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
                                                                     : KVBI_LOCK_BATCH;
     uint32_t revoked = 0, id = lane->deck.youngest[DECK_BAND];
     while (revoked < wanted) {
+        kvbi_lock_step();
         uint32_t older = kvbi_in_queue_at(&lane->queue, id)->node.prev;
         struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
         if (block->place == KVBI_PLACE_PARKED && block->lane_pins == 1) {
@@ -274,6 +275,7 @@ static void expect_sources(const struct kvbi_lane *lane, const uint32_t *offers,
 /* An offer out of the queue goes on deck, unless it is not worth it any more. */
 static void consider(struct kvbi_lane *lane, uint32_t id)
 {
+    kvbi_lock_step();
     struct kvb_lane_stats *stats = &lane->book.stats;
     const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     if (!still_there(lane, offer)) {
@@ -340,6 +342,7 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
     refill(lane);
     max = within_budget(lane, max, now_ns);
     while (count < max) {
+        kvbi_lock_step();
         uint32_t id = kvbi_bands_lowest(&lane->deck);
         take_off_deck(lane, id);
         kvbi_in_queue_at(&lane->queue, id)->stage = KVBI_OFFER_TAKEN;

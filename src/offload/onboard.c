@@ -38,13 +38,13 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipel
     onboarding->items = kvbi_memory_alloc(memory, items, sizeof *onboarding->items, 64);
     onboarding->ops = kvbi_memory_alloc(memory, op_capacity, sizeof *onboarding->ops, 64);
     if (onboarding->items == NULL || onboarding->ops == NULL ||
+        kvbi_waiters_create(&onboarding->waiters, memory, items) != 0 ||
         kvbi_deadlines_create(&onboarding->deadlines, memory, op_capacity) != 0) {
         kvbi_onboarding_destroy(onboarding);
         return KVB_ENOMEM;
     }
     for (uint32_t i = 0; i < items; i++)
-        onboarding->items[i].op = onboarding->items[i].first_waiter =
-            onboarding->items[i].waits_on = KVBI_NONE;
+        onboarding->items[i].op = KVBI_NONE;
     for (uint32_t i = 0; i < op_capacity; i++)
         onboarding->ops[i].next = i + 1 < op_capacity ? i + 1 : KVBI_NONE;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
@@ -59,6 +59,7 @@ void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding)
         return;
     const struct kvbi_memory *memory = onboarding->store->memory;
     kvbi_deadlines_destroy(&onboarding->deadlines);
+    kvbi_waiters_destroy(&onboarding->waiters);
     kvbi_memory_free(memory, onboarding->ops, onboarding->op_capacity, sizeof *onboarding->ops);
     kvbi_memory_free(memory, onboarding->items,
                      onboarding->item_count > 0 ? onboarding->item_count : 1,
@@ -69,6 +70,7 @@ void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding)
 size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding)
 {
     return (size_t)onboarding->item_count * sizeof *onboarding->items +
+           kvbi_waiters_bytes(&onboarding->waiters) +
            (size_t)onboarding->op_capacity *
                (sizeof *onboarding->ops + sizeof(struct kvbi_deadline) + sizeof(uint32_t));
 }
@@ -78,7 +80,8 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (onboarding->lanes[tier].queue.count > 0 || onboarding->lanes[tier].book.inflight > 0)
             return false;
-    return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE;
+    return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
+           !kvbi_waiters_any_ended(&onboarding->waiters);
 }
 
 /* ---- Lists ------------------------------------------------------------------------------------------------------ */
@@ -137,8 +140,6 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
                                .index = old->index,
                                .prev = old->prev,
                                .next = old->next,
-                               .waits_on = KVBI_NONE,
-                               .first_waiter = KVBI_NONE,
                                .tier = old->tier};
     settle(onboarding, item, item_id(onboarding, old));
     old->op = old->prev = old->next = KVBI_NONE;
@@ -199,8 +200,6 @@ int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op
     *item = (struct kvbi_item){.op = kvbi_op_id(onboarding, op),
                                .prev = KVBI_NONE,
                                .next = KVBI_NONE,
-                               .waits_on = KVBI_NONE,
-                               .first_waiter = KVBI_NONE,
                                .stage = KVBI_ITEM_RESERVED,
                                .tier = (uint8_t)to->tier,
                                .target = target};
@@ -368,8 +367,10 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
             continue;
         }
         struct kvbi_item *item = &onboarding->items[op->sweep];
+        kvbi_lock_step();
         op->sweep = item->next;
-        kvbi_item_cut_locked(onboarding, item, now_ns);
+        if (!kvbi_item_cut_locked(onboarding, item, now_ns))
+            op->sweep = item_id(onboarding, item); /* it is as before, and so are its neighbours */
     }
     return onboarding->attention != KVBI_NONE;
 }

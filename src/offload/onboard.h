@@ -11,7 +11,8 @@
  * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions and finished operations.
  * Invariants an item is found by its target slot, and a target belongs to one operation from kvb_onboard to take or release.
  *            pending counts an operation's items that are neither good nor failed (one more while it is being built). good_count
- *            is the lowest failed index. An item that waits on a slot is on that slot's list, and that slot is being filled.
+ *            is the lowest failed index. A WAITING item is among `waiters`, and nothing else is; its slot is being filled, or was,
+ *            and it has not been told yet. Until then a block that was filled well is pinned, once for all who waited.
  *            A MOVING item writes its own target. One that belongs to no operation is a carrier, whose target is a block in a tier
  *            on the way up, or an orphan, whose operation has ended without it; nobody holds its target, only the transfer.
  * Lock       the store's.
@@ -27,6 +28,7 @@
 #include "base/bands.h"
 #include "base/deadlines.h"
 #include "offload/lane.h"
+#include "offload/waiters.h"
 
 struct kvbi_pipeline;
 
@@ -45,13 +47,10 @@ struct kvbi_item {
     uint32_t op;                /* or KVBI_NONE: a carrier or an orphan */
     uint32_t index;             /* in the request */
     uint32_t prev, next;        /* items of the operation, in order */
-    uint32_t waits_on;          /* WAITING: item of the slot that is being filled */
-    uint32_t next_waiter;       /* on the same slot */
-    uint32_t first_waiter;      /* on this very slot */
     uint8_t stage;
     uint8_t priority;
-    uint8_t tier; /* the target's */
-    bool claims;  /* the target is being filled for this item, now or when its turn comes */
+    uint8_t tier;     /* the target's */
+    bool claims;      /* the target is being filled for this item, now or when its turn comes */
     struct kvb_block *target; /* what the item is named by */
     struct kvb_block *source; /* QUEUED, MOVING: read from */
     struct kvb_block *result; /* GOOD: where the content is; the target unless joined */
@@ -100,6 +99,7 @@ struct kvbi_onboarding {
     struct kvbi_store *store;
     struct kvbi_item *items; /* one a slot of every tier but the lowest */
     uint32_t item_count;
+    struct kvbi_waiters waiters;   /* by item */
     uint32_t base[KVB_TIER_COUNT]; /* item of slot 0, or KVBI_NONE for the lowest tier */
     struct kvb_op *ops;
     uint32_t op_capacity, op_free, op_count;
@@ -110,7 +110,7 @@ struct kvbi_onboarding {
     uint64_t started, completed, cancelled, timed_out;
 };
 
-/* Between onboard.c (operations), onboard_item.c (blocks) and onboard_take.c (results). */
+/* Between onboard.c (operations), onboard_item.c and its neighbours (blocks), onboard_take.c (results). */
 static inline uint32_t kvbi_op_id(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
 {
     return (uint32_t)(op - onboarding->ops);
@@ -120,7 +120,8 @@ struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_
                                uint32_t slot);
 void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                             struct kvb_block *source);
-void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+/* One step of it, in O(1). False: there is more to do, once more. */
+bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                           uint64_t now_ns);
 /* An item has become good or failed. */
 void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
@@ -193,12 +194,14 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 /* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
 void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
                                             const uint32_t *items, uint32_t count);
-/* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. Wakes who waits for it. */
+/* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. */
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
                                                   int result, bool condemned, uint64_t now_ns);
-/* The fill of a slot by an offload lane is over: wakes who waits for it. */
+/* The fill of a slot by an offload lane is over. */
 void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
-                                   bool good, uint64_t now_ns);
+                                   bool good);
+/* KVBI_LOCK_BATCH at most of those whose fill is over go on, or fail. True if somebody is left. */
+bool kvbi_onboarding_wake_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
 /* The next finished operation whose `done` has not run. NULL: none. */
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding);
 /* Destroy: everything ends. */

@@ -8,25 +8,14 @@
 
 #include "offload/pipeline.h"
 
-/* Somebody of another operation who waits for the item's target: to join (claims false), or to go on from there (true). */
-static struct kvbi_item *other_waiter(const struct kvbi_onboarding *onboarding,
-                                      const struct kvbi_item *item, bool claims)
-{
-    for (uint32_t id = item->claims ? item->first_waiter : KVBI_NONE; id != KVBI_NONE;
-         id = onboarding->items[id].next_waiter)
-        if (onboarding->items[id].op != item->op && onboarding->items[id].claims == claims)
-            return &onboarding->items[id];
-    return NULL;
-}
-
 /*
  * The transfer goes on for the one who wants to join: the two operations exchange their targets, and the one that gives up
  * has an Empty block at once.
  */
 static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                      struct kvbi_item *waiter)
+                      struct kvbi_item *waiter, uint64_t now_ns)
 {
-    kvbi_item_stop_waiting(onboarding, waiter);
+    kvbi_item_stop_waiting(onboarding, waiter, now_ns);
     kvbi_op_swap_locked(onboarding, item, waiter);
     kvbi_op_resolve_locked(onboarding, waiter, false);
 }
@@ -65,22 +54,35 @@ static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *it
     kvbi_item_drop_source(onboarding, item, now_ns);
 }
 
-void kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+/* One that is neither read nor written by an engine, and that nobody waits for. */
+static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+{
+    if (item->stage == KVBI_ITEM_QUEUED)
+        leave_queue(onboarding, item, now_ns);
+    else
+        kvbi_item_stop_waiting(onboarding, item, now_ns);
+    kvbi_item_fail_claim(onboarding, item);
+}
+
+bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                           uint64_t now_ns)
 {
     bool forced = onboarding->ops[item->op].abort != 0;
     if (item->stage >= KVBI_ITEM_GOOD || (item->stage == KVBI_ITEM_MOVING && !forced))
-        return;
-    struct kvbi_item *joiner = other_waiter(onboarding, item, false);
-    if (joiner != NULL) {
-        hand_over(onboarding, item, joiner);
-    } else if (item->stage == KVBI_ITEM_MOVING || other_waiter(onboarding, item, true) != NULL) {
-        orphan(onboarding, item, now_ns);
-    } else {
-        if (item->stage == KVBI_ITEM_QUEUED)
-            leave_queue(onboarding, item, now_ns);
-        else
-            kvbi_item_stop_waiting(onboarding, item);
-        kvbi_item_fail_claim(onboarding, item, now_ns);
+        return true;
+    struct kvbi_item *joiner = kvbi_item_waiter(onboarding, item, KVBI_WAIT_JOIN);
+    if (joiner != NULL && joiner->op == item->op) {
+        /* Of one operation the first is written, so this one stands behind it, and is to be cut too. */
+        KVBI_ASSERT(joiner->index > item->index);
+        give_up(onboarding, joiner, now_ns);
+        return false;
     }
+    if (joiner != NULL)
+        hand_over(onboarding, item, joiner, now_ns);
+    else if (item->stage == KVBI_ITEM_MOVING ||
+             kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL)
+        orphan(onboarding, item, now_ns);
+    else
+        give_up(onboarding, item, now_ns);
+    return true;
 }

@@ -114,8 +114,6 @@ static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct
     *carrier = (struct kvbi_item){.op = KVBI_NONE,
                                   .prev = KVBI_NONE,
                                   .next = KVBI_NONE,
-                                  .waits_on = KVBI_NONE,
-                                  .first_waiter = KVBI_NONE,
                                   .priority = item->priority,
                                   .tier = (uint8_t)tier,
                                   .claims = true,
@@ -168,7 +166,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     if (!is_readable(onboarding, item) || !kvbi_pipeline_serves(onboarding->pipeline, item->tier)) {
         book->stats.discarded++;
         kvbi_item_drop_source(onboarding, item, now_ns);
-        kvbi_item_fail_claim(onboarding, item, now_ns);
+        kvbi_item_fail_claim(onboarding, item);
         return TAKEN_OTHERWISE;
     }
     if (tier != item->tier) {
@@ -183,7 +181,8 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     return TAKEN_COPY;
 }
 
-/* Will a transfer that writes or reads a block of the tier give one back? If not, waiting for it would be for ever. */
+/* Will a transfer that writes or reads a block of the tier give one back, or one who is to be told of
+ * its end? If not, waiting for it would be for ever. */
 static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t tier)
 {
     const struct kvbi_pipeline *pipeline = onboarding->pipeline;
@@ -193,7 +192,7 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
         KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
         moving += onboarding->lanes[above].book.inflight + onboarding->lanes[above].queue.count +
                   pipeline->lanes[above].book.inflight;
-    return moving > 0;
+    return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
 }
 
 /* Items for which there was no room: back in line, in order, if room will come; else they have lost. */
@@ -212,7 +211,7 @@ static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const ui
         lane->book.stats.skipped++;
         lane->book.stats.skipped_no_target++;
         kvbi_item_drop_source(onboarding, item, now_ns);
-        kvbi_item_fail_claim(onboarding, item, now_ns);
+        kvbi_item_fail_claim(onboarding, item);
     }
 }
 
@@ -235,6 +234,7 @@ static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboar
 {
     uint32_t count = 0;
     for (; count < max && lane->queue.count > 0; count++) {
+        kvbi_lock_step();
         items[count] = kvbi_bands_highest(&lane->queue);
         kvbi_bands_remove(&lane->queue, items[count]);
     }
@@ -318,7 +318,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     kvbi_item_drop_source(onboarding, item, now_ns);
     item->claims = false;
     item->target->ticket = 0; /* nobody needs to wait for it any more */
-    kvbi_item_wake(onboarding, item, published, now_ns);
+    kvbi_item_filled(onboarding, item, published);
     struct kvb_block *target = item->target;
     if (published)
         item->result = target;

@@ -39,7 +39,7 @@ static inline uint32_t kvbi_item_content(const struct kvbi_onboarding *onboardin
 /* The lane that takes the item's source one tier up. */
 struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
                                          const struct kvbi_item *item);
-/* In line to read `source`, which is pinned. */
+/* In line to read `source`, which is pinned by it. */
 void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                         struct kvb_block *source);
 void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -47,16 +47,19 @@ void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item 
 
 /* ---- onboard_wait.c ------------------------------------------------------------------------------------------------ */
 
+/* For the fill of another item's target, or of a slot that an offload lane fills. */
 void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvbi_item *filling);
-void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
+void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                            uint64_t now_ns);
+/* The first in line of those who wait for the item's target. NULL: none. */
+struct kvbi_item *kvbi_item_waiter(const struct kvbi_onboarding *onboarding,
+                                   const struct kvbi_item *item, enum kvbi_wait kind);
 /* The item is good or has failed, to its operation if it has one. */
 void kvbi_item_resolve(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
 /* The target is not written by anybody: it is Empty again, and who waited for its content has lost too. */
-void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                          uint64_t now_ns);
-/* The fill of the item's target is over. */
-void kvbi_item_wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good,
-                    uint64_t now_ns);
+void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
+/* The fill of the item's target is over: who waits for it is to be woken, but not in this step. */
+void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good);
 
 #endif

@@ -91,6 +91,7 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                               .pool = &onboarding->store->pools[op->tier],
                               .now_ns = now_ns};
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
+        kvbi_lock_step();
         struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
         if (blocks != NULL)
             blocks[item->index] = hand_out(&handout, item);
@@ -107,8 +108,13 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
                      uint64_t *flights)
 {
     const struct kvbi_pool *pool = &onboarding->store->pools[item->tier];
-    const struct kvbi_item *moving =
-        item->stage == KVBI_ITEM_WAITING ? &onboarding->items[item->waits_on] : item;
+    const struct kvbi_item *moving = item;
+    if (item->stage == KVBI_ITEM_WAITING) {
+        uint32_t on = kvbi_waiters_on(&onboarding->waiters, (uint32_t)(item - onboarding->items));
+        if (on == KVBI_NONE)
+            return KVB_EAGAIN; /* it has come, and its joiners are not told yet */
+        moving = &onboarding->items[on];
+    }
     if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
         return KVB_EAGAIN;
     uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda,

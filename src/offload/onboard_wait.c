@@ -11,24 +11,53 @@
 
 #include "offload/pipeline.h"
 
-/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- Waiting ----------------------------------------------------------------------------------- */
 
 void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvbi_item *filling)
 {
     item->stage = KVBI_ITEM_WAITING;
-    item->waits_on = kvbi_item_id(onboarding, filling);
-    item->next_waiter = filling->first_waiter;
-    filling->first_waiter = kvbi_item_id(onboarding, item);
+    kvbi_waiters_wait(&onboarding->waiters, kvbi_item_id(onboarding, item),
+                      kvbi_item_id(onboarding, filling),
+                      item->claims ? KVBI_WAIT_HOP : KVBI_WAIT_JOIN);
 }
 
-void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
+struct kvbi_item *kvbi_item_waiter(const struct kvbi_onboarding *onboarding,
+                                   const struct kvbi_item *item, enum kvbi_wait kind)
 {
-    uint32_t *link = &onboarding->items[item->waits_on].first_waiter;
-    while (*link != kvbi_item_id(onboarding, item))
-        link = &onboarding->items[*link].next_waiter;
-    *link = item->next_waiter;
-    item->waits_on = KVBI_NONE;
+    uint32_t id = kvbi_waiters_first(&onboarding->waiters, kvbi_item_id(onboarding, item), kind);
+    return id != KVBI_NONE ? &onboarding->items[id] : NULL;
+}
+
+/* The block whose slot an item stands for. */
+static struct kvb_block *block_of(const struct kvbi_onboarding *onboarding, uint32_t id,
+                                  struct kvbi_pool **pool)
+{
+    uint32_t tier = 0;
+    while (onboarding->base[tier] == KVBI_NONE || id < onboarding->base[tier] ||
+           id - onboarding->base[tier] >= onboarding->store->pools[tier].block_count)
+        tier++;
+    *pool = &onboarding->store->pools[tier];
+    return &(*pool)->slots[id - onboarding->base[tier]];
+}
+
+/* The last of those who waited for a block that was filled well gives up the pin that they had together. */
+static void forget_waited(struct kvbi_onboarding *onboarding, const struct kvbi_waited *waited,
+                          uint64_t now_ns)
+{
+    struct kvbi_pool *pool;
+    if (!waited->good || !waited->last)
+        return;
+    struct kvb_block *block = block_of(onboarding, waited->slot, &pool);
+    kvbi_store_unpin_locked(onboarding->store, pool, block, now_ns);
+}
+
+void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                            uint64_t now_ns)
+{
+    struct kvbi_waited waited =
+        kvbi_waiters_stop(&onboarding->waiters, kvbi_item_id(onboarding, item));
+    forget_waited(onboarding, &waited, now_ns);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */
@@ -41,8 +70,7 @@ void kvbi_item_resolve(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
         item->stage = KVBI_ITEM_NONE;
 }
 
-void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                          uint64_t now_ns)
+void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
 {
     if (item->claims) {
         item->claims = false;
@@ -51,47 +79,73 @@ void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *
         if (item->target->place != KVBI_PLACE_HELD)
             kvbi_store_free_locked(onboarding->store, kvbi_item_pool(onboarding, item),
                                    item->target);
-        kvbi_item_wake(onboarding, item, false, now_ns);
+        kvbi_item_filled(onboarding, item, false);
     }
     kvbi_item_resolve(onboarding, item, false);
 }
 
-static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *filled,
-                     struct kvbi_item *item, bool good, uint64_t now_ns)
+/* The fill that it waited for has ended, with `filled` good, or NULL. */
+static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                     struct kvbi_pool *pool, struct kvb_block *filled)
 {
-    item->waits_on = KVBI_NONE;
     if (item->claims) {
-        if (good && kvbi_item_content(onboarding, item) != KVBI_NONE)
-            kvbi_item_queue_up(onboarding, item, filled->target);
+        if (filled != NULL && kvbi_item_content(onboarding, item) != KVBI_NONE)
+            kvbi_item_queue_up(onboarding, item, filled);
         else
-            kvbi_item_fail_claim(onboarding, item, now_ns);
+            kvbi_item_fail_claim(onboarding, item);
         return;
     }
-    if (good && kvbi_store_hold_locked(onboarding->store, kvbi_item_pool(onboarding, filled),
-                                       filled->target) == 0)
-        item->result = filled->target;
+    if (filled != NULL && kvbi_store_hold_locked(onboarding->store, pool, filled) == 0)
+        item->result = filled;
     kvbi_item_resolve(onboarding, item, item->result != NULL);
 }
 
-void kvbi_item_wake(struct kvbi_onboarding *onboarding, struct kvbi_item *filled, bool good,
-                    uint64_t now_ns)
+/* Is it still what it was filled with? It may have been invalidated since. */
+static bool is_known(const struct kvbi_onboarding *onboarding, const struct kvb_block *block)
 {
-    uint32_t waiter = filled->first_waiter;
-    filled->first_waiter = KVBI_NONE;
-    while (waiter != KVBI_NONE) {
-        struct kvbi_item *item = &onboarding->items[waiter];
-        waiter = item->next_waiter;
-        wake_one(onboarding, filled, item, good, now_ns);
-    }
+    const struct kvbi_index *index = &onboarding->store->index;
+    return block->entry != KVBI_NONE && kvbi_index_alive(index, kvbi_index_at(index, block->entry));
+}
+
+static bool wake_next(struct kvbi_onboarding *onboarding, uint64_t now_ns)
+{
+    struct kvbi_waited waited;
+    if (!kvbi_waiters_next(&onboarding->waiters, &waited))
+        return false;
+    kvbi_lock_step();
+    struct kvbi_pool *pool;
+    struct kvb_block *block = block_of(onboarding, waited.slot, &pool);
+    bool good = waited.good && is_known(onboarding, block);
+    wake_one(onboarding, &onboarding->items[waited.id], pool, good ? block : NULL);
+    forget_waited(onboarding, &waited, now_ns);
+    return true;
+}
+
+bool kvbi_onboarding_wake_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && wake_next(onboarding, now_ns); n++)
+        ;
+    return kvbi_waiters_any_ended(&onboarding->waiters);
+}
+
+static void end_fill(struct kvbi_onboarding *onboarding, uint32_t id, bool good)
+{
+    struct kvbi_pool *pool;
+    if (!kvbi_waiters_end(&onboarding->waiters, id, good) || !good)
+        return;
+    struct kvb_block *block = block_of(onboarding, id, &pool);
+    kvbi_store_pin_locked(pool, block); /* until the last of them has been told */
+}
+
+void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good)
+{
+    end_fill(onboarding, kvbi_item_id(onboarding, item), good);
 }
 
 void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
-                                   bool good, uint64_t now_ns)
+                                   bool good)
 {
-    if (onboarding->base[tier] == KVBI_NONE)
-        return; /* nobody onboards into the lowest tier */
-    struct kvbi_item *filled = kvbi_item_at(onboarding, tier, slot);
-    filled->target = &onboarding->store->pools[tier].slots[slot];
-    filled->tier = (uint8_t)tier;
-    kvbi_item_wake(onboarding, filled, good, now_ns);
+    if (onboarding->base[tier] != KVBI_NONE) /* nobody onboards into the lowest tier */
+        end_fill(onboarding, onboarding->base[tier] + slot, good);
 }

@@ -35,15 +35,25 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
     return count > 0;
 }
 
+/* Who waited for a fill that is over is told in a hold of its own; who is left, in the rounds that follow. */
+static void wake_waiters(struct kvbi_progress *progress, uint64_t now_ns)
+{
+    kvbi_lock_take(&progress->store->lock);
+    (void)kvbi_onboarding_wake_locked(&progress->pipeline->onboard, now_ns);
+    kvbi_lock_release(&progress->store->lock);
+}
+
 static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
 {
     struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
-    bool more = false, had = false;
     kvbi_lock_take(&progress->store->lock);
-    had = onboarding->attention != KVBI_NONE;
-    more = kvbi_onboarding_attend_locked(onboarding, now_ns);
+    bool had = onboarding->attention != KVBI_NONE;
+    bool more = kvbi_onboarding_attend_locked(onboarding, now_ns);
+    bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
-    return had || more;
+    if (ended)
+        wake_waiters(progress, now_ns);
+    return had || more || ended;
 }
 
 static bool forget_lost(struct kvbi_progress *progress)
@@ -112,11 +122,14 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     uint32_t before = onboarding->lanes[tier].queue.count;
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
     bool worked = count > 0 || onboarding->lanes[tier].queue.count != before;
+    bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
         copies[i].tag |= TAG_ONBOARD;
     submit(progress, copies, count, true);
-    return worked;
+    if (ended)
+        wake_waiters(progress, now_ns);
+    return worked || ended;
 }
 
 static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lane,
@@ -206,7 +219,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
         !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
-    kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL, now_ns);
+    kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL);
     if (block != NULL)
         kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
 }
@@ -214,6 +227,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
 static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion,
                   uint64_t now_ns)
 {
+    kvbi_lock_step();
     if (completion->tag & TAG_ONBOARD)
         kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag,
                                         completion->result, completion->condemned, now_ns);
@@ -277,7 +291,10 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
         apply(progress, &completions[i], now_ns);
     uint32_t lost = progress->pipeline->lost_unsaid;
     progress->pipeline->lost_unsaid = 0;
+    bool ended = kvbi_waiters_any_ended(&progress->pipeline->onboard.waiters);
     kvbi_lock_release(&progress->store->lock);
+    if (ended)
+        wake_waiters(progress, now_ns);
     tell(progress, lost);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)

@@ -3,6 +3,7 @@
 #include "store/pool.h"
 
 #include "base/debug.h"
+#include "base/lock.h"
 #include "block/lifecycle.h"
 
 int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier,
@@ -125,6 +126,7 @@ static void stack(struct kvbi_pool *pool, struct kvb_block *block)
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place)
 {
     while (pool->free_count > 0) {
+        kvbi_lock_step();
         uint32_t slot = pool->free_stack[pool->free_count - 1];
         struct kvb_block *block = &pool->slots[slot];
         kvbi_pool_leave(pool, block);
@@ -201,6 +203,7 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
 {
     const struct kvbi_policy_ops *policy = pool->policy->ops;
     for (;;) {
+        kvbi_lock_step();
         unsigned band = 0;
         uint32_t slot = policy->victim(pool->policy, now_ns, &band);
         if (slot == KVBI_NONE && band == KVBI_BAND_AGAIN)

@@ -130,6 +130,7 @@ bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
     uint32_t end =
         *cursor + KVBI_LOCK_BATCH < index->untouched ? *cursor + KVBI_LOCK_BATCH : index->untouched;
     for (; *cursor < end; ++*cursor) {
+        kvbi_lock_step();
         const struct kvbi_entry *entry = kvbi_index_at(index, *cursor);
         if (!entry->used)
             continue;
