@@ -1235,9 +1235,10 @@ struct kvb_onboard {
 /*
  * kvb_onboard - bring blocks up into `targets`
  *
- * A content that somebody else is bringing up already is joined: nobody waits for more than that one block. Ends with
- * the length of the good prefix: partial success is success. Targets of tier HOST make it a prefetch. Outranks
- * offloading.
+ * A content that somebody else is bringing up already is joined: nobody waits for more than that one
+ * block, and it goes by the highest priority of those who wait for it, from then on and through every
+ * tier in between. Ends with the length of the good prefix: partial success is success. Targets of tier
+ * HOST make it a prefetch. Outranks offloading.
  *
  * Ownership  On 0 the op takes over the targets' handles and kvb_op_take hands blocks back. The caller keeps its handles of
  *            the sources, and may drop them at once. `*op` is the caller's until kvb_op_release.

@@ -1095,8 +1095,9 @@ static void test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_wai
     mv_store(&rig, &run, KVB_TIER_DISK, 1, 1);
     struct kvb_op *prefetch = bring_up_with(&rig, &run, KVB_TIER_HOST, 10, &prefetched);
     struct kvb_op *op = bring_up_with(&rig, &run, KVB_TIER_DEVICE, 90, &done);
-    struct kvb_op *between = bring_up_with(&rig, &other, KVB_TIER_HOST, 50, NULL);
-    mv_step(&rig); /* the hop waits for the prefetch, which waits for the other's fence */
+    struct kvb_op *between = bring_up_with(&rig, &other, KVB_TIER_HOST, 90, NULL);
+    /* The hop waits for the prefetch, which stands, as urgent, behind the other and its fence. */
+    mv_step(&rig);
     kv_ok(kvb_op_cancel(rig.kv, prefetch));
     mv_step(&rig);
     expect_done(&prefetched, KVB_ECANCELED, 0);

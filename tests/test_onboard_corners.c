@@ -96,10 +96,10 @@ static void test_item_without_room_does_not_hold_up_those_behind_it(void **state
     struct kvb_op *ops[4];
     ops[0] = start_one(&rig, &runs[0], KVB_TIER_HOST, 10, &prefetched);
     ops[1] = start_one(&rig, &runs[0], KVB_TIER_DEVICE, 90, &joined);
-    ops[2] = start_one(&rig, &runs[1], KVB_TIER_HOST, 70, &other);
+    ops[2] = start_one(&rig, &runs[1], KVB_TIER_HOST, 90, &other);
     assert_int_equal(kvb_manager_poll(rig.kv, 0), 1);
     assert_int_equal(prefetched.calls, 0);
-    ops[3] = start_one(&rig, &runs[2], KVB_TIER_DEVICE, 50, &roomless);
+    ops[3] = start_one(&rig, &runs[2], KVB_TIER_DEVICE, 95, &roomless);
     kv_ok(kvb_op_cancel(rig.kv, ops[0]));
     mv_step(&rig);
     expect_done(&prefetched, KVB_ECANCELED, 0);

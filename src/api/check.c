@@ -40,7 +40,7 @@ static bool came_and_stays(const struct kvb_manager *manager, uint32_t id)
     return true;
 }
 
-/* Who waits is WAITING, for something that is being filled. */
+/* Who waits is WAITING, for something that is as urgent. */
 static const char *check_waiting(const struct kvb_manager *manager)
 {
     const struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
@@ -53,6 +53,8 @@ static const char *check_waiting(const struct kvb_manager *manager)
             return "a block that has come stays until its joiners are told";
         if (on == KVBI_NONE || onboarding->items[on].stage == KVBI_ITEM_NONE)
             continue; /* it is to be told, or a lane fills what it waits for */
+        if (onboarding->items[on].priority < item->priority)
+            return "what is waited for is as urgent as who waits";
         if (!onboarding->items[on].claims)
             return "what is waited for is being filled";
     }

@@ -13,6 +13,7 @@
  *            pending counts an operation's items that are neither good nor failed (one more while it is being built). good_count
  *            is the lowest failed index. A WAITING item is among `waiters`, and nothing else is; its slot is being filled, or was,
  *            and it has not been told yet. Until then a block that was filled well is pinned, once for all who waited.
+ *            What is waited for has at least the priority of who waits.
  *            A MOVING item writes its own target. One that belongs to no operation is a carrier, whose target is a block in a tier
  *            on the way up, or an orphan, whose operation has ended without it; nobody holds its target, only the transfer.
  * Lock       the store's.
@@ -48,7 +49,7 @@ struct kvbi_item {
     uint32_t index;             /* in the request */
     uint32_t prev, next;        /* items of the operation, in order */
     uint8_t stage;
-    uint8_t priority;
+    uint8_t priority; /* the highest of those who wait for it */
     uint8_t tier;     /* the target's */
     bool claims;      /* the target is being filled for this item, now or when its turn comes */
     struct kvb_block *target; /* what the item is named by */

@@ -47,7 +47,7 @@ void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item 
 
 /* ---- onboard_wait.c ------------------------------------------------------------------------------------------------ */
 
-/* For the fill of another item's target, or of a slot that an offload lane fills. */
+/* For the fill of another item's target, or of one that an offload lane fills: that is as urgent from now on. */
 void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvbi_item *filling);
 void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item,

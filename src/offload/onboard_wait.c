@@ -13,6 +13,29 @@
 
 /* ---- Waiting ----------------------------------------------------------------------------------- */
 
+/*
+ * Somebody of this priority waits for the item. Who waits on somebody in turn hands it on: the chain is
+ * as long as there are tiers, and what is waited for has the priority of who waits already.
+ */
+static void raise_item(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint8_t priority)
+{
+    while (item->stage != KVBI_ITEM_NONE && item->priority < priority) {
+        uint32_t id = kvbi_item_id(onboarding, item);
+        item->priority = priority;
+        if (item->stage == KVBI_ITEM_QUEUED) {
+            struct kvbi_bands *queue = &kvbi_item_lane(onboarding, item)->queue;
+            if (!kvbi_bands_is_linked(queue, id))
+                return; /* just taken out of it, and put back by its priority if at all */
+            kvbi_bands_remove(queue, id);
+            kvbi_bands_push_young(queue, id, priority);
+        }
+        uint32_t on = kvbi_waiters_on(&onboarding->waiters, id);
+        if (on == KVBI_NONE)
+            return;
+        item = &onboarding->items[on];
+    }
+}
+
 void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvbi_item *filling)
 {
@@ -20,6 +43,7 @@ void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
     kvbi_waiters_wait(&onboarding->waiters, kvbi_item_id(onboarding, item),
                       kvbi_item_id(onboarding, filling),
                       item->claims ? KVBI_WAIT_HOP : KVBI_WAIT_JOIN);
+    raise_item(onboarding, filling, item->priority);
 }
 
 struct kvbi_item *kvbi_item_waiter(const struct kvbi_onboarding *onboarding,
