@@ -793,7 +793,9 @@ KVB_API KVB_NODISCARD int kvb_block_weak(struct kvb_manager *manager, const stru
  *
  * Ownership  Hands out blocks[i], NULL where results[i] is not 0.
  * Threads    Any. Takes no lock while somebody holds the block.
- * Errors     KVB_ESTALE  evicted or reset since: for ever      KVB_EAGAIN  2^20 - 1 handles on one block
+ * Errors     KVB_ESTALE  for ever: evicted or reset since, or the target of an operation that has let
+ *                        go of it while it was still being written
+ *            KVB_EAGAIN  2^20 - 1 handles on one block
  *            KVB_EINVAL  tier or slot that this manager does not have
  * Since      0.1
  */

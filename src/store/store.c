@@ -175,6 +175,25 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
     note_room(store, pool);
 }
 
+/*
+ * A lane still uses the slot, and nobody holds it any more. What a transfer fills may be there, whole, in
+ * the end, but to those who knew the block it is gone, and stays gone: it goes on in a new generation. If
+ * there is none, its content is not expected any more.
+ */
+static void linger(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+{
+    uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
+    kvbi_pool_leave(pool, block);
+    kvbi_pool_enter(pool, block, KVBI_PLACE_QUARANTINED);
+    if (kvbi_life_get(block).state == KVB_STATE_REGISTERED)
+        return; /* it is read, and freed afterwards */
+    if (kvbi_word_generation(word) < KVBI_GENERATION_MAX)
+        atomic_store_explicit(&block->word, word + (UINT64_C(1) << KVBI_USERS_BITS),
+                              memory_order_release);
+    else if (block->entry != KVBI_NONE)
+        kvbi_store_detach_locked(store, pool, block);
+}
+
 enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                             struct kvb_block *block, uint64_t now_ns)
 {
@@ -193,8 +212,7 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
         return KVBI_RELEASE_PARKED;
     }
     if (block->lane_pins > 0) {
-        kvbi_pool_leave(pool, block);
-        kvbi_pool_enter(pool, block, KVBI_PLACE_QUARANTINED);
+        linger(store, pool, block);
         return KVBI_RELEASE_LINGERS;
     }
     kvbi_store_free_locked(store, pool, block);
