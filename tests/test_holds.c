@@ -317,6 +317,32 @@ static void test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_to
     close_crowd(crowd);
 }
 
+/* ---- Room --------------------------------------------------------------------------------------------------------- */
+
+/* MANY blocks on deck of a lane that stands; all are held but the oldest, which are let go one by one. */
+static void test_revoking_among_many_held_blocks_on_deck_takes_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct kvb_block *one = NULL;
+    open_crowd(crowd, MANY, 8, KVB_OFFLOAD_ON_REGISTER);
+    mv_bounds(&crowd->rig, 0, MANY, 1, 1, MANY);
+    kv_rig_open(&crowd->rig);
+    put(crowd, KVB_TIER_DEVICE, 1, crowd->blocks, MANY);
+    assert_int_equal(mv_lane(&crowd->rig, KVB_TIER_DEVICE, KVB_TIER_HOST).ondeck, MANY);
+    kv_expect(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, 1, NULL, &one, NULL), KVB_ENOSPC);
+    for (uint32_t i = 0; i < 20; i++) {
+        kv_unref(&crowd->rig, crowd->blocks[i]);
+        (void)kvbi_testing_longest_hold(crowd->rig.kv);
+        crowd->blocks[i] = kv_alloc(&crowd->rig, KVB_TIER_DEVICE);
+        assert_true(kvbi_testing_longest_hold(crowd->rig.kv) <= 8);
+    }
+    kv_check(&crowd->rig);
+    crowd->source = crowd->blocks[MANY - 1];
+    kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY - 1, NULL));
+    close_crowd(crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +356,7 @@ int main(void)
             test_block_that_is_invalidated_before_its_joiners_are_told_is_a_miss_for_them),
         cmocka_unit_test(
             test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_told_yet),
+        cmocka_unit_test(test_revoking_among_many_held_blocks_on_deck_takes_short_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

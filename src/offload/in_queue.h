@@ -30,8 +30,11 @@ struct kvbi_offer {
     struct kvbi_band_node node; /* of the in-queue, of the deck, or of the free list (next) */
     uint64_t generation;
     uint32_t slot;
-    uint32_t target;               /* TAKEN: slot in the target tier, or KVBI_NONE */
-    struct kvbi_disk_label *label; /* TAKEN, of a copy to a disk */
+    uint32_t target; /* TAKEN: slot in the target tier, or KVBI_NONE */
+    union {
+        struct kvbi_disk_label *label; /* TAKEN and aimed, of a copy to a disk */
+        uint64_t ondeck_age;           /* ONDECK: how many have gone there before it */
+    };
     uint8_t stage;
     uint8_t priority;
 };

@@ -44,6 +44,16 @@ struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
                                       atomic_load_explicit(&slot->word, memory_order_relaxed))};
 }
 
+/* The pool's word on a block that is on deck. */
+static void note_revocable(void *context, const struct kvb_block *block, bool is_revocable)
+{
+    struct kvbi_lane *lane = context;
+    if (is_revocable)
+        kvbi_revocable_add(&lane->revocable, block->offer);
+    else
+        kvbi_revocable_remove(&lane->revocable, block->offer);
+}
+
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
                      const struct kvb_tier_config *configs, const struct kvbi_tier *from,
                      const struct kvbi_tier *to)
@@ -62,8 +72,12 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
     lane->book.stats.to_tier = to->tier;
     int error = kvbi_in_queue_create(&lane->queue, store->memory, config->queue_capacity,
                                      lane->ondeck_capacity + lane->inflight_max);
+    if (error == 0)
+        error = kvbi_revocable_create(&lane->revocable, store->memory, lane->queue.offers,
+                                      lane->ondeck_capacity);
     if (error != 0)
         return error;
+    lane->from->watch = (struct kvbi_pool_watch){note_revocable, lane};
     kvbi_bands_init(&lane->deck, &lane->queue.offers[0].node, sizeof *lane->queue.offers);
     kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day,
                      to->block_bytes);
@@ -74,12 +88,14 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
 void kvbi_lane_destroy(struct kvbi_lane *lane)
 {
     kvbi_labels_destroy(&lane->labels);
+    kvbi_revocable_destroy(&lane->revocable);
     kvbi_in_queue_destroy(&lane->queue);
 }
 
 size_t kvbi_lane_bytes(const struct kvbi_lane *lane)
 {
-    return kvbi_in_queue_bytes(&lane->queue) + kvbi_labels_bytes(&lane->labels);
+    return kvbi_in_queue_bytes(&lane->queue) + kvbi_revocable_bytes(&lane->revocable) +
+           kvbi_labels_bytes(&lane->labels);
 }
 
 static struct kvb_block *source_of(const struct kvbi_lane *lane, const struct kvbi_offer *offer)
@@ -131,6 +147,7 @@ static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *block = source_of(lane, offer);
     offer->stage = KVBI_OFFER_ONDECK;
+    offer->ondeck_age = lane->ondeck_ages++;
     kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
     kvbi_store_pin_locked(lane->from, block);
     kvbi_pool_set_revocable(lane->from, block, true);
@@ -230,20 +247,15 @@ bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
     kvbi_lock_assert_held(&lane->store->lock);
     uint32_t wanted = lane->from->revocable_count < KVBI_LOCK_BATCH ? lane->from->revocable_count
                                                                     : KVBI_LOCK_BATCH;
-    uint32_t revoked = 0, id = lane->deck.youngest[DECK_BAND];
-    while (revoked < wanted) {
+    KVBI_ASSERT(lane->from->revocable_count == lane->revocable.count);
+    for (uint32_t revoked = 0; revoked < wanted; revoked++) {
         kvbi_lock_step();
-        uint32_t older = kvbi_in_queue_at(&lane->queue, id)->node.prev;
-        struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
-        if (block->place == KVBI_PLACE_PARKED && block->lane_pins == 1) {
-            take_off_deck(lane, id);
-            unpin_source(lane, id, now_ns);
-            queue_up(lane, id);
-            revoked++;
-        }
-        id = older;
+        uint32_t id = kvbi_revocable_youngest(&lane->revocable);
+        take_off_deck(lane, id);
+        unpin_source(lane, id, now_ns);
+        queue_up(lane, id);
     }
-    return revoked > 0;
+    return wanted > 0;
 }
 
 void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)

@@ -24,6 +24,7 @@
 #include "offload/budget.h"
 #include "offload/in_queue.h"
 #include "offload/labels.h"
+#include "offload/revocable.h"
 #include "store/store.h"
 #include "transfer/engine.h"
 
@@ -44,6 +45,9 @@ struct kvbi_lane {
     uint32_t ondeck_capacity, inflight_max, batch;
     struct kvbi_in_queue queue;
     struct kvbi_bands deck; /* one band: first in, first out */
+    struct kvbi_revocable
+        revocable;        /* of those on deck: whose block is parked, and pinned by nobody else */
+    uint64_t ondeck_ages; /* how many have gone on deck */
     struct kvbi_lane_book book;
     struct kvbi_labels labels; /* above a disk */
     struct kvbi_budget budget;

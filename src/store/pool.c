@@ -88,12 +88,21 @@ static bool revocable(const struct kvb_block *block)
     return block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
 }
 
+static void count_revocable(struct kvbi_pool *pool, const struct kvb_block *block, bool enters)
+{
+    if (!revocable(block))
+        return;
+    pool->revocable_count += enters ? 1 : UINT32_MAX;
+    if (pool->watch.revocable != NULL)
+        pool->watch.revocable(pool->watch.context, block, enters);
+}
+
 void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block)
 {
     --*place_count(pool, block->place);
     if (block->place == KVBI_PLACE_PARKED) {
         pool->pinned_count -= block->lane_pins > 0;
-        pool->revocable_count -= revocable(block);
+        count_revocable(pool, block, false);
     } else if (block->place == KVBI_PLACE_RETIRED) {
         --*retired_on_path(pool, block);
     }
@@ -105,7 +114,7 @@ void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_
     ++*place_count(pool, block->place);
     if (place == KVBI_PLACE_PARKED) {
         pool->pinned_count += block->lane_pins > 0;
-        pool->revocable_count += revocable(block);
+        count_revocable(pool, block, true);
     } else if (place == KVBI_PLACE_RETIRED) {
         ++*retired_on_path(pool, block);
     }

@@ -29,6 +29,12 @@ struct kvbi_pool_path {
     uint64_t hits;
 };
 
+/* Who is told of each block that becomes revocable, or is no longer. */
+struct kvbi_pool_watch {
+    void (*revocable)(void *context, const struct kvb_block *block, bool is_revocable);
+    void *context;
+};
+
 struct kvbi_pool {
     const struct kvbi_memory *memory;
     struct kvb_block *slots; /* NULL: no such tier */
@@ -40,6 +46,7 @@ struct kvbi_pool {
     bool room_wanted; /* a lane waits for a slot here */
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
+    struct kvbi_pool_watch watch; /* or nobody */
     uint64_t allocated, evicted, registered, duplicates, collisions, hits;
     uint64_t released; /* how often a user let go of a block for good */
     uint32_t path_count;
