@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How much is done under one hold of the lock, whatever callers did before: thousands who wait for one
- * block, thousands of held blocks on deck, thousands of pinned ones in front of those that can go. Steps
- * are counted (kvbi_testing_longest_hold), never time. The bound is KVBI_LOCK_BATCH wherever one call or
- * round does one kind of thing.
+ * How much is done under one hold of the lock, whatever callers did before: thousands who wait for
+ * one block, thousands of held blocks on deck, thousands of pinned ones in front of those that can
+ * go. Steps are counted (kvbi_testing_longest_hold), never time. The bound is KVBI_LOCK_BATCH
+ * wherever one call or round does one kind of thing.
  */
 #include "support/move_test.h"
 
@@ -115,7 +115,7 @@ static struct crowd *new_crowd(void)
     return crowd;
 }
 
-/* ---- Who waits for one block -------------------------------------------------------------------------------------- */
+/* ---- Who waits for one block ----------------------------------------------------------------- */
 
 static void test_many_joiners_of_a_block_that_arrives_are_woken_in_short_holds(void **state)
 {
@@ -219,8 +219,8 @@ static void test_operation_that_joins_itself_many_times_is_cut_in_short_holds(vo
 }
 
 /*
- * The block has come, and not all are told yet: it stays, though nobody holds it and room is wanted. What
- * is told later gets it all the same.
+ * The block has come, and not all are told yet: it stays, though nobody holds it and room is
+ * wanted. What is told later gets it all the same.
  */
 static void test_block_stays_until_the_last_of_its_joiners_is_told(void **state)
 {
@@ -270,7 +270,10 @@ static void test_block_that_is_invalidated_before_its_joiners_are_told_is_a_miss
     close_crowd(crowd);
 }
 
-/* A slot whose fill has failed is filled well while those of the former fill wait to be told: not for them. */
+/*
+ * A slot whose fill has failed is filled well while those of the former fill wait to be told: not
+ * for them.
+ */
 static void test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_told_yet(void **state)
 {
     (void)state;
@@ -317,9 +320,12 @@ static void test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_to
     close_crowd(crowd);
 }
 
-/* ---- Room --------------------------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
-/* MANY blocks on deck of a lane that stands; all are held but the oldest, which are let go one by one. */
+/*
+ * MANY blocks on deck of a lane that stands; all are held but the oldest, which are let go one by
+ * one.
+ */
 static void test_revoking_among_many_held_blocks_on_deck_takes_short_holds(void **state)
 {
     (void)state;
@@ -338,8 +344,211 @@ static void test_revoking_among_many_held_blocks_on_deck_takes_short_holds(void 
         assert_true(kvbi_testing_longest_hold(crowd->rig.kv) <= 8);
     }
     kv_check(&crowd->rig);
+    kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY, NULL));
+    kv_check(&crowd->rig);
+    /* All of them at once: what is revoked, evicted and handed out is looked at a few times. */
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, MANY, NULL, crowd->blocks, NULL));
+    assert_true(kvbi_testing_longest_hold(crowd->rig.kv) <= 8 * KVBI_LOCK_BATCH);
+    kv_check(&crowd->rig);
     crowd->source = crowd->blocks[MANY - 1];
     kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY - 1, NULL));
+    close_crowd(crowd);
+}
+
+/* MANY parked blocks in HOST that an operation is to read, behind fence 1: nothing of it moves. */
+static void pin_in_host(struct crowd *crowd, struct kvb_block **sources)
+{
+    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
+    put(crowd, KVB_TIER_HOST, 1, sources, MANY);
+    kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, MANY, &fence, crowd->blocks, NULL));
+    struct kvb_onboard request = {.size = sizeof request,
+                                  .sources = sources,
+                                  .targets = crowd->blocks,
+                                  .count = MANY,
+                                  .done = count_done,
+                                  .arg = crowd};
+    kv_ok(kvb_onboard(crowd->rig.kv, &request, &crowd->ops[0]));
+    for (uint32_t i = 0; i < MANY; i++) {
+        kv_unref(&crowd->rig, sources[i]);
+    }
+    kv_poll(&crowd->rig);
+    kv_check(&crowd->rig);
+}
+
+static void test_alloc_passes_many_pinned_blocks_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct kvb_block *sources[MANY], *one = NULL, *two[2];
+    uint32_t missing = 0;
+    open_crowd(crowd, MANY, MANY + 1, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&crowd->rig, 0, 8, 1, 1, 8);
+    kv_rig_open(&crowd->rig);
+    pin_in_host(crowd, sources);
+    put(crowd, KVB_TIER_HOST, 6000, &crowd->source, 1);
+    kv_unref(&crowd->rig, crowd->source);
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    kv_expect(kvb_alloc(crowd->rig.kv, KVB_TIER_HOST, 2, NULL, two, &missing), KVB_EAGAIN);
+    assert_int_equal(missing, 1);
+    kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_HOST, 1, NULL, &one, NULL));
+    assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, KVBI_LOCK_BATCH + 4);
+    kv_check(&crowd->rig);
+    mv_signal(&crowd->rig, 1);
+    kv_poll(&crowd->rig);
+    assert_int_equal(crowd->good, MANY);
+    crowd->source = one;
+    close_crowd(crowd);
+}
+
+/* A lane down into the tier passes them too, in several holds of one round. */
+static void test_lane_passes_many_pinned_blocks_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct kvb_block *sources[MANY], *down = NULL;
+    open_crowd(crowd, MANY + 1, MANY + 1, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&crowd->rig, 0, 8, 1, 1, 8);
+    kv_rig_open(&crowd->rig);
+    put(crowd, KVB_TIER_DEVICE, 5000, &down, 1);
+    pin_in_host(crowd, sources);
+    put(crowd, KVB_TIER_HOST, 6000, &crowd->source, 1);
+    kv_unref(&crowd->rig, crowd->source);
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    mv_offer(&crowd->rig, down, 50);
+    kv_poll(&crowd->rig);
+    assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, KVBI_LOCK_BATCH + 4);
+    assert_int_equal(mv_lane(&crowd->rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
+    kv_check(&crowd->rig);
+    mv_signal(&crowd->rig, 1);
+    crowd->source = down;
+    close_crowd(crowd);
+}
+
+/* So does a block that needs room in the tier on its way up: rounds go on until it is found. */
+static void test_carrier_passes_many_pinned_blocks_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct kvb_block *sources[MANY], *low = NULL, *target = NULL;
+    struct kvb_op *op = NULL;
+    open_crowd(crowd, MANY + 1, MANY + 1, KVB_OFFLOAD_MANUAL);
+    kv_rig_add_tier(&crowd->rig, KVB_TIER_DISK, 8, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&crowd->rig, 0, 8, 1, 1, 8);
+    kv_rig_open(&crowd->rig);
+    put(crowd, KVB_TIER_DISK, 5000, &low, 1);
+    target = kv_alloc(&crowd->rig, KVB_TIER_DEVICE);
+    pin_in_host(crowd, sources);
+    put(crowd, KVB_TIER_HOST, 6000, &crowd->source, 1);
+    kv_unref(&crowd->rig, crowd->source);
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    struct kvb_onboard request = {
+        .size = sizeof request, .sources = &low, .targets = &target, .count = 1};
+    kv_ok(kvb_onboard(crowd->rig.kv, &request, &op));
+    kv_poll(&crowd->rig);
+    assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, KVBI_LOCK_BATCH + 4);
+    assert_int_equal(mv_lane(&crowd->rig, KVB_TIER_DISK, KVB_TIER_HOST).transferred, 1);
+    kv_check(&crowd->rig);
+    mv_signal(&crowd->rig, 1);
+    kv_poll(&crowd->rig);
+    kv_ok(kvb_op_release(crowd->rig.kv, op));
+    crowd->source = low;
+    close_crowd(crowd);
+}
+
+/*
+ * DEVICE has no free block: MANY parked ones on deck of a lane that waits for fence 1, which can be
+ * revoked once all are passed; and `left` Empty ones in the caller's hands.
+ */
+static void open_full_deck(struct crowd *crowd, uint32_t left, struct mv_copies *copies)
+{
+    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
+    struct kvb_block *first = NULL;
+    open_crowd(crowd, MANY + 1 + left, MANY + 8, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&crowd->rig, 0, MANY, 4, 1, MANY);
+    mv_open(&crowd->rig, copies);
+    put(crowd, KVB_TIER_DEVICE, 1, &first, 1);
+    kv_ok(kvb_block_offload(crowd->rig.kv, &first, 1, 100, &fence, NULL));
+    put(crowd, KVB_TIER_DEVICE, 2, crowd->blocks, MANY);
+    kv_ok(kvb_block_offload(crowd->rig.kv, crowd->blocks, MANY, 50, &fence, NULL));
+    kv_poll(&crowd->rig);
+    kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY, NULL));
+    crowd->source = first;
+    kv_check(&crowd->rig);
+}
+
+/* The stand-in for a target that is still written comes from behind all that is on deck. */
+static void test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct mv_copies copies;
+    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
+    struct kvb_block *low = NULL, *target = NULL, *taken = NULL;
+    struct kvb_op *op = NULL;
+    uint32_t good = 0;
+    open_full_deck(crowd, 1, &copies);
+    put(crowd, KVB_TIER_HOST, 5000, &low, 1);
+    target = kv_alloc(&crowd->rig, KVB_TIER_DEVICE);
+    struct kvb_onboard request = {
+        .size = sizeof request, .sources = &low, .targets = &target, .count = 1, .fence = &fence};
+    kv_ok(kvb_onboard(crowd->rig.kv, &request, &op));
+    kv_poll(&crowd->rig);
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    kv_ok(kvb_op_cancel(crowd->rig.kv, op));
+    kv_poll(&crowd->rig);
+    assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, 4 * KVBI_LOCK_BATCH);
+    kv_check(&crowd->rig);
+    kv_ok(kvb_op_take(crowd->rig.kv, op, &taken, 1, &good));
+    assert_int_equal(good, 0);
+    assert_non_null(taken);
+    assert_ptr_not_equal(taken, target);
+    kv_unref(&crowd->rig, taken);
+    kv_unref(&crowd->rig, low);
+    kv_ok(kvb_op_release(crowd->rig.kv, op));
+    mv_signal(&crowd->rig, 1);
+    close_crowd(crowd);
+}
+
+/* So does the one for a block that has come behind one that has not, and that others share. */
+static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct mv_copies copies;
+    struct kvb_block *low[2], *targets[3], *taken[2], *joined = NULL;
+    struct kvb_op *op = NULL, *joiner = NULL;
+    uint32_t good = 0;
+    open_full_deck(crowd, 3, &copies);
+    put(crowd, KVB_TIER_HOST, 5000, low, 2);
+    kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, 3, NULL, targets, NULL));
+    struct kvb_onboard request = {
+        .size = sizeof request, .sources = low, .targets = targets, .count = 2};
+    kv_ok(kvb_onboard(crowd->rig.kv, &request, &op));
+    request = (struct kvb_onboard){
+        .size = sizeof request, .sources = &low[1], .targets = &targets[2], .count = 1};
+    kv_ok(kvb_onboard(crowd->rig.kv, &request, &joiner));
+    mv_fail(&copies, 1, false); /* the first of the two */
+    kv_poll(&crowd->rig);
+    kv_ok(kvb_op_take(crowd->rig.kv, joiner, &joined, 1, &good));
+    assert_int_equal(good, 1);
+    assert_ptr_equal(joined, targets[1]);
+    struct kvb_block *last = kv_alloc(&crowd->rig, KVB_TIER_DEVICE); /* the joiner's own target */
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    kv_ok(kvb_op_take(crowd->rig.kv, op, taken, 2, &good));
+    assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, 4 * KVBI_LOCK_BATCH);
+    assert_int_equal(good, 0);
+    assert_ptr_equal(taken[0], targets[0]);
+    assert_non_null(taken[1]);
+    assert_ptr_not_equal(taken[1], targets[1]);
+    kv_check(&crowd->rig);
+    kv_ok(kvb_block_unref(crowd->rig.kv, taken, 2, NULL));
+    kv_ok(kvb_block_unref(crowd->rig.kv, low, 2, NULL));
+    kv_unref(&crowd->rig, joined);
+    kv_unref(&crowd->rig, last);
+    kv_ok(kvb_op_release(crowd->rig.kv, op));
+    kv_ok(kvb_op_release(crowd->rig.kv, joiner));
+    mv_signal(&crowd->rig, 1);
     close_crowd(crowd);
 }
 
@@ -357,6 +566,11 @@ int main(void)
         cmocka_unit_test(
             test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_told_yet),
         cmocka_unit_test(test_revoking_among_many_held_blocks_on_deck_takes_short_holds),
+        cmocka_unit_test(test_alloc_passes_many_pinned_blocks_in_short_holds),
+        cmocka_unit_test(test_lane_passes_many_pinned_blocks_in_short_holds),
+        cmocka_unit_test(test_carrier_passes_many_pinned_blocks_in_short_holds),
+        cmocka_unit_test(test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds),
+        cmocka_unit_test(test_take_finds_a_stand_in_for_a_shared_block_in_short_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

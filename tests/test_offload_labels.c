@@ -31,7 +31,8 @@ static uint32_t take_copies(struct scene *scene, struct kvbi_copy *copies, uint3
     kvbi_lock(scene->rig.kv);
     uint32_t taken = kvbi_lane_take_locked(lane_of(scene), offers, max, 1);
     for (uint32_t i = 0; i < taken; i++)
-        count += kvbi_lane_aim_locked(lane_of(scene), offers[i], &copies[count], 1);
+        count +=
+            kvbi_lane_aim_locked(lane_of(scene), offers[i], &copies[count], 1) == KVBI_AIM_COPY;
     kvbi_unlock(scene->rig.kv);
     return count;
 }

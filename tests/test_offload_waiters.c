@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rings of those who wait, against a list that is searched: who is first, who is told in which order, with
- * which end, and who was the last.
+ * Rings of those who wait, against a list that is searched: who is first, who is told in which
+ * order, with which end, and who was the last.
  */
 #include "support/kv_test.h"
 

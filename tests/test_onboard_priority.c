@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Priority is handed on: whatever somebody waits for goes as early as the most urgent of those who wait,
- * through tiers in between and from hand to hand. The engine takes one block at a time, so that the order
- * of its copies is the order of the lanes.
+ * Priority is handed on: whatever somebody waits for goes as early as the most urgent of those who
+ * wait, through tiers in between and from hand to hand. The engine takes one block at a time, so
+ * that the order of its copies is the order of the lanes.
  */
 #include "support/move_test.h"
 
@@ -185,7 +185,10 @@ static void test_second_hop_goes_by_the_priority_of_who_joined_meanwhile(void **
     close_traffic(&traffic);
 }
 
-/* Who joined takes the transfer over from the one who gives up, at the priority that it has by then. */
+/*
+ * Who joined takes the transfer over from the one who gives up, at the priority that it has by
+ * then.
+ */
 static void test_block_that_is_handed_over_keeps_the_highest_priority(void **state)
 {
     (void)state;

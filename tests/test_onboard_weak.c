@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Weak handles of blocks that an operation fills: they upgrade while the operation holds the block, and
- * once they are stale they are so for ever, whatever the transfer does with the slot afterwards.
+ * Weak handles of blocks that an operation fills: they upgrade while the operation holds the block,
+ * and once they are stale they are so for ever, whatever the transfer does with the slot
+ * afterwards.
  */
 #include "support/move_test.h"
 

@@ -53,6 +53,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
         struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
+        if (block == NULL && pool->cut_short)
+            break; /* many pinned ones stand before those that can go: on in the next hold */
         if (block == NULL) { /* only if slots were retired under our hands */
             *missing = count - *taken;
             error = shortage_locked(pool, *missing);

@@ -24,8 +24,9 @@ int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvb
 int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t message_bytes);
 
 /*
- * The most steps (kvbi_lock_step) of one hold of the store's lock since this was asked last. A step is a
- * block, item, offer or entry that is looked at: one that is revoked, evicted and handed out takes three.
+ * The most steps (kvbi_lock_step) of one hold of the store's lock since this was asked last. A step
+ * is a block, item, offer or entry that is looked at: one that is revoked, evicted and handed out
+ * takes three.
  */
 uint32_t kvbi_testing_longest_hold(struct kvb_manager *manager);
 

@@ -21,9 +21,13 @@
 enum kvbi_rank { KVBI_RANK_CLEAR = 0, KVBI_RANK_STORE = 1, KVBI_RANK_ENGINE = 2 };
 #define KVBI_RANK_COUNT 3
 
+/* The most blocks that are handled under one hold of the store's lock. */
+#define KVBI_LOCK_BATCH 64
+
 struct kvbi_lock {
     pthread_mutex_t mutex;
     enum kvbi_rank rank;
+    uint64_t hold; /* the number of the present one, for who holds it */
 #if KVBI_DEBUG
     uint32_t steps_max; /* the most steps of one hold */
 #endif
@@ -41,8 +45,8 @@ void kvbi_lock_release(struct kvbi_lock *lock);
 
 /*
  * Debug builds abort unless the calling thread holds the lock, or holds none at all; release builds
- * check nothing. And they count steps: whatever loops over something under the store's lock says so for
- * each block, item, offer or entry that it looks at, so that tests see how long a hold can get.
+ * check nothing. And they count steps: whatever loops over something under the store's lock says so
+ * for each block, item, offer or entry that it looks at, so that tests see how long a hold can get.
  */
 #if KVBI_DEBUG
 void kvbi_lock_step(void);

@@ -382,8 +382,8 @@ void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *o
     kvbi_store_expect_take_locked(lane->store, lane->to, count);
 }
 
-bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy,
-                          uint64_t now_ns)
+enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy,
+                                   uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
@@ -400,13 +400,15 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
         stats->skipped_present++;
     } else {
         target = kvbi_store_take_locked(lane->store, lane->to, false, offer->priority, now_ns);
+        if (target == NULL && lane->to->cut_short)
+            return KVBI_AIM_AGAIN;
         stats->skipped += target == NULL;
         stats->skipped_no_target += target == NULL;
     }
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
         drop_pinned(lane, id, now_ns);
-        return false;
+        return KVBI_AIM_DROPPED;
     }
     target->priority = source->priority;
     target->retention_ns = source->retention_ns;
@@ -426,7 +428,7 @@ bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy 
                                .tag = id,
                                .identity = kvbi_lane_identity(lane->store, target, target),
                                .label = offer->label};
-    return true;
+    return KVBI_AIM_COPY;
 }
 
 void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,

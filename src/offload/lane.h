@@ -95,9 +95,14 @@ void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *o
                                  uint32_t count);
 void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
                                       uint32_t count);
-/* Gives a taken offer its target and describes the copy, which is paid for from here on. False: skipped or discarded instead, and counted. */
-bool kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy,
-                          uint64_t now_ns);
+enum kvbi_aim {
+    KVBI_AIM_DROPPED, /* skipped or discarded instead, and counted */
+    KVBI_AIM_COPY,    /* paid for from here on */
+    KVBI_AIM_AGAIN    /* room was looked for, and not to the end: once more in the next hold */
+};
+/* Gives a taken offer its target and describes the copy. */
+enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy,
+                                   uint64_t now_ns);
 /* The engine's word on it. The block below if it was published there, else NULL. */
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result,
                                             uint64_t now_ns);

@@ -11,11 +11,13 @@
  * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions and finished operations.
  * Invariants an item is found by its target slot, and a target belongs to one operation from kvb_onboard to take or release.
  *            pending counts an operation's items that are neither good nor failed (one more while it is being built). good_count
- *            is the lowest failed index. A WAITING item is among `waiters`, and nothing else is; its slot is being filled, or was,
- *            and it has not been told yet. Until then a block that was filled well is pinned, once for all who waited.
- *            What is waited for has at least the priority of who waits.
- *            A MOVING item writes its own target. One that belongs to no operation is a carrier, whose target is a block in a tier
- *            on the way up, or an orphan, whose operation has ended without it; nobody holds its target, only the transfer.
+ *            is the lowest failed index. A WAITING item is among `waiters`, and nothing else is;
+ *            its slot is being filled, or was, and it has not been told yet. Until then a block
+ *            that was filled well is pinned, once for all who waited. What is waited for has at
+ *            least the priority of who waits. A MOVING item writes its own target. One that belongs
+ *            to no operation is a carrier, whose target is a block in a tier on the way up, or an
+ *            orphan, whose operation has ended without it; nobody holds its target, only the
+ *            transfer.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_ONBOARD_H
@@ -87,6 +89,7 @@ struct kvb_op {
 
 struct kvbi_onboard_lane {
     struct kvbi_bands queue;
+    bool search_on; /* room was looked for in the last hold, and not to the end */
     uint32_t inflight_max, batch;
     struct kvbi_lane_book book;
 };
@@ -111,7 +114,10 @@ struct kvbi_onboarding {
     uint64_t started, completed, cancelled, timed_out;
 };
 
-/* Between onboard.c (operations), onboard_item.c and its neighbours (blocks), onboard_take.c (results). */
+/*
+ * Between onboard.c (operations), onboard_item.c and its neighbours (blocks), onboard_take.c
+ * (results).
+ */
 static inline uint32_t kvbi_op_id(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
 {
     return (uint32_t)(op - onboarding->ops);
@@ -195,7 +201,10 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 /* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
 void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
                                             const uint32_t *items, uint32_t count);
-/* The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or NULL. */
+/*
+ * The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or
+ * NULL.
+ */
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
                                                   int result, bool condemned, uint64_t now_ns);
 /* The fill of a slot by an offload lane is over. */

@@ -9,8 +9,8 @@
 #include "offload/pipeline.h"
 
 /*
- * The transfer goes on for the one who wants to join: the two operations exchange their targets, and the one that gives up
- * has an Empty block at once.
+ * The transfer goes on for the one who wants to join: the two operations exchange their targets,
+ * and the one that gives up has an Empty block at once.
  */
 static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                       struct kvbi_item *waiter, uint64_t now_ns)
@@ -21,13 +21,16 @@ static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item
 }
 
 /*
- * The target is written and cannot be stopped, or somebody on the way up needs it: the operation lets go of it and gets
- * another block, if there is one.
+ * The target is written and cannot be stopped, or somebody on the way up needs it: the operation
+ * lets go of it and gets another block, if there is one. False: that is not known yet, and nothing
+ * has been done.
  */
-static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+static bool orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
 {
     struct kvbi_pool *pool = kvbi_item_pool(onboarding, item);
     struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+    if (other == NULL && pool->cut_short)
+        return false;
     const struct kvb_op *op = &onboarding->ops[item->op];
     if (other != NULL) {
         struct kvbi_item *replacement =
@@ -44,6 +47,7 @@ static void orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
     }
     item->op = KVBI_NONE;
     kvbi_store_release_locked(onboarding->store, pool, item->target, now_ns);
+    return true;
 }
 
 static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
@@ -72,7 +76,10 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
         return true;
     struct kvbi_item *joiner = kvbi_item_waiter(onboarding, item, KVBI_WAIT_JOIN);
     if (joiner != NULL && joiner->op == item->op) {
-        /* Of one operation the first is written, so this one stands behind it, and is to be cut too. */
+        /*
+         * Of one operation the first is written, so this one stands behind it, and is to be cut
+         * too.
+         */
         KVBI_ASSERT(joiner->index > item->index);
         give_up(onboarding, joiner, now_ns);
         return false;
@@ -81,7 +88,7 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
         hand_over(onboarding, item, joiner, now_ns);
     else if (item->stage == KVBI_ITEM_MOVING ||
              kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL)
-        orphan(onboarding, item, now_ns);
+        return orphan(onboarding, item, now_ns);
     else
         give_up(onboarding, item, now_ns);
     return true;

@@ -195,12 +195,12 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
     return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
 }
 
-/* Items for which there was no room: back in line, in order, if room will come; else they have lost. */
+/* Items for which no room was found: back in line, in order, if some may come; else they have lost. */
 static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const uint32_t *items,
                      uint32_t count, uint64_t now_ns)
 {
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    bool wait = count > 0 && room_is_coming(onboarding, tier);
+    bool wait = count > 0 && (lane->search_on || room_is_coming(onboarding, tier));
     onboarding->store->pools[tier].room_wanted |= wait;
     while (count-- > 0) {
         struct kvbi_item *item = &onboarding->items[items[count]];
@@ -250,6 +250,7 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
     uint32_t items[KVBI_LOCK_BATCH], roomless[KVBI_LOCK_BATCH], roomless_count = 0, taken = 0,
                                                                 looked = 0, count;
     uint32_t room = lane->inflight_max - lane->book.inflight;
+    lane->search_on = false;
     if (max > lane->batch)
         max = lane->batch;
     if (max > room)
@@ -264,6 +265,7 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
                 taken++;
                 break;
             case TAKEN_NO_ROOM: /* what stands behind it may need none */
+                lane->search_on |= onboarding->store->pools[tier].cut_short;
                 roomless[roomless_count++] = items[i];
                 break;
             case TAKEN_OTHERWISE:

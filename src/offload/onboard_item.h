@@ -2,8 +2,8 @@
 /*
  * What the files about one block on its way up share.
  *
- *   onboard_item.c  beginning, hopping, moving      onboard_wait.c  waiting for a fill, and what its end means to who waits
- *   onboard_cut.c   being cut off
+ *   onboard_item.c  beginning, hopping, moving      onboard_wait.c  waiting for a fill, and what
+ *   its end means to who waits onboard_cut.c   being cut off
  *
  * Callers    these three. Lock: the store's.
  */
@@ -34,7 +34,7 @@ static inline uint32_t kvbi_item_content(const struct kvbi_onboarding *onboardin
                                                                                       : KVBI_NONE;
 }
 
-/* ---- onboard_item.c ------------------------------------------------------------------------------------------------ */
+/* ---- onboard_item.c -------------------------------------------------------------------------- */
 
 /* The lane that takes the item's source one tier up. */
 struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
@@ -45,9 +45,12 @@ void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *it
 void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                            uint64_t now_ns);
 
-/* ---- onboard_wait.c ------------------------------------------------------------------------------------------------ */
+/* ---- onboard_wait.c -------------------------------------------------------------------------- */
 
-/* For the fill of another item's target, or of one that an offload lane fills: that is as urgent from now on. */
+/*
+ * For the fill of another item's target, or of one that an offload lane fills: that is as urgent
+ * from now on.
+ */
 void kvbi_item_wait_on(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvbi_item *filling);
 void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -57,7 +60,10 @@ struct kvbi_item *kvbi_item_waiter(const struct kvbi_onboarding *onboarding,
                                    const struct kvbi_item *item, enum kvbi_wait kind);
 /* The item is good or has failed, to its operation if it has one. */
 void kvbi_item_resolve(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
-/* The target is not written by anybody: it is Empty again, and who waited for its content has lost too. */
+/*
+ * The target is not written by anybody: it is Empty again, and who waited for its content has lost
+ * too.
+ */
 void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
 /* The fill of the item's target is over: who waits for it is to be woken, but not in this step. */
 void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good);

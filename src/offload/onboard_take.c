@@ -26,10 +26,31 @@ static void give_up(struct handout *handout, struct kvb_block *block)
 }
 
 /*
+ * In place of a block that others share by now: another one, or NULL if none is free. Last of all
+ * it may be the very one, which only a lane has left on deck. *again: more is to be looked at, in
+ * another hold.
+ */
+static struct kvb_block *exchange(struct handout *handout, struct kvb_block *block, bool *again)
+{
+    struct kvbi_pipeline *pipeline = handout->onboarding->pipeline;
+    struct kvb_block *other =
+        kvbi_pipeline_take_locked(pipeline, handout->pool, true, handout->now_ns);
+    *again = other == NULL && handout->pool->cut_short;
+    if (*again)
+        return NULL;
+    give_up(handout, block);
+    if (other == NULL)
+        other = kvbi_pipeline_take_locked(pipeline, handout->pool, true, handout->now_ns);
+    if (other != NULL)
+        kvbi_op_fence_locked(handout->onboarding, handout->op, other);
+    return other;
+}
+
+/*
  * A block that arrived, but after one that did not: its holder is to compute it, so it must be Empty. If somebody shares
  * it by now, it stays and the holder gets another one, or NULL.
  */
-static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *block)
+static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *block, bool *again)
 {
     struct kvbi_store *store = handout->onboarding->store;
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
@@ -39,12 +60,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
         !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed,
                                                  memory_order_acq_rel, memory_order_relaxed)) {
-        give_up(handout, block);
-        block = kvbi_pipeline_take_locked(handout->onboarding->pipeline, handout->pool, true,
-                                          handout->now_ns);
-        if (block != NULL)
-            kvbi_op_fence_locked(handout->onboarding, handout->op, block);
-        return block;
+        return exchange(handout, block, again);
     }
     struct kvbi_move nothing = {0};
     if (block->entry != KVBI_NONE)
@@ -58,8 +74,11 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     return block;
 }
 
-/* One handle on the right block for the caller; whatever else the item holds goes back. */
-static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *item)
+/*
+ * One handle on the right block for the caller; whatever else the item holds goes back. Unless
+ * *again.
+ */
+static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *item, bool *again)
 {
     bool joined = item->result != NULL && item->result != item->target;
     if (item->stage == KVBI_ITEM_FAILED)
@@ -70,7 +89,7 @@ static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *ite
         return item->result;
     }
     if (!joined)
-        return make_empty(handout, item->target);
+        return make_empty(handout, item->target, again);
     give_up(handout, item->result);
     return item->target;
 }
@@ -93,10 +112,13 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && op->last != KVBI_NONE; n++) {
         kvbi_lock_step();
         struct kvbi_item *item = &onboarding->items[op->last]; /* tail first, as every release */
+        bool again = false;
         if (blocks != NULL)
-            blocks[item->index] = hand_out(&handout, item);
+            blocks[item->index] = hand_out(&handout, item, &again);
         else
             give_back(&handout, item);
+        if (again)
+            break;
         kvbi_op_unlink_locked(onboarding, item);
     }
     kvbi_pipeline_parked_locked(onboarding->pipeline, &handout.parking);

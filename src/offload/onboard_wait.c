@@ -11,11 +11,12 @@
 
 #include "offload/pipeline.h"
 
-/* ---- Waiting ----------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /*
- * Somebody of this priority waits for the item. Who waits on somebody in turn hands it on: the chain is
- * as long as there are tiers, and what is waited for has the priority of who waits already.
+ * Somebody of this priority waits for the item. Who waits on somebody in turn hands it on: the
+ * chain is as long as there are tiers, and what is waited for has the priority of who waits
+ * already.
  */
 static void raise_item(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint8_t priority)
 {
@@ -65,7 +66,10 @@ static struct kvb_block *block_of(const struct kvbi_onboarding *onboarding, uint
     return &(*pool)->slots[id - onboarding->base[tier]];
 }
 
-/* The last of those who waited for a block that was filled well gives up the pin that they had together. */
+/*
+ * The last of those who waited for a block that was filled well gives up the pin that they had
+ * together.
+ */
 static void forget_waited(struct kvbi_onboarding *onboarding, const struct kvbi_waited *waited,
                           uint64_t now_ns)
 {
@@ -84,7 +88,7 @@ void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item
     forget_waited(onboarding, &waited, now_ns);
 }
 
-/* ---- Ending ----------------------------------------------------------------------------------------------------- */
+/* ---- Ending ---------------------------------------------------------------------------------- */
 
 void kvbi_item_resolve(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good)
 {

@@ -108,7 +108,7 @@ struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, stru
     for (;;) {
         struct kvb_block *block =
             kvbi_store_take_locked(pipeline->store, pool, user, KVB_PRIORITY_MAX, now_ns);
-        if (block != NULL || !kvbi_pipeline_has_lane(pipeline, pool->tier) ||
+        if (block != NULL || pool->cut_short || !kvbi_pipeline_has_lane(pipeline, pool->tier) ||
             !kvbi_lane_revoke_locked(&pipeline->lanes[pool->tier], now_ns))
             return block;
     }

@@ -87,7 +87,10 @@ static inline bool kvbi_pipeline_has_lane(const struct kvbi_pipeline *pipeline, 
     return pipeline->lower[tier] != KVBI_NONE;
 }
 
-/* One block, for a user or as a transfer's target: free, evicted, or freed from the deck. NULL: there is none. */
+/*
+ * One block, for a user or as a transfer's target: free, evicted, or freed from the deck. NULL:
+ * there is none, or the search is cut short (pool->cut_short), as kvbi_store_take_locked has it.
+ */
 struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
                                             bool user, uint64_t now_ns);
 

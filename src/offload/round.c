@@ -35,7 +35,10 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
     return count > 0;
 }
 
-/* Who waited for a fill that is over is told in a hold of its own; who is left, in the rounds that follow. */
+/*
+ * Who waited for a fill that is over is told in a hold of its own; who is left, in the rounds that
+ * follow.
+ */
 static void wake_waiters(struct kvbi_progress *progress, uint64_t now_ns)
 {
     kvbi_lock_take(&progress->store->lock);
@@ -121,7 +124,8 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     kvbi_lock_take(&progress->store->lock);
     uint32_t before = onboarding->lanes[tier].queue.count;
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
-    bool worked = count > 0 || onboarding->lanes[tier].queue.count != before;
+    bool worked = count > 0 || onboarding->lanes[tier].queue.count != before ||
+                  onboarding->lanes[tier].search_on;
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
@@ -188,8 +192,15 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
     kvbi_lane_expect_aim_locked(lane, offers, kept);
-    for (uint32_t i = 0; i < kept; i++) {
-        if (!kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns))
+    for (uint32_t i = 0; i < kept;) {
+        enum kvbi_aim aim = kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns);
+        if (aim == KVBI_AIM_AGAIN) { /* let others in */
+            kvbi_lock_release(&progress->store->lock);
+            kvbi_lock_take(&progress->store->lock);
+            continue;
+        }
+        i++;
+        if (aim == KVBI_AIM_DROPPED)
             continue;
         kvbi_pipeline_disk_begun_locked(progress->pipeline, lane->to, copies[ready].to_slot);
         ready++;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rings of those who wait. See waiters.h. Heads and links of nobody are 0, so that fresh memory will do. */
+/*
+ * Rings of those who wait. See waiters.h. Heads and links of nobody are 0, so that fresh memory
+ * will do.
+ */
 #include "offload/waiters.h"
 
 #include "base/debug.h"
@@ -29,7 +32,7 @@ size_t kvbi_waiters_bytes(const struct kvbi_waiters *waiters)
     return (size_t)waiters->count * sizeof *waiters->nodes;
 }
 
-/* ---- Rings ------------------------------------------------------------------------------------- */
+/* ---- Rings ----------------------------------------------------------------------------------- */
 
 /* The closed ring of `oldest` goes behind all of those in another one. */
 static void append_ring(struct kvbi_waiters *waiters, uint32_t *head, uint32_t oldest)
@@ -70,7 +73,7 @@ static bool together(const struct kvbi_waiters *waiters, uint32_t a, uint32_t b)
     return a != b && nodes[a].on == nodes[b].on && nodes[a].on_fill == nodes[b].on_fill;
 }
 
-/* ---- Waiting ----------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 void kvbi_waiters_wait(struct kvbi_waiters *waiters, uint32_t id, uint32_t slot,
                        enum kvbi_wait kind)
@@ -110,7 +113,7 @@ uint32_t kvbi_waiters_came(const struct kvbi_waiters *waiters, uint32_t id)
     return filled->good && filled->fill == node->on_fill + 1 ? node->on - 1 : KVBI_NONE;
 }
 
-/* ---- Ending ------------------------------------------------------------------------------------ */
+/* ---- Ending ---------------------------------------------------------------------------------- */
 
 bool kvbi_waiters_end(struct kvbi_waiters *waiters, uint32_t slot, bool good)
 {
@@ -155,7 +158,7 @@ bool kvbi_waiters_next(struct kvbi_waiters *waiters, struct kvbi_waited *waited)
     return true;
 }
 
-/* ---- Checking ---------------------------------------------------------------------------------- */
+/* ---- Checking -------------------------------------------------------------------------------- */
 
 static uint32_t ring_length(const struct kvbi_waiters *waiters, uint32_t head)
 {

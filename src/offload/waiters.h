@@ -6,17 +6,18 @@
  *                     └──────────────── stop ───────────┘
  *
  * Owns       for each slot a ring of those that want its content there (JOIN) and one of those that
- *            read it and go on (HOP); one ring of all those whose fill has ended and who have not been
- *            told yet. Slots and waiters have numbers of one kind: who waits is named by a slot of its
- *            own, which may be waited for as well.
+ *            read it and go on (HOP); one ring of all those whose fill has ended and who have not
+ *            been told yet. Slots and waiters have numbers of one kind: who waits is named by a
+ *            slot of its own, which may be waited for as well.
  * Callers    offload/onboard_wait. It knows neither blocks nor operations.
- * Invariants who waits is in one ring, in the order of coming. Those of one ended fill stand next to
- *            each other. A slot whose fill ended well is not filled again before the last of them has
- *            gone: the caller sees to it that its content stays, from `end` until `last`.
+ * Invariants who waits is in one ring, in the order of coming. Those of one ended fill stand next
+ *            to each other. A slot whose fill ended well is not filled again before the last of
+ *            them has gone: the caller sees to it that its content stays, from `end` until `last`.
  * Lock       the store's.
- * Why        every operation is O(1), whatever waits: a fill that thousands wait for ends in one step,
- *            and they are told in many holds of the lock. A slot whose fill has failed can be filled
- *            anew at once, while those of the fill before are still to be told: a fill has a number.
+ * Why        every operation is O(1), whatever waits: a fill that thousands wait for ends in one
+ *            step, and they are told in many holds of the lock. A slot whose fill has failed can be
+ *            filled anew at once, while those of the fill before are still to be told: a fill has a
+ *            number.
  */
 #ifndef KVBI_OFFLOAD_WAITERS_H
 #define KVBI_OFFLOAD_WAITERS_H

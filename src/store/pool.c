@@ -132,14 +132,32 @@ static void stack(struct kvbi_pool *pool, struct kvb_block *block)
     kvbi_pool_enter(pool, block, KVBI_PLACE_FREE);
 }
 
+void kvbi_pool_search(struct kvbi_pool *pool, uint64_t hold)
+{
+    if (pool->search_hold != hold)
+        pool->passed = 0;
+    pool->search_hold = hold;
+    pool->cut_short = false;
+}
+
+bool kvbi_pool_pass(struct kvbi_pool *pool)
+{
+    pool->cut_short = pool->passed == KVBI_LOCK_BATCH;
+    pool->passed += !pool->cut_short;
+    return !pool->cut_short;
+}
+
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place)
 {
     while (pool->free_count > 0) {
         kvbi_lock_step();
         uint32_t slot = pool->free_stack[pool->free_count - 1];
         struct kvb_block *block = &pool->slots[slot];
+        bool serves = kvbi_pool_serves(pool, slot);
+        if (!serves && !kvbi_pool_pass(pool))
+            return NULL;
         kvbi_pool_leave(pool, block);
-        if (kvbi_pool_serves(pool, slot)) {
+        if (serves) {
             kvbi_pool_enter(pool, block, place);
             return block;
         }
@@ -222,6 +240,8 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
         struct kvb_block *block = &pool->slots[slot];
         if (block->lane_pins == 0)
             return block;
+        if (!kvbi_pool_pass(pool))
+            return NULL;
         policy->remove(pool->policy, slot);
         block->flags |= KVBI_SLOT_PASSED;
     }

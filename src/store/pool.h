@@ -47,6 +47,9 @@ struct kvbi_pool {
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
     struct kvbi_pool_watch watch; /* or nobody */
+    uint64_t search_hold;         /* the hold of the lock in which room was looked for last, */
+    uint32_t passed;              /* how many slots were passed in it in vain, */
+    bool cut_short;               /* and whether the last search ended because of that */
     uint64_t allocated, evicted, registered, duplicates, collisions, hits;
     uint64_t released; /* how often a user let go of a block for good */
     uint32_t path_count;
@@ -94,7 +97,16 @@ bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block)
 void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_place place);
 
-/* A free slot, in place `place`. NULL: none is free. */
+/*
+ * Looking for room: one search, take and victim in turns, in the hold of the lock that has this
+ * number. Slots that are of no use are passed, for good, KVBI_LOCK_BATCH in one hold: then the
+ * search is cut short, finds nothing, and goes on from there in another hold.
+ */
+void kvbi_pool_search(struct kvbi_pool *pool, uint64_t hold);
+/* One more is passed. False: not in this hold. */
+bool kvbi_pool_pass(struct kvbi_pool *pool);
+
+/* A free slot, in place `place`. NULL: none is free, or cut short. */
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place);
 /*
  * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED or its path is out. Its life is Empty
@@ -113,7 +125,7 @@ unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t
 
 /*
  * The parked block that eviction would take next, of a band of at most `band_max`. Pinned ones that are met are taken out of the order
- * (PASSED) and come back oldest when their pins are gone. NULL: none.
+ * (PASSED) and come back oldest when their pins are gone. NULL: none, or cut short.
  */
 struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, uint64_t now_ns);
 

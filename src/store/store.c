@@ -176,9 +176,9 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
 }
 
 /*
- * A lane still uses the slot, and nobody holds it any more. What a transfer fills may be there, whole, in
- * the end, but to those who knew the block it is gone, and stays gone: it goes on in a new generation. If
- * there is none, its content is not expected any more.
+ * A lane still uses the slot, and nobody holds it any more. What a transfer fills may be there,
+ * whole, in the end, but to those who knew the block it is gone, and stays gone: it goes on in a
+ * new generation. If there is none, its content is not expected any more.
  */
 static void linger(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
@@ -234,11 +234,15 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
 {
     kvbi_lock_assert_held(&store->lock);
     struct kvb_block *block;
+    kvbi_pool_search(pool, store->lock.hold);
     while ((block = kvbi_pool_take(pool, user ? KVBI_PLACE_HELD : KVBI_PLACE_TRANSFER)) == NULL) {
-        struct kvb_block *victim = kvbi_pool_victim(pool, band_max, now_ns);
+        struct kvb_block *victim =
+            pool->cut_short ? NULL : kvbi_pool_victim(pool, band_max, now_ns);
         if (victim == NULL)
             return NULL;
-        evict(store, pool, victim); /* again, should the slot have been retired */
+        evict(store, pool, victim);
+        if (pool->free_count == 0 && !kvbi_pool_pass(pool)) /* the slot has been retired */
+            return NULL;
     }
     if (user) {
         block->record = kvbi_records_take(&store->records);

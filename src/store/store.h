@@ -40,9 +40,6 @@
 /* Index walks at the same time. */
 #define KVBI_WALKERS_MAX 16
 
-/* The most blocks that are handled under one hold of the lock. */
-#define KVBI_LOCK_BATCH 64
-
 /*
  * What the store asks of those who have something waiting for a block: offload/ sets it, before
  * anything is stored. Called under the lock.
@@ -135,7 +132,8 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 
 /*
  * A free slot, or an evicted one of a band of at most band_max. user: HELD with one user and a record; else TRANSFER with one pin
- * of a lane. NULL: there is none.
+ * of a lane. NULL: there is none; or, if pool->cut_short, the search has passed as many slots as
+ * one hold of the lock may, and goes on from there in the next one.
  */
 struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                          bool user, unsigned band_max, uint64_t now_ns);
