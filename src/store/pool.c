@@ -233,8 +233,10 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
         kvbi_lock_step();
         unsigned band = 0;
         uint32_t slot = policy->victim(pool->policy, now_ns, &band);
-        if (slot == KVBI_NONE && band == KVBI_BAND_AGAIN)
-            continue;
+        if (slot == KVBI_NONE && band == KVBI_BAND_AGAIN) { /* a hold's work has been done on them */
+            pool->cut_short = true;
+            return NULL;
+        }
         if (slot == KVBI_NONE || band > band_max)
             return NULL;
         struct kvb_block *block = &pool->slots[slot];
