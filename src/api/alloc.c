@@ -60,7 +60,6 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
             error = shortage_locked(pool, *missing);
             break;
         }
-        block->ticket = 0;
         blocks[(*taken)++] = block;
     }
     kvbi_unlock(manager);

@@ -289,7 +289,7 @@ static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum
         /* ahead of the move: who sees the block Complete sees what to wait for */
         kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
         error = kvbi_life_move(block, event, &move, NULL);
-        if (error != 0)
+        if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;
     }
     if (error != 0) {

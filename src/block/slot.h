@@ -7,6 +7,8 @@
  * Invariants word: generation (44 bits, from 1) and users (20 bits). users goes 0->1 and 1->0 under the store lock only;
  *            between held counts it moves without a lock. generation moves under the store lock while users is 0, or with
  *            the sole holder's reset. `life` is written by lifecycle.c and by nothing else.
+ *            ticket only grows: whoever has the slot, a transfer waits for the latest point that was ever named for its memory.
+ *            One that is reached holds up nobody, so none is ever taken back.
  * Why        64 bytes, one cache line: a step, a ref and a park of one block touch one line, and neighbours in the pool
  *            never share one. Where the slot is (place) and what it holds (life) are two machines and stay two fields.
  *
@@ -52,7 +54,7 @@ struct kvb_block {
     _Atomic uint64_t life; /* see lifecycle.h */
 
     /* the sole holder's while unregistered, then the store lock's */
-    uint64_t ticket; /* fence: what a transfer into or out of this slot waits for */
+    uint64_t ticket; /* the latest fence: what a transfer into or out of this slot waits for */
     uint32_t record; /* names and tokens it owns, or KVBI_NONE */
 
     /* the store lock's */

@@ -250,7 +250,8 @@ void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_o
                           struct kvb_block *block)
 {
     const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
-    block->ticket = op->ticket;
+    if (op->ticket > block->ticket)
+        block->ticket = op->ticket;
     if (op->event != 0)
         kvbi_engines_set_event(&onboarding->pipeline->engines, kvbi_pool_slot(pool, block),
                                op->event);

@@ -139,7 +139,7 @@ void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a
 void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
                             struct kvbi_item *item);
 
-/* A block that stands in for a target of the operation waits for what that waited for. */
+/* A block that stands in for a target of the operation waits for what that waited for, too. */
 void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                           struct kvb_block *block);
 

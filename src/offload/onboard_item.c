@@ -319,7 +319,6 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     forget_unreadable(onboarding, item->source, said, condemned);
     kvbi_item_drop_source(onboarding, item, now_ns);
     item->claims = false;
-    item->target->ticket = 0; /* nobody needs to wait for it any more */
     kvbi_item_filled(onboarding, item, published);
     struct kvb_block *target = item->target;
     if (published)

@@ -173,8 +173,7 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
     bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
     kvbi_pool_leave(pool, block);
     block->entry = block->offer = KVBI_NONE;
-    block->ticket = 0;
-    kvbi_slot_forget_content(block);
+    kvbi_slot_forget_content(block); /* `ticket` stays: who wrote here last may be writing still */
     block->flags = 0;
     if (generation < KVBI_GENERATION_MAX)
         atomic_store_explicit(&block->word, (generation + 1) << KVBI_USERS_BITS,
