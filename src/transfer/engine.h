@@ -33,12 +33,30 @@ struct kvbi_identity {
 #define KVBI_TICKET_EVENT (UINT64_C(1) << 63)
 struct kvbi_disk_label;
 
+/* How far something has come, or has to, in both orders: of the counter, and of the GPU's events (without KVBI_TICKET_EVENT). */
+struct kvbi_point {
+    uint64_t ticket, event;
+};
+
+static inline bool kvbi_point_reached(struct kvbi_point point, struct kvbi_point reached)
+{
+    return point.ticket <= reached.ticket && point.event <= reached.event;
+}
+
+static inline struct kvbi_point kvbi_point_latest(struct kvbi_point a, struct kvbi_point b)
+{
+    return (struct kvbi_point){.ticket = a.ticket > b.ticket ? a.ticket : b.ticket,
+                               .event = a.event > b.event ? a.event : b.event};
+}
+
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
     uint64_t ticket; /* not before this point */
     uint64_t event;  /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
     uint64_t tag;    /* the submitter's, returned with the completion */
+    uint32_t
+        *place; /* submit says here what `recall` is to name it by; NULL: it will not be recalled */
     struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
     const struct kvbi_disk_label
         *label; /* a write to a disk: what its table is to say. The submitter's, until completion */
@@ -81,6 +99,11 @@ struct kvbi_engine_ops {
     size_t (*bytes)(const struct kvbi_engine *engine);
     /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */
     bool (*signal)(struct kvbi_engine *engine, uint64_t value);
+    /*
+     * Gives up a copy that waits for its ticket: all of it comes out of reap, with KVB_ECANCELED. False: it does not wait for that,
+     * or not any more. In constant time; the one call besides fence calls that may be made under the store's lock.
+     */
+    bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t tag);
 };
 
 struct kvbi_engine {

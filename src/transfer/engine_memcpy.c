@@ -166,6 +166,11 @@ static bool memcpy_signal(struct kvbi_engine *engine, uint64_t value)
     return kvbi_ticket_signal(&of(engine)->queue, value);
 }
 
+static bool memcpy_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+{
+    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+}
+
 static size_t memcpy_bytes(const struct kvbi_engine *engine)
 {
     return sizeof(struct memcpy_engine) +
@@ -187,7 +192,7 @@ static void memcpy_destroy(struct kvbi_engine *engine)
         .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit,                   \
         .reap = memcpy_reap, .event_fd = memcpy_event_fd, .ready = memcpy_ready,                   \
         .drain = memcpy_drain, .import = memcpy_import, .signal = memcpy_signal,                   \
-        .bytes = memcpy_bytes                                                                      \
+        .recall = memcpy_recall, .bytes = memcpy_bytes                                             \
     }
 
 /* The same functions: they differ in what they tell the statistics about the kernel. */

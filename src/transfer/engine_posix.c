@@ -290,6 +290,13 @@ static bool posix_signal(struct kvbi_engine *engine, uint64_t value)
     return reached;
 }
 
+static bool posix_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+{
+    if (kvbi_fork_guard_is_child(&of(engine)->guard))
+        return false;
+    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+}
+
 static size_t posix_bytes(const struct kvbi_engine *engine)
 {
     const struct posix_engine *e = (const struct posix_engine *)(const void *)engine;
@@ -351,6 +358,7 @@ static const struct kvbi_engine_ops ops = {.name = "posix",
                                            .drain = posix_drain,
                                            .import = posix_import,
                                            .signal = posix_signal,
+                                           .recall = posix_recall,
                                            .bytes = posix_bytes};
 
 static int take_buffers(struct posix_engine *e, const struct kvbi_disk_engine_config *config)

@@ -224,6 +224,11 @@ static bool relay_signal(struct kvbi_engine *engine, uint64_t value)
     return kvbi_ticket_signal(&of(engine)->queue, value);
 }
 
+static bool relay_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+{
+    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+}
+
 static size_t relay_bytes(const struct kvbi_engine *engine)
 {
     const struct relay_engine *r = (const struct relay_engine *)(const void *)engine;
@@ -257,7 +262,8 @@ static const struct kvbi_engine_ops relay_ops = {.name = "relay",
                                                  .drain = relay_drain,
                                                  .import = relay_import,
                                                  .bytes = relay_bytes,
-                                                 .signal = relay_signal};
+                                                 .signal = relay_signal,
+                                                 .recall = relay_recall};
 
 /* Both descriptors behind one. The disk's may be none: then it works in reap only, and the GPU's timer does not stand for it. */
 static bool watch(const struct relay_engine *r, struct kvbi_engine *engine)

@@ -331,6 +331,13 @@ static bool uring_signal(struct kvbi_engine *engine, uint64_t value)
     return !kvbi_fork_guard_is_child(&e->guard) && kvbi_ticket_signal(&e->queue, value);
 }
 
+static bool uring_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+{
+    if (kvbi_fork_guard_is_child(&of(engine)->guard))
+        return false;
+    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+}
+
 static size_t uring_bytes(const struct kvbi_engine *engine)
 {
     const struct uring_engine *e = (const struct uring_engine *)(const void *)engine;
@@ -367,6 +374,7 @@ static const struct kvbi_engine_ops ops = {.name = "uring",
                                            .drain = uring_drain,
                                            .import = uring_import,
                                            .signal = uring_signal,
+                                           .recall = uring_recall,
                                            .bytes = uring_bytes};
 
 /* Reads are compared, writes staged: the issuer may be asleep. */

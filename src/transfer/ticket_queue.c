@@ -46,11 +46,13 @@ void kvbi_ticket_append_locked(struct kvbi_ticket_queue *queue, struct kvbi_tick
 /* Into the ready list, or to wait for its ticket. */
 static void enqueue_locked(struct kvbi_ticket_queue *queue, uint32_t index)
 {
-    const struct kvbi_ticket_item *item = &queue->items[index];
-    if (item->copy.ticket <= queue->counter) {
+    struct kvbi_ticket_item *item = &queue->items[index];
+    item->waits = item->copy.ticket > queue->counter;
+    if (!item->waits) {
         kvbi_ticket_push_locked(queue, &queue->ready[item->urgent], index);
         return;
     }
+    item->prev = queue->waiting.last;
     kvbi_ticket_push_locked(queue, &queue->waiting, index);
     if (queue->waiting_ticket > item->copy.ticket)
         queue->waiting_ticket = item->copy.ticket;
@@ -95,6 +97,8 @@ int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_
             uint32_t index = kvbi_ticket_pop_locked(queue, &queue->free);
             queue->items[index] =
                 (struct kvbi_ticket_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
+            if (copies[i].place != NULL)
+                *copies[i].place = index;
             enqueue_locked(queue, index);
         }
         result = 0;
@@ -103,10 +107,44 @@ int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_
     return result;
 }
 
+/* Out of the middle of the waiting list. */
+static void leave_waiting_locked(struct kvbi_ticket_queue *queue, uint32_t index)
+{
+    struct kvbi_ticket_list *list = &queue->waiting;
+    struct kvbi_ticket_item *item = &queue->items[index];
+    if (list->first == index)
+        list->first = item->next;
+    else
+        queue->items[item->prev].next = item->next;
+    if (list->last == index)
+        list->last = item->prev;
+    else
+        queue->items[item->next].prev = item->prev;
+    list->count--;
+    item->waits = false;
+}
+
+bool kvbi_ticket_recall(struct kvbi_ticket_queue *queue, uint32_t index, uint64_t tag)
+{
+    kvbi_lock_take(&queue->lock);
+    const struct kvbi_ticket_item *item = &queue->items[index];
+    bool recalled = item->waits && item->copy.tag == tag && item->copy.ticket > queue->counter;
+    if (recalled) {
+        leave_waiting_locked(queue, index);
+        kvbi_ticket_push_locked(queue, &queue->cancelled, index);
+    }
+    kvbi_lock_release(&queue->lock);
+    return recalled;
+}
+
 void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
 {
     kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[1]);
     kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[0]);
+    for (uint32_t n = 0, index = queue->waiting.first; n < queue->waiting.count; n++) {
+        queue->items[index].waits = false;
+        index = queue->items[index].next;
+    }
     kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->waiting);
     queue->waiting_ticket = UINT64_MAX;
 }

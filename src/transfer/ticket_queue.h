@@ -26,7 +26,9 @@
 struct kvbi_ticket_item {
     struct kvbi_copy copy;
     uint32_t next; /* in its list, or KVBI_NONE */
+    uint32_t prev; /* in the waiting list, whose first has none */
     bool urgent;
+    bool waits; /* it is in the waiting list */
 };
 
 struct kvbi_ticket_list {
@@ -81,6 +83,9 @@ uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue,
 
 /* A fence of the host's side: a ticket is a value of the counter. KVB_EINVAL: another kind. */
 int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket);
+
+/* kvbi_engine_ops.recall: a waiting copy of this tag is given up. Takes the lock. */
+bool kvbi_ticket_recall(struct kvbi_ticket_queue *queue, uint32_t index, uint64_t tag);
 
 /* The counter has reached `value`. True if waiting copies may have become ready. Takes the lock. */
 bool kvbi_ticket_signal(struct kvbi_ticket_queue *queue, uint64_t value);

@@ -49,6 +49,7 @@ struct kvbi_cuda_engine {
     struct kvbi_ticket_list
         held[2];                 /* by urgent: behind fences of which enough flights wait already */
     uint64_t passed;             /* fences up to this one, when progress last looked */
+    uint64_t watched;            /* kvbi_engine_cuda_watch; progress's alone */
     uint64_t held_event;         /* the smallest of theirs; while none is held UINT64_MAX */
     uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;

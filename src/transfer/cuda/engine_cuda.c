@@ -31,7 +31,10 @@ static long look_ns(const struct kvbi_cuda_engine *e)
     for (uint32_t i = 0; i < e->order_count; i++)
         if (!kvbi_flight_waits(&e->flights.all[e->order[i]], e->passed))
             return LOOK_NS;
-    return e->order_count + e->held[0].count + e->held[1].count > 0 ? LOOK_BEHIND_FENCES_NS : 0;
+    bool watching = e->watched != UINT64_MAX && e->passed <= e->watched;
+    return watching || e->order_count + e->held[0].count + e->held[1].count > 0
+               ? LOOK_BEHIND_FENCES_NS
+               : 0;
 }
 
 static void set_timer(struct kvbi_cuda_engine *e)
@@ -156,6 +159,11 @@ static bool cuda_signal(struct kvbi_engine *engine, uint64_t value)
     return kvbi_ticket_signal(&of(engine)->queue, value);
 }
 
+static bool cuda_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+{
+    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+}
+
 static size_t cuda_bytes(const struct kvbi_engine *engine)
 {
     const struct kvbi_cuda_engine *e = (const struct kvbi_cuda_engine *)(const void *)engine;
@@ -175,6 +183,19 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
 bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
 {
     return kvbi_cuda_fences_spoiled(&of(engine)->fences, event);
+}
+
+uint64_t kvbi_engine_cuda_reached(struct kvbi_engine *engine)
+{
+    return atomic_load_explicit(&of(engine)->fences.reached, memory_order_acquire);
+}
+
+void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until)
+{
+    if (of(engine)->watched == until)
+        return;
+    of(engine)->watched = until;
+    set_timer(of(engine));
 }
 
 /* Has each an end that can be waited for? One that has none fails, once it is over. */
@@ -274,7 +295,8 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
                                                 .drain = cuda_drain,
                                                 .import = cuda_import,
                                                 .bytes = cuda_bytes,
-                                                .signal = cuda_signal};
+                                                .signal = cuda_signal,
+                                                .recall = cuda_recall};
 
 static void say(const struct kvbi_cuda_engine *e, char *said, size_t said_bytes)
 {
@@ -298,7 +320,7 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
         return KVB_ENOMEM;
     }
     e->engine.ops = &cuda_ops;
-    e->held_event = UINT64_MAX;
+    e->held_event = e->watched = UINT64_MAX;
     e->hooks = config->hooks;
     e->log = config->log;
     e->device = config->device;

@@ -30,6 +30,7 @@ static void pass(struct kvbi_cuda_fences *fences, uint64_t number, bool spoiled)
         fences->first++;
         if (spoiled)
             at(fences, number)->spoiled = number;
+        atomic_store_explicit(&fences->reached, number, memory_order_release);
     }
     kvbi_lock_release(&fences->lock);
 }

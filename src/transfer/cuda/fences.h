@@ -17,6 +17,7 @@
 #ifndef KVBI_TRANSFER_CUDA_FENCES_H
 #define KVBI_TRANSFER_CUDA_FENCES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,6 +44,7 @@ struct kvbi_cuda_fences {
 
     struct kvbi_lock lock;
     uint64_t first, next;
+    _Atomic uint64_t reached; /* the number below `first`; read without the lock */
 };
 
 /* 0, or KVB_ENOMEM, KVB_EDEVICE. */
