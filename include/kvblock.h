@@ -303,9 +303,9 @@ struct kvb_hit {
  * fence returns KVB_EINVAL, having changed nothing, while the stream is being captured into a graph (the log says so; an event that
  * was recorded in a capture must not be given), KVB_EAGAIN if 1024 such fences are not reached, KVB_EDEVICE once the GPU has failed.
  * Such fences are ordered: what waits for one also waits for those that were given to this manager before it.
- * A fence belongs to the memory: transfers out of a block's slot and into it wait for the latest that it was given, of either
- * kind, whoever has the slot by then. A content may be evicted or invalidated, and its slot taken by a lane, before its fence is
- * reached.
+ * A fence belongs to the memory: transfers out of a block's slot and into it wait for the latest
+ * that it was given, of either kind, whoever has the slot by then. A content may be evicted or
+ * invalidated, and its slot taken by a lane, before its fence is reached.
  * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
  */
 enum kvb_fence_kind {
@@ -461,9 +461,14 @@ enum kvb_disk_flags {
 #define KVB_DISK_PATHS_MAX 16
 
 /*
- * One tier, and the lanes between it and the next lower tier of the configuration (ignored for the lowest): trigger, on deck
- * and queue are the offload lane's, batch and depth hold for it and for the onboard lane back. An offload lane pins at most
- * ondeck_capacity + batch x depth blocks.
+ * One tier, and the lanes between it and the next lower tier of the configuration (ignored for
+ * the lowest): trigger, on deck and queue are the offload lane's, batch and depth hold for it
+ * and for the onboard lane back. An offload lane pins at most ondeck_capacity + batch x depth
+ * blocks. A copy is ready once the fences of its source and of its target are reached. Others
+ * take at most half of a lane's batch x depth, rounded down: so with batch 1 and depth 1 none.
+ * The rest of them waits in front of the lane, an offer as a weak handle that counts for
+ * queue_capacity, and whatever is ready passes them. Where a transfer may choose its target, it
+ * takes one that is ready if it finds one.
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
  *
@@ -1293,14 +1298,18 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
 /*
  * kvb_op_wait_stream - make a CUDA stream of the server's wait for the blocks that an op brings up
  *
- * What is enqueued on `stream` after the call runs after the copies into the op's targets: all of each, or up to and
- * including `layer`, where the op was started with KVB_ONBOARD_LAYERS (else it waits for whole blocks). So a server
- * enqueues the attention of layer 0 while layer 1 arrives. Never synchronises and never waits. At most batch x depth
- * blocks of the targets' tier are on their way at once (64 by default), and an op of more can be waited for only when
- * its last block is one of them. Within each 64 of those the layers arrive in order. So a server that wants layer 0 of
- * long ops early sets batch x depth to the blocks of its longest: 64 x 32 for 2,048. The wait says that copies are
- * over, not that they succeeded: take the op's result before anything computed from these blocks is published, and
- * compute the blocks past the good prefix anew. Blocks of the op that have failed already are not waited for.
+ * What is enqueued on `stream` after the call runs after the copies into the op's targets: all
+ * of each, or up to and including `layer`, where the op was started with KVB_ONBOARD_LAYERS
+ * (else it waits for whole blocks). So a server enqueues the attention of layer 0 while layer 1
+ * arrives. Never synchronises and never waits. At most batch x depth blocks of the targets' tier
+ * are on their way at once (64 by default), and an op of more can be waited for only when its
+ * last block is one of them. Of blocks whose fence is not reached half as many are on their way
+ * at once: an op of more of those can be waited for only when that fence is reached. Within each
+ * 64 of those the layers arrive in order. So a server that wants layer 0 of long ops early sets
+ * batch x depth to the blocks of its longest: 64 x 32 for 2,048. The wait says that copies are
+ * over, not that they succeeded: take the op's result before anything computed from these blocks
+ * is published, and compute the blocks past the good prefix anew. Blocks of the op that have
+ * failed already are not waited for.
  *
  * A block that the op has joined may be one that the server itself computes: it is good, and handed out by kvb_op_take, before
  * the fence is reached that it was registered with. `stream` waits for that fence as well, and for those given before it.
@@ -1321,6 +1330,10 @@ KVB_API KVB_NODISCARD int kvb_op_wait_stream(struct kvb_manager *manager, struct
 /*
  * kvb_op_cancel - ask an op to end now. What has arrived counts; `done` still runs once, with KVB_ECANCELED or the
  * result
+ *
+ * A copy that waits for a KVB_FENCE_COUNTER is given up, unless somebody else wants its block,
+ * and its target is Empty at once. One that has begun, or stands on a GPU's stream, goes on: see
+ * kvb_op_take.
  *
  * Threads    Any.       A finished op is no error.
  * Errors     none beyond the conventions
@@ -1366,7 +1379,8 @@ struct kvb_lane_stats {
     uint64_t failed_invalidated; /* the content was invalidated or cleared while it moved */
     uint64_t
         joined; /* onboard lanes: blocks that waited for another's transfer (not offered again) */
-    uint64_t queued, ondeck, inflight; /* pending, by stage */
+    /* pending, by stage; queued: in line, or behind a fence */
+    uint64_t queued, ondeck, inflight;
     uint64_t
         pinned_max; /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
     uint64_t bytes, busy_ns; /* transferred; time with at least one transfer under way */

@@ -456,24 +456,24 @@ static void test_carrier_passes_many_pinned_blocks_in_short_holds(void **state)
     close_crowd(crowd);
 }
 
-/*
- * DEVICE has no free block: MANY parked ones on deck of a lane that waits for fence 1, which can be
- * revoked once all are passed; and `left` Empty ones in the caller's hands.
- */
-static void open_full_deck(struct crowd *crowd, uint32_t left, struct mv_copies *copies)
+/* DEVICE has room for `left` blocks more than MANY + 1, which are registered and held. */
+static void open_before_full_deck(struct crowd *crowd, uint32_t left, struct mv_copies *copies)
 {
-    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
-    struct kvb_block *first = NULL;
     open_crowd(crowd, MANY + 1 + left, MANY + 8, KVB_OFFLOAD_MANUAL);
-    mv_bounds(&crowd->rig, 0, MANY, 4, 1, MANY);
-    mv_open(&crowd->rig, copies);
-    put(crowd, KVB_TIER_DEVICE, 1, &first, 1);
-    kv_ok(kvb_block_offload(crowd->rig.kv, &first, 1, 100, &fence, NULL));
+    mv_bounds(&crowd->rig, 0, MANY, 4, 2, MANY);
+    memset(copies, 0, sizeof *copies);
+    copies->hooks =
+        (struct kvbi_hooks){.copy_fault = mv_copy_fault, .keeps = true, .context = copies};
+    kv_rig_open_hooked(&crowd->rig, &copies->hooks);
+    put(crowd, KVB_TIER_DEVICE, 1, &crowd->source, 1);
     put(crowd, KVB_TIER_DEVICE, 2, crowd->blocks, MANY);
-    kv_ok(kvb_block_offload(crowd->rig.kv, crowd->blocks, MANY, 50, &fence, NULL));
-    kv_poll(&crowd->rig);
+}
+
+/* MANY of them are parked and on deck, where they can be revoked once all are passed. */
+static void fill_deck(struct crowd *crowd)
+{
+    kv_ok(kvb_block_offload(crowd->rig.kv, crowd->blocks, MANY, 50, NULL, NULL));
     kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY, NULL));
-    crowd->source = first;
     kv_check(&crowd->rig);
 }
 
@@ -487,13 +487,14 @@ static void test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds(voi
     struct kvb_block *low = NULL, *target = NULL, *taken = NULL;
     struct kvb_op *op = NULL;
     uint32_t good = 0;
-    open_full_deck(crowd, 1, &copies);
+    open_before_full_deck(crowd, 1, &copies);
     put(crowd, KVB_TIER_HOST, 5000, &low, 1);
     target = kv_alloc(&crowd->rig, KVB_TIER_DEVICE);
     struct kvb_onboard request = {
         .size = sizeof request, .sources = &low, .targets = &target, .count = 1, .fence = &fence};
     kv_ok(kvb_onboard(crowd->rig.kv, &request, &op));
     kv_poll(&crowd->rig);
+    fill_deck(crowd);
     (void)kvbi_testing_longest_hold(crowd->rig.kv);
     kv_ok(kvb_op_cancel(crowd->rig.kv, op));
     kv_poll(&crowd->rig);
@@ -519,7 +520,7 @@ static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **
     struct kvb_block *low[2], *targets[3], *taken[2], *joined = NULL;
     struct kvb_op *op = NULL, *joiner = NULL;
     uint32_t good = 0;
-    open_full_deck(crowd, 3, &copies);
+    open_before_full_deck(crowd, 3, &copies);
     put(crowd, KVB_TIER_HOST, 5000, low, 2);
     kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, 3, NULL, targets, NULL));
     struct kvb_onboard request = {
@@ -534,6 +535,7 @@ static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **
     assert_int_equal(good, 1);
     assert_ptr_equal(joined, targets[1]);
     struct kvb_block *last = kv_alloc(&crowd->rig, KVB_TIER_DEVICE); /* the joiner's own target */
+    fill_deck(crowd);
     (void)kvbi_testing_longest_hold(crowd->rig.kv);
     kv_ok(kvb_op_take(crowd->rig.kv, op, taken, 2, &good));
     assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH, 4 * KVBI_LOCK_BATCH);

@@ -72,23 +72,23 @@ static void test_deck_is_refilled_when_the_engine_takes_from_it(void **state)
 {
     (void)state;
     struct kv_rig rig;
-    struct mv_run runs[5];
+    struct mv_run runs[6];
     mv_two_tiers(&rig, 8, 8, KVB_OFFLOAD_MANUAL);
-    mv_bounds(&rig, 0, 2, 1, 1, 8);
+    mv_bounds(&rig, 0, 2, 2, 1, 8);
     kv_rig_open(&rig);
-    for (uint32_t i = 0; i < 5; i++) {
-        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, 7);
+    for (uint32_t i = 0; i < 6; i++) {
+        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, i == 0 ? 7 : 0);
         mv_offer(&rig, runs[i].blocks[0], 50);
     }
     assert_true(kvb_manager_poll(rig.kv, 0) >= 0); /* one round */
     kv_check(&rig);
-    assert_int_equal(down(&rig).inflight, 1);
+    assert_int_equal(down(&rig).inflight + down(&rig).transferred, 2);
     assert_int_equal(down(&rig).ondeck, 2);
     assert_int_equal(down(&rig).queued, 2);
     mv_signal(&rig, 7);
     mv_step(&rig);
-    assert_int_equal(down(&rig).transferred, 5);
-    for (uint32_t i = 0; i < 5; i++)
+    assert_int_equal(down(&rig).transferred, 6);
+    for (uint32_t i = 0; i < 6; i++)
         mv_drop(&rig, &runs[i]);
     kv_rig_close(&rig);
 }
@@ -289,17 +289,18 @@ static void test_lane_never_pins_more_than_its_bounds(void **state)
     mv_bounds(&rig, 0, 2, 2, 2, 16);
     kv_rig_open(&rig);
     for (uint32_t i = 0; i < 12; i++) {
-        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, i < 6 ? 1 : 2);
+        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, i < 2 ? 1 : 0);
         mv_offer(&rig, runs[i].blocks[0], 50);
+        if (i == 1)
+            mv_step(&rig);
     }
-    mv_step(&rig);
-    assert_int_equal(down(&rig).inflight, 4);
+    assert_int_equal(down(&rig).inflight, 2);
     assert_int_equal(down(&rig).ondeck, 2);
-    assert_int_equal(down(&rig).queued, 6);
-    mv_signal(&rig, 1);
+    assert_int_equal(down(&rig).queued, 8);
     mv_step(&rig);
-    assert_int_equal(down(&rig).transferred, 6);
-    mv_signal(&rig, 2);
+    assert_int_equal(down(&rig).inflight, 2);
+    assert_int_equal(down(&rig).transferred, 10);
+    mv_signal(&rig, 1);
     mv_step(&rig);
     assert_int_equal(down(&rig).transferred, 12);
     assert_int_equal(down(&rig).pinned_max, 2 + 2 * 2);
@@ -469,7 +470,7 @@ static void test_failed_block_may_be_offered_again(void **state)
 static void put_in_flight(struct kv_rig *rig, struct mv_run *run)
 {
     mv_two_tiers(rig, 4, 4, KVB_OFFLOAD_MANUAL);
-    mv_bounds(rig, 0, 1, 1, 1, 8);
+    mv_bounds(rig, 0, 1, 1, 2, 8);
     kv_rig_open(rig);
     mv_store_after(rig, run, KVB_TIER_DEVICE, 1, 1, 1);
     mv_offer(rig, run->blocks[0], 50);
@@ -563,10 +564,10 @@ static void test_cancel_takes_back_only_what_waits(void **state)
     struct kvb_block *blocks[4];
     int results[4];
     mv_two_tiers(&rig, 8, 4, KVB_OFFLOAD_MANUAL);
-    mv_bounds(&rig, 0, 1, 1, 1, 8);
+    mv_bounds(&rig, 0, 1, 1, 2, 8);
     kv_rig_open(&rig);
     for (uint32_t i = 0; i < 4; i++) {
-        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, 1);
+        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, i == 0 ? 1 : 0);
         blocks[i] = runs[i].blocks[0];
     }
     mv_offer(&rig, blocks[0], 50);
@@ -592,21 +593,25 @@ static void test_offer_twice_is_busy_in_every_stage(void **state)
 {
     (void)state;
     struct kv_rig rig;
-    struct mv_run runs[3];
-    mv_two_tiers(&rig, 4, 4, KVB_OFFLOAD_MANUAL);
-    mv_bounds(&rig, 0, 1, 1, 1, 8);
+    struct mv_run runs[4];
+    mv_two_tiers(&rig, 4, 8, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&rig, 0, 1, 1, 2, 8);
     kv_rig_open(&rig);
-    for (uint32_t i = 0; i < 3; i++) {
-        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        mv_store_after(&rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1, i < 2 ? 1 : 0);
         mv_offer(&rig, runs[i].blocks[0], 50);
-        mv_step(&rig);
+        if (i < 2)
+            mv_step(&rig); /* the first is taken, the second waits for its fence */
     }
-    for (uint32_t i = 0; i < 3; i++)
+    assert_int_equal(down(&rig).inflight, 1);
+    assert_int_equal(down(&rig).ondeck, 1);
+    assert_int_equal(down(&rig).queued, 2);
+    for (uint32_t i = 0; i < 4; i++)
         kv_expect(kvb_block_offload(rig.kv, runs[i].blocks, 1, 50, NULL, NULL), KVB_EBUSY);
-    assert_int_equal(down(&rig).offered, 3);
+    assert_int_equal(down(&rig).offered, 4);
     mv_signal(&rig, 1);
     mv_step(&rig);
-    for (uint32_t i = 0; i < 3; i++)
+    for (uint32_t i = 0; i < 4; i++)
         mv_drop(&rig, &runs[i]);
     kv_rig_close(&rig);
 }

@@ -197,6 +197,7 @@ static void start_pair(struct pair *pair, uint32_t count, bool moving)
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
     mv_two_tiers(&pair->rig, 10, 8, KVB_OFFLOAD_MANUAL);
     mv_open(&pair->rig, &pair->copies);
+    pair->copies.hooks.keeps = true;
     mv_park(&pair->rig, &pair->first, KVB_TIER_HOST, 1, count);
     mv_name(&pair->rig, &pair->second, 1, count);
     for (uint32_t i = 0; i < 2; i++) {
@@ -703,15 +704,16 @@ static void test_cancel_before_any_poll_ends_with_nothing_copied(void **state)
     kv_rig_close(&rig);
 }
 
-/* One operation of two blocks whose transfer waits for fence value 1. */
+/* One operation of two blocks whose transfer waits for fence value 1, and counts as begun. */
 static struct kvb_op *start_moving(struct kv_rig *rig, struct mv_run *run, uint32_t device_blocks,
                                    uint64_t timeout_ns, struct mv_done *done)
 {
+    static const struct kvbi_hooks keeps = {.keeps = true};
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
     struct kvb_block *targets[2];
     struct kvb_op *op = NULL;
     mv_two_tiers(rig, device_blocks, 4, KVB_OFFLOAD_MANUAL);
-    kv_rig_open(rig);
+    kv_rig_open_hooked(rig, &keeps);
     mv_store(rig, run, KVB_TIER_HOST, 1, 2);
     alloc_many(rig, KVB_TIER_DEVICE, 2, targets);
     struct kvb_onboard request = mv_request(run->blocks, targets, 2, done);
@@ -1092,12 +1094,11 @@ static void test_queued_prefetch_that_is_cancelled_still_serves_the_hop_that_wai
     mv_bounds(&rig, 1, 1, 1, 1, 4); /* one at a time into HOST */
     kv_rig_open(&rig);
     mv_store_after(&rig, &other, KVB_TIER_DISK, 9, 1, 1);
-    mv_store(&rig, &run, KVB_TIER_DISK, 1, 1);
+    mv_store_after(&rig, &run, KVB_TIER_DISK, 1, 1, 1);
     struct kvb_op *prefetch = bring_up_with(&rig, &run, KVB_TIER_HOST, 10, &prefetched);
     struct kvb_op *op = bring_up_with(&rig, &run, KVB_TIER_DEVICE, 90, &done);
     struct kvb_op *between = bring_up_with(&rig, &other, KVB_TIER_HOST, 90, NULL);
-    /* The hop waits for the prefetch, which stands, as urgent, behind the other and its fence. */
-    mv_step(&rig);
+    mv_step(&rig); /* the hop waits for the prefetch, which waits for its source's fence */
     kv_ok(kvb_op_cancel(rig.kv, prefetch));
     mv_step(&rig);
     expect_done(&prefetched, KVB_ECANCELED, 0);

@@ -21,8 +21,10 @@ static void open_scene(struct scene *scene, uint64_t generation)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
     memset(scene, 0, sizeof *scene);
+    static const struct kvbi_hooks keeps = {.keeps =
+                                                true}; /* what the engine has cannot be recalled */
     mv_two_tiers(&scene->rig, 4, 4, KVB_OFFLOAD_MANUAL);
-    kv_rig_open(&scene->rig);
+    kv_rig_open_hooked(&scene->rig, &keeps);
     mv_park(&scene->rig, &scene->run, KVB_TIER_HOST, 1, 1);
     scene->target = kv_alloc(&scene->rig, KVB_TIER_DEVICE);
     if (generation != 0) {

@@ -23,6 +23,9 @@ static const char *check_lane(const struct kvbi_lane *lane)
     uint32_t ondeck = kvbi_lane_ondeck(lane);
     if (ondeck > lane->ondeck_capacity || lane->book.inflight > lane->inflight_max)
         return "a lane pins no more than its bounds";
+    if (lane->unready > lane->unready_max ||
+        kvbi_in_queue_count(&lane->queue) > lane->queue.capacity)
+        return "a lane lets no more wait than its bounds";
     return check_book(&lane->book.stats, kvbi_lane_pending(lane));
 }
 
@@ -73,7 +76,8 @@ static const char *check_locked(struct kvb_manager *manager)
         const struct kvbi_onboard_lane *up = &pipeline->onboard.lanes[tier];
         wrong = check_lane(&pipeline->lanes[tier]);
         if (wrong == NULL)
-            wrong = check_book(&up->book.stats, (uint64_t)up->queue.count + up->book.inflight);
+            wrong = check_book(&up->book.stats,
+                               (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);
     }
     return wrong;
 }

@@ -62,7 +62,7 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
             lane_stats(&pipeline->onboard.lanes[tier].book,
-                       pipeline->onboard.lanes[tier].queue.count, 0, now_ns,
+                       kvbi_onboard_lane_queued(&pipeline->onboard.lanes[tier]), 0, now_ns,
                        &stats->lanes[stats->lane_count++]);
     stats->index_entries = store->index.count;
     stats->index_capacity = store->index.capacity;

@@ -2,7 +2,7 @@
 /*
  * What white-box tests may put in place of the real thing. In every build; api/testing.h is the only door to set it.
  *
- * Callers    api/ passes it down at create; engines ask copy_fault and io_fault. Immutable after create.
+ * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, offload/engines `keeps`. Immutable after create.
  */
 #ifndef KVBI_BASE_HOOKS_H
 #define KVBI_BASE_HOOKS_H
@@ -23,6 +23,7 @@ struct kvbi_hooks {
      * changed *result instead. NULL: it believes the system. Runs in progress or in a thread of the engine, no lock held.
      */
     int (*io_fault)(void *context, bool write, uint32_t slot, int64_t *result);
+    bool keeps; /* Engines give back nothing that they have taken: as if all of it had begun. */
     void *context;
 };
 

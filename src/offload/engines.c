@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hooks.h"
 #include "transfer/cuda/cuda.h"
 #include "transfer/disk_engine.h"
 #include "transfer/engine_relay.h"
@@ -108,7 +109,7 @@ static int create_relay(struct kvbi_engines *engines, const struct kvbi_memory *
 int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
                         struct kvbi_clock *clock, const struct kvbi_engines_config *config)
 {
-    *engines = (struct kvbi_engines){0};
+    *engines = (struct kvbi_engines){.awaited = UINT64_MAX, .hooks = config->hooks};
     int error =
         kvbi_engine_memcpy_create(&engines->all[0], memory, clock, config->capacity, config->hooks);
     if (error != 0)
@@ -184,12 +185,42 @@ bool kvbi_engines_device_lost(const struct kvbi_engines *engines)
     return engines->device != NULL && kvbi_cuda_lost(engines->device->cuda);
 }
 
-bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value)
+bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
 {
     bool ready = false;
     for (uint32_t i = 0; i < engines->count; i++)
         ready |= engines->all[i]->ops->signal(engines->all[i], value);
-    return ready;
+    uint64_t before = atomic_load(&engines->counter);
+    while (before < value && !atomic_compare_exchange_weak(&engines->counter, &before, value))
+        ;
+    /* After the counter: whoever is about to sleep writes `awaited` and then looks at the counter. */
+    return ready || (before < value && value > atomic_load(&engines->awaited));
+}
+
+struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
+{
+    struct kvbi_point reached = {.ticket = atomic_load(&engines->counter)};
+    if (engines->cuda != NULL)
+        reached.event = kvbi_engines_device_lost(engines) ? UINT64_MAX
+                                                          : kvbi_engine_cuda_reached(engines->cuda);
+    return reached;
+}
+
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until)
+{
+    atomic_store(&engines->awaited, until.ticket);
+    if (engines->cuda != NULL)
+        kvbi_engine_cuda_watch(engines->cuda, until.event);
+    struct kvbi_point reached = kvbi_engines_reached(engines);
+    return reached.ticket <= until.ticket && reached.event <= until.event;
+}
+
+bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
+                         const struct kvbi_tier *to, uint32_t place, uint64_t tag)
+{
+    struct kvbi_engine *engine = kvbi_engines_between(engines, from, to);
+    bool keeps = engines->hooks != NULL && engines->hooks->keeps;
+    return !keeps && engine->ops->recall(engine, place, tag);
 }
 
 bool kvbi_engines_ready(const struct kvbi_engines *engines)

@@ -34,8 +34,12 @@ struct kvbi_engines {
     struct kvbi_tier between;       /* the relay's pinned memory */
     const struct kvbi_tier *device; /* the tier in CUDA memory, or NULL */
     _Atomic uint64_t *events;       /* by its slots */
+    _Atomic uint64_t counter;       /* signalled so far */
+    _Atomic uint64_t
+        awaited; /* what goes beyond it wakes progress: an offer or an item waits for that */
     const struct kvbi_memory *memory;
-    char said[512]; /* which ones, how, and why not others */
+    const struct kvbi_hooks *hooks; /* or NULL */
+    char said[512];                 /* which ones, how, and why not others */
 };
 
 struct kvbi_engines_config {
@@ -67,7 +71,26 @@ void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struc
                                  uint32_t slot);
 /* The GPU has failed. Any thread. */
 bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
-bool kvbi_engines_signal(const struct kvbi_engines *engines, uint64_t value);
+/* True if progress may have something to do. Any thread. */
+bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
+
+/* How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has failed: all the way. */
+struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines);
+/* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
+static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *engines,
+                                                   const struct kvbi_tier *tier, uint32_t slot,
+                                                   uint64_t ticket)
+{
+    return (struct kvbi_point){.ticket = ticket, .event = kvbi_engines_event(engines, tier, slot)};
+}
+/* Progress is about to sleep, and wants to look again once anything beyond `until` is reached. False: that is so already. */
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until);
+/*
+ * Gives up a copy that waits for its counter ticket, between these two: it completes with KVB_ECANCELED, in the next reap. False: it
+ * has begun, or is about to. From progress; under the store's lock.
+ */
+bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
+                         const struct kvbi_tier *to, uint32_t place, uint64_t tag);
 /* Something that reap could complete now. */
 bool kvbi_engines_ready(const struct kvbi_engines *engines);
 void kvbi_engines_drain(const struct kvbi_engines *engines);

@@ -18,6 +18,7 @@ int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *
         return KVB_ENOMEM;
     }
     kvbi_bands_init(&queue->waiting, &queue->offers[0].node, sizeof *queue->offers);
+    kvbi_fenced_init(&queue->fenced, &queue->offers[0].node, sizeof *queue->offers);
     return 0;
 }
 
@@ -53,18 +54,56 @@ void kvbi_in_queue_free(struct kvbi_in_queue *queue, uint32_t id)
     queue->free_head = id;
 }
 
+/* The next to be shed, which stays where it is. KVBI_NONE: nothing waits. */
+static uint32_t least_wanted(const struct kvbi_in_queue *queue)
+{
+    uint32_t ready = kvbi_bands_youngest_of_lowest(&queue->waiting),
+             fenced = kvbi_bands_youngest_of_lowest(&queue->fenced.list);
+    if (ready == KVBI_NONE || fenced == KVBI_NONE)
+        return ready == KVBI_NONE ? fenced : ready;
+    return queue->offers[fenced].priority <= queue->offers[ready].priority ? fenced : ready;
+}
+
+/* Makes room for one more. Returns what is shed for it, taken out; `id` if that is no better; KVBI_NONE if there was room. */
+static uint32_t make_room(struct kvbi_in_queue *queue, uint32_t id, bool fenced)
+{
+    if (kvbi_in_queue_count(queue) < queue->capacity)
+        return KVBI_NONE;
+    uint32_t shed = least_wanted(queue);
+    const struct kvbi_offer *least = &queue->offers[shed], *offer = &queue->offers[id];
+    bool yields = !fenced && least->stage == KVBI_OFFER_FENCED;
+    if (least->priority > offer->priority || (least->priority == offer->priority && !yields))
+        return id;
+    kvbi_in_queue_remove(queue, shed);
+    return shed;
+}
+
 uint32_t kvbi_in_queue_push(struct kvbi_in_queue *queue, uint32_t id)
 {
-    uint32_t shed = KVBI_NONE;
-    if (kvbi_in_queue_count(queue) == queue->capacity) {
-        shed = kvbi_bands_youngest_of_lowest(&queue->waiting);
-        if (queue->offers[shed].priority >= queue->offers[id].priority)
-            return id;
-        kvbi_in_queue_remove(queue, shed);
-    }
+    uint32_t shed = make_room(queue, id, false);
+    if (shed == id)
+        return id;
     queue->offers[id].stage = KVBI_OFFER_QUEUED;
     kvbi_bands_push_young(&queue->waiting, id, queue->offers[id].priority);
     return shed;
+}
+
+uint32_t kvbi_in_queue_fence(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_point point,
+                             struct kvbi_point reached)
+{
+    uint32_t shed = make_room(queue, id, true);
+    if (shed == id)
+        return id;
+    queue->offers[id].stage = KVBI_OFFER_FENCED;
+    kvbi_fenced_add(&queue->fenced, id, queue->offers[id].priority, point, reached);
+    return shed;
+}
+
+void kvbi_in_queue_unfence(struct kvbi_in_queue *queue, uint32_t id)
+{
+    kvbi_fenced_remove(&queue->fenced, id);
+    queue->offers[id].stage = KVBI_OFFER_QUEUED;
+    kvbi_bands_push_young(&queue->waiting, id, queue->offers[id].priority);
 }
 
 uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue)
@@ -77,5 +116,8 @@ uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue)
 
 void kvbi_in_queue_remove(struct kvbi_in_queue *queue, uint32_t id)
 {
-    kvbi_bands_remove(&queue->waiting, id);
+    if (queue->offers[id].stage == KVBI_OFFER_FENCED)
+        kvbi_fenced_remove(&queue->fenced, id);
+    else
+        kvbi_bands_remove(&queue->waiting, id);
 }

@@ -4,36 +4,6 @@
 
 #define DECK_BAND 0
 
-void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns)
-{
-    if (book->inflight == 0 && count > 0)
-        book->busy_since_ns = now_ns;
-    book->inflight += count;
-}
-
-void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns)
-{
-    if (--book->inflight == 0)
-        book->stats.busy_ns += now_ns - book->busy_since_ns;
-}
-
-void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
-                             uint64_t bytes, uint64_t now_ns)
-{
-    struct kvb_lane_stats *stats = &book->stats;
-    if (published) {
-        stats->transferred++;
-        stats->bytes += bytes;
-    } else if (result == KVB_ECANCELED) {
-        stats->cancelled++;
-    } else {
-        stats->failed++;
-        stats->failed_transfer += result != 0;
-        stats->failed_invalidated += result == 0;
-    }
-    kvbi_lane_book_end(book, now_ns);
-}
-
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
                                         const struct kvb_block *named, const struct kvb_block *slot)
 {
@@ -55,8 +25,8 @@ static void note_revocable(void *context, const struct kvb_block *block, bool is
 }
 
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
-                     const struct kvb_tier_config *configs, const struct kvbi_tier *from,
-                     const struct kvbi_tier *to)
+                     const struct kvbi_engines *engines, const struct kvb_tier_config *configs,
+                     const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
     const struct kvb_tier_config *config = &configs[from->tier], *below = &configs[to->tier];
     *lane = (struct kvbi_lane){.store = store,
@@ -67,6 +37,8 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
                                .trigger = config->trigger,
                                .ondeck_capacity = config->ondeck_capacity,
                                .inflight_max = config->batch * config->depth,
+                               .unready_max = config->batch * config->depth / 2,
+                               .engines = engines,
                                .batch = config->batch};
     lane->book.stats.from_tier = from->tier;
     lane->book.stats.to_tier = to->tier;
@@ -125,11 +97,11 @@ static bool present_below(const struct kvbi_lane *lane, const struct kvb_block *
     return false;
 }
 
-/* The offer ends here; the caller has counted why. */
-static void drop(struct kvbi_lane *lane, uint32_t id)
+void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t id)
 {
-    const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *block = source_of(lane, offer);
+    kvbi_lane_unclaim_locked(lane, offer);
     if (block->offer == id)
         block->offer = KVBI_NONE; /* else the slot has another life by now */
     kvbi_in_queue_free(&lane->queue, id);
@@ -173,16 +145,24 @@ static void drop_pinned(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
     if (block->offer == id)
         block->offer = KVBI_NONE;
     unpin_source(lane, id, now_ns);
-    kvbi_in_queue_free(&lane->queue, id);
+    kvbi_lane_drop_locked(lane, id);
+}
+
+/* An offer that pins its source waits for a fence instead. */
+static void put_behind_fence(struct kvbi_lane *lane, uint32_t id, uint64_t ticket, uint64_t now_ns)
+{
+    unpin_source(lane, id, now_ns);
+    kvbi_lane_fence_locked(lane, id, ticket);
 }
 
 static void queue_up(struct kvbi_lane *lane, uint32_t id)
 {
+    kvbi_lane_unclaim_locked(lane, kvbi_in_queue_at(&lane->queue, id));
     uint32_t shed = kvbi_in_queue_push(&lane->queue, id);
     if (shed == KVBI_NONE)
         return;
     lane->book.stats.shed++;
-    drop(lane, shed);
+    kvbi_lane_drop_locked(lane, shed);
 }
 
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority)
@@ -202,8 +182,13 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
         kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
     uint32_t id = kvbi_in_queue_new(&lane->queue, kvbi_pool_slot(lane->from, block), generation,
                                     (uint8_t)priority);
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    bool room =
+        kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_ready(&lane->queue) == 0;
     block->offer = id;
-    if (kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_count(&lane->queue) == 0)
+    if (!kvbi_lane_claim_locked(lane, offer) || (offer->unready && !room))
+        kvbi_lane_fence_locked(lane, id, 0);
+    else if (room)
         put_on_deck(lane, id);
     else
         queue_up(lane, id);
@@ -215,12 +200,12 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
     uint32_t id = block->offer;
     if (id == KVBI_NONE)
         return KVB_ENOENT;
-    if (kvbi_in_queue_at(&lane->queue, id)->stage != KVBI_OFFER_QUEUED)
+    if (kvbi_in_queue_at(&lane->queue, id)->stage >= KVBI_OFFER_ONDECK)
         return KVB_EBUSY;
     kvbi_in_queue_remove(&lane->queue, id);
     lane->book.stats.cancelled++;
     lane->store->work = true; /* who waits for idle lanes may look */
-    drop(lane, id);
+    kvbi_lane_drop_locked(lane, id);
     return 0;
 }
 
@@ -233,9 +218,9 @@ void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block)
         return;
     lane->book.stats.discarded++;
     lane->store->work = true; /* who waits for idle lanes may look */
-    if (stage == KVBI_OFFER_QUEUED) {
+    if (stage < KVBI_OFFER_ONDECK) {
         kvbi_in_queue_remove(&lane->queue, id);
-        drop(lane, id);
+        kvbi_lane_drop_locked(lane, id);
     } else {
         take_off_deck(lane, id);
         drop_pinned(lane, id, 0); /* it leaves the order anyway: any time will do */
@@ -262,9 +247,12 @@ void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     uint32_t id;
-    while ((id = kvbi_in_queue_pop(&lane->queue)) != KVBI_NONE) {
+    while ((id = kvbi_in_queue_pop(&lane->queue)) != KVBI_NONE ||
+           (id = kvbi_bands_lowest(&lane->queue.fenced.list)) != KVBI_NONE) {
+        if (kvbi_in_queue_at(&lane->queue, id)->stage == KVBI_OFFER_FENCED)
+            kvbi_in_queue_remove(&lane->queue, id);
         lane->book.stats.cancelled++;
-        drop(lane, id);
+        kvbi_lane_drop_locked(lane, id);
     }
     while ((id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE) {
         take_off_deck(lane, id);
@@ -284,21 +272,23 @@ static void expect_sources(const struct kvbi_lane *lane, const uint32_t *offers,
     kvbi_store_expect_contents_locked(lane->store, sources, count);
 }
 
-/* An offer out of the queue goes on deck, unless it is not worth it any more. */
+/* An offer out of the queue goes on deck, unless it is not worth it any more, or not ready. */
 static void consider(struct kvbi_lane *lane, uint32_t id)
 {
     kvbi_lock_step();
     struct kvb_lane_stats *stats = &lane->book.stats;
-    const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     if (!still_there(lane, offer)) {
         stats->discarded++;
-        drop(lane, id);
+        kvbi_lane_drop_locked(lane, id);
     } else if (present_below(lane, source_of(lane, offer))) {
         stats->skipped++;
         stats->skipped_present++;
-        drop(lane, id);
-    } else {
+        kvbi_lane_drop_locked(lane, id);
+    } else if (kvbi_lane_claim_locked(lane, offer)) {
         put_on_deck(lane, id);
+    } else {
+        kvbi_lane_fence_locked(lane, id, 0);
     }
 }
 
@@ -313,7 +303,7 @@ static void refill(struct kvbi_lane *lane)
         uint32_t room = lane->ondeck_capacity - kvbi_lane_ondeck(lane),
                  left = KVBI_LOCK_BATCH - looked;
         uint32_t max = room < left ? room : left;
-        for (count = 0; count < max && kvbi_in_queue_count(&lane->queue) > 0; count++)
+        for (count = 0; count < max && kvbi_in_queue_ready(&lane->queue) > 0; count++)
             offers[count] = kvbi_in_queue_pop(&lane->queue);
         expect_sources(lane, offers, count);
         for (uint32_t i = 0; i < count; i++)
@@ -351,12 +341,18 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
         max = lane->batch;
     if (max > room)
         max = room;
+    kvbi_lane_unfence_locked(lane);
     refill(lane);
     max = within_budget(lane, max, now_ns);
-    while (count < max) {
+    for (uint32_t looked = 0, id; looked < KVBI_LOCK_BATCH && count < max; looked++) {
         kvbi_lock_step();
-        uint32_t id = kvbi_bands_lowest(&lane->deck);
+        if ((id = kvbi_bands_lowest(&lane->deck)) == KVBI_NONE)
+            break;
         take_off_deck(lane, id);
+        if (!kvbi_lane_claim_locked(lane, kvbi_in_queue_at(&lane->queue, id))) {
+            put_behind_fence(lane, id, 0, now_ns);
+            continue;
+        }
         kvbi_in_queue_at(&lane->queue, id)->stage = KVBI_OFFER_TAKEN;
         offers[count++] = id;
     }
@@ -390,6 +386,9 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     struct kvb_block *source = source_of(lane, offer);
     struct kvb_lane_stats *stats = &lane->book.stats;
     struct kvb_block *target = NULL;
+    struct kvbi_wish wish = {.band_max = offer->priority,
+                             .counter = kvbi_engines_reached(lane->engines).ticket,
+                             .patient = offer->unready || lane->unready < lane->unready_max};
     if (!still_there(lane, offer)) {
         stats->discarded++;
     } else if (!(lane->store->serving & 1u << lane->to->tier)) {
@@ -399,17 +398,23 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
         stats->skipped++;
         stats->skipped_present++;
     } else {
-        target = kvbi_store_take_locked(lane->store, lane->to, false, offer->priority, now_ns);
+        target = kvbi_store_take_target_locked(lane->store, lane->to, &wish, now_ns);
         if (target == NULL && lane->to->cut_short)
             return KVBI_AIM_AGAIN;
-        stats->skipped += target == NULL;
-        stats->skipped_no_target += target == NULL;
+        bool none = target == NULL && wish.earliest == 0;
+        stats->skipped += none;
+        stats->skipped_no_target += none;
     }
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
-        drop_pinned(lane, id, now_ns);
+        offer->admitted = true;
+        if (wish.earliest != 0)
+            put_behind_fence(lane, id, wish.earliest, now_ns);
+        else
+            drop_pinned(lane, id, now_ns);
         return KVBI_AIM_DROPPED;
     }
+    kvbi_lane_claim_target_locked(lane, offer, target->ticket);
     target->priority = source->priority;
     target->retention_ns = source->retention_ns;
     kvbi_store_fill_begin_locked(lane->store, lane->to, target, source->entry);

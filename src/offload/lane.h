@@ -5,11 +5,14 @@
  *    offer ──► on deck (pinned, bounded) ──take──► engine ──complete──► copy registered below, source unpinned
  *       │          ▲            │ revoke: room was needed
  *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
+ *          behind a fence (weak): until its point is reached
  *
  * Owns       the offers of the lane and its counters; above a disk the labels of what is written there, and the budget of writes.
  * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
  * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
- *            is released by progress. A block has at most one offer (block->offer names it). offered = transferred + skipped +
+ *            is released by progress; those behind a fence do not count. Of copies whose source or target is not ready at most
+ *            unready_max, half of inflight_max, are on deck or taken: the rest waits behind a fence, and holds up nobody. A block
+ *            has at most one offer (block->offer names it). offered = transferred + skipped +
  *            discarded + shed + failed + cancelled + pending, after every call.
  * Lock       the store's.
  */
@@ -22,6 +25,7 @@
 #include <kvblock.h>
 
 #include "offload/budget.h"
+#include "offload/engines.h"
 #include "offload/in_queue.h"
 #include "offload/labels.h"
 #include "offload/revocable.h"
@@ -43,6 +47,8 @@ struct kvbi_lane {
     const struct kvbi_tier *from_tier, *to_tier;
     uint32_t trigger; /* enum kvb_trigger, resolved */
     uint32_t ondeck_capacity, inflight_max, batch;
+    uint32_t unready, unready_max;      /* offers marked so */
+    const struct kvbi_engines *engines; /* for their fences */
     struct kvbi_in_queue queue;
     struct kvbi_bands deck; /* one band: first in, first out */
     struct kvbi_revocable
@@ -67,8 +73,8 @@ struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
 
 /* configs: one a tier, by index. KVB_ENOMEM. */
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
-                     const struct kvb_tier_config *configs, const struct kvbi_tier *from,
-                     const struct kvbi_tier *to);
+                     const struct kvbi_engines *engines, const struct kvb_tier_config *configs,
+                     const struct kvbi_tier *from, const struct kvbi_tier *to);
 void kvbi_lane_destroy(struct kvbi_lane *lane); /* legal on a zeroed object */
 size_t kvbi_lane_bytes(const struct kvbi_lane *lane);
 
@@ -106,6 +112,25 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struc
 /* The engine's word on it. The block below if it was published there, else NULL. */
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result,
                                             uint64_t now_ns);
+
+/* ---- Between lane.c and lane_fenced.c (what is not ready) ---------------------------------------------------------- */
+
+/* The offer ends here; the caller has counted why. */
+void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t offer);
+/*
+ * May the offer be on deck, or with the engine? If its source is ready, or as one of the few that may wait there; then it is
+ * marked so.
+ */
+bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
+/* Its target waits for `ticket`: as one of the few, whatever their number. */
+void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *offer,
+                                   uint64_t ticket);
+/* It is neither on deck nor with the engine any more. */
+void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
+/* An offer that is in no list and pins nothing goes behind a fence: its source's, or `ticket` of the targets that there are. */
+void kvbi_lane_fence_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t ticket);
+/* Those whose points are reached are in line again. */
+void kvbi_lane_unfence_locked(struct kvbi_lane *lane);
 
 static inline uint32_t kvbi_lane_ondeck(const struct kvbi_lane *lane)
 {

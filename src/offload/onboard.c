@@ -15,7 +15,9 @@ static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     kvbi_bands_init(&lane->queue, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->batch = config->batch;
+    kvbi_fenced_init(&lane->fenced, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->inflight_max = config->batch * config->depth;
+    lane->unready_max = lane->inflight_max / 2;
     lane->book.stats.from_tier = onboarding->pipeline->lower[tier];
     lane->book.stats.to_tier = tier;
 }
@@ -78,7 +80,8 @@ size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding)
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
 {
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (onboarding->lanes[tier].queue.count > 0 || onboarding->lanes[tier].book.inflight > 0)
+        if (kvbi_onboard_lane_queued(&onboarding->lanes[tier]) > 0 ||
+            onboarding->lanes[tier].book.inflight > 0)
             return false;
     return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
            !kvbi_waiters_any_ended(&onboarding->waiters);

@@ -18,6 +18,9 @@
  *            to no operation is a carrier, whose target is a block in a tier on the way up, or an
  *            orphan, whose operation has ended without it; nobody holds its target, only the
  *            transfer.
+ *            Of a lane's copies at most unready_max, half of inflight_max, wait with the engine for
+ *            a fence of their source's or target's; others that are not ready wait in `fenced`,
+ *            where they hold up nobody.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_ONBOARD_H
@@ -34,6 +37,9 @@
 #include "offload/waiters.h"
 
 struct kvbi_pipeline;
+
+/* In the tag of an item's copy, beside its number. */
+#define KVBI_TAG_ONBOARD (UINT64_C(1) << 63)
 
 enum kvbi_item_stage {
     KVBI_ITEM_NONE = 0,
@@ -89,10 +95,24 @@ struct kvb_op {
 
 struct kvbi_onboard_lane {
     struct kvbi_bands queue;
-    bool search_on; /* room was looked for in the last hold, and not to the end */
+    bool search_on;            /* room was looked for in the last hold, and not to the end */
+    struct kvbi_fenced fenced; /* QUEUED too, but their source or target is not ready */
     uint32_t inflight_max, batch;
+    uint32_t unready, unready_max; /* copies with the engine that wait there for a fence */
     struct kvbi_lane_book book;
 };
+
+/* What kvbi_item.node.mark says of an item. Its node.extra: where the engine keeps its copy, for a recall. */
+enum kvbi_item_mark {
+    KVBI_ITEM_FENCED = 1,  /* QUEUED: in the lane's `fenced`, not in its queue */
+    KVBI_ITEM_UNREADY = 2, /* MOVING: one of the lane's `unready` */
+};
+
+/* All that are QUEUED on the lane. */
+static inline uint32_t kvbi_onboard_lane_queued(const struct kvbi_onboard_lane *lane)
+{
+    return lane->queue.count + kvbi_fenced_count(&lane->fenced);
+}
 
 struct kvbi_op_list {
     uint32_t first, last;
@@ -138,6 +158,32 @@ void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a
                          struct kvbi_item *b);
 void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
                             struct kvbi_item *item);
+
+/*
+ * onboard_fenced.c: items that are not ready. `tier` is the one that the lane fills; the item's own target counts if that is it.
+ */
+struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                                  const struct kvbi_item *item);
+/* May a copy that waits for `point` be with the engine? If that is reached, or as one of the few that may wait there. */
+bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                               struct kvbi_point point);
+/* What the lane may take for a carrier's target. */
+struct kvbi_wish kvbi_carrier_wish(const struct kvbi_onboarding *onboarding, uint32_t tier);
+/* A QUEUED item that is in no list waits behind a fence: its point, or `ticket` of the targets that there are. */
+void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                            struct kvbi_item *item, uint64_t ticket);
+/* Its copy goes to the engine, and comes back. */
+void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                            struct kvbi_item *item);
+void kvbi_item_unclaim_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
+/* A QUEUED item leaves whichever list of its lane it is in. */
+void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                                 struct kvbi_item *item);
+/* Those whose points are reached are in line again. */
+void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t tier);
+/* A MOVING item that only waits for a counter ticket is given up: the engine will say KVB_ECANCELED. False: it has begun. */
+bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding,
+                             const struct kvbi_item *item);
 
 /* A block that stands in for a target of the operation waits for what that waited for, too. */
 void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,

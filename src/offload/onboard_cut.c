@@ -53,9 +53,24 @@ static bool orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
 static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
 {
     struct kvbi_onboard_lane *lane = kvbi_item_lane(onboarding, item);
-    kvbi_bands_remove(&lane->queue, kvbi_item_id(onboarding, item));
+    kvbi_item_leave_line_locked(onboarding, (uint32_t)(lane - onboarding->lanes), item);
     lane->book.stats.cancelled++;
     kvbi_item_drop_source(onboarding, item, now_ns);
+}
+
+/* It waits no more for the slot that is filled. A carrier that moves for nobody else is given up if
+ * it can be. */
+static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+{
+    uint32_t on = kvbi_waiters_on(&onboarding->waiters, kvbi_item_id(onboarding, item));
+    kvbi_item_stop_waiting(onboarding, item, now_ns);
+    if (on == KVBI_NONE)
+        return; /* the fill is over */
+    const struct kvbi_item *filling = &onboarding->items[on];
+    if (filling->stage == KVBI_ITEM_MOVING && filling->op == KVBI_NONE &&
+        kvbi_item_waiter(onboarding, filling, KVBI_WAIT_JOIN) == NULL &&
+        kvbi_item_waiter(onboarding, filling, KVBI_WAIT_HOP) == NULL)
+        (void)kvbi_item_recall_locked(onboarding, filling);
 }
 
 /* One that is neither read nor written by an engine, and that nobody waits for. */
@@ -64,7 +79,7 @@ static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, 
     if (item->stage == KVBI_ITEM_QUEUED)
         leave_queue(onboarding, item, now_ns);
     else
-        kvbi_item_stop_waiting(onboarding, item, now_ns);
+        leave_slot(onboarding, item, now_ns);
     kvbi_item_fail_claim(onboarding, item);
 }
 
@@ -86,9 +101,10 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
     }
     if (joiner != NULL)
         hand_over(onboarding, item, joiner, now_ns);
-    else if (item->stage == KVBI_ITEM_MOVING ||
-             kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL)
+    else if (kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL)
         return orphan(onboarding, item, now_ns);
+    else if (item->stage == KVBI_ITEM_MOVING) /* one that is recalled is over with the next reap */
+        return kvbi_item_recall_locked(onboarding, item) || orphan(onboarding, item, now_ns);
     else
         give_up(onboarding, item, now_ns);
     return true;

@@ -98,16 +98,18 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
         .to_slot = kvbi_pool_slot(kvbi_item_pool(onboarding, item), item->target),
         .ticket = after > free_since ? after : free_since,
         .tag = kvbi_item_id(onboarding, item),
+        .place = &item->node.extra,
         .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
         .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
 }
 
-/* A block in between carries the content up; the item waits for it. NULL: there is no room for one. */
+/* A block in between carries the content up; the item waits for it. NULL: there is no room for one, or none that is `wish`ed for. */
 static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                                      uint32_t tier, uint64_t now_ns)
+                                      uint32_t tier, struct kvbi_wish *wish, uint64_t now_ns)
 {
     struct kvbi_pool *pool = &onboarding->store->pools[tier];
-    struct kvb_block *target = kvbi_pipeline_take_locked(onboarding->pipeline, pool, false, now_ns);
+    struct kvb_block *target =
+        kvbi_pipeline_take_target_locked(onboarding->pipeline, pool, wish, now_ns);
     if (target == NULL)
         return NULL;
     struct kvbi_item *carrier = kvbi_item_at(onboarding, tier, kvbi_pool_slot(pool, target));
@@ -163,20 +165,28 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
+    struct kvbi_wish wish = kvbi_carrier_wish(onboarding, tier);
     if (!is_readable(onboarding, item) || !kvbi_pipeline_serves(onboarding->pipeline, item->tier)) {
         book->stats.discarded++;
         kvbi_item_drop_source(onboarding, item, now_ns);
         kvbi_item_fail_claim(onboarding, item);
         return TAKEN_OTHERWISE;
     }
-    if (tier != item->tier) {
-        if (use_copy_between(onboarding, item, tier, now_ns))
-            return TAKEN_OTHERWISE;
-        moves = make_carrier(onboarding, item, tier, now_ns);
+    if (tier != item->tier && use_copy_between(onboarding, item, tier, now_ns))
+        return TAKEN_OTHERWISE;
+    bool ready =
+        kvbi_item_may_move_locked(onboarding, tier, kvbi_item_point(onboarding, tier, item));
+    if (ready && tier != item->tier)
+        moves = make_carrier(onboarding, item, tier, &wish, now_ns);
+    bool cut_short = ready && moves == NULL && onboarding->store->pools[tier].cut_short;
+    if (!ready || (moves == NULL && !cut_short && wish.earliest != 0)) {
+        kvbi_item_fence_locked(onboarding, tier, item, wish.earliest);
+        return TAKEN_OTHERWISE;
     }
     if (moves == NULL)
         return TAKEN_NO_ROOM;
     move(onboarding, moves, copy);
+    kvbi_item_claim_locked(onboarding, tier, moves);
     kvbi_lane_book_begin(book, 1, now_ns);
     return TAKEN_COPY;
 }
@@ -190,7 +200,8 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
     uint64_t moving = onboarding->lanes[tier].book.inflight + pipeline->lanes[tier].book.inflight;
     if (above !=
         KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
-        moving += onboarding->lanes[above].book.inflight + onboarding->lanes[above].queue.count +
+        moving += onboarding->lanes[above].book.inflight +
+                  kvbi_onboard_lane_queued(&onboarding->lanes[above]) +
                   pipeline->lanes[above].book.inflight;
     return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
 }
@@ -255,6 +266,7 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
         max = lane->batch;
     if (max > room)
         max = room;
+    kvbi_onboarding_unfence_locked(onboarding, tier);
     do {
         uint32_t left = KVBI_LOCK_BATCH - looked;
         count = pop_items(onboarding, lane, items, max - taken < left ? max - taken : left);
@@ -310,6 +322,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *item = &onboarding->items[id];
     int said = result;
+    kvbi_item_unclaim_locked(onboarding, item);
     if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
         result = KVB_EDEVICE; /* what a lost tier says now is not believed */
     bool published = kvbi_store_fill_end_locked(onboarding->store, kvbi_item_pool(onboarding, item),

@@ -13,6 +13,22 @@
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
+/* In the lane's queue, or in front of it behind a fence. False: in neither. */
+static bool raise_in_line(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
+{
+    uint32_t id = kvbi_item_id(onboarding, item);
+    struct kvbi_onboard_lane *lane = kvbi_item_lane(onboarding, item);
+    if (!kvbi_bands_is_linked(&lane->queue, id))
+        return false;
+    if (item->node.mark == KVBI_ITEM_FENCED) {
+        kvbi_fenced_raise(&lane->fenced, id, item->priority);
+    } else {
+        kvbi_bands_remove(&lane->queue, id);
+        kvbi_bands_push_young(&lane->queue, id, item->priority);
+    }
+    return true;
+}
+
 /*
  * Somebody of this priority waits for the item. Who waits on somebody in turn hands it on: the
  * chain is as long as there are tiers, and what is waited for has the priority of who waits
@@ -23,13 +39,8 @@ static void raise_item(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
     while (item->stage != KVBI_ITEM_NONE && item->priority < priority) {
         uint32_t id = kvbi_item_id(onboarding, item);
         item->priority = priority;
-        if (item->stage == KVBI_ITEM_QUEUED) {
-            struct kvbi_bands *queue = &kvbi_item_lane(onboarding, item)->queue;
-            if (!kvbi_bands_is_linked(queue, id))
-                return; /* just taken out of it, and put back by its priority if at all */
-            kvbi_bands_remove(queue, id);
-            kvbi_bands_push_young(queue, id, priority);
-        }
+        if (item->stage == KVBI_ITEM_QUEUED && !raise_in_line(onboarding, item))
+            return; /* just taken out of it, and put back by its priority if at all */
         uint32_t on = kvbi_waiters_on(&onboarding->waiters, id);
         if (on == KVBI_NONE)
             return;

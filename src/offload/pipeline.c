@@ -23,9 +23,9 @@ static int create_lanes(struct kvbi_pipeline *pipeline, const struct kvbi_pipeli
     int error = 0;
     for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier))
-            error =
-                kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, config->configs,
-                                 &pipeline->tiers[tier], &pipeline->tiers[pipeline->lower[tier]]);
+            error = kvbi_lane_create(&pipeline->lanes[tier], pipeline->store, &pipeline->engines,
+                                     config->configs, &pipeline->tiers[tier],
+                                     &pipeline->tiers[pipeline->lower[tier]]);
     return error;
 }
 
@@ -112,6 +112,38 @@ struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, stru
             !kvbi_lane_revoke_locked(&pipeline->lanes[pool->tier], now_ns))
             return block;
     }
+}
+
+struct kvb_block *kvbi_pipeline_take_target_locked(struct kvbi_pipeline *pipeline,
+                                                   struct kvbi_pool *pool, struct kvbi_wish *wish,
+                                                   uint64_t now_ns)
+{
+    for (;;) {
+        struct kvb_block *block =
+            kvbi_store_take_target_locked(pipeline->store, pool, wish, now_ns);
+        if (block != NULL || pool->cut_short || !kvbi_pipeline_has_lane(pipeline, pool->tier) ||
+            !kvbi_lane_revoke_locked(&pipeline->lanes[pool->tier], now_ns))
+            return block;
+    }
+}
+
+static void earlier(struct kvbi_point *until, const struct kvbi_fenced *fenced)
+{
+    if (fenced->until.ticket < until->ticket)
+        until->ticket = fenced->until.ticket;
+    if (fenced->until.event < until->event)
+        until->event = fenced->until.event;
+}
+
+struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline)
+{
+    struct kvbi_point until = {.ticket = UINT64_MAX, .event = UINT64_MAX};
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier)) {
+            earlier(&until, &pipeline->lanes[tier].queue.fenced);
+            earlier(&until, &pipeline->onboard.lanes[tier].fenced);
+        }
+    return until;
 }
 
 static void trigger(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool, struct kvb_block *block,

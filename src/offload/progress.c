@@ -65,12 +65,15 @@ static bool is_idle_locked(const struct kvbi_progress *progress, const struct kv
 static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
+    struct kvbi_point until = kvbi_pipeline_until_locked(progress->pipeline);
     progress->quiet = !atomic_load(&progress->signalled);
     progress->store->work =
         false; /* callers wake when they release the lock: what is set is of the rounds just over */
     if (progress->flushers > 0 && is_idle_locked(progress, NULL))
         kvbi_cond_broadcast(&progress->fell_idle);
     kvbi_lock_release(&progress->store->lock);
+    if (!kvbi_engines_await(&progress->pipeline->engines, until))
+        kvbi_progress_wake(progress); /* it has been reached meanwhile */
 }
 
 /* The earliest deadline of an operation or a pin, or end of what a budget holds back, from now. */

@@ -6,8 +6,7 @@
 #include "transfer/cuda/cuda.h"
 #include "transfer/tier_disk.h"
 
-/* A copy's tag says whose it is: an item of onboarding, or an offer of the lane below a tier. */
-#define TAG_ONBOARD (UINT64_C(1) << 63)
+/* A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane below a tier. */
 #define TAG_TIER_SHIFT 32
 
 /* ---- Before the engine ------------------------------------------------------------------------------------------ */
@@ -122,14 +121,16 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
     kvbi_lock_take(&progress->store->lock);
-    uint32_t before = onboarding->lanes[tier].queue.count;
+    const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    uint32_t before = lane->queue.count;
+    uint64_t changes = lane->fenced.changes;
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
-    bool worked = count > 0 || onboarding->lanes[tier].queue.count != before ||
-                  onboarding->lanes[tier].search_on;
+    bool worked = count > 0 || lane->queue.count != before || lane->search_on ||
+                  lane->fenced.changes != changes || lane->fenced.walking;
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
-        copies[i].tag |= TAG_ONBOARD;
+        copies[i].tag |= KVBI_TAG_ONBOARD;
     submit(progress, copies, count, true);
     if (ended)
         wake_waiters(progress, now_ns);
@@ -162,11 +163,12 @@ static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *
         const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, offers[i]);
         uint32_t entry = lane->from->slots[offer->slot].entry;
         uint32_t priority = offer->priority;
+        bool asked = offer->admitted;
         if (entry != KVBI_NONE)
             kvbi_store_picture_locked(progress->store, KVB_EVENT_STORED, lane->from->tier, entry,
                                       &item);
         kvbi_lock_release(&progress->store->lock);
-        if (entry == KVBI_NONE || admitted(progress, lane, &item, priority)) {
+        if (entry == KVBI_NONE || asked || admitted(progress, lane, &item, priority)) {
             offers[kept++] = offers[i]; /* invalidated meanwhile: aiming will find out */
             continue;
         }
@@ -183,12 +185,14 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
-    uint32_t queued = kvbi_in_queue_count(&lane->queue);
+    uint32_t queued = kvbi_in_queue_ready(&lane->queue);
+    uint64_t changes = lane->queue.fenced.changes;
     uint32_t count = kvbi_lane_take_locked(lane, offers, KVBI_LOCK_BATCH, now_ns);
-    bool discarded = kvbi_in_queue_count(&lane->queue) != queued;
+    bool sorted = kvbi_in_queue_ready(&lane->queue) != queued ||
+                  lane->queue.fenced.changes != changes || lane->queue.fenced.walking;
     kvbi_lock_release(&progress->store->lock);
     if (count == 0)
-        return discarded;
+        return sorted;
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
     kvbi_lane_expect_aim_locked(lane, offers, kept);
@@ -239,7 +243,7 @@ static void apply(struct kvbi_progress *progress, const struct kvbi_completion *
                   uint64_t now_ns)
 {
     kvbi_lock_step();
-    if (completion->tag & TAG_ONBOARD)
+    if (completion->tag & KVBI_TAG_ONBOARD)
         kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag,
                                         completion->result, completion->condemned, now_ns);
     else
@@ -252,7 +256,7 @@ static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_compl
 {
     uint32_t ids[KVBI_LOCK_BATCH], onboarded = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (completions[i].tag & TAG_ONBOARD)
+        if (completions[i].tag & KVBI_TAG_ONBOARD)
             ids[onboarded++] = (uint32_t)completions[i].tag;
     kvbi_onboarding_expect_complete_locked(&pipeline->onboard, ids, onboarded);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && onboarded < count; tier++) {
@@ -373,6 +377,7 @@ static bool deliver_events(struct kvbi_progress *progress)
 bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
 {
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
+    uint64_t event = kvbi_engines_reached(&progress->pipeline->engines).event;
     bool worked = attend(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
     worked |= notice_lost_device(progress);
@@ -387,6 +392,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     for (uint32_t i = progress->pipeline->engines.count;
          i-- > 0;) /* the disk's first: the memory's copies here */
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
+    /* a look at the GPU's fences comes with it: somebody may wait for one in front of a lane */
+    worked |= kvbi_engines_reached(&progress->pipeline->engines).event != event;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;
     worked |= deliver_events(progress);

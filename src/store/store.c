@@ -221,7 +221,8 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
-static void evict(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                             struct kvb_block *block)
 {
     kvbi_pool_take_out_of_order(pool, block);
     kvbi_store_detach_locked(store, pool, block);
@@ -240,7 +241,7 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
             pool->cut_short ? NULL : kvbi_pool_victim(pool, band_max, now_ns);
         if (victim == NULL)
             return NULL;
-        evict(store, pool, victim);
+        kvbi_store_evict_locked(store, pool, victim);
         if (pool->free_count == 0 && !kvbi_pool_pass(pool)) /* the slot has been retired */
             return NULL;
     }

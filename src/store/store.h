@@ -138,6 +138,25 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                          bool user, unsigned band_max, uint64_t now_ns);
 
+/* What a transfer would take for its target. */
+struct kvbi_wish {
+    unsigned band_max;
+    uint64_t counter; /* the counter's value: what waits for a later one is not ready */
+    bool patient;     /* one that is not ready will do, where there is no other */
+    uint64_t
+        earliest; /* out, with NULL: the earliest ticket among those that are not ready; 0: there are none */
+};
+/*
+ * The same as TRANSFER, but of the first KVBI_LOCK_BATCH free slots and as many of the order one that is ready, before any that
+ * is not.
+ */
+struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                                struct kvbi_wish *wish, uint64_t now_ns);
+
+/* A parked block that no lane pins gives its slot back: free, or retired. */
+void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                             struct kvb_block *block);
+
 /*
  * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. Should a step still be out,
  * which takes more unrefs than refs, the slot is retired: a device may write there.

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Items that are not ready: whose source is still being written, or whose target still used.
+ *
+ * Callers    onboard.c and onboard_item.c, through onboard.h. Lock: the store's.
+ * Why        as lane_fenced.c's: what waits for a fence is not to hold a place that something ready could use. Such an item
+ *            keeps its pin of the source: it is bounded by the targets that callers have allocated.
+ */
+#include "offload/onboard.h"
+
+#include "offload/pipeline.h"
+
+static uint32_t id_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+{
+    return (uint32_t)(item - onboarding->items);
+}
+
+static struct kvbi_point point_of(const struct kvbi_onboarding *onboarding,
+                                  const struct kvb_block *block)
+{
+    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
+    const struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, block);
+    return kvbi_engines_point(&pipeline->engines, &pipeline->tiers[pool->tier],
+                              kvbi_pool_slot(pool, block), block->ticket);
+}
+
+static struct kvbi_point reached(const struct kvbi_onboarding *onboarding)
+{
+    return kvbi_engines_reached(&onboarding->pipeline->engines);
+}
+
+struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                                  const struct kvbi_item *item)
+{
+    struct kvbi_point point = point_of(onboarding, item->source);
+    return tier == item->tier ? kvbi_point_latest(point, point_of(onboarding, item->target))
+                              : point;
+}
+
+bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                               struct kvbi_point point)
+{
+    const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    return lane->unready < lane->unready_max || kvbi_point_reached(point, reached(onboarding));
+}
+
+struct kvbi_wish kvbi_carrier_wish(const struct kvbi_onboarding *onboarding, uint32_t tier)
+{
+    const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    return (struct kvbi_wish){.band_max = KVB_PRIORITY_MAX,
+                              .counter = reached(onboarding).ticket,
+                              .patient = lane->unready < lane->unready_max};
+}
+
+void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                            struct kvbi_item *item, uint64_t ticket)
+{
+    struct kvbi_point target = {.ticket = ticket};
+    item->node.mark = KVBI_ITEM_FENCED;
+    kvbi_fenced_add(&onboarding->lanes[tier].fenced, id_of(onboarding, item), item->priority,
+                    kvbi_point_latest(kvbi_item_point(onboarding, tier, item), target),
+                    reached(onboarding));
+}
+
+void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                            struct kvbi_item *item)
+{
+    struct kvbi_point point = kvbi_item_point(onboarding, tier, item);
+    bool unready = !kvbi_point_reached(point, reached(onboarding));
+    item->node.mark = unready ? KVBI_ITEM_UNREADY : 0;
+    onboarding->lanes[tier].unready += unready;
+}
+
+void kvbi_item_unclaim_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
+{
+    onboarding->lanes[item->tier].unready -= item->node.mark == KVBI_ITEM_UNREADY;
+    item->node.mark = 0;
+}
+
+void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+                                 struct kvbi_item *item)
+{
+    struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    if (item->node.mark == KVBI_ITEM_FENCED)
+        kvbi_fenced_remove(&lane->fenced, id_of(onboarding, item));
+    else
+        kvbi_bands_remove(&lane->queue, id_of(onboarding, item));
+    item->node.mark = 0;
+}
+
+void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t tier)
+{
+    struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
+    struct kvbi_point now = reached(onboarding);
+    uint32_t id;
+    if (!kvbi_fenced_due(&lane->fenced, now))
+        return;
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && (id = kvbi_fenced_next(&lane->fenced)) != KVBI_NONE;
+         n++) {
+        struct kvbi_item *item = &onboarding->items[id];
+        struct kvbi_point point = kvbi_item_point(onboarding, tier, item);
+        if (!kvbi_point_reached(point, now)) {
+            kvbi_fenced_keep(&lane->fenced, point, now);
+            continue;
+        }
+        kvbi_item_leave_line_locked(onboarding, tier, item);
+        kvbi_bands_push_young(&lane->queue, id, item->priority);
+    }
+}
+
+bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
+{
+    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
+    if (item->node.mark != KVBI_ITEM_UNREADY)
+        return false;
+    const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
+    return kvbi_engines_recall(&pipeline->engines, &pipeline->tiers[from->tier],
+                               &pipeline->tiers[item->tier], item->node.extra,
+                               KVBI_TAG_ONBOARD | id_of(onboarding, item));
+}
