@@ -226,6 +226,42 @@ static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state
     kv_rig_close(&rig);
 }
 
+/* ---- Holds of the lock ------------------------------------------------------------------------------------------- */
+
+/* A sink that takes no lock: between two events that it is shown, only delivery does. */
+struct batches {
+    uint64_t taken, last_sequence;
+    uint32_t events, batches, out_of_order;
+};
+
+static void count_batches(void *context, const struct kvb_event *event)
+{
+    struct batches *batches = context;
+    uint64_t taken = kvbi_lock_taken_count();
+    batches->batches += batches->events == 0 || taken != batches->taken;
+    batches->out_of_order += event->sequence != batches->last_sequence + 1;
+    batches->taken = taken;
+    batches->last_sequence = event->sequence;
+    batches->events++;
+}
+
+static void test_events_are_taken_out_of_the_ring_64_in_one_hold(void **state)
+{
+    (void)state;
+    struct batches batches = {0};
+    kv_rig_init(&rig);
+    rig.config.sink = (struct kvb_event_sink){count_batches, &batches};
+    kv_rig_open(&rig);
+    while (kv_stats(&rig).events < 130) {
+        kv_unref(&rig, store_one(kv_stats(&rig).events));
+    }
+    kv_poll(&rig);
+    assert_in_range(batches.events, 130, 192);
+    assert_int_equal(batches.batches, 3);
+    assert_int_equal(batches.out_of_order, 0);
+    kv_rig_close(&rig);
+}
+
 /* ---- Who says that there is something to deliver ------------------------------------------------------------------ */
 
 /* A tier full of parked blocks, all their events delivered. */
@@ -450,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_event_overflow_gives_one_lost_with_the_number),
         cmocka_unit_test(test_event_overflow_and_walk_within_the_sink_gives_the_live_set),
         cmocka_unit_test(test_event_overflow_under_a_thread_ends_in_the_live_set),
+        cmocka_unit_test(test_events_are_taken_out_of_the_ring_64_in_one_hold),
         TEST(test_eviction_by_alloc_asks_for_a_poll),
         TEST(test_eviction_by_alloc_makes_the_event_fd_readable),
         cmocka_unit_test(test_eviction_by_alloc_under_a_thread_is_delivered_unasked),

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -12,6 +13,8 @@
 
 #define FOREVER INT64_MAX
 #define RECORDS 8
+
+static const struct kvbi_event_shape whole = {KVB_KEY_BYTES_MAX, KVB_KEY_BYTES_MAX};
 
 struct fixture {
     struct failing_memory failing;
@@ -24,7 +27,7 @@ static void set_up(struct fixture *f, uint32_t capacity)
 {
     f->memory = failing_memory(&f->failing, FOREVER);
     assert_int_equal(kvbi_records_create(&f->records, &f->memory, RECORDS, 4, 0), 0);
-    assert_int_equal(kvbi_event_log_create(&f->log, &f->memory, capacity), 0);
+    assert_int_equal(kvbi_event_log_create(&f->log, &f->memory, capacity, whole), 0);
 }
 
 static void tear_down(struct fixture *f)
@@ -237,7 +240,7 @@ static void test_event_log_create_without_memory_leaks_nothing(void **state)
     struct failing_memory failing;
     struct kvbi_memory memory = failing_memory(&failing, 0);
     struct kvbi_event_log log;
-    assert_int_equal(kvbi_event_log_create(&log, &memory, 8), KVB_ENOMEM);
+    assert_int_equal(kvbi_event_log_create(&log, &memory, 8, whole), KVB_ENOMEM);
     kvbi_event_log_destroy(&log);
     assert_int_equal(failing.live_bytes, 0);
 }
@@ -248,9 +251,61 @@ static void test_event_log_bytes_are_what_was_allocated(void **state)
     struct failing_memory failing;
     struct kvbi_memory memory = failing_memory(&failing, 1);
     struct kvbi_event_log log;
-    assert_int_equal(kvbi_event_log_create(&log, &memory, 8), 0);
+    assert_int_equal(kvbi_event_log_create(&log, &memory, 8, whole), 0);
     assert_int_equal(kvbi_event_log_bytes(&log), failing.live_bytes);
     kvbi_event_log_destroy(&log);
+}
+
+static void test_event_log_place_is_as_long_as_the_keys(void **state)
+{
+    (void)state;
+    const struct kvbi_event_shape built_in = {sizeof(struct kvb_seq), sizeof(uint64_t)};
+    struct failing_memory failing;
+    struct kvbi_memory memory = failing_memory(&failing, FOREVER);
+    struct kvbi_event_log log;
+    assert_int_equal(kvbi_event_log_create(&log, &memory, 10, built_in), 0);
+    assert_int_equal(kvbi_event_log_bytes(&log), 10 * 56);
+    kvbi_event_log_destroy(&log);
+    assert_int_equal(
+        kvbi_event_log_create(&log, &memory, 10, (struct kvbi_event_shape){.key_bytes = 1}), 0);
+    assert_int_equal(kvbi_event_log_bytes(&log), 10 * 32);
+    kvbi_event_log_destroy(&log);
+}
+
+static void test_event_log_short_parent_is_delivered_with_zeros_behind_it(void **state)
+{
+    (void)state;
+    const struct kvbi_event_shape built_in = {sizeof(struct kvb_seq), sizeof(uint64_t)};
+    struct failing_memory failing;
+    struct kvbi_memory memory = failing_memory(&failing, FOREVER);
+    struct kvbi_event_log log;
+    struct kvb_seq key = {1, {2, 3}}, parent = {4, {0, 0}};
+    struct kvbi_event_item item = {
+        .kind = KVB_EVENT_REMOVED, .record = KVBI_NONE, .has_parent = true};
+    memcpy(item.key, &key, sizeof key);
+    memcpy(item.parent, &parent, sizeof parent);
+    assert_int_equal(kvbi_event_log_create(&log, &memory, 2, built_in), 0);
+    kvbi_event_log_push(&log, NULL, &item);
+    memset(&item, 0xff, sizeof item);
+    assert_true(kvbi_event_log_pop(&log, &item));
+    assert_memory_equal(item.key, &key, sizeof key);
+    assert_memory_equal(item.parent, &parent, sizeof parent);
+    kvbi_event_log_destroy(&log);
+}
+
+static void test_event_log_that_is_drained_each_time_stays_in_its_first_place(void **state)
+{
+    (void)state;
+    struct fixture f;
+    set_up(&f, 8);
+    memset(f.log.ring, 0xa5, kvbi_event_log_bytes(&f.log));
+    for (uint64_t sequence = 1; sequence < 20; sequence++) {
+        (void)push(&f, KVB_EVENT_STORED, KVBI_NONE);
+        expect(&f, KVB_EVENT_STORED, sequence, 0);
+    }
+    for (size_t i = f.log.stride; i < kvbi_event_log_bytes(&f.log); i++)
+        assert_int_equal(f.log.ring[i], 0xa5);
+    tear_down(&f);
 }
 
 int main(void)
@@ -267,6 +322,9 @@ int main(void)
         cmocka_unit_test(test_event_log_random_rhythm_accounts_for_every_number),
         cmocka_unit_test(test_event_log_create_without_memory_leaks_nothing),
         cmocka_unit_test(test_event_log_bytes_are_what_was_allocated),
+        cmocka_unit_test(test_event_log_place_is_as_long_as_the_keys),
+        cmocka_unit_test(test_event_log_short_parent_is_delivered_with_zeros_behind_it),
+        cmocka_unit_test(test_event_log_that_is_drained_each_time_stays_in_its_first_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

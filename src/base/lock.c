@@ -12,6 +12,7 @@
 /* What this thread holds, one place a rank: the order allows no two of the same. */
 static _Thread_local const struct kvbi_lock *held[KVBI_RANK_COUNT];
 static _Thread_local uint32_t steps; /* since it has taken the store's */
+static _Thread_local uint64_t taken_count;
 
 static void check_may_take(const struct kvbi_lock *lock)
 {
@@ -42,6 +43,11 @@ void kvbi_lock_assert_none_held(void)
             kvbi_debug_fail("a lock is held where none may be");
 }
 
+uint64_t kvbi_lock_taken_count(void)
+{
+    return taken_count;
+}
+
 void kvbi_lock_step(void)
 {
     steps++;
@@ -49,6 +55,7 @@ void kvbi_lock_step(void)
 
 static void note_taken(const struct kvbi_lock *lock)
 {
+    taken_count++;
     held[lock->rank] = lock;
     if (lock->rank == KVBI_RANK_STORE)
         steps = 0;

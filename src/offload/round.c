@@ -353,25 +353,30 @@ static bool deliver_op(struct kvbi_progress *progress)
     return true;
 }
 
+/* Up to KVBI_LOCK_BATCH of them: out of the ring in one hold, their records given back in another. */
 static bool deliver_events(struct kvbi_progress *progress)
 {
     struct kvbi_store *store = progress->store;
-    struct kvbi_event_item item;
+    struct kvbi_event_item items[KVBI_LOCK_BATCH];
+    uint32_t count = 0;
     if (progress->sink.deliver == NULL)
         return false;
-    uint32_t count = 0;
     kvbi_lock_take(&store->lock);
-    while (count < KVBI_LOCK_BATCH && kvbi_event_log_pop(&store->events, &item)) {
-        kvbi_lock_release(&store->lock);
-        kvbi_lock_assert_none_held();
-        struct kvb_event event = kvbi_event_view(&item, &store->records);
-        progress->sink.deliver(progress->sink.context, &event);
+    while (count < KVBI_LOCK_BATCH && kvbi_event_log_pop(&store->events, &items[count]))
         count++;
-        kvbi_lock_take(&store->lock);
-        kvbi_event_log_release(&store->events, &store->records, &item);
-    }
     kvbi_lock_release(&store->lock);
-    return count > 0;
+    if (count == 0)
+        return false;
+    kvbi_lock_assert_none_held();
+    for (uint32_t i = 0; i < count; i++) {
+        struct kvb_event event = kvbi_event_view(&items[i], &store->records);
+        progress->sink.deliver(progress->sink.context, &event);
+    }
+    kvbi_lock_take(&store->lock);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_event_log_release(&store->events, &store->records, &items[i]);
+    kvbi_lock_release(&store->lock);
+    return true;
 }
 
 bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)

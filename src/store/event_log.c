@@ -9,16 +9,34 @@
  */
 #include "store/event_log.h"
 
+#include <string.h>
+
 #include "base/bands.h"
 #include "base/debug.h"
 
+#define PLACE_ALIGN 8u
+
+/* One event in the ring. The key follows, then the parent's. */
+struct place {
+    uint64_t sequence;
+    uint32_t record;
+    uint32_t number; /* LOST: how many; else the namespace */
+    uint8_t kind, tier;
+    bool has_parent;
+};
+
 int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory,
-                          uint32_t capacity)
+                          uint32_t capacity, struct kvbi_event_shape shape)
 {
-    *log = (struct kvbi_event_log){.memory = memory, .capacity = capacity};
+    KVBI_ASSERT(shape.parent_bytes <= shape.key_bytes && shape.key_bytes <= KVB_KEY_BYTES_MAX);
+    uint32_t bytes = (uint32_t)sizeof(struct place) + shape.key_bytes + shape.parent_bytes;
+    *log = (struct kvbi_event_log){.memory = memory,
+                                   .capacity = capacity,
+                                   .stride = (bytes + PLACE_ALIGN - 1) & ~(PLACE_ALIGN - 1),
+                                   .shape = shape};
     if (capacity == 0)
         return 0;
-    log->ring = kvbi_memory_alloc(memory, capacity, sizeof *log->ring, 0);
+    log->ring = kvbi_memory_alloc_raw(memory, capacity, log->stride, 0);
     if (log->ring != NULL)
         return 0;
     *log = (struct kvbi_event_log){.memory = NULL};
@@ -29,33 +47,62 @@ void kvbi_event_log_destroy(struct kvbi_event_log *log)
 {
     if (log->memory == NULL)
         return;
-    kvbi_memory_free(log->memory, log->ring, log->capacity, sizeof *log->ring);
+    kvbi_memory_free(log->memory, log->ring, log->capacity, log->stride);
     *log = (struct kvbi_event_log){.memory = NULL};
 }
 
 size_t kvbi_event_log_bytes(const struct kvbi_event_log *log)
 {
-    return (size_t)log->capacity * sizeof *log->ring;
-}
-
-static struct kvbi_event_item lost_item(uint64_t sequence, uint32_t lost_count)
-{
-    return (struct kvbi_event_item){.sequence = sequence,
-                                    .kind = KVB_EVENT_LOST,
-                                    .record = KVBI_NONE,
-                                    .lost_count = lost_count};
+    return (size_t)log->capacity * log->stride;
 }
 
 /* The place number `nth` from the oldest. 64 bits: head + nth may pass 2^32. */
-static struct kvbi_event_item *at(const struct kvbi_event_log *log, uint32_t nth)
+static struct place *at(const struct kvbi_event_log *log, uint32_t nth)
 {
-    return &log->ring[((uint64_t)log->head + nth) % log->capacity];
+    uint64_t place = ((uint64_t)log->head + nth) % log->capacity;
+    return (struct place *)(void *)(log->ring + place * log->stride);
+}
+
+static void append_lost(struct kvbi_event_log *log, uint64_t sequence)
+{
+    KVBI_ASSERT(log->count < log->capacity);
+    *at(log, log->count++) = (struct place){
+        .sequence = sequence, .record = KVBI_NONE, .number = log->lost, .kind = KVB_EVENT_LOST};
+    log->lost = 0;
 }
 
 static void append(struct kvbi_event_log *log, const struct kvbi_event_item *item)
 {
     KVBI_ASSERT(log->count < log->capacity);
-    *at(log, log->count++) = *item;
+    struct place *place = at(log, log->count++);
+    unsigned char *key = (unsigned char *)(place + 1);
+    *place = (struct place){.sequence = item->sequence,
+                            .record = item->record,
+                            .number = item->namespace_id,
+                            .kind = (uint8_t)item->kind,
+                            .tier = (uint8_t)item->tier,
+                            .has_parent = item->has_parent};
+    memcpy(key, item->key, log->shape.key_bytes);
+    memcpy(key + log->shape.key_bytes, item->parent, log->shape.parent_bytes);
+}
+
+static void take_out(const struct kvbi_event_log *log, const struct place *place,
+                     struct kvbi_event_item *item)
+{
+    const unsigned char *key = (const unsigned char *)(place + 1);
+    bool lost = place->kind == KVB_EVENT_LOST;
+    item->sequence = place->sequence;
+    item->kind = place->kind;
+    item->tier = place->tier;
+    item->namespace_id = lost ? 0 : place->number;
+    item->record = place->record;
+    item->lost_count = lost ? place->number : 0;
+    item->has_parent = place->has_parent;
+    if (lost)
+        return; /* no key has been put there */
+    memcpy(item->key, key, log->shape.key_bytes);
+    memset(item->parent, 0, log->shape.key_bytes);
+    memcpy(item->parent, key + log->shape.key_bytes, log->shape.parent_bytes);
 }
 
 static void add_saturated(uint32_t *count)
@@ -67,10 +114,10 @@ static void add_saturated(uint32_t *count)
 /* The ring is full. */
 static void drop(struct kvbi_event_log *log, uint64_t sequence)
 {
-    struct kvbi_event_item *youngest = at(log, log->count - 1);
+    struct place *youngest = at(log, log->count - 1);
     log->lost_total++;
     if (youngest->kind == KVB_EVENT_LOST) {
-        add_saturated(&youngest->lost_count);
+        add_saturated(&youngest->number);
         youngest->sequence = sequence;
     } else {
         add_saturated(&log->lost);
@@ -83,11 +130,8 @@ void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *record
     item->sequence = ++log->sequence;
     if (log->capacity == 0)
         return;
-    if (log->lost > 0 && log->count < log->capacity) {
-        struct kvbi_event_item lost = lost_item(item->sequence - 1, log->lost);
-        append(log, &lost);
-        log->lost = 0;
-    }
+    if (log->lost > 0 && log->count < log->capacity)
+        append_lost(log, item->sequence - 1);
     if (log->count == log->capacity) {
         drop(log, item->sequence);
         return;
@@ -99,18 +143,14 @@ void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *record
 
 bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item)
 {
-    if (log->count > 0) {
-        *item = *at(log, 0);
-        log->head = (log->head + 1) % log->capacity;
-        log->count--;
-        log->shown += item->record != KVBI_NONE;
-        return true;
-    }
-    if (log->lost == 0)
+    if (log->count == 0 && log->lost > 0)
+        append_lost(log, log->sequence); /* nothing has been put there since they were dropped */
+    if (log->count == 0)
         return false;
-    *item = lost_item(log->sequence,
-                      log->lost); /* nothing has been put into the ring since they were dropped */
-    log->lost = 0;
+    take_out(log, at(log, 0), item);
+    log->count--;
+    log->head = log->count == 0 ? 0 : (log->head + 1) % log->capacity;
+    log->shown += item->record != KVBI_NONE;
     return true;
 }
 
@@ -119,6 +159,14 @@ void kvbi_event_log_release(struct kvbi_event_log *log, struct kvbi_records *rec
 {
     log->shown -= item->record != KVBI_NONE;
     kvbi_records_unref(records, item->record);
+}
+
+uint32_t kvbi_event_log_records(const struct kvbi_event_log *log)
+{
+    uint32_t records = 0;
+    for (uint32_t i = 0; i < log->count; i++)
+        records += at(log, i)->record != KVBI_NONE;
+    return records;
 }
 
 bool kvbi_event_log_pending(const struct kvbi_event_log *log)

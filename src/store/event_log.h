@@ -8,6 +8,9 @@
  *            finds room first puts one LOST there, so nothing later overtakes it. STORED keeps its record alive (one
  *            user) until released, so tokens are there at delivery.
  * Lock       the store's.
+ * Why        a place in the ring is as long as this manager's keys and no longer (56 bytes with built-in hashes, 24 and two
+ *            keys with the caller's), and an empty ring begins at its first place again: a default that is wide enough for
+ *            every block costs address space, and memory only as far as the ring has ever been full.
  */
 #ifndef KVBI_STORE_EVENT_LOG_H
 #define KVBI_STORE_EVENT_LOG_H
@@ -21,7 +24,7 @@
 #include "base/memory.h"
 #include "store/records.h"
 
-/* One event; key and parent are key_stride bytes each, 64 at most. */
+/* One event outside of the ring; of key and parent as many bytes are set as the manager's keys have. */
 struct kvbi_event_item {
     uint64_t sequence;
     uint32_t kind; /* enum kvb_event_kind */
@@ -35,9 +38,16 @@ struct kvbi_event_item {
     _Alignas(struct kvb_seq) unsigned char parent[KVB_KEY_BYTES_MAX];
 };
 
+struct kvbi_event_shape {
+    uint32_t key_bytes;
+    uint32_t parent_bytes; /* that are kept; the rest of key_bytes is zero when it is delivered */
+};
+
 struct kvbi_event_log {
     const struct kvbi_memory *memory;
-    struct kvbi_event_item *ring;
+    unsigned char *ring;
+    uint32_t stride;
+    struct kvbi_event_shape shape;
     uint32_t capacity; /* 0: nobody listens, pushes only count sequence numbers */
     uint32_t head, count;
     uint32_t lost;     /* dropped since the last LOST was put into the ring */
@@ -47,7 +57,7 @@ struct kvbi_event_log {
 };
 
 int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *memory,
-                          uint32_t capacity);
+                          uint32_t capacity, struct kvbi_event_shape shape); /* KVB_ENOMEM */
 void kvbi_event_log_destroy(struct kvbi_event_log *log); /* legal on a zeroed object */
 size_t kvbi_event_log_bytes(const struct kvbi_event_log *log);
 
@@ -65,6 +75,9 @@ void kvbi_event_log_release(struct kvbi_event_log *log, struct kvbi_records *rec
 /* The event as its receiver sees it; points into `item` and its record. */
 struct kvb_event kvbi_event_view(const struct kvbi_event_item *item,
                                  const struct kvbi_records *records);
+
+/* How many events in the ring have a user of a record. Walks all of it. */
+uint32_t kvbi_event_log_records(const struct kvbi_event_log *log);
 
 /* Something to deliver? */
 bool kvbi_event_log_pending(const struct kvbi_event_log *log);

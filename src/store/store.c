@@ -19,6 +19,14 @@ static uint32_t adoptable_namespaces(const struct kvbi_store_config *config)
     return any ? config->namespace_capacity : 0;
 }
 
+/* Of a parent's name the index knows the hash only. */
+static struct kvbi_event_shape event_shape(const struct kvbi_store_config *config)
+{
+    if (config->key_bytes > 0)
+        return (struct kvbi_event_shape){config->key_bytes, config->key_bytes};
+    return (struct kvbi_event_shape){sizeof(struct kvb_seq), sizeof(uint64_t)};
+}
+
 static int create_parts(struct kvbi_store *store, const struct kvbi_store_config *config)
 {
     int error = kvbi_namespaces_create(&store->namespaces, config->memory, &store->hash,
@@ -34,11 +42,12 @@ static int create_parts(struct kvbi_store *store, const struct kvbi_store_config
                                   config->key_bytes);
     if (error == 0)
         error = kvbi_records_create(&store->records, config->memory,
-                                    sum_blocks(config, true) + config->event_capacity + 1 +
-                                        KVBI_WALKERS_MAX,
+                                    sum_blocks(config, true) + config->event_capacity +
+                                        KVBI_RECORDS_SPARE,
                                     config->tokens_per_block, config->key_bytes);
     if (error == 0)
-        error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity);
+        error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity,
+                                      event_shape(config));
     if (error == 0)
         error = kvbi_pins_create(&store->pins, config->memory, config->pin_capacity);
     return error;

@@ -37,6 +37,9 @@
 #include "store/pool.h"
 #include "store/records.h"
 
+/* The most blocks that are handled under one hold of the lock. */
+#define KVBI_LOCK_BATCH 64
+
 /* Index walks at the same time. */
 #define KVBI_WALKERS_MAX 16
 
@@ -49,6 +52,9 @@ struct kvbi_store_asks {
     void (*drop_offer)(void *context, struct kvbi_pool *pool, struct kvb_block *block);
     void *context;
 };
+
+/* Records beside those of blocks and of events in the ring: each walk, and the delivery of events, keeps a batch alive. */
+#define KVBI_RECORDS_SPARE ((KVBI_WALKERS_MAX + 1) * KVBI_LOCK_BATCH)
 
 struct kvbi_store {
     /* set at create, read by anyone */
@@ -77,7 +83,8 @@ struct kvbi_store {
     uint64_t clears;      /* that have begun */
     _Atomic bool closing; /* destroy has begun: no handle is handed out any more. Read without the
                              lock by who takes one without it */
-    uint32_t walkers;     /* index walks under way; each may hold one record */
+    uint32_t walkers;     /* index walks under way; each may hold a batch of records */
+    uint32_t walked;      /* records that they hold, users of the same one counted each */
     bool work; /* something has come up for progress: a caller that releases the lock wakes it */
 };
 

@@ -129,7 +129,7 @@ static const char *check_index(const struct kvbi_store *store)
     return used == store->index.count ? NULL : "the index counts its entries";
 }
 
-/* Users of records: blocks that own one, entries, events in the ring or being delivered. */
+/* Users of records: blocks that own one, entries, events in the ring or being delivered, walks. */
 static const char *check_records(const struct kvbi_store *store)
 {
     uint64_t expected = 0, users = 0;
@@ -139,13 +139,11 @@ static const char *check_records(const struct kvbi_store *store)
     for (uint32_t id = 0; id < store->index.untouched; id++)
         expected += kvbi_index_at(&store->index, id)->used &&
                     kvbi_index_at(&store->index, id)->record != KVBI_NONE;
-    for (uint32_t i = 0; i < store->events.count; i++)
-        expected += store->events.ring[(store->events.head + i) % store->events.capacity].record !=
-                    KVBI_NONE;
-    expected += store->events.shown;
+    expected += kvbi_event_log_records(&store->events) + store->events.shown + store->walked;
     for (uint32_t i = 0; i < store->records.capacity; i++)
         users += kvbi_store_record(store, i)->users;
-    return users == expected ? NULL : "every user of a record is a block, an entry or an event";
+    return users == expected ? NULL
+                             : "every user of a record is a block, an entry, an event or a walk";
 }
 
 const char *kvbi_store_check_locked(struct kvbi_store *store)
