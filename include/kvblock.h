@@ -353,11 +353,59 @@ struct kvb_logger {
 /*
  * What happened to copies, for routers. One event per (content, tier), in order of `sequence`, *stored* always before
  * *removed*; delivered by progress, one at a time, no lock held. Pointers are valid during the call only.
- * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here: forget everything, then call
- * kvb_index_walk from within the sink; events that follow bring the picture up to date.
  * KVB_EVENT_CLEARED: everything stored before is gone, from all tiers.
- * After a walk the ring may still hold events that the walk has seen already: apply events in order as set operations (stored:
- * put in, removed: take out), and the picture converges.
+ * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here. What the receiver knows is worth nothing
+ * until kvb_index_walk has shown it anew what there is. Nothing moves while a sink runs, so a walk is refused there
+ * (KVB_EDEADLK): the sink only notes the loss, and a thread of the server's walks in its own time, while events go on being
+ * delivered. Queue and picture below are the server's; the queue holds as many events as its owner likes.
+ *
+ *     struct router {
+ *         struct kvb_manager *kv;
+ *         struct queue queue;     // copies of events, oldest first, under a lock of its own
+ *         struct picture picture; // belongs to whoever takes turns
+ *         atomic_bool lost;       // the picture is to be made anew
+ *         bool one_thread;        // KVB_PROGRESS_POLL, and the thread that polls takes the turns
+ *         uint32_t visits;
+ *     };
+ *
+ *     static void deliver(void *context, const struct kvb_event *event)
+ *     {
+ *         struct router *router = context;
+ *         if (event->kind == KVB_EVENT_LOST || !queue_add(&router->queue, event)) {
+ *             queue_clear(&router->queue); // the walk will know what these say
+ *             atomic_store(&router->lost, true);
+ *         }
+ *         queue_wake(&router->queue);
+ *     }
+ *
+ *     static int visit(void *arg, const struct kvb_event *event)
+ *     {
+ *         struct router *router = arg;
+ *         int left = 0;
+ *         picture_put(&router->picture, event);
+ *         if (router->one_thread && ++router->visits % 64 == 0)
+ *             left = kvb_manager_poll(router->kv, 0); // else nothing moves until the walk is over
+ *         return left < 0 ? left : 0;
+ *     }
+ *
+ *     static int turn(struct router *router)
+ *     {
+ *         const struct kvb_event *event;
+ *         int error = 0;
+ *         if (atomic_exchange(&router->lost, false)) {
+ *             picture_forget(&router->picture);
+ *             error = kvb_index_walk(router->kv, visit, router); // events wait in the queue meanwhile
+ *         }
+ *         if (error != 0)
+ *             atomic_store(&router->lost, true);
+ *         while (error == 0 && (event = queue_take(&router->queue)) != NULL)
+ *             picture_apply(&router->picture, event);
+ *         return error;
+ *     }
+ *
+ * A thread waits for the queue and takes a turn, again and again; a server that polls takes its turns between polls.
+ * picture_put and picture_apply go by the rule of kvb_index_walk: of two that tell of one copy the greater sequence counts.
+ * However often events are lost during a walk, one walk more follows it, and never two run at a time.
  */
 enum kvb_event_kind {
     KVB_EVENT_STORED = 1,
@@ -1140,11 +1188,19 @@ KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager,
 /*
  * kvb_index_walk - call `visit` with a KVB_EVENT_STORED for every (content, tier) in the index, to (re)build a picture
  *
- * `sequence` of each is that of the latest event taken into account. Pointers are valid during the visit only. A
- * non-zero return of visit ends the walk and is returned.
+ * What is there from the call's begin to its end is visited exactly once. What comes or goes meanwhile is visited or not;
+ * what goes and comes back may be visited twice. Its events tell, because each visit carries the `sequence` of the latest
+ * event that it takes into account: of a visit and an event about the same (content, tier) the one with the greater
+ * sequence is true, and where they are equal they say the same. KVB_EVENT_CLEARED is an event about everything. An event
+ * may be delivered before a visit that it overrules; so keep the events that arrive during a walk and apply them after it,
+ * as the sink of struct kvb_event_sink does, or remember what has been removed until the walk is over.
+ * Pointers are valid during the visit only. A non-zero return of visit ends the walk and is returned; the next walk begins
+ * at the beginning. The lock is taken once for 64 entries, and a visit may show what was there up to 64 entries ago.
  *
- * Threads    Any, from within the event sink too. No lock is held during a visit; other calls go on in between.
- * Errors     KVB_EAGAIN  16 walks are under way
+ * Threads    Any, but not within a callback of progress. No lock is held during a visit; other calls go on in between, and
+ *            visit may make calls itself: a single thread that polls calls kvb_manager_poll there, so that nothing stands
+ *            still for the length of the walk.
+ * Errors     KVB_EAGAIN  16 walks are under way       KVB_EDEADLK  called from a callback
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_index_walk(struct kvb_manager *manager,

@@ -1167,7 +1167,15 @@ static void test_other_calls_from_within_a_callback_are_legal(void **state)
     (void)state;
     call_from_sink(KVB_PROGRESS_POLL);
     kv_ok(from_sink.lookup);
-    kv_ok(from_sink.walk);
+}
+
+static void test_walk_from_within_a_callback_would_stop_progress(void **state)
+{
+    (void)state;
+    call_from_sink(KVB_PROGRESS_POLL);
+    kv_expect(from_sink.walk, KVB_EDEADLK);
+    call_from_sink(KVB_PROGRESS_THREAD);
+    kv_expect(from_sink.walk, KVB_EDEADLK);
 }
 
 /* ---- destroy ------------------------------------------------------------------------------------------------------ */
@@ -1378,6 +1386,7 @@ int main(void)
         cmocka_unit_test(test_poll_of_a_manager_with_a_thread_is_refused),
         cmocka_unit_test(test_waiting_from_within_a_callback_would_deadlock),
         cmocka_unit_test(test_waiting_from_within_a_callback_of_the_thread_would_deadlock),
+        cmocka_unit_test(test_walk_from_within_a_callback_would_stop_progress),
         cmocka_unit_test(test_other_calls_from_within_a_callback_are_legal),
         TEST(test_destroy_with_held_handles_is_busy_and_changes_nothing),
         TEST(test_refused_destroy_leaves_polling_to_another_thread),

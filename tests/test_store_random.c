@@ -623,6 +623,7 @@ static void test_store_by_threads_keeps_contents_apart(void **state)
     assert_int_equal(errors, 0);
     assert_true(reused > 0 && computed > 0);
     kv_settle(&rig);
+    picture_catch_up(&picture);
     assert_picture_is_live(&rig, &picture);
     kv_rig_close(&rig);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names and finding: namespaces, hashing, match, lookup, invalidate, the index walk.
+ * Names and finding: namespaces, hashing, match, lookup, invalidate.
  *
  * Callers    the public. Lock: the store's, a batch at a time; hashing happens before it is taken.
  */
@@ -288,66 +288,4 @@ int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
     if (removed != NULL)
         *removed = count;
     return error;
-}
-
-/* ---- Walking ---------------------------------------------------------------------------------------------------- */
-
-/* The copies of one entry as events, with a user of its record. Returns how many. */
-static uint32_t picture_locked(struct kvbi_store *store, uint32_t id,
-                               struct kvbi_event_item items[KVB_TIER_COUNT])
-{
-    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
-    uint32_t count = 0;
-    if (!entry->used || !kvbi_index_alive(&store->index, entry))
-        return 0;
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (entry->ready & 1u << tier)
-            kvbi_store_picture_locked(store, KVB_EVENT_STORED, tier, id, &items[count++]);
-    if (count > 0 && entry->record != KVBI_NONE)
-        kvbi_records_ref(&store->records, entry->record);
-    return count;
-}
-
-/* Everything there is of one entry, with no lock held during visits. *more: there are entries after it. */
-static int visit_entry(struct kvb_manager *manager, uint32_t id, bool *more,
-                       int (*visit)(void *arg, const struct kvb_event *event), void *arg)
-{
-    struct kvbi_event_item items[KVB_TIER_COUNT];
-    struct kvbi_store *store = &manager->store;
-    int result = 0;
-    kvbi_lock(manager);
-    *more = id < store->index.untouched;
-    uint32_t count = *more ? picture_locked(store, id, items) : 0;
-    kvbi_unlock(manager);
-    for (uint32_t i = 0; i < count && result == 0; i++) {
-        struct kvb_event event = kvbi_event_view(&items[i], &store->records);
-        result = visit(arg, &event);
-    }
-    if (count > 0) {
-        kvbi_lock(manager);
-        kvbi_records_unref(&store->records, items[0].record);
-        kvbi_unlock(manager);
-    }
-    return result;
-}
-
-int kvb_index_walk(struct kvb_manager *manager,
-                   int (*visit)(void *arg, const struct kvb_event *event), void *arg)
-{
-    int result = kvbi_enter(manager);
-    if (result != 0 || visit == NULL)
-        return result != 0 ? result : KVB_EINVAL;
-    kvbi_lock(manager);
-    bool admitted = manager->store.walkers < KVBI_WALKERS_MAX; /* each may keep one record alive */
-    manager->store.walkers += admitted;
-    kvbi_unlock(manager);
-    if (!admitted)
-        return KVB_EAGAIN;
-    bool more = true;
-    for (uint32_t id = 0; more && result == 0; id++)
-        result = visit_entry(manager, id, &more, visit, arg);
-    kvbi_lock(manager);
-    manager->store.walkers--;
-    kvbi_unlock(manager);
-    return result;
 }
