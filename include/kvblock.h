@@ -597,9 +597,14 @@ struct kvb_config {
     uint32_t progress;  /* enum kvb_progress */
     uint32_t duplicate; /* enum kvb_duplicate */
     const char *policy; /* eviction policy by name; NULL: "lru" */
-    uint32_t event_capacity; /* events in the ring; default 4096 if there is a sink, 2..2^24 */
-    uint32_t pin_capacity;   /* pins with an owner; default 1024, up to 2^24 */
-    uint32_t op_capacity;    /* onboard operations not yet released; default 1024, up to 2^20 */
+    uint32_t
+        event_capacity; /* events in the ring, 2..2^24. Default, if there is a sink: two for each block of all tiers, so that
+                           all can be stored and removed, or announced after a restart, between two deliveries; 4096 at
+                           least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes) and a record
+                           (64 bytes, two of the caller's keys, 4 bytes a token); of the default allocator's memory only
+                           what has ever been used at a time is touched */
+    uint32_t pin_capacity; /* pins with an owner; default 1024, up to 2^24 */
+    uint32_t op_capacity;  /* onboard operations not yet released; default 1024, up to 2^20 */
     uint32_t
         namespace_capacity; /* id 0 included; default 65536, up to 2^24. As many again may be known from a disk's files */
     uint64_t

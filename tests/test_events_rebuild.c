@@ -409,6 +409,52 @@ static void test_rebuilds_beside_a_busy_server_end_in_what_is_there(void **state
     close_rig();
 }
 
+/* ---- How wide the ring is where nothing was asked for -------------------------------------------------------------- */
+
+static void open_default(uint32_t blocks)
+{
+    memset(&router, 0, sizeof router);
+    queue_init(&router.queue, 1);
+    kv_rig_init(&rig);
+    kv_rig_no_tiers(&rig);
+    kv_rig_add_tier(&rig, KVB_TIER_DEVICE, blocks, KVB_OFFLOAD_MANUAL);
+    rig.config.event_capacity = 0;
+    rig.config.sink = (struct kvb_event_sink){deliver, &router};
+    kv_rig_open(&rig);
+    router.kv = rig.kv;
+}
+
+/* A full tier, registered and evicted with no delivery in between. */
+static void test_default_ring_holds_a_full_tier_that_comes_and_goes(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    open_default(MANY);
+    for (uint64_t i = 0; i < MANY; i++)
+        store_one(i);
+    struct kvb_block **blocks = calloc(MANY, sizeof(struct kvb_block *));
+    assert_non_null(blocks);
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, MANY, NULL, blocks, NULL));
+    kv_ok(kvb_block_unref(rig.kv, blocks, MANY, NULL));
+    free(blocks);
+    assert_int_equal(kv_stats(&rig).events, 2 * MANY);
+    assert_int_equal(kv_stats(&rig).events_lost, 0);
+    close_rig();
+}
+
+static void test_default_ring_of_a_small_manager_holds_4096(void **state)
+{
+    (void)state;
+    open_default(1);
+    for (uint64_t i = 0; kv_stats(&rig).events < 4095; i++)
+        store_one(i % 2); /* stored, removed, stored ... */
+    assert_int_equal(kv_stats(&rig).events_lost, 0);
+    store_one(2); /* two more */
+    assert_int_equal(kv_stats(&rig).events, 4097);
+    assert_int_equal(kv_stats(&rig).events_lost, 1);
+    close_rig();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +465,8 @@ int main(void)
         cmocka_unit_test(test_rebuild_in_the_middle_of_which_all_is_cleared_ends_in_what_is_there),
         cmocka_unit_test(test_progress_goes_on_while_a_walk_stands_in_a_visit),
         cmocka_unit_test(test_rebuilds_beside_a_busy_server_end_in_what_is_there),
+        cmocka_unit_test(test_default_ring_holds_a_full_tier_that_comes_and_goes),
+        cmocka_unit_test(test_default_ring_of_a_small_manager_holds_4096),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@
 #define DEPTH_ABOVE_DISK 4
 #define PIN_THREADS 4
 #define PIN_THREADS_MAX 64
+#define EVENTS_DEFAULT_MIN 4096
+#define EVENTS_DEFAULT_MAX (1u << 20)
 
 static const char *const tier_names[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
 
@@ -292,6 +294,21 @@ static int pair_with_cuda(struct kvbi_config *config, struct kvb_diagnosis *diag
     return 0;
 }
 
+/*
+ * Where nothing was asked for: the ring holds a stored and a removed for every block there is, so that no burst of the
+ * server's between two deliveries overflows it: a full tier registered and evicted, all of it invalidated, a disk announced
+ * after a restart. A record of a few hundred bytes each is little beside what the block itself takes in its tier.
+ */
+static void default_event_capacity(struct kvb_config *c, uint64_t blocks)
+{
+    if (c->sink.deliver == NULL || c->event_capacity != 0)
+        return;
+    uint64_t capacity = 2 * blocks;
+    if (capacity < EVENTS_DEFAULT_MIN)
+        capacity = EVENTS_DEFAULT_MIN;
+    c->event_capacity = capacity < EVENTS_DEFAULT_MAX ? (uint32_t)capacity : EVENTS_DEFAULT_MAX;
+}
+
 static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
 {
     uint64_t blocks = 0;
@@ -319,7 +336,8 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
         error = pair_with_cuda(config, diagnosis);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;
-    if (error == 0 && blocks + config->c.event_capacity >= UINT32_MAX)
+    default_event_capacity(&config->c, blocks);
+    if (error == 0 && blocks + config->c.event_capacity + KVBI_RECORDS_SPARE >= UINT32_MAX)
         return kvbi_diagnose(diagnosis, KVB_EINVAL,
                              "tiers: %llu blocks in all, fewer than 2^32 are possible",
                              (unsigned long long)blocks);
@@ -332,8 +350,8 @@ static int read_capacities(struct kvb_config *c, struct kvb_diagnosis *diagnosis
     int error = 0;
     if (!has_sink && c->event_capacity != 0)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "event_capacity is set without a sink");
-    if (has_sink)
-        error = range(diagnosis, "event_capacity", &c->event_capacity, 4096, 2, 1u << 24);
+    if (c->event_capacity != 0)
+        error = range(diagnosis, "event_capacity", &c->event_capacity, 0, 2, 1u << 24);
     if (error == 0)
         error = range(diagnosis, "pin_capacity", &c->pin_capacity, 1024, 1, 1u << 24);
     if (error == 0)
