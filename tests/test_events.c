@@ -264,6 +264,72 @@ static void test_events_are_taken_out_of_the_ring_64_in_one_hold(void **state)
     kv_rig_close(&rig);
 }
 
+/* What a batch shows keeps its records while everything there is changes: the ring and the blocks have all theirs beside it. */
+struct changer {
+    struct kvb_block *blocks[KVBI_LOCK_BATCH];
+    uint32_t events, wrong_tokens;
+    int code;
+};
+
+static int register_all(struct changer *changer, uint64_t seed)
+{
+    const uint32_t full = KV_TOKENS;
+    int code = kvb_alloc(rig.kv, KVB_TIER_DEVICE, KVBI_LOCK_BATCH, NULL, changer->blocks, NULL);
+    for (uint32_t i = 0; i < KVBI_LOCK_BATCH && code == 0; i++) {
+        uint32_t tokens[KV_TOKENS];
+        kv_tokens(tokens, KV_TOKENS, seed + i);
+        struct kvb_block_init init = {.size = sizeof init};
+        struct kvb_append append = {.size = sizeof append, .tokens = tokens, .count = KV_TOKENS};
+        code = kvb_block_init(rig.kv, &changer->blocks[i], &init, 1, NULL);
+        if (code == 0)
+            code = kvb_block_append(rig.kv, &changer->blocks[i], &append, 1, NULL);
+        if (code == 0)
+            code = kvb_block_schedule(rig.kv, &changer->blocks[i], 1, NULL);
+        if (code == 0)
+            code = kvb_block_compute_done(rig.kv, &changer->blocks[i], &full, 1, NULL, NULL);
+    }
+    if (code == 0)
+        code = kvb_block_register(rig.kv, changer->blocks, KVBI_LOCK_BATCH, NULL, NULL, NULL);
+    if (code == 0)
+        code = kvb_block_unref(rig.kv, changer->blocks, KVBI_LOCK_BATCH, NULL);
+    return code;
+}
+
+static void change_all_at_the_first(void *context, const struct kvb_event *event)
+{
+    struct changer *changer = context;
+    uint32_t tokens[KV_TOKENS];
+    if (changer->events == 0) {
+        for (uint64_t round = 1; round < 4 && changer->code == 0; round++) {
+            changer->code = kvb_manager_clear(rig.kv);
+            if (changer->code == 0)
+                changer->code = register_all(changer, round * 1000);
+        }
+    }
+    kv_tokens(tokens, KV_TOKENS, changer->events);
+    if (changer->events++ < KVBI_LOCK_BATCH)
+        changer->wrong_tokens += event->tokens[0] != tokens[0];
+}
+
+static void test_events_of_a_batch_keep_their_tokens_while_all_else_changes(void **state)
+{
+    (void)state;
+    static struct changer changer;
+    memset(&changer, 0, sizeof changer);
+    kv_rig_init(&rig);
+    kv_rig_no_tiers(&rig);
+    kv_rig_add_tier(&rig, KVB_TIER_DEVICE, KVBI_LOCK_BATCH, KVB_OFFLOAD_MANUAL);
+    rig.config.event_capacity = KVBI_LOCK_BATCH;
+    rig.config.sink = (struct kvb_event_sink){change_all_at_the_first, &changer};
+    kv_rig_open(&rig);
+    kv_ok(register_all(&changer, 0));
+    kv_poll(&rig);
+    kv_ok(changer.code);
+    assert_true(changer.events > KVBI_LOCK_BATCH);
+    assert_int_equal(changer.wrong_tokens, 0);
+    kv_rig_close(&rig);
+}
+
 /* ---- Who says that there is something to deliver ------------------------------------------------------------------ */
 
 /* A tier full of parked blocks, all their events delivered. */
@@ -376,7 +442,7 @@ static void test_walk_of_an_empty_index_visits_nothing(void **state)
     assert_int_equal(visits, 0);
 }
 
-/* Walks within walks: each stands at an entry of its own when the next one begins. */
+/* Walks within walks: each stands in a batch of entries of its own when the next one begins. */
 struct nest {
     uint32_t depth, deepest; /* under way; the most that were */
     uint32_t wanted;
@@ -404,7 +470,7 @@ static int walk_deeper(void *arg, const struct kvb_event *event)
             kvb_alloc(rig.kv, KVB_TIER_DEVICE, nest->block_count, NULL, nest->blocks, NULL);
         return 1;
     }
-    struct nest_walk next = {nest, nest->depth++};
+    struct nest_walk next = {nest, KVBI_LOCK_BATCH * nest->depth++};
     nest->deepest = nest->depth > nest->deepest ? nest->depth : nest->deepest;
     int code = kvb_index_walk(rig.kv, walk_deeper, &next);
     if (code < 0 && nest->code == 0) {
@@ -414,7 +480,7 @@ static int walk_deeper(void *arg, const struct kvb_event *event)
     return 1; /* the entry may be gone by now: no need to go on */
 }
 
-enum { WALKED_BLOCKS = KVBI_WALKERS_MAX + 4 };
+enum { WALKED_BLOCKS = (KVBI_WALKERS_MAX + 1) * KVBI_LOCK_BATCH };
 
 /* A manager without a sink, so that no record is there for events. `wanted` walks, one within the other. */
 static void nest_walks(struct nest *nest, struct kvb_block **blocks, uint32_t wanted)
@@ -438,7 +504,7 @@ static void test_walks_within_walks_leave_room_for_every_block_to_be_named(void 
 {
     (void)state;
     struct nest nest;
-    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    static struct kvb_block *blocks[WALKED_BLOCKS];
     nest_walks(&nest, blocks, KVBI_WALKERS_MAX);
     kv_ok(nest.code);
     assert_int_equal(nest.deepest, KVBI_WALKERS_MAX);
@@ -455,7 +521,7 @@ static void test_walk_within_too_many_walks_says_again(void **state)
 {
     (void)state;
     struct nest nest;
-    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    static struct kvb_block *blocks[WALKED_BLOCKS];
     nest_walks(&nest, blocks, KVBI_WALKERS_MAX + 1);
     kv_expect(nest.code, KVB_EAGAIN);
     kv_rig_close(&rig);
@@ -465,7 +531,7 @@ static void test_walk_after_a_refused_one_sees_everything(void **state)
 {
     (void)state;
     struct nest nest;
-    struct kvb_block *blocks[WALKED_BLOCKS] = {NULL};
+    static struct kvb_block *blocks[WALKED_BLOCKS];
     nest_walks(&nest, blocks, KVBI_WALKERS_MAX + 1);
     kv_expect(nest.code, KVB_EAGAIN);
     int visits = -WALKED_BLOCKS; /* never comes to 2 */
@@ -489,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_event_overflow_and_walk_after_it_gives_the_live_set),
         cmocka_unit_test(test_event_overflow_under_a_thread_ends_in_the_live_set),
         cmocka_unit_test(test_events_are_taken_out_of_the_ring_64_in_one_hold),
+        cmocka_unit_test(test_events_of_a_batch_keep_their_tokens_while_all_else_changes),
         TEST(test_eviction_by_alloc_asks_for_a_poll),
         TEST(test_eviction_by_alloc_makes_the_event_fd_readable),
         cmocka_unit_test(test_eviction_by_alloc_under_a_thread_is_delivered_unasked),
