@@ -354,10 +354,11 @@ struct kvb_logger {
  * What happened to copies, for routers. One event per (content, tier), in order of `sequence`, *stored* always before
  * *removed*; delivered by progress, one at a time, no lock held. Pointers are valid during the call only.
  * KVB_EVENT_CLEARED: everything stored before is gone, from all tiers.
- * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here. What the receiver knows is worth nothing
- * until kvb_index_walk has shown it anew what there is. Nothing moves while a sink runs, so a walk is refused there
- * (KVB_EDEADLK): the sink only notes the loss, and a thread of the server's walks in its own time, while events go on being
- * delivered. Queue and picture below are the server's; the queue holds as many events as its owner likes.
+ * KVB_EVENT_LOST: the ring overflowed and `lost_count` events are missing here. What the receiver
+ * knows is worth nothing until kvb_index_walk has shown it anew what there is. Nothing moves while
+ * a sink runs, so a walk is refused there (KVB_EDEADLK): the sink only notes the loss, and a thread
+ * of the server's walks in its own time, while events go on being delivered. Queue and picture
+ * below are the server's; the queue holds as many events as its owner likes.
  *
  *     struct router {
  *         struct kvb_manager *kv;
@@ -394,7 +395,7 @@ struct kvb_logger {
  *         int error = 0;
  *         if (atomic_exchange(&router->lost, false)) {
  *             picture_forget(&router->picture);
- *             error = kvb_index_walk(router->kv, visit, router); // events wait in the queue meanwhile
+ *             error = kvb_index_walk(router->kv, visit, router); // events are queued meanwhile
  *         }
  *         if (error != 0)
  *             atomic_store(&router->lost, true);
@@ -403,9 +404,10 @@ struct kvb_logger {
  *         return error;
  *     }
  *
- * A thread waits for the queue and takes a turn, again and again; a server that polls takes its turns between polls.
- * picture_put and picture_apply go by the rule of kvb_index_walk: of two that tell of one copy the greater sequence counts.
- * However often events are lost during a walk, one walk more follows it, and never two run at a time.
+ * A thread waits for the queue and takes a turn, again and again; a server that polls takes its
+ * turns between polls. picture_put and picture_apply go by the rule of kvb_index_walk: of two that
+ * tell of one copy the greater sequence counts. However often events are lost during a walk, one
+ * walk more follows it, and never two run at a time.
  */
 enum kvb_event_kind {
     KVB_EVENT_STORED = 1,
@@ -597,12 +599,14 @@ struct kvb_config {
     uint32_t progress;  /* enum kvb_progress */
     uint32_t duplicate; /* enum kvb_duplicate */
     const char *policy; /* eviction policy by name; NULL: "lru" */
-    uint32_t
-        event_capacity; /* events in the ring, 2..2^24. Default, if there is a sink: two for each block of all tiers, so that
-                           all can be stored and removed, or announced after a restart, between two deliveries; 4096 at
-                           least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes) and a record
-                           (64 bytes, two of the caller's keys, 4 bytes a token); of the default allocator's memory only
-                           what has ever been used at a time is touched */
+    /*
+     * Events in the ring, 2..2^24. Default, if there is a sink: two for each block of all tiers,
+     * so that all can be stored and removed, or announced after a restart, between two deliveries;
+     * 4096 at least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes) and a
+     * record (64 bytes, two of the caller's keys, 4 bytes a token); of the default allocator's
+     * memory only what has ever been used at a time is touched.
+     */
+    uint32_t event_capacity;
     uint32_t pin_capacity; /* pins with an owner; default 1024, up to 2^24 */
     uint32_t op_capacity;  /* onboard operations not yet released; default 1024, up to 2^20 */
     uint32_t
@@ -1193,18 +1197,22 @@ KVB_API KVB_NODISCARD int kvb_invalidate_namespace(struct kvb_manager *manager,
 /*
  * kvb_index_walk - call `visit` with a KVB_EVENT_STORED for every (content, tier) in the index, to (re)build a picture
  *
- * What is there from the call's begin to its end is visited exactly once. What comes or goes meanwhile is visited or not;
- * what goes and comes back may be visited twice. Its events tell, because each visit carries the `sequence` of the latest
- * event that it takes into account: of a visit and an event about the same (content, tier) the one with the greater
- * sequence is true, and where they are equal they say the same. KVB_EVENT_CLEARED is an event about everything. An event
- * may be delivered before a visit that it overrules; so keep the events that arrive during a walk and apply them after it,
- * as the sink of struct kvb_event_sink does, or remember what has been removed until the walk is over.
- * Pointers are valid during the visit only. A non-zero return of visit ends the walk and is returned; the next walk begins
- * at the beginning. The lock is taken once for 64 entries, and a visit may show what was there up to 64 entries ago.
+ * What is there from the call's begin to its end is visited exactly once. What comes or goes
+ * meanwhile is visited or not; what goes and comes back may be visited twice. Its events tell,
+ * because each visit carries the `sequence` of the latest event that it takes into account: of a
+ * visit and an event about the same (content, tier) the one with the greater sequence is true, and
+ * where they are equal they say the same. KVB_EVENT_CLEARED is an event about everything. An event
+ * may be delivered before a visit that it overrules; so keep the events that arrive during a walk
+ * and apply them after it, as the sink of struct kvb_event_sink does, or remember what has been
+ * removed until the walk is over.
  *
- * Threads    Any, but not within a callback of progress. No lock is held during a visit; other calls go on in between, and
- *            visit may make calls itself: a single thread that polls calls kvb_manager_poll there, so that nothing stands
- *            still for the length of the walk.
+ * Pointers are valid during the visit only. A non-zero return of visit ends the walk and is
+ * returned; the next walk begins at the beginning. The lock is taken once for 64 entries, and a
+ * visit may show what was there up to 64 entries ago. An entry costs about 50 ns and the visit.
+ *
+ * Threads    Any, but not within a callback of progress. No lock is held during a visit; other
+ *            calls go on in between, and visit may make calls itself: a single thread that polls
+ *            calls kvb_manager_poll there, so that nothing stands still for the length of the walk.
  * Errors     KVB_EAGAIN  16 walks are under way       KVB_EDEADLK  called from a callback
  * Since      0.1
  */

@@ -228,7 +228,7 @@ static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state
     kv_rig_close(&rig);
 }
 
-/* ---- Holds of the lock ------------------------------------------------------------------------------------------- */
+/* ---- Holds of the lock ----------------------------------------------------------------------- */
 
 /* A sink that takes no lock: between two events that it is shown, only delivery does. */
 struct batches {
@@ -264,7 +264,10 @@ static void test_events_are_taken_out_of_the_ring_64_in_one_hold(void **state)
     kv_rig_close(&rig);
 }
 
-/* What a batch shows keeps its records while everything there is changes: the ring and the blocks have all theirs beside it. */
+/*
+ * What a batch shows keeps its records while everything there is changes: the ring and the blocks
+ * have all theirs beside it.
+ */
 struct changer {
     struct kvb_block *blocks[KVBI_LOCK_BATCH];
     uint32_t events, wrong_tokens;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Coming back from KVB_EVENT_LOST by the sink that the header shows, word for word: progress goes on while the picture is
- * made anew, a loss meanwhile asks for one walk more and no storm, and what the picture holds in the end is what is there.
+ * Coming back from KVB_EVENT_LOST by the sink that the header shows, word for word: progress goes
+ * on while the picture is made anew, a loss meanwhile asks for one walk more and no storm, and what
+ * the picture holds in the end is what is there.
  */
 #include "support/kv_test.h"
 #include "support/kv_wait.h"
 
 enum { BLOCKS = 400, HOST_BLOCKS = 200, SEEDS = 600, QUEUE_MAX = 4096, PICTURE_MAX = 2 * SEEDS };
 
-/* ---- The server's own: a queue, and a picture --------------------------------------------------------------------- */
+/* ---- The server's own: a queue, and a picture ------------------------------------------------ */
 
 struct queued {
     struct kvb_event event;
@@ -85,7 +86,9 @@ static void queue_wait(struct queue *queue)
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* Readable until the next one is taken: the place beyond the capacity is never written meanwhile. */
+/*
+ * Readable until the next one is taken: the place beyond the capacity is never written meanwhile.
+ */
 static const struct kvb_event *queue_take(struct queue *queue)
 {
     const struct kvb_event *event = NULL;
@@ -159,7 +162,7 @@ static void picture_apply(struct picture *picture, const struct kvb_event *event
 
 #include "support/header_sink.h"
 
-/* ---- The rig ------------------------------------------------------------------------------------------------------ */
+/* ---- The rig --------------------------------------------------------------------------------- */
 
 static struct kv_rig rig;
 static struct router router;
@@ -222,7 +225,7 @@ static void assert_picture_is_the_index(void)
     assert_int_equal(router.picture.count, count[0]);
 }
 
-/* ---- One thread that polls ---------------------------------------------------------------------------------------- */
+/* ---- One thread that polls ------------------------------------------------------------------- */
 
 static void test_rebuild_by_the_thread_that_polls_ends_in_what_is_there(void **state)
 {
@@ -327,7 +330,7 @@ static void test_rebuild_in_the_middle_of_which_all_is_cleared_ends_in_what_is_t
     close_rig();
 }
 
-/* ---- A thread of the server's ------------------------------------------------------------------------------------- */
+/* ---- A thread of the server's ---------------------------------------------------------------- */
 
 static atomic_bool stop;
 static atomic_int turn_errors;
@@ -409,7 +412,7 @@ static void test_rebuilds_beside_a_busy_server_end_in_what_is_there(void **state
     close_rig();
 }
 
-/* ---- How wide the ring is where nothing was asked for -------------------------------------------------------------- */
+/* ---- How wide the ring is where nothing was asked for ---------------------------------------- */
 
 static void open_default(uint32_t blocks)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an index walk promises: how often it takes the lock, and how a receiver combines what it is shown with the events of
- * the same time. The receiver here follows the header's rule and nothing else: of a visit and an event about one copy the
- * one with the greater sequence counts. Contents come and go in the visits themselves, and are delivered at any moment.
+ * What an index walk promises: how often it takes the lock, and how a receiver combines what it is
+ * shown with the events of the same time. The receiver here follows the header's rule and nothing
+ * else: of a visit and an event about one copy the one with the greater sequence counts. Contents
+ * come and go in the visits themselves, and are delivered at any moment.
  */
 #include "support/kv_test.h"
 
@@ -50,7 +51,7 @@ static void forget_one(uint64_t seed)
     assert_true(code == 0 || code == KVB_ENOENT);
 }
 
-/* ---- Holds -------------------------------------------------------------------------------------------------------- */
+/* ---- Holds ----------------------------------------------------------------------------------- */
 
 static int count_visit(void *arg, const struct kvb_event *event)
 {
@@ -75,7 +76,10 @@ static void test_walk_takes_the_lock_once_for_64_entries(void **state)
     kv_rig_close(&rig);
 }
 
-/* The tokens of what a walk has taken down stay readable while the slots and their records get other content. */
+/*
+ * The tokens of what a walk has taken down stay readable while the slots and their records get
+ * other content.
+ */
 struct reader {
     uint32_t visits, wrong;
 };
@@ -129,9 +133,12 @@ static void test_walk_that_is_stopped_gives_every_record_back(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- What is there all the time ----------------------------------------------------------------------------------- */
+/* ---- What is there all the time -------------------------------------------------------------- */
 
-/* Contents below KEPT stay, as there is room for all; the others come and go, before and behind the place of the walk. */
+/*
+ * Contents below KEPT stay, as there is room for all; the others come and go, before and behind the
+ * place of the walk.
+ */
 enum { KEPT = 150, PASSING = 140 };
 
 struct churn {
@@ -196,9 +203,12 @@ static void test_walk_visits_what_is_there_from_begin_to_end_exactly_once(void *
     assert_true(twice > 0); /* what goes and comes back may be seen twice: the header says so */
 }
 
-/* ---- A receiver --------------------------------------------------------------------------------------------------- */
+/* ---- A receiver ------------------------------------------------------------------------------ */
 
-/* What the latest word about a copy was, and its sequence. Removed copies stay listed: a late visit must not bring them back. */
+/*
+ * What the latest word about a copy was, and its sequence. Removed copies stay listed: a late visit
+ * must not bring them back.
+ */
 struct word {
     uint64_t hash, sequence;
     uint32_t tier;
@@ -207,8 +217,7 @@ struct word {
 
 struct receiver {
     uint64_t seed, visits, overruled, lost;
-    uint64_t
-        cleared; /* sequence of the latest CLEARED: a word about every copy, those not heard of yet as well */
+    uint64_t cleared; /* by the latest CLEARED, which is about copies not heard of yet as well */
     uint32_t count;
     struct word words[2 * SEEDS * KVB_TIER_COUNT];
 };
@@ -305,7 +314,10 @@ static void compare(void)
     assert_int_equal(believed, there);
 }
 
-/* The picture is made anew by a walk, while what it shows changes and events of before and of meanwhile are delivered. */
+/*
+ * The picture is made anew by a walk, while what it shows changes and events of before and of
+ * meanwhile are delivered.
+ */
 static void test_walk_and_events_by_sequence_are_the_truth(void **state)
 {
     (void)state;

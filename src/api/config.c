@@ -295,9 +295,10 @@ static int pair_with_cuda(struct kvbi_config *config, struct kvb_diagnosis *diag
 }
 
 /*
- * Where nothing was asked for: the ring holds a stored and a removed for every block there is, so that no burst of the
- * server's between two deliveries overflows it: a full tier registered and evicted, all of it invalidated, a disk announced
- * after a restart. A record of a few hundred bytes each is little beside what the block itself takes in its tier.
+ * Where nothing was asked for: the ring holds a stored and a removed for every block there is, so
+ * that no burst of the server's between two deliveries overflows it: a full tier registered and
+ * evicted, all of it invalidated, a disk announced after a restart. A record of a few hundred bytes
+ * each is little beside what the block itself takes in its tier.
  */
 static void default_event_capacity(struct kvb_config *c, uint64_t blocks)
 {

@@ -2,14 +2,17 @@
 /*
  * The index walk: everything there is, shown to the caller as *stored* events.
  *
- * Callers    the public. Lock: the store's, once for KVBI_LOCK_BATCH entries, and never during a visit.
- * Rules      entries are walked in the order of their ids. An entry keeps its id for as long as it has a copy, so what is
- *            there from begin to end is shown once. A content that goes and comes back may get an id on the other side of the
- *            walk: it is shown twice or not at all, and its events tell which is true (include/kvblock.h says how).
- *            Not from within a callback: nothing moves until that returns, and the ring that overflows meanwhile asks for the
- *            next walk.
- * Why        a batch of entries is taken down, each with a user of its record, so that names and tokens stay readable while
- *            their blocks are evicted. The pictures lie on the stack (10 KiB): a walk allocates nothing.
+ * Callers    the public. Lock: the store's, once for KVBI_LOCK_BATCH entries, and never during a
+ *            visit.
+ * Rules      entries are walked in the order of their ids. An entry keeps its id for as long as it
+ *            has a copy, so what is there from begin to end is shown once. A content that goes and
+ *            comes back may get an id on the other side of the walk: it is shown twice or not at
+ *            all, and its events tell which is true (include/kvblock.h says how). Not from within a
+ *            callback: nothing moves until that returns, and the ring that overflows meanwhile asks
+ *            for the next walk.
+ * Why        a batch of entries is taken down, each with a user of its record, so that names and
+ *            tokens stay readable while their blocks are evicted. The pictures lie on the stack (10
+ *            KiB): a walk allocates nothing.
  */
 #include "api/manager.h"
 
@@ -81,7 +84,10 @@ static int visit_batch(const struct kvbi_store *store, struct walk *walk,
     return result;
 }
 
-/* False: there is nothing to visit, or (*error: KVB_EAGAIN) there are too many walks; each may keep a batch of records alive. */
+/*
+ * False: there is nothing to visit, or (*error: KVB_EAGAIN) there are too many walks; each may keep
+ * a batch of records alive.
+ */
 static bool begin(struct kvb_manager *manager, struct walk *walk, int *error)
 {
     struct kvbi_store *store = &manager->store;

@@ -52,7 +52,10 @@ void kvbi_lock_release(struct kvbi_lock *lock);
 void kvbi_lock_step(void);
 void kvbi_lock_assert_held(const struct kvbi_lock *lock);
 void kvbi_lock_assert_none_held(void);
-/* How often this thread has taken a lock, of any rank: tests count the holds that a call needs. Debug builds only. */
+/*
+ * How often this thread has taken a lock, of any rank: tests count the holds that a call needs.
+ * Debug builds only.
+ */
 uint64_t kvbi_lock_taken_count(void);
 #else
 #define kvbi_lock_assert_held(lock) ((void)(lock))

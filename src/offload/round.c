@@ -353,7 +353,9 @@ static bool deliver_op(struct kvbi_progress *progress)
     return true;
 }
 
-/* Up to KVBI_LOCK_BATCH of them: out of the ring in one hold, their records given back in another. */
+/*
+ * Up to KVBI_LOCK_BATCH of them: out of the ring in one hold, their records given back in another.
+ */
 static bool deliver_events(struct kvbi_progress *progress)
 {
     struct kvbi_store *store = progress->store;

@@ -8,9 +8,10 @@
  *            finds room first puts one LOST there, so nothing later overtakes it. STORED keeps its record alive (one
  *            user) until released, so tokens are there at delivery.
  * Lock       the store's.
- * Why        a place in the ring is as long as this manager's keys and no longer (56 bytes with built-in hashes, 24 and two
- *            keys with the caller's), and an empty ring begins at its first place again: a default that is wide enough for
- *            every block costs address space, and memory only as far as the ring has ever been full.
+ * Why        a place in the ring is as long as this manager's keys and no longer (56 bytes with
+ *            built-in hashes, 24 and two keys with the caller's), and an empty ring begins at its
+ *            first place again: a default that is wide enough for every block costs address space,
+ *            and memory only as far as the ring has ever been full.
  */
 #ifndef KVBI_STORE_EVENT_LOG_H
 #define KVBI_STORE_EVENT_LOG_H
@@ -24,7 +25,10 @@
 #include "base/memory.h"
 #include "store/records.h"
 
-/* One event outside of the ring; of key and parent as many bytes are set as the manager's keys have. */
+/*
+ * One event outside of the ring; of key and parent as many bytes are set as the manager's keys
+ * have.
+ */
 struct kvbi_event_item {
     uint64_t sequence;
     uint32_t kind; /* enum kvb_event_kind */

@@ -5,8 +5,9 @@
  * Owns       the memory of all records and the stack of free ones.
  * Callers    store/ under its lock.
  * Invariants a record has users > 0 exactly while it is not on the stack. There are as many records as blocks in memory
- *            tiers, events in the ring, and events that are being shown (delivered, or visited by walks) can use; every
- *            one in use belongs to a different one of those, so take cannot fail.
+ *            tiers, events in the ring, and events that are being shown (delivered, or visited by
+ *            walks) can use; every one in use belongs to a different one of those, so take cannot
+ *            fail.
  * Lock       the store's.
  */
 #ifndef KVBI_STORE_RECORDS_H

@@ -53,7 +53,10 @@ struct kvbi_store_asks {
     void *context;
 };
 
-/* Records beside those of blocks and of events in the ring: each walk, and the delivery of events, keeps a batch alive. */
+/*
+ * Records beside those of blocks and of events in the ring: each walk, and the delivery of events,
+ * keeps a batch alive.
+ */
 #define KVBI_RECORDS_SPARE ((KVBI_WALKERS_MAX + 1) * KVBI_LOCK_BATCH)
 
 struct kvbi_store {

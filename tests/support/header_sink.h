@@ -34,7 +34,7 @@ static int turn(struct router *router)
     int error = 0;
     if (atomic_exchange(&router->lost, false)) {
         picture_forget(&router->picture);
-        error = kvb_index_walk(router->kv, visit, router); // events wait in the queue meanwhile
+        error = kvb_index_walk(router->kv, visit, router); // events are queued meanwhile
     }
     if (error != 0)
         atomic_store(&router->lost, true);

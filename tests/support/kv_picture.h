@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A consumer of events, as a router would be one: what it believes to be stored, from events alone, with a walk of the index
- * where events were lost. Header only; set `.sink = {picture_deliver, &picture}` and, after opening, `picture.kv`. The sink
- * only notes a loss: picture_catch_up walks, while nothing is being delivered.
+ * where events were lost. Header only; set `.sink = {picture_deliver, &picture}` and, after
+ * opening, `picture.kv`. The sink only notes a loss: picture_catch_up walks, while nothing is being
+ * delivered.
  */
 #ifndef KVB_TEST_SUPPORT_PICTURE_H
 #define KVB_TEST_SUPPORT_PICTURE_H
@@ -97,7 +98,10 @@ static inline void picture_deliver(void *context, const struct kvb_event *event)
     }
 }
 
-/* Events that are delivered later may say what the walk knew already: they are set operations, and the last one is right. */
+/*
+ * Events that are delivered later may say what the walk knew already: they are set operations, and
+ * the last one is right.
+ */
 static inline void picture_catch_up(struct picture *picture)
 {
     if (!picture->due)
