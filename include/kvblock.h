@@ -602,9 +602,9 @@ struct kvb_config {
     /*
      * Events in the ring, 2..2^24. Default, if there is a sink: two for each block of all tiers,
      * so that all can be stored and removed, or announced after a restart, between two deliveries;
-     * 4096 at least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes) and a
-     * record (64 bytes, two of the caller's keys, 4 bytes a token); of the default allocator's
-     * memory only what has ever been used at a time is touched.
+     * 4096 at least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes)
+     * and a record (64 bytes, two of the caller's keys, 4 bytes a token); of the default
+     * allocator's memory only what has ever been used at a time is touched.
      */
     uint32_t event_capacity;
     uint32_t pin_capacity; /* pins with an owner; default 1024, up to 2^24 */
