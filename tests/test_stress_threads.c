@@ -453,12 +453,73 @@ static void test_servers_share_one_manager_that_one_thread_polls(void **state)
     run_town(KVB_PROGRESS_POLL, KVB_OFFLOAD_ON_COLD, KVB_OFFLOAD_ON_PARK, 4000);
 }
 
+/* ---- A clone beside those who count users of its source's record -------------------------------------------------- */
+
+#define CLONES 200
+#define MANY_TOKENS 32768 /* so that others come in while a clone copies them */
+
+static int look(void *arg, const struct kvb_event *event)
+{
+    struct town *town = arg;
+    expect(town, event->kind == KVB_EVENT_STORED && event->tokens != NULL);
+    return 0;
+}
+
+static void *run_walker(void *argument)
+{
+    struct town *town = argument;
+    while (atomic_load(&town->servers_left) > 0 && all_well(town))
+        expect(town, kvb_index_walk(town->rig.kv, look, town) == 0);
+    return NULL;
+}
+
+static void clone_beside_walks(uint32_t key_bytes)
+{
+    struct town *town = calloc(1, sizeof *town);
+    pthread_t walker;
+    unsigned char key[8] = "content";
+    uint32_t *tokens = calloc(MANY_TOKENS, sizeof *tokens);
+    assert_true(town != NULL && tokens != NULL);
+    kv_rig_init(&town->rig);
+    town->rig.config.key_bytes = key_bytes;
+    town->rig.config.tokens_per_block = MANY_TOKENS;
+    kv_rig_open(&town->rig);
+    kv_tokens(tokens, MANY_TOKENS, 1);
+    struct kvb_block *source = kv_alloc(&town->rig, KVB_TIER_DEVICE),
+                     *clone = kv_alloc(&town->rig, KVB_TIER_DEVICE);
+    struct kvb_register options = {.size = sizeof options, .keys = key};
+    kv_complete(&town->rig, source, 0, 0, NULL, tokens);
+    kv_ok(kvb_block_register(town->rig.kv, &source, 1, &options, NULL, NULL));
+    town->servers_left = 1;
+    assert_int_equal(pthread_create(&walker, NULL, run_walker, town), 0);
+    for (uint32_t i = 0; i < CLONES; i++) {
+        expect(town, kvb_block_clone(town->rig.kv, source, clone) == 0);
+        expect(town, kvb_block_reset(town->rig.kv, &clone, 1, NULL) == 0);
+    }
+    atomic_store(&town->servers_left, 0);
+    assert_int_equal(pthread_join(walker, NULL), 0);
+    assert_int_equal(town->wrong_line, 0);
+    kv_unref(&town->rig, clone);
+    kv_unref(&town->rig, source);
+    kv_rig_close(&town->rig);
+    free(tokens);
+    free(town);
+}
+
+static void test_clones_beside_walks_touch_no_count_of_users(void **state)
+{
+    (void)state;
+    clone_beside_walks(0);
+    clone_beside_walks(8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_servers_share_one_manager_with_a_thread_of_its_own),
         cmocka_unit_test(test_servers_share_one_manager_that_offloads_when_blocks_are_parked),
         cmocka_unit_test(test_servers_share_one_manager_that_one_thread_polls),
+        cmocka_unit_test(test_clones_beside_walks_touch_no_count_of_users),
     };
     return cmocka_run_group_tests_name("stress_threads", tests, NULL, NULL);
 }

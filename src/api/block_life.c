@@ -331,18 +331,40 @@ int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *cons
 
 /* ---- clone ------------------------------------------------------------------------------------------------------ */
 
-/* The record that names a block's tokens, its own or its entry's, with one user more. KVBI_NONE: they are not known. */
-static uint32_t borrow_record(struct kvb_manager *manager, const struct kvb_block *block)
+/* The record that names a block's tokens, its own or its entry's. KVBI_NONE: nobody does. */
+static uint32_t named_record_locked(const struct kvbi_store *store, const struct kvb_block *block)
 {
-    struct kvbi_store *store = &manager->store;
-    kvbi_lock(manager);
     uint32_t record = block->record;
     if (record == KVBI_NONE && block->entry != KVBI_NONE)
         record = kvbi_index_at(&store->index, block->entry)->record;
-    if (record != KVBI_NONE)
-        kvbi_records_ref(&store->records, record);
-    kvbi_unlock(manager);
     return record;
+}
+
+static void copy_head(const struct kvbi_record_shape *shape, struct kvbi_record *from,
+                      struct kvbi_record *to)
+{
+    uint32_t users = to->users;
+    *to = *from;
+    to->users = users;
+    memcpy(kvbi_record_key(to), kvbi_record_key(from), 2 * (size_t)shape->key_bytes);
+}
+
+/*
+ * Names from `source` to `to`, and its record with one user more, for the tokens. The head is copied under the lock, because
+ * others count users there; tokens take longer, and nobody writes them. KVB_ENOENT: the names are not known.
+ */
+static int borrow_names(struct kvb_manager *manager, const struct kvb_block *source,
+                        struct kvbi_record *to, uint32_t *borrowed)
+{
+    struct kvbi_store *store = &manager->store;
+    kvbi_lock(manager);
+    *borrowed = named_record_locked(store, source);
+    if (*borrowed != KVBI_NONE) {
+        kvbi_records_ref(&store->records, *borrowed);
+        copy_head(&store->records.shape, kvbi_store_record(store, *borrowed), to);
+    }
+    kvbi_unlock(manager);
+    return *borrowed != KVBI_NONE ? 0 : KVB_ENOENT;
 }
 
 static void return_record(struct kvb_manager *manager, uint32_t record)
@@ -352,16 +374,12 @@ static void return_record(struct kvb_manager *manager, uint32_t record)
     kvbi_unlock(manager);
 }
 
-static void copy_names(const struct kvb_manager *manager, struct kvbi_record *from,
-                       struct kvbi_record *to, uint32_t token_count)
+/* What a clone of a part of a block will be is open: a name given for the source is not its own. */
+static void copy_tokens(const struct kvb_manager *manager, struct kvbi_record *from,
+                        struct kvbi_record *to, uint32_t token_count)
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
-    uint32_t users = to->users;
-    memcpy(to, from, sizeof *to + 2 * (size_t)shape->key_bytes);
-    to->users = users;
-    if (token_count <
-        shape
-            ->tokens_per_block) /* what the clone will be is open: a name given for the source is not its own */
+    if (token_count < shape->tokens_per_block)
         to->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
     memcpy(kvbi_record_tokens(shape, to), kvbi_record_tokens(shape, from),
            token_count * sizeof(uint32_t));
@@ -384,11 +402,12 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
         kvbi_log_refusal(manager, target, KVBI_EVENT_INIT, KVB_ESTATE);
         return KVB_ESTATE;
     }
-    uint32_t from = borrow_record(manager, source);
-    if (from == KVBI_NONE)
-        return KVB_ENOENT;
-    copy_names(manager, kvbi_store_record(&manager->store, from),
-               kvbi_store_record(&manager->store, target->record), life.tokens);
+    struct kvbi_record *to = kvbi_store_record(&manager->store, target->record);
+    uint32_t from;
+    error = borrow_names(manager, source, to, &from);
+    if (error != 0)
+        return error;
+    copy_tokens(manager, kvbi_store_record(&manager->store, from), to, life.tokens);
     return_record(manager, from);
     return kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
 }
