@@ -1012,11 +1012,12 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager,
  * another block, for forks and beams
  *
  * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it,
- * copies, and reports compute_done.
+ * copies, and reports compute_done. Names are not known of a content that came back from a disk, whether or not it has been
+ * matched since, until it is registered once more, and of a block that was indexed when its content was forgotten.
  *
  * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
  * Errors     KVB_ESTATE  target not Empty, or source Empty or being filled      KVB_ESHARED  others hold the target
- *            KVB_ENOENT  the source's tokens are not known      KVB_EINVAL  source and target are the same
+ *            KVB_ENOENT  the source's names are not known      KVB_EINVAL  source and target are the same
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager,

@@ -29,8 +29,10 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
     uint32_t users = record->users;
-    *record = (struct kvbi_record){
-        .namespace_id = init->namespace_id, .position = init->position, .users = users};
+    *record = (struct kvbi_record){.namespace_id = init->namespace_id,
+                                   .position = init->position,
+                                   .flags = KVBI_RECORD_NAMES,
+                                   .users = users};
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
         if (shape->key_bytes == 0) {
@@ -331,12 +333,16 @@ int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *cons
 
 /* ---- clone ------------------------------------------------------------------------------------------------------ */
 
-/* The record that names a block's tokens, its own or its entry's. KVBI_NONE: nobody does. */
+/* The record that knows a block's names and tokens, its own or its entry's. KVBI_NONE: nobody does. */
 static uint32_t named_record_locked(const struct kvbi_store *store, const struct kvb_block *block)
 {
     uint32_t record = block->record;
-    if (record == KVBI_NONE && block->entry != KVBI_NONE)
-        record = kvbi_index_at(&store->index, block->entry)->record;
+    if (record == KVBI_NONE && block->entry != KVBI_NONE) {
+        const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
+        record = kvbi_index_alive(&store->index, entry) ? entry->record : KVBI_NONE;
+    }
+    if (record == KVBI_NONE || kvbi_record_names(kvbi_store_record(store, record)) == NULL)
+        return KVBI_NONE;
     return record;
 }
 

@@ -5,6 +5,9 @@
  * Owns       the layout of a record (the pool of them is store/records.h).
  * Callers    block/token_hash and block/lifecycle's callers write it while one unregistered block owns it; after
  *            registration it is read-only.
+ * Invariants tokens of a shared record are all there. Names are there exactly with KVBI_RECORD_NAMES: a content that came
+ *            back from a disk has its tokens from whoever has proved to know them, and nobody knows the rest. So who reads
+ *            a record that he has not named himself asks kvbi_record_names.
  * Lock       none while owned by an unregistered block; `users` and the free list are the store lock's.
  */
 #ifndef KVBI_BLOCK_RECORD_H
@@ -17,7 +20,9 @@
 enum kvbi_record_flags {
     KVBI_RECORD_HAS_PARENT = 1, /* parent (and parent key) are set */
     KVBI_RECORD_NAMED = 2,      /* name (and key) are set: all tokens are known */
-    KVBI_RECORD_GIVEN = 4       /* ... because the caller gave the name at init */
+    KVBI_RECORD_GIVEN = 4,      /* ... because the caller gave the name at init */
+    KVBI_RECORD_NAMES =
+        8 /* namespace, position, parent or that there is none: init or clone has set them */
 };
 
 /*
@@ -49,6 +54,12 @@ static inline uint32_t *kvbi_record_tokens(const struct kvbi_record_shape *shape
                                            struct kvbi_record *record)
 {
     return (uint32_t *)(void *)((unsigned char *)record + shape->tokens_offset);
+}
+
+/* The record of some content, to be read beyond its tokens. NULL: it holds nothing else. */
+static inline struct kvbi_record *kvbi_record_names(struct kvbi_record *record)
+{
+    return (record->flags & KVBI_RECORD_NAMES) != 0 ? record : NULL;
 }
 
 static inline unsigned char *kvbi_record_key(struct kvbi_record *record)

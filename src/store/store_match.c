@@ -108,7 +108,7 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
     return run;
 }
 
-/* A content that came up from a disk has no tokens; who has just proved to know them brings them along. */
+/* A content that came up from a disk has no tokens; who has just proved to know them brings them along, and nothing else. */
 static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
                          uint32_t id)
 {

@@ -102,16 +102,23 @@ static void set_registered(const struct kvbi_store *store, struct kvb_block *blo
     (void)error;
 }
 
-/* The block becomes the indexed copy of its tier. Its record goes to the entry, or back if the entry has one. */
+/* The record of a fresh copy goes to its entry. Back if the entry has one that knows as much; one of tokens alone gives way. */
+static void hand_in_record(struct kvbi_store *store, struct kvbi_entry *entry, uint32_t fresh)
+{
+    bool keep = entry->record != KVBI_NONE &&
+                kvbi_record_names(kvbi_store_record(store, entry->record)) != NULL;
+    kvbi_records_unref(&store->records, keep ? fresh : entry->record);
+    if (!keep)
+        entry->record = fresh;
+}
+
+/* The block becomes the indexed copy of its tier. */
 static void attach(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block,
                    uint32_t id, bool announce)
 {
     struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     set_registered(store, block);
-    if (entry->record == KVBI_NONE)
-        entry->record = block->record;
-    else
-        kvbi_records_unref(&store->records, block->record);
+    hand_in_record(store, entry, block->record);
     block->record = KVBI_NONE;
     block->entry = id;
     entry->copies[pool->tier] = kvbi_pool_slot(pool, block);
