@@ -718,10 +718,19 @@ KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager,
 KVB_API KVB_NODISCARD int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns);
 
 /*
- * kvb_manager_clear - forget every registered content, in all tiers
+ * kvb_manager_clear - forget every registered content, in all tiers, and every name given so far
+ *
+ * For new weights. What was named before KVB_EVENT_CLEARED takes its sequence number is not indexed
+ * after it: a block that is initialised by then goes on with its computation, and
+ * kvb_block_register leaves it unindexed. What is initialised later counts as computed with what is
+ * in force then: call it once nothing that is still to be initialised will be computed with the old
+ * weights. A request that goes on across a clear registers no further blocks behind those of
+ * before: their parent is given by its hash, and the library cannot know what its KV was computed
+ * with. End the request, or compute it anew from its root.
  *
  * Ownership  Held blocks stay with their holders, unindexed, and are reset at their last unref. Parked blocks are freed.
- *            Offers not yet committed are discarded as they come up. Nothing stored before is matched from the moment
+ *            Offers not yet committed are discarded as they come up, transfers under way end
+ *            without publishing anything. Nothing stored before is matched from the moment
  *            KVB_EVENT_CLEARED takes its sequence number, which is before anything is freed.
  * Threads    Any. Takes time proportional to the index, in steps of 64 entries: other calls go on in between.
  * Lifetime   Durable: what a disk tier's files hold is void for every later process when this returns (two synced writes a file).
@@ -875,6 +884,10 @@ KVB_API KVB_NODISCARD int kvb_weak_upgrade(struct kvb_manager *manager,
  * Who a block will be. `parent` names the block before it in the sequence (key_bytes long, copied; it need not be
  * resident); NULL at position 0. A block at position > 0 without parent can be computed but not registered.
  * `key` names the block itself if the caller knows already (from kvb_hash_tokens): then it is not computed again.
+ *
+ * A block is as old as its init: where a clear, or an invalidation of its namespace or key, comes
+ * after that, it is not indexed when it is registered. It stays so old through truncate and until
+ * it is Empty again.
  */
 struct kvb_block_init {
     uint32_t size;
@@ -1013,7 +1026,9 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager,
  *
  * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it,
  * copies, and reports compute_done. Names are not known of a content that came back from a disk, whether or not it has been
- * matched since, until it is registered once more, and of a block that was indexed when its content was forgotten.
+ * matched since, until it is registered once more, and of a block that was indexed when its content
+ * was forgotten. A clone is as old as its source: what comes after the source's init counts for
+ * both (struct kvb_block_init).
  *
  * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
  * Errors     KVB_ESTATE  target not Empty, or source Empty or being filled      KVB_ESHARED  others hold the target
@@ -1037,6 +1052,14 @@ struct kvb_register {
 
 /*
  * kvb_block_register - Complete -> Registered: publish in the index, emit *stored*, offer to the lane below
+ *
+ * A block that was initialised before a clear, or before an invalidation of its namespace or key,
+ * is Registered too, but left unindexed: not found, not announced, not offered, never in place of
+ * another nor exchanged for one, and reset at its last unref. `indexed` of kvb_block_describe is 0,
+ * and kvb_tier_stats counts it as `stale`. When keys were invalidated, by kvb_invalidate, is kept
+ * in a table, by hash: a place for four blocks in memory, 1024 at least. So a block may be left
+ * unindexed because another key of the same place was invalidated while it was computed; never the
+ * other way round.
  *
  * Ownership  The caller keeps its handles. With SHARE, blocks[i] may be replaced: the caller then holds the block that was
  *            registered already and no longer its own.
@@ -1175,20 +1198,27 @@ KVB_API KVB_NODISCARD int kvb_lookup(struct kvb_manager *manager, const struct k
  * kvb_invalidate - forget contents by key, in all tiers
  *
  * Held copies stay with their holders, unindexed; parked ones are freed; emits *removed* for each. A transfer of such a
- * block ends without publishing anything.
+ * block ends without publishing anything. A block that is initialised already and will be
+ * registered under such a key is left unindexed then (kvb_block_register), whatever this call
+ * returns.
  *
  * Threads    Any.
- * Errors     KVB_ENOENT  (per element) not there
+ * Errors     KVB_ENOENT  (per element) nothing is indexed under it
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_invalidate(struct kvb_manager *manager, const void *keys,
                                          uint32_t count, int *results);
 
 /*
- * kvb_invalidate_namespace - forget every content of one namespace
+ * kvb_invalidate_namespace - forget every content of one namespace, and every name given in it
  *
- * Threads    Any. Time proportional to the index, in steps of 64 entries. `*removed` (may be NULL): contents forgotten.
- *            What other threads register meanwhile may or may not be among them.
+ * For a new adapter under an old name. When it returns, nothing of the namespace is found that was
+ * initialised before the call, whenever it is registered; what kvb_manager_clear says of requests
+ * that go on holds here as well.
+ *
+ * Threads    Any. Time proportional to the index, in steps of 64 entries; contents that it has not
+ *            come to may be matched until it returns. `*removed` (may be NULL): contents forgotten.
+ *            What is initialised and registered meanwhile may or may not be among them.
  * Errors     KVB_ENOENT  unknown namespace
  * Since      0.1
  */
@@ -1430,6 +1460,7 @@ struct kvb_tier_stats {
     uint64_t
         available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
+    uint64_t stale; /* cleared or invalidated between their init and kvb_block_register: unindexed */
     uint64_t hits;          /* blocks that kvb_match handed out here */
     uint64_t bytes_per_hit; /* bytes moved down into this tier for each hit; 0: none so far */
     uint64_t

@@ -159,7 +159,7 @@ static int prepare_register(struct kvb_manager *manager, struct kvb_block *block
         return error;
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
-    if (record->position > 0 && !(record->flags & KVBI_RECORD_HAS_PARENT))
+    if ((record->flags & KVBI_RECORD_LATER) && !(record->flags & KVBI_RECORD_HAS_PARENT))
         return KVB_EINVAL;
     const struct kvbi_record_shape *shape = &store->records.shape;
     if (key != NULL && shape->key_bytes > 0) {

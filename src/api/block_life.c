@@ -29,10 +29,12 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
     uint32_t users = record->users;
-    *record = (struct kvbi_record){.namespace_id = init->namespace_id,
-                                   .position = init->position,
-                                   .flags = KVBI_RECORD_NAMES,
-                                   .users = users};
+    *record = (struct kvbi_record){
+        .namespace_id = init->namespace_id, .flags = KVBI_RECORD_NAMES, .users = users};
+    /* before the first token is named: whatever is computed for the block is younger than its moment */
+    kvbi_record_set_moment(record, kvbi_moments_now(&manager->store.moments));
+    if (init->position > 0)
+        record->flags |= KVBI_RECORD_LATER;
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
         if (shape->key_bytes == 0) {
@@ -346,6 +348,7 @@ static uint32_t named_record_locked(const struct kvbi_store *store, const struct
     return record;
 }
 
+/* The moment too: a clone is no younger than the bytes that it will get. */
 static void copy_head(const struct kvbi_record_shape *shape, struct kvbi_record *from,
                       struct kvbi_record *to)
 {

@@ -244,6 +244,7 @@ static int invalidate_locked(struct kvb_manager *manager, const unsigned char *k
         name.hash = kvbi_key_tag(&store->hash, key, store->index.key_bytes);
     else
         memcpy(&name, key, sizeof name);
+    kvbi_store_forget_key_locked(store, name.hash);
     uint32_t entry = kvbi_store_find_locked(store, name.hash, key);
     if (entry == KVBI_NONE)
         return KVB_ENOENT;
@@ -280,8 +281,10 @@ int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
         *removed = 0;
     if (error == 0 && kvbi_space(manager, namespace_id) == NULL)
         error = KVB_ENOENT;
-    for (bool more = error == 0; more;) {
+    for (bool more = error == 0, first = true; more; first = false) {
         kvbi_lock(manager);
+        if (first)
+            kvbi_store_forget_namespace_locked(&manager->store, namespace_id);
         more = kvbi_store_sweep_locked(&manager->store, &cursor, &namespace_id, &count);
         kvbi_unlock(manager);
     }

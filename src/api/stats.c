@@ -22,6 +22,7 @@ static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stat
                                      .registered = pool->registered,
                                      .duplicates = pool->duplicates,
                                      .collisions = pool->collisions,
+                                     .stale = pool->stale,
                                      .hits = pool->hits};
 }
 

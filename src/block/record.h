@@ -22,7 +22,8 @@ enum kvbi_record_flags {
     KVBI_RECORD_NAMED = 2,      /* name (and key) are set: all tokens are known */
     KVBI_RECORD_GIVEN = 4,      /* ... because the caller gave the name at init */
     KVBI_RECORD_NAMES =
-        8 /* namespace, position, parent or that there is none: init or clone has set them */
+        8, /* namespace, moment, parent or that there is none: init or clone has set them */
+    KVBI_RECORD_LATER = 16 /* not the first of its sequence, whether or not the parent is known */
 };
 
 /*
@@ -34,9 +35,9 @@ struct kvbi_record {
     struct kvb_seq name;
     struct kvb_seq parent;
     uint32_t namespace_id;
-    uint32_t position;
     uint16_t flags;
-    uint16_t spare;
+    uint16_t moment_high; /* 48 bits: forgettings before it was named (store/moments.h) */
+    uint32_t moment_low;
     uint32_t users; /* unregistered block, or index entry, and events */
 };
 
@@ -54,6 +55,17 @@ static inline uint32_t *kvbi_record_tokens(const struct kvbi_record_shape *shape
                                            struct kvbi_record *record)
 {
     return (uint32_t *)(void *)((unsigned char *)record + shape->tokens_offset);
+}
+
+static inline void kvbi_record_set_moment(struct kvbi_record *record, uint64_t moment)
+{
+    record->moment_high = (uint16_t)(moment >> 32);
+    record->moment_low = (uint32_t)moment;
+}
+
+static inline uint64_t kvbi_record_moment(const struct kvbi_record *record)
+{
+    return (uint64_t)record->moment_high << 32 | record->moment_low;
 }
 
 /* The record of some content, to be read beyond its tokens. NULL: it holds nothing else. */

@@ -98,7 +98,7 @@ bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_name
     } else {
         const struct kvb_seq *parent =
             (record->flags & KVBI_RECORD_HAS_PARENT) ? &record->parent : NULL;
-        if (record->position > 0 && parent == NULL)
+        if ((record->flags & KVBI_RECORD_LATER) && parent == NULL)
             return false;
         /* A given name without digest would make the block unfindable by tokens, so only a complete one saves the work. */
         if (!(record->flags & KVBI_RECORD_GIVEN) || !kvbi_digest_known(record->name.digest))

@@ -26,6 +26,8 @@
 struct kvbi_namespace {
     struct kvbi_namespace_name name;
     void *strings; /* salt, then adapter */
+    uint64_t
+        forgotten; /* the moment (moments.h) of its last invalidation; 0: none. The store lock's */
     uint32_t salt_bytes, adapter_bytes;
     bool unbound; /* adopted, its strings are not known yet */
 };

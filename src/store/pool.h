@@ -51,7 +51,7 @@ struct kvbi_pool {
     uint32_t passed;              /* how many slots were passed in it in vain, */
     uint32_t unready;             /* and how many were not ready for a transfer, */
     bool cut_short;               /* and whether the last search ended because of that */
-    uint64_t allocated, evicted, registered, duplicates, collisions, hits;
+    uint64_t allocated, evicted, registered, duplicates, collisions, stale, hits;
     uint64_t released; /* how often a user let go of a block for good */
     uint32_t path_count;
     uint32_t paths_out; /* bit per path: out of service */

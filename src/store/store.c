@@ -46,6 +46,8 @@ static int create_parts(struct kvbi_store *store, const struct kvbi_store_config
                                         KVBI_RECORDS_SPARE,
                                     config->tokens_per_block, config->key_bytes);
     if (error == 0)
+        error = kvbi_moments_create(&store->moments, config->memory, sum_blocks(config, true));
+    if (error == 0)
         error = kvbi_event_log_create(&store->events, config->memory, config->event_capacity,
                                       event_shape(config));
     if (error == 0)
@@ -86,6 +88,7 @@ void kvbi_store_destroy(struct kvbi_store *store)
         return;
     kvbi_pins_destroy(&store->pins);
     kvbi_event_log_destroy(&store->events);
+    kvbi_moments_destroy(&store->moments);
     kvbi_records_destroy(&store->records);
     kvbi_index_destroy(&store->index);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
@@ -100,7 +103,7 @@ size_t kvbi_store_bytes(const struct kvbi_store *store)
 {
     size_t bytes = kvbi_index_bytes(&store->index) + kvbi_records_bytes(&store->records) +
                    kvbi_event_log_bytes(&store->events) + kvbi_pins_bytes(&store->pins) +
-                   kvbi_namespaces_bytes(&store->namespaces);
+                   kvbi_namespaces_bytes(&store->namespaces) + kvbi_moments_bytes(&store->moments);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         bytes += kvbi_pool_bytes(&store->pools[tier]);
     return bytes;

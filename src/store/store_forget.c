@@ -122,6 +122,18 @@ void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
     }
 }
 
+void kvbi_store_forget_key_locked(struct kvbi_store *store, uint64_t hash)
+{
+    kvbi_lock_assert_held(&store->lock);
+    kvbi_moments_forget_key(&store->moments, hash);
+}
+
+void kvbi_store_forget_namespace_locked(struct kvbi_store *store, uint32_t namespace_id)
+{
+    kvbi_lock_assert_held(&store->lock);
+    store->namespaces.entries[namespace_id].forgotten = kvbi_moments_next(&store->moments);
+}
+
 bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
                              const uint32_t *namespace_id, uint64_t *removed)
 {
@@ -149,6 +161,7 @@ void kvbi_store_begin_clear_locked(struct kvbi_store *store)
     kvbi_lock_assert_held(&store->lock);
     kvbi_event_log_push(&store->events, &store->records, &item);
     store->work = true;
+    kvbi_moments_clear(&store->moments);
     store->index.epoch++;
     store->clears++;
 }

@@ -5,7 +5,8 @@
  * Callers    api/ through store.h. Lock: the store's.
  * Rules      one content has one entry; one entry has at most one indexed copy a tier. A block whose hash stands for other
  *            content is never indexed, nor is a descendant while its parent's hash stands for other content: otherwise a
- *            match by tokens could walk from one chain into another.
+ *            match by tokens could walk from one chain into another. What was named before its name was forgotten is never
+ *            indexed either (moments.h).
  */
 #include <string.h>
 
@@ -183,6 +184,16 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool,
     return 0;
 }
 
+/* Named, and perhaps computed with what a server has given up since: it lives, but is found by nobody. */
+static bool is_stale(const struct kvbi_store *store, const struct kvbi_record *record)
+{
+    uint64_t moment = kvbi_record_moment(record);
+    return kvbi_moments_passed(&store->moments, moment) &&
+           kvbi_moments_stale(&store->moments, moment,
+                              store->namespaces.entries[record->namespace_id].forgotten,
+                              record->name.hash);
+}
+
 int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                struct kvb_block **block, bool share, uint64_t now_ns)
 {
@@ -191,6 +202,11 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
         return KVB_ESTATE;
     uint32_t record_index = (*block)->record;
     struct kvbi_record *record = kvbi_store_record(store, record_index);
+    if (is_stale(store, record)) {
+        set_registered(store, *block);
+        pool->stale++;
+        return 0;
+    }
     if (store->index.key_bytes > 0)
         complete_keyed_name(store, record);
     uint32_t id = kvbi_index_find(&store->index, record->name.hash, kvbi_record_key(record));
