@@ -170,7 +170,9 @@
  * ---- Caveats --------------------------------------------------------------------------------------------------------
  *
  *  - A match by keys alone (no tokens in the query) trusts whoever made the keys. Give tokens wherever tenants share a
- *    manager: then namespace, the whole prefix (by a 128-bit digest) and this block's tokens are compared.
+ *    manager: then namespace, the whole prefix (by a 128-bit digest) and this block's tokens are
+ *    compared. (struct kvb_query says what is compared of a block under the caller's key that was
+ *    registered before its parent.)
  *  - Unregistered blocks at their last unref are reset and their content is gone. Register first.
  *  - An unindexed duplicate (KVB_DUPLICATE_KEEP) is reset, not parked, at its last unref.
  *  - With KVB_PROGRESS_POLL nothing moves unless the caller polls.
@@ -1154,8 +1156,14 @@ KVB_API KVB_NODISCARD int kvb_block_address(struct kvb_manager *manager,
  * What to look for. tokens: whole blocks of tokens_per_block from the root; a tail is ignored. keys: one a block.
  * Tokens alone (built-in hashes): hashed on the way, compared. Both: names from `keys`, tokens compared; a struct
  * kvb_seq without digest gets it from the tokens. Keys alone: the maker of the keys is trusted, except that a digest in
- * a struct kvb_seq is compared. With the caller's keys a block whose parent was not indexed when it was registered is
- * found by keys alone only.
+ * a struct kvb_seq is compared.
+ *
+ * With the caller's keys what comes before a block is known, by digest, if its parent was indexed
+ * when it was registered. Else the first query with tokens that comes to it compares its tokens,
+ * its namespace, and its parent's key, which must be the key before it in the run, all of which was
+ * compared already; from then on it belongs behind these tokens, and other ones do not find it.
+ * That needs its tokens in memory: once only a disk has it, also after a restart, such a block is
+ * found by keys alone, until it is registered again.
  */
 struct kvb_query {
     uint32_t size;

@@ -244,6 +244,37 @@ static void test_keyed_returned_block_is_not_taken_for_other_tokens(void **state
     chain_end(&chain);
 }
 
+/* The digest that a match has bound a block to lies in its record: on the disk alone it is found by its key, and no more. */
+static void test_keyed_block_registered_before_its_parent_is_found_by_key_on_the_disk(void **state)
+{
+    struct chain chain;
+    chain_open(&chain, state, KEY_BYTES);
+    struct kv_rig *rig = rig_of(&chain);
+    uint64_t tiers[KVB_TIER_COUNT];
+    for (uint32_t i = LENGTH; i-- > 0;)
+        chain.blocks[i] = store_one(&chain, KVB_TIER_DEVICE, i);
+    match_and_drop(&chain);
+    kv_ok(kvb_block_unref(rig->kv, chain.blocks, LENGTH, NULL));
+    settle(chain.scene);
+    evict_above(chain.scene);
+    struct kvb_query query = {.size = sizeof query,
+                              .namespace_id = chain.space,
+                              .tokens = chain.tokens,
+                              .token_count = LENGTH * KV_TOKENS,
+                              .keys = chain.keys,
+                              .key_count = LENGTH};
+    kv_ok(kvb_lookup(rig->kv, &query, tiers));
+    assert_int_equal(tiers[KVB_TIER_DISK], 1);
+    query.tokens = NULL;
+    query.token_count = 0;
+    kv_ok(kvb_lookup(rig->kv, &query, tiers));
+    assert_int_equal(tiers[KVB_TIER_DISK], LENGTH);
+    for (uint32_t i = 0; i < LENGTH; i++)
+        kv_unref(rig, store_one(&chain, KVB_TIER_DEVICE, i));
+    match_and_drop(&chain);
+    scene_end(chain.scene);
+}
+
 int main(void)
 {
     static const struct disk_test once[] = {
@@ -254,6 +285,7 @@ int main(void)
         DISK_TEST(test_clone_of_block_whose_content_was_forgotten_is_refused),
         DISK_TEST(test_returned_block_has_its_key_and_tokens),
         DISK_TEST(test_keyed_returned_block_is_not_taken_for_other_tokens),
+        DISK_TEST(test_keyed_block_registered_before_its_parent_is_found_by_key_on_the_disk),
     };
     return run_disk_tests(NULL, 0, once, sizeof once / sizeof *once);
 }

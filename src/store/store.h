@@ -259,6 +259,14 @@ uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_pr
 /* Bring the buckets in, before the lock is taken. */
 void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe);
 
+/*
+ * The digest of an entry's content and all before it; zero: not known. With the caller's keys registration knows it if the
+ * parent was indexed by then. Else the first match by tokens binds the content to what it has found it behind: in its record,
+ * because the digest in the entry is part of what a disk's payload is verified by.
+ */
+const uint64_t *kvbi_store_digest_locked(const struct kvbi_store *store,
+                                         const struct kvbi_entry *entry);
+
 /* The live entry of a name or key. KVBI_NONE: none. */
 uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key);
 

@@ -45,24 +45,67 @@ static bool parent_matches(const struct kvbi_store *store, const struct kvbi_pro
     return has_parent == (before != NULL) && (before == NULL || before->hash == entry->parent_hash);
 }
 
-/* With tokens everything is compared; without, the names are trusted as far as they go. */
-static bool content_matches(const struct kvbi_store *store, const struct kvbi_probe *probe,
-                            uint32_t i, uint32_t id)
+/* The names that memory has of an entry. NULL: none. */
+static struct kvbi_record *names_of(const struct kvbi_store *store, const struct kvbi_entry *entry)
 {
-    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
-    const uint64_t *digest = probe->names[i].digest;
-    bool digest_equal = digest[0] == entry->name.digest[0] && digest[1] == entry->name.digest[1];
-    if (probe->tokens == NULL)
-        return digest_equal || !kvbi_digest_known(digest);
-    if (!digest_equal || !kvbi_digest_known(digest) || entry->namespace_id != probe->namespace_id ||
-        !parent_matches(store, probe, i, id))
-        return false;
-    if (entry->record == KVBI_NONE)
-        return true; /* no copy in memory: the digest stands for the tokens */
+    return entry->record == KVBI_NONE ? NULL
+                                      : kvbi_record_names(kvbi_store_record(store, entry->record));
+}
+
+const uint64_t *kvbi_store_digest_locked(const struct kvbi_store *store,
+                                         const struct kvbi_entry *entry)
+{
+    const struct kvbi_record *names =
+        kvbi_digest_known(entry->name.digest) ? NULL : names_of(store, entry);
+    return names != NULL ? names->name.digest : entry->name.digest;
+}
+
+static bool same_digest(const uint64_t a[2], const uint64_t b[2])
+{
+    return a[0] == b[0] && a[1] == b[1];
+}
+
+static bool same_tokens(const struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
+                        const struct kvbi_entry *entry)
+{
     uint32_t n = store->hash.tokens_per_block;
     return memcmp(
                kvbi_record_tokens(&store->records.shape, kvbi_store_record(store, entry->record)),
                probe->tokens + (size_t)i * n, n * sizeof *probe->tokens) == 0;
+}
+
+/*
+ * A block under the caller's key that was registered before its parent. Its parent's key is that of a content that the run has
+ * found, tokens compared: that is taken for what it was computed behind, once and for all.
+ */
+static bool bind(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
+                 const struct kvbi_entry *entry)
+{
+    struct kvbi_record *names = names_of(store, entry);
+    if (probe->keys == NULL || names == NULL || !same_tokens(store, probe, i, entry))
+        return false;
+    memcpy(names->name.digest, probe->names[i].digest, sizeof names->name.digest);
+    return true;
+}
+
+/* With tokens everything is compared; without, the names are trusted as far as they go. */
+static bool content_matches(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
+                            uint32_t id)
+{
+    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
+    const uint64_t *digest = probe->names[i].digest;
+    if (probe->tokens == NULL)
+        return same_digest(digest, entry->name.digest) || !kvbi_digest_known(digest);
+    if (!kvbi_digest_known(digest) || entry->namespace_id != probe->namespace_id ||
+        !parent_matches(store, probe, i, id))
+        return false;
+    const uint64_t *known = kvbi_store_digest_locked(store, entry);
+    if (!kvbi_digest_known(known))
+        return bind(store, probe, i, entry);
+    if (!same_digest(digest, known))
+        return false;
+    /* no copy in memory: the digest stands for the tokens */
+    return entry->record == KVBI_NONE || same_tokens(store, probe, i, entry);
 }
 
 /* Tiers that have the content and are in service, and where only some of their paths are, on one of those. */

@@ -50,8 +50,8 @@ static enum sameness compare_content(const struct kvbi_store *store, uint32_t id
 {
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvbi_record *record = kvbi_store_record(store, record_index);
-    bool old_known = kvbi_digest_known(entry->name.digest),
-         new_known = kvbi_digest_known(record->name.digest);
+    const uint64_t *old = kvbi_store_digest_locked(store, entry);
+    bool old_known = kvbi_digest_known(old), new_known = kvbi_digest_known(record->name.digest);
     if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record))
         return OTHER;
     if (entry->record == KVBI_NONE && !old_known)
@@ -60,8 +60,7 @@ static enum sameness compare_content(const struct kvbi_store *store, uint32_t id
         return OTHER;
     if (old_known != new_known)
         return new_known ? OLD_UNPROVEN : NEW_UNPROVEN;
-    return memcmp(entry->name.digest, record->name.digest, sizeof entry->name.digest) == 0 ? SAME
-                                                                                           : OTHER;
+    return memcmp(old, record->name.digest, sizeof record->name.digest) == 0 ? SAME : OTHER;
 }
 
 /* The parent's hash stands for other content than the one this block was computed behind. */
@@ -85,13 +84,12 @@ static void complete_keyed_name(struct kvbi_store *store, struct kvbi_record *re
     if (record->flags & KVBI_RECORD_HAS_PARENT) {
         uint32_t parent = kvbi_store_find_locked(
             store, record->parent.hash, kvbi_record_parent_key(&store->records.shape, record));
-        if (parent != KVBI_NONE &&
-            kvbi_digest_known(kvbi_index_at(&store->index, parent)->name.digest))
-            before = kvbi_index_at(&store->index, parent)->name.digest;
+        if (parent != KVBI_NONE)
+            before = kvbi_store_digest_locked(store, kvbi_index_at(&store->index, parent));
     } else {
         before = kvbi_namespaces_name(&store->namespaces, record->namespace_id)->digest;
     }
-    if (before != NULL) /* else it is found by its key alone */
+    if (before != NULL && kvbi_digest_known(before)) /* else the first match by tokens binds it */
         kvbi_digest_chain(&store->hash, before, record->parent.digest, record->name.digest);
 }
 
