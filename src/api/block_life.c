@@ -29,12 +29,11 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 {
     const struct kvbi_record_shape *shape = &manager->store.records.shape;
     uint32_t users = record->users;
+    uint16_t later = init->position > 0 ? KVBI_RECORD_LATER : 0;
     *record = (struct kvbi_record){
-        .namespace_id = init->namespace_id, .flags = KVBI_RECORD_NAMES, .users = users};
+        .namespace_id = init->namespace_id, .flags = KVBI_RECORD_NAMES | later, .users = users};
     /* before the first token is named: whatever is computed for the block is younger than its moment */
     kvbi_record_set_moment(record, kvbi_moments_now(&manager->store.moments));
-    if (init->position > 0)
-        record->flags |= KVBI_RECORD_LATER;
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
         if (shape->key_bytes == 0) {

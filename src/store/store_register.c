@@ -104,11 +104,13 @@ static void set_registered(const struct kvbi_store *store, struct kvb_block *blo
 /* The record of a fresh copy goes to its entry. Back if the entry has one that knows as much; one of tokens alone gives way. */
 static void hand_in_record(struct kvbi_store *store, struct kvbi_entry *entry, uint32_t fresh)
 {
-    bool keep = entry->record != KVBI_NONE &&
-                kvbi_record_names(kvbi_store_record(store, entry->record)) != NULL;
-    kvbi_records_unref(&store->records, keep ? fresh : entry->record);
-    if (!keep)
+    uint32_t spare = entry->record;
+    if (spare == KVBI_NONE || kvbi_record_names(kvbi_store_record(store, spare)) == NULL)
         entry->record = fresh;
+    else
+        spare = fresh;
+    if (spare != KVBI_NONE)
+        kvbi_records_unref(&store->records, spare);
 }
 
 /* The block becomes the indexed copy of its tier. */
