@@ -586,6 +586,12 @@ struct kvb_tier_config {
  * KEEP: both live and the caller's page table stays valid; one of them is indexed: the new one if nobody holds the
  * old, whose priority and retention it inherits unless it has its own.
  * SHARE: the caller gets the registered block in place of its own, which is reset; only where no launched step uses it.
+ *
+ * With the caller's keys, where it is not known of one of the two what comes before it (its parent
+ * was not indexed: struct kvb_query), they are not known to be the same. Both live, with SHARE too,
+ * and the one of which it is known is indexed: an old one stays, whatever becomes of it; a new one
+ * makes the old one forgotten in all tiers (*removed*, then *stored*), which stays with its holders,
+ * unindexed.
  */
 enum kvb_duplicate { KVB_DUPLICATE_KEEP = 0, KVB_DUPLICATE_SHARE = 1 };
 
@@ -1028,8 +1034,8 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager,
  *
  * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it,
  * copies, and reports compute_done. Names are not known of a content that came back from a disk, whether or not it has been
- * matched since, until it is registered once more, and of a block that was indexed when its content
- * was forgotten. A clone is as old as its source: what comes after the source's init counts for
+ * matched since, until it is registered once more, and of a block that was in the index and is
+ * not any more. A clone is as old as its source: what comes after the source's init counts for
  * both (struct kvb_block_init).
  *
  * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
@@ -1133,7 +1139,9 @@ KVB_API uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct 
  *
  * Out        `key`: key_bytes bytes (struct kvb_seq if built in).
  * Threads    Any holder of a Registered block, the sole holder of another.
- * Errors     KVB_ENOENT  it has none yet, or its content was invalidated
+ * Errors     KVB_ENOENT  it has none yet; or it was in the index and is not any more: cleared,
+ *            invalidated, or gone for another one (enum kvb_duplicate), with built-in hashes and the
+ *            caller's keys alike. One that registration left unindexed keeps its key
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block,
@@ -1468,7 +1476,7 @@ struct kvb_tier_stats {
     uint64_t
         available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
-    uint64_t stale; /* cleared or invalidated between their init and kvb_block_register: unindexed */
+    uint64_t stale;         /* unindexed: forgotten between their init and kvb_block_register */
     uint64_t hits;          /* blocks that kvb_match handed out here */
     uint64_t bytes_per_hit; /* bytes moved down into this tier for each hit; 0: none so far */
     uint64_t
