@@ -9,6 +9,7 @@
 
 #include "api/manager.h"
 #include "support/cuda_scene.h"
+#include "support/give_up.h"
 
 /* ---- Layouts ------------------------------------------------------------------------------------------------------ */
 
@@ -357,7 +358,7 @@ static void test_descriptor_becomes_readable_when_a_copy_is_over(void **state)
     fake_cuda_release(NULL);
     fake_cuda_settle();
     struct pollfd wait = {.fd = kvb_manager_event_fd(scene.rig.kv), .events = POLLIN};
-    assert_int_equal(poll(&wait, 1, 10000), 1);
+    assert_int_equal(poll(&wait, 1, KV_GIVE_UP_MS), 1);
     assert_in_range(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0, 1);
     assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
     mv_step(&scene.rig);

@@ -4,6 +4,7 @@
 #include <semaphore.h>
 #include <time.h>
 
+#include "support/give_up.h"
 #include "support/move_test.h"
 
 #include "offload/onboard.h"
@@ -50,7 +51,7 @@ static void drop(struct kv_rig *rig, struct mv_run *run)
 /* The lane has this many blocks in transfer, which a fence holds there. */
 static void await_inflight(struct kv_rig *rig, uint32_t from, uint32_t to, uint64_t count)
 {
-    time_t give_up = time(NULL) + 30;
+    time_t give_up = time(NULL) + KV_GIVE_UP_S;
     do {
         if (polled(rig))
             kv_poll(rig);

@@ -218,12 +218,12 @@ static bool is_asleep(struct kvb_manager *kv)
     return !atomic_load(&kv->progress.signalled) && atomic_load(&kv->progress.sleeping);
 }
 
-/* Within 10 s, which only a failure takes. */
+/* Within KV_GIVE_UP_S, which only a failure takes. */
 static bool falls_asleep(struct kvb_manager *kv)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    time_t give_up = now.tv_sec + KV_WAIT_SECONDS;
+    time_t give_up = now.tv_sec + KV_GIVE_UP_S;
     bool asleep = is_asleep(kv);
     while (!asleep && now.tv_sec <= give_up) {
         (void)sched_yield();

@@ -14,8 +14,9 @@ int main(void)
 #else
 
 #include <fcntl.h>
-#include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 
 #include "support/replay_run.h"
 #include "transfer/disk_format.h"
@@ -201,13 +202,28 @@ static void test_replay_over_several_files_resumes_from_all(void **state)
                 value_of(first.out, "block_refs") - hits_of(first.out));
 }
 
-/* A replay on its own, its output thrown away. */
-static pid_t start_replay(char *const arguments[])
+/* The end of a pipe in which there is no room for another byte; nobody ever reads from *other. */
+static int full_pipe(int *other)
+{
+    static const char bytes[4096];
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    while (write(ends[1], bytes, sizeof bytes) > 0) {
+    }
+    while (write(ends[1], bytes, 1) > 0) {
+    }
+    assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
+    *other = ends[0];
+    return ends[1];
+}
+
+/* A replay on its own. It cannot end by itself: the results, which it writes before it closes its file, find no room. */
+static pid_t start_replay(char *const arguments[], int full)
 {
     pid_t child = fork();
     if (child == 0) {
         int nowhere = open("/dev/null", O_WRONLY);
-        if (chdir(replay_folder) != 0 || dup2(nowhere, STDOUT_FILENO) < 0 ||
+        if (chdir(replay_folder) != 0 || dup2(full, STDOUT_FILENO) < 0 ||
             dup2(nowhere, STDERR_FILENO) < 0)
             _exit(99);
         (void)execv(KVB_REPLAY_PATH, arguments);
@@ -246,12 +262,23 @@ static uint32_t kill_replay_at(pid_t child, uint32_t count)
     while ((named = blocks_in_table("blocks")) < count) {
         if (waitpid(child, &status, WNOHANG) != 0)
             fail_msg("the replay ended before it could be killed: status %d", status);
-        (void)poll(NULL, 0, 1);
+        (void)sched_yield();
     }
     assert_int_equal(kill(child, SIGKILL), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
     return named;
+}
+
+/* The kernel holds a file's lock until the I/O of the process that is gone has ended, however long that takes. */
+static void wait_until_let_go(const char *name)
+{
+    char path[128];
+    path_in_folder(path, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    (void)close(fd);
 }
 
 static void test_replay_resumes_after_a_kill_with_all_that_was_stored(void **state)
@@ -276,8 +303,11 @@ static void test_replay_resumes_after_a_kill_with_all_that_was_stored(void **sta
                                    (char *)(uintptr_t)progress_modes[i],
                                    NULL};
         struct run run;
+        int other, full = full_pipe(&other);
         remove_files();
-        uint32_t named = kill_replay_at(start_replay(arguments), 300);
+        uint32_t named = kill_replay_at(start_replay(arguments, full), 300);
+        (void)close(full), (void)close(other);
+        wait_until_let_go("blocks");
         replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300");
         assert_good(&run);
         assert_true(value_of(run.out, "recovered") >= named);

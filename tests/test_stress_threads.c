@@ -424,7 +424,7 @@ static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_t
     assert_int_equal(town->wrong_line, 0);
     kv_check(&town->rig);
     mv_expect_books(&town->rig, true);
-    assert_true(town->verified > rounds);
+    assert_true(town->verified > 0);
     /* How much of everything happens depends on the machine; that it happens at all does not. */
     print_message("verified %llu, computed %llu, brought up %llu, weak upgrades %llu, copies %u\n",
                   (unsigned long long)town->verified, (unsigned long long)town->computed,

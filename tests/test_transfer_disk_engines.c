@@ -621,26 +621,37 @@ static void test_disk_engine_event_is_readable_when_done(void **state)
     for (uint32_t i = 0; i < 8; i++)
         submit(&rig, rig_down(&rig, i, i, i, i), false);
     do /* it may be readable before there is something to do, and stays so */
-        assert_int_equal(poll(&event, 1, 10000), 1);
+        assert_int_equal(poll(&event, 1, KV_GIVE_UP_MS), 1);
     while (!rig.engine->ops->ready(rig.engine));
     assert_true(rig_wait(&rig, 8));
-    assert_true(rig_reap(&rig, 64, &more)); /* takes a late signal away, if there is one */
+    do /* a signal may come later than what it announces: reap takes it away */
+        assert_true(rig_reap(&rig, 64, &more));
+    while (poll(&event, 1, 0) == 1);
     assert_false(more);
-    assert_int_equal(poll(&event, 1, 0), 0);
     assert_false(rig.engine->ops->ready(rig.engine));
     tear_down(&rig);
+}
+
+/* Done by itself, one after the other: meanwhile the disk ends what was submitted before, as a rule. */
+static void read_as_many_directly(const struct rig *rig, uint32_t count)
+{
+    _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN];
+    const struct kvbi_disk *disk = rig->disk.disk;
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(kvbi_disk_read(disk->paths[0].file.fd, page, sizeof page,
+                                        disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES),
+                         0);
 }
 
 /* The kernel brings out a part of what has completed at a time; the rest must not be slept over. */
 static void test_disk_engine_many_completions_at_once_are_all_seen(void **state)
 {
     struct rig rig;
-    const struct timespec pause = {.tv_nsec = 20000000};
     set_up(&rig, state, 4096, 128);
     for (uint32_t round = 0; round < 3; round++) {
         for (uint32_t i = 0; i < 128; i++)
             submit(&rig, rig_down(&rig, i, i, i, i), false);
-        (void)nanosleep(&pause, NULL);
+        read_as_many_directly(&rig, 128);
         assert_true(rig_wait(&rig, 128 * (round + 1)));
     }
     tear_down(&rig);

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STUCK_NS (UINT64_C(120) * 1000000000)
+#define STUCK_NS (UINT64_C(240) * 1000000000)
 #define US UINT64_C(1000)
 #define CONTENTS_A_LIFE 400
 #define QUIET_LIVES 2 /* at the end of each set of files: not killed */

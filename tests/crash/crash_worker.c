@@ -12,7 +12,7 @@
 
 #define BATCH_MAX 4
 #define BATCH_MAX_WIDE 64
-#define BUSY_PATIENCE_MS 10000 /* the kernel still ends the killed process' I/O */
+#define BUSY_PATIENCE_MS 120000 /* the kernel still ends the killed process' I/O */
 
 void worker_say(struct worker *worker, uint32_t kind, uint32_t number)
 {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
+#include "support/give_up.h"
 #include "transfer/disk_engine.h"
 
 #define RIG_TAGS 1024
@@ -196,8 +197,8 @@ static inline bool rig_reap(struct rig *rig, uint32_t max, bool *more)
 }
 
 /*
- * Reaps until `done` reaches `count`, sleeping on the event descriptor when reap says that there is nothing to do. False: ten
- * seconds have brought nothing.
+ * Reaps until `done` reaches `count`, sleeping on the event descriptor when reap says that there is nothing to do. False:
+ * nothing has come within KV_GIVE_UP_S.
  */
 static inline bool rig_wait(struct rig *rig, uint32_t count)
 {
@@ -211,7 +212,7 @@ static inline bool rig_wait(struct rig *rig, uint32_t count)
             continue;
         if (event.fd < 0)
             return false;
-        int ready = poll(&event, 1, 10000);
+        int ready = poll(&event, 1, KV_GIVE_UP_MS);
         if (ready == 0)
             return false;
     }

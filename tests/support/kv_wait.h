@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Waiting for a callback that runs on the manager's own thread: the callback signals, the test waits until it has been
- * signalled often enough. The bound of 10 s is there for failures only; a test that passes never waits for it.
+ * signalled often enough.
  */
 #ifndef KVB_TEST_SUPPORT_WAIT_H
 #define KVB_TEST_SUPPORT_WAIT_H
@@ -13,7 +13,8 @@
 
 #include <pthread.h>
 
-#define KV_WAIT_SECONDS 10
+#include "support/give_up.h"
+
 
 struct kv_wait {
     pthread_mutex_t mutex;
@@ -40,13 +41,13 @@ static inline void kv_wait_signal(struct kv_wait *wait)
     pthread_mutex_unlock(&wait->mutex);
 }
 
-/* Whether it has been signalled `count` times. False after 10 s: something did not happen. */
+/* Whether it has been signalled `count` times. False after KV_GIVE_UP_S: something did not happen. */
 static inline bool kv_wait_for(struct kv_wait *wait, uint64_t count)
 {
     struct timespec give_up;
     int code = 0;
     clock_gettime(CLOCK_MONOTONIC, &give_up);
-    give_up.tv_sec += KV_WAIT_SECONDS;
+    give_up.tv_sec += KV_GIVE_UP_S;
     pthread_mutex_lock(&wait->mutex);
     while (wait->count < count && code == 0) {
         code = pthread_cond_timedwait(&wait->changed, &wait->mutex, &give_up);
