@@ -3,11 +3,9 @@
  * Onboarding where room is short or many meet: chains longer than the tier in between, items that stand in each other's
  * way, room that comes up unasked, memory that is not free yet, and many operations in one round.
  */
+#include "support/kv_asleep.h"
 #include "support/kv_wait.h"
 #include "support/move_test.h"
-
-#include <sched.h>
-#include <time.h>
 
 #include "api/manager.h"
 
@@ -209,30 +207,6 @@ static void test_onboard_that_waits_for_room_ends_once_room_is_there(void **stat
     end_waiting(&rig, &waiting);
 }
 
-/*
- * Whether the manager's thread sleeps and nobody has woken it since: it stays so until somebody does. In this order: it takes note
- * of a wake-up awake, so who sleeps after that has looked at everything that came up before.
- */
-static bool is_asleep(struct kvb_manager *kv)
-{
-    return !atomic_load(&kv->progress.signalled) && atomic_load(&kv->progress.sleeping);
-}
-
-/* Within KV_GIVE_UP_S, which only a failure takes. */
-static bool falls_asleep(struct kvb_manager *kv)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    time_t give_up = now.tv_sec + KV_GIVE_UP_S;
-    bool asleep = is_asleep(kv);
-    while (!asleep && now.tv_sec <= give_up) {
-        (void)sched_yield();
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        asleep = is_asleep(kv);
-    }
-    return asleep;
-}
-
 static void signal_done(void *arg, struct kvb_op *op, int status, uint32_t good_count)
 {
     (void)op, (void)status, (void)good_count;
@@ -251,9 +225,9 @@ static void test_onboard_that_waits_for_room_under_a_thread_ends_unasked(void **
     rig.config.progress = KVB_PROGRESS_THREAD;
     kv_rig_open(&rig);
     store_for_waiting(&rig, &waiting);
-    assert_true(falls_asleep(rig.kv));
+    assert_true(kv_falls_asleep(rig.kv));
     start_waiting(&rig, &waiting, signal_done, &done);
-    assert_true(falls_asleep(rig.kv));
+    assert_true(kv_falls_asleep(rig.kv));
     assert_int_equal(done.count, 0);
     kv_unref(&rig, waiting.held);
     assert_true(kv_wait_for(&done, 1));

@@ -24,7 +24,7 @@ static bool polled(const struct kv_rig *rig)
 /* The condition becomes true by progress alone. */
 #define eventually(rig, condition)                                                                 \
     do {                                                                                           \
-        time_t give_up_ = time(NULL) + KV_GIVE_UP_S;                                                 \
+        time_t give_up_ = time(NULL) + KV_GIVE_UP_S;                                               \
         for (;;) {                                                                                 \
             if (polled(rig))                                                                       \
                 kv_poll(rig);                                                                      \
@@ -759,7 +759,8 @@ static void test_one_named_thread_with_signals_blocked_lives_as_long_as_the_mana
     assert_int_equal(own_threads(&blocked), 1);
     assert_true(blocked);
     kv_rig_close(&rig);
-    eventually(&rig, own_threads(&blocked) == 0); /* /proc shows a thread a little longer than its join takes */
+    eventually(&rig, own_threads(&blocked) ==
+                         0); /* /proc shows a thread a little longer than its join takes */
 }
 
 static void *flush_for_ever(void *argument)

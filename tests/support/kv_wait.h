@@ -15,7 +15,6 @@
 
 #include "support/give_up.h"
 
-
 struct kv_wait {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
