@@ -275,11 +275,13 @@ static int run_in(const char *where, bool limited)
 
 static int run_mounted(size_t system)
 {
+    static char *const command[] = {"/bin/sh", "-c", "rm -rf \"$0\" \"$0\".*", directory, NULL};
     (void)snprintf(directory, sizeof directory, "disk_fs.XXXXXX");
     if (mkdtemp(directory) == NULL) {
         perror(directory);
         return 1;
     }
+    (void)leftovers_at_end(command); /* outside of the namespace that the mounts are in */
     int status = 77;
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n",

@@ -190,17 +190,29 @@ static void test_mounts_file_that_finds_no_room_to_grow_is_kept(void **state)
     assert_string_equal(f->tier.disk->paths[0].note, "");
 }
 
+/* 0, or an errno; EBUSY: somebody else has taken the device that was free. */
+static int attach_free_device(int control, int file, char *path, size_t path_bytes)
+{
+    int number = ioctl(control, LOOP_CTL_GET_FREE);
+    if (number < 0)
+        return errno;
+    (void)snprintf(path, path_bytes, "/dev/loop%d", number);
+    int device = open(path, O_RDWR | O_CLOEXEC);
+    int error = device < 0 || ioctl(device, LOOP_SET_FD, file) != 0 ? errno : 0;
+    if (device >= 0)
+        close(device);
+    return error;
+}
+
 /* A loop device of 4 MiB at `path`, or false: none is to be had here. */
 static bool make_device(const char *backing, char *path, size_t path_bytes)
 {
     int control = open("/dev/loop-control", O_RDWR), file = open(backing, O_RDWR | O_CREAT, 0600);
-    int number = control >= 0 ? ioctl(control, LOOP_CTL_GET_FREE) : -1;
-    (void)snprintf(path, path_bytes, "/dev/loop%d", number);
-    int device = number >= 0 ? open(path, O_RDWR) : -1;
-    bool made =
-        device >= 0 && ftruncate(file, 4 << 20) == 0 && ioctl(device, LOOP_SET_FD, file) == 0;
-    close(control), close(file), close(device);
-    return made;
+    int error = control >= 0 && file >= 0 && ftruncate(file, 4 << 20) == 0 ? EBUSY : ENOENT;
+    while (error == EBUSY)
+        error = attach_free_device(control, file, path, path_bytes);
+    close(control), close(file);
+    return error == 0;
 }
 
 /* The tier's path. False, and that is said: none is to be had here. */
@@ -354,6 +366,7 @@ int main(void)
         TEST(test_mounts_block_device_that_is_let_go_of_soon_is_waited_for),
         TEST(test_mounts_refused_growth_gives_its_space_back),
     };
+    disk_path_remove_at_end(); /* outside of the namespace that the mounts are in */
     if (!enter_namespace()) {
         (void)fprintf(stderr, "skipped: no mount namespace for this process: %s\n",
                       strerror(errno));

@@ -20,6 +20,7 @@
 #include "pairs.h"
 #include "recovery.h"
 #include "rows.h"
+#include "support/leftovers.h"
 
 #define BAR 0.95
 #define POSIX_BAR 0.85
@@ -393,7 +394,7 @@ static void usage(FILE *out)
         "  --json         rows as a JSON array instead of a table\n"
         "  --quick        little data and 2 pairs: a few seconds, figures of no use, no bar\n"
         "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the current folder);\n"
-        "                 removed at the end unless it was there before\n"
+        "                 removed at the end, after a kill too, unless it was there before\n"
         "  --pairs N      at most N pairs a row, 2 to 999 (60)\n"
         "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone, or recovery\n"
         "  --progress     who moves: the manager's thread, or the caller in kvb_manager_flush (thread)\n"
@@ -511,12 +512,24 @@ static void remove_ring_file(void)
     (void)unlink(options.ring_path);
 }
 
+/* At the end, and after a kill too; but what was there before. */
+static bool remove_files_at_end(void)
+{
+    static char *command[] = {"/bin/rm", "-f", "--", NULL, NULL, NULL};
+    uint32_t count = 3;
+    bool mine = access(options.path, F_OK) != 0, ring_mine = access(options.ring_path, F_OK) != 0;
+    if (mine)
+        command[count++] = options.path;
+    if (ring_mine)
+        command[count++] = options.ring_path;
+    return (count == 3 || leftovers_at_end(command)) && (!mine || atexit(remove_file) == 0) &&
+           (!ring_mine || atexit(remove_ring_file) == 0);
+}
+
 int main(int argc, char **argv)
 {
     options = read_options(argc, argv);
-    if (access(options.path, F_OK) != 0 && atexit(remove_file) != 0)
-        return 2;
-    if (access(options.ring_path, F_OK) != 0 && atexit(remove_ring_file) != 0)
+    if (!remove_files_at_end())
         return 2;
     struct pairs_report report = {.json = options.json};
     pairs_report_begin(&report);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A directory of a test's own, for files of disk tiers. In the working directory, where direct I/O is as good as the disk.
+ * A test that fails or is killed leaves none behind.
  *
  *     struct disk_path place;
  *     disk_path_make(&place);          // place.file does not exist yet
@@ -16,14 +17,31 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "support/leftovers.h"
+
 struct disk_path {
     char directory[64];
     char file[96];
 };
 
+/* Once a process: all its directories have its number in their names. */
+static inline void disk_path_remove_at_end(void)
+{
+    static char prefix[32];
+    static char *const command[] = {"/bin/sh", "-c", "rm -rf \"$0\".*", prefix, NULL};
+    static pid_t process;
+    if (process == getpid())
+        return;
+    process = getpid();
+    (void)snprintf(prefix, sizeof prefix, "disk_test.%ld", (long)process);
+    (void)leftovers_at_end(command);
+}
+
 static inline void disk_path_make(struct disk_path *place)
 {
-    (void)snprintf(place->directory, sizeof place->directory, "disk_test.XXXXXX");
+    disk_path_remove_at_end();
+    (void)snprintf(place->directory, sizeof place->directory, "disk_test.%ld.XXXXXX",
+                   (long)getpid());
     if (mkdtemp(place->directory) == NULL)
         abort();
     (void)snprintf(place->file, sizeof place->file, "%s/blocks", place->directory);

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "support/leftovers.h"
 #include "support/move_test.h"
 
 #include "transfer/disk_format.h"
@@ -354,11 +355,12 @@ static inline int run_with(const struct variant *variant, const struct disk_test
 /* False, and why, if there is no room for files. */
 static inline bool make_folder(void)
 {
+    static char *const command[] = {"/bin/rm", "-rf", folder, NULL};
     const char *parent = getenv("TMPDIR");
     (void)snprintf(folder, sizeof folder, "%s/kvb_disk_XXXXXX",
                    parent != NULL && strlen(parent) < 32 ? parent : "/tmp");
     if (mkdtemp(folder) != NULL)
-        return true;
+        return leftovers_at_end(command);
     perror(folder);
     return false;
 }

@@ -26,6 +26,8 @@
 
 #include <cmocka.h>
 
+#include "support/leftovers.h"
+
 #define TEXT_BYTES 16384
 /* Small blocks: what is tested does not depend on their size. */
 #define QUIET_JSON "--block-bytes 4096 --quiet --json - "
@@ -119,11 +121,12 @@ static inline void write_workload(int seed, int limit)
 
 static inline int replay_make_folder(void **state)
 {
+    static char *const command[] = {"/bin/rm", "-rf", replay_folder, NULL};
     const char *parent = getenv("TMPDIR");
     (void)state;
     snprintf(replay_folder, sizeof replay_folder, "%s/kvb_replay_XXXXXX",
              parent && strlen(parent) < 32 ? parent : "/tmp");
-    return mkdtemp(replay_folder) ? 0 : -1;
+    return mkdtemp(replay_folder) && leftovers_at_end(command) ? 0 : -1;
 }
 
 static inline int replay_remove_folder(void **state)
