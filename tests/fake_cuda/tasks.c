@@ -106,7 +106,7 @@ void fake_task_run(struct fake_task *task, struct fake_stream *stream)
     fake_edge_to(task);
     if (fake.config.seed) {
         shuffle(task, &stream->random);
-        for (uint64_t yields = next_random(&stream->random) % 16; yields; yields--)
+        for (uint64_t yields = next_random(&stream->random) % 4; yields; yields--)
             sched_yield();
     }
     if (task->kind == FAKE_TASK_COPY)
