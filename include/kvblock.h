@@ -204,6 +204,15 @@ extern "C" {
 
 /* ---- Errors ------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Every error is told to the logger in one line, whose words struct kvb_logger describes. A
+ * refusal, which no waiting would have helped, is a KVB_LOG_WARN; an answer, which a correct
+ * program gets at run time, is a KVB_LOG_DEBUG: KVB_EAGAIN, KVB_ENOSPC (but of tokens for a full
+ * block, and of a disk tier's files), KVB_ESTALE, KVB_ECANCELED, KVB_ETIMEDOUT, KVB_ECOLLISION,
+ * KVB_EDEVICE, KVB_ENOENT of clone, block_key, invalidate and offload_cancel, KVB_EBUSY of offload,
+ * offload_cancel and put_back. What a file failed with in kvb_manager_clear is a KVB_LOG_ERROR.
+ */
+
 /* Code, number, text. Numbers are stable: they may be stored and sent. */
 #define KVB_ERROR_MAP(X)                                                                           \
     X(EINVAL, -1, "invalid argument")                                                              \
@@ -345,7 +354,19 @@ struct kvb_clock {
     void *context;
 };
 
-/* Messages name what is wrong: function, block, state, event, field. They are for people; programs use the codes. */
+/*
+ * Messages are for people; programs use the codes. What a function returns as an error it tells in
+ * one line: its name, the element ("blocks[3] (DEVICE/17)": index in the array, tier and slot), the
+ * field or state, the value given, and what would be allowed. Of a call on an array the line is
+ * about the first element that was refused, or if none was about the first that got an answer
+ * (above, at the errors), and says how many there were. Refusals of one function are at most 16
+ * lines in a second of the manager's clock, answers 16 more; the first line of a later second says
+ * how many were left out. kvb_manager_create has no manager to count in, and tells the
+ * configuration's logger each time. No line: for a NULL manager, for the status of a finished
+ * operation, for KVB_EFORK (other threads' locks, the logger's too, may be held in the child for
+ * ever), and for a kvb_config whose size is wrong, whose logger cannot be found (the diagnosis says
+ * it).
+ */
 enum kvb_log_level { KVB_LOG_ERROR = 1, KVB_LOG_WARN = 2, KVB_LOG_INFO = 3, KVB_LOG_DEBUG = 4 };
 struct kvb_logger {
     void (*log)(void *context, int level, int code, const char *message);
@@ -631,7 +652,10 @@ struct kvb_config {
     struct kvb_admission admission;
 };
 
-/* Says what is wrong with a configuration, in words. */
+/*
+ * Says what is wrong with a configuration, in words: what the log says, without the function's
+ * name.
+ */
 struct kvb_diagnosis {
     uint32_t size;
     int code;
@@ -645,12 +669,14 @@ struct kvb_diagnosis {
  *
  * Ownership  Everything in `config` is copied except tier memory, which must outlive the manager, and what the callbacks'
  *            contexts point to. `*manager` is the caller's until kvb_manager_destroy.
+ *            `diagnosis->size` must be set.
  * Threads    Any. KVB_PROGRESS_THREAD starts one thread, named "kvblock", with all signals blocked. With a disk tier also "kvblock hash",
  *            if the process may use more than one processor: it makes and compares the checksums of blocks, and sleeps while there are
  *            none; and 8 threads "kvblock disk" where the posix engine does the I/O. KVB_PROGRESS_POLL starts none of them.
  * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates. On an error nothing is left, and the
  *            disk tier's files are as they were, unless writing to one of them is what failed.
- * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis` (may be NULL) says
+ * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis`
+ *            (may be NULL) says which; diagnosis->size is not set: the log says so
  *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
  *            io_uring where it alone was asked for, a file system that cannot hold the file
  *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT, KVB_EMISMATCH, KVB_EINVAL  the disk tier's file: full, in use, failing, its

@@ -169,7 +169,7 @@ static void test_memory_bytes_below_what_strides_span_is_invalid(void **state)
     start_attempt(&a);
     give_memory(&a, 0);
     a.device->memory_bytes--;
-    end_attempt(&a, KVB_EINVAL, "memory_bytes: 1023, but the strides span 1024");
+    end_attempt(&a, KVB_EINVAL, "memory_bytes is 1023, must be at least 1024");
 }
 
 static void test_gpu_without_room_is_out_of_memory(void **state)
@@ -311,7 +311,7 @@ static void test_strides_without_memory_are_invalid(void **state)
     struct attempt a;
     start_attempt(&a);
     a.rig.layout.part_stride = 4096;
-    end_attempt(&a, KVB_EINVAL, "strides or memory_bytes are set without memory");
+    end_attempt(&a, KVB_EINVAL, "the layout has strides, must be without");
 }
 
 static void test_both_kinds_of_memory_are_invalid(void **state)
@@ -322,7 +322,7 @@ static void test_both_kinds_of_memory_are_invalid(void **state)
     start_attempt(&a);
     give_memory(&a, 0);
     a.device->layer_memory = layers;
-    end_attempt(&a, KVB_EINVAL, "memory and layer_memory exclude each other");
+    end_attempt(&a, KVB_EINVAL, "memory and layer_memory are given, must be one of them");
 }
 
 /* ---- Fields ------------------------------------------------------------------------------------------------------- */
@@ -333,7 +333,7 @@ static void test_cuda_memory_elsewhere_than_device_is_invalid(void **state)
     struct attempt a;
     start_attempt(&a);
     a.host->memory_kind = KVB_MEMORY_CUDA;
-    end_attempt(&a, KVB_EINVAL, "tiers[HOST].memory_kind: only DEVICE");
+    end_attempt(&a, KVB_EINVAL, "tiers[1] (HOST): memory_kind is KVB_MEMORY_CUDA");
 }
 
 static void test_unknown_kinds_and_methods_are_invalid(void **state)
@@ -342,19 +342,19 @@ static void test_unknown_kinds_and_methods_are_invalid(void **state)
     struct attempt a;
     start_attempt(&a);
     a.device->memory_kind = 2;
-    end_attempt(&a, KVB_EINVAL, "memory_kind: 2 is none");
+    end_attempt(&a, KVB_EINVAL, "tiers[0] (DEVICE): memory_kind is 2, must be 0..1");
     start_attempt(&a);
     a.device->copy_method = 5;
-    end_attempt(&a, KVB_EINVAL, "copy_method: 5 is none");
+    end_attempt(&a, KVB_EINVAL, "tiers[0] (DEVICE): copy_method is 5, must be 0..4");
     start_attempt(&a);
     a.device->memory_kind = KVB_MEMORY_HOST;
-    end_attempt(&a, KVB_EINVAL, "belong to memory_kind CUDA");
+    end_attempt(&a, KVB_EINVAL, "must be 0 unless memory_kind is KVB_MEMORY_CUDA");
     start_attempt(&a);
     a.host->pin_threads = 65;
-    end_attempt(&a, KVB_EINVAL, "pin_threads: 65 is not in 1..64");
+    end_attempt(&a, KVB_EINVAL, "pin_threads is 65, must be 0..64");
     start_attempt(&a);
     a.device->pin_threads = 1;
-    end_attempt(&a, KVB_EINVAL, "tiers[DEVICE].pin_threads");
+    end_attempt(&a, KVB_EINVAL, "tiers[0] (DEVICE): pin_threads is ");
 }
 
 static void test_method_that_does_not_work_is_unsupported(void **state)
@@ -372,10 +372,10 @@ static void test_structs_that_end_before_the_gpus_fields_are_invalid(void **stat
     struct attempt a;
     start_attempt(&a);
     a.device->size = offsetof(struct kvb_tier_config, memory_kind);
-    end_attempt(&a, KVB_EINVAL, "tiers[0]: size is wrong");
+    end_attempt(&a, KVB_EINVAL, "tiers[0].size is ");
     start_attempt(&a);
     a.rig.layout.size = offsetof(struct kvb_layout, layer_stride);
-    end_attempt(&a, KVB_EINVAL, "layout: size");
+    end_attempt(&a, KVB_EINVAL, "layout.size is ");
 }
 
 int main(void)

@@ -677,7 +677,7 @@ static uint64_t import_stream(struct kvbi_cuda_fences *fences, cudaStream_t stre
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)stream};
     uint64_t number = 0;
-    kv_ok(kvbi_cuda_fences_import(fences, &fence, &number));
+    kv_ok(kvbi_cuda_fences_import(fences, &fence, &number, NULL));
     return number;
 }
 

@@ -62,7 +62,7 @@ static void test_path_of_another_tier_is_refused(void **state)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     scene->rig.tiers[1].path = scene->path;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[HOST].path");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[1] (HOST): path is given");
     scene_free(scene);
 }
 
@@ -80,7 +80,7 @@ static void test_unknown_disk_engine_is_refused(void **state)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     disk_of(scene)->disk_engine = KVB_DISK_ENGINE_POSIX + 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "disk_engine: 3");
+    expect_clean_refusal(scene, KVB_EINVAL, "disk_engine is 3, must be 0..2");
     scene_free(scene);
 }
 
@@ -88,7 +88,7 @@ static void test_unknown_disk_flags_are_refused(void **state)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     disk_of(scene)->disk_flags = 8;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].disk_flags: 0x8");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): disk_flags is 0x8, must be of 0x7");
     scene_free(scene);
 }
 
@@ -98,7 +98,7 @@ static void test_path_beside_paths_is_refused(void **state)
     const char *paths[] = {scene->path};
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "path and paths");
+    expect_clean_refusal(scene, KVB_EINVAL, "path and path_count (1) are given, must be one of them");
     scene_free(scene);
 }
 
@@ -108,12 +108,12 @@ static void test_paths_and_their_count_come_together(void **state)
     const char *paths[] = {scene->path};
     disk_of(scene)->path = NULL;
     disk_of(scene)->path_count = 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].path_count: 1");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): paths is NULL, path_count is 1");
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 0;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].path_count: 0");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): path_count is 0, must be 1..16 where paths is given");
     disk_of(scene)->path_count = KVB_DISK_PATHS_MAX + 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].path_count: 17");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): path_count is 17, must be 0..16");
     scene_free(scene);
 }
 
@@ -124,7 +124,7 @@ static void test_missing_one_of_several_paths_is_refused_by_its_number(void **st
     disk_of(scene)->path = NULL;
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 2;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].paths[1]");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): paths[1] is NULL, path_count is 2");
     scene_free(scene);
 }
 
@@ -135,7 +135,7 @@ static void test_more_paths_than_blocks_are_refused(void **state)
     disk_of(scene)->path = NULL;
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 2;
-    expect_clean_refusal(scene, KVB_EINVAL, "2 files for 1 blocks");
+    expect_clean_refusal(scene, KVB_EINVAL, "path_count is 2, must be at most block_count (1)");
     scene_free(scene);
 }
 
@@ -157,10 +157,10 @@ static void test_disk_options_without_a_file_are_refused(void **state)
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     disk_of(scene)->path = NULL;
     disk_of(scene)->write_bytes_per_day = 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK]: disk_flags and write_bytes_per_");
+    expect_clean_refusal(scene, KVB_EINVAL, "write_bytes_per_day is 1, must be 0 without path");
     disk_of(scene)->write_bytes_per_day = 0;
     disk_of(scene)->disk_flags = KVB_DISK_START_EMPTY;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK]: disk_flags and write_bytes_per_");
+    expect_clean_refusal(scene, KVB_EINVAL, "disk_flags is 0x1, must be 0 without path");
     scene_free(scene);
 }
 
@@ -169,7 +169,7 @@ static void test_disk_alone_is_refused(void **state)
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     kv_rig_no_tiers(&scene->rig);
     add_disk(scene, DISK_BLOCKS);
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[DISK].path");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[0] (DISK): path is given");
     scene_free(scene);
 }
 

@@ -541,11 +541,11 @@ static void test_disk_engine_fence_holds_back_its_copy_only(void **state)
     struct kvbi_copy held = rig_down(&rig, 1, 1, 1, 1), free = rig_down(&rig, 2, 2, 2, 2);
     const struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 5};
     bool more;
-    assert_int_equal(rig.engine->ops->import(rig.engine, &fence, &held.ticket), 0);
+    assert_int_equal(rig.engine->ops->import(rig.engine, &fence, &held.ticket, NULL), 0);
     assert_int_equal(
-        rig.engine->ops->import(rig.engine, &(struct kvb_fence){.kind = 9}, &free.ticket),
+        rig.engine->ops->import(rig.engine, &(struct kvb_fence){.kind = 9}, &free.ticket, NULL),
         KVB_EINVAL);
-    assert_int_equal(rig.engine->ops->import(rig.engine, NULL, &free.ticket), 0);
+    assert_int_equal(rig.engine->ops->import(rig.engine, NULL, &free.ticket, NULL), 0);
     submit(&rig, held, false);
     submit(&rig, free, false);
     assert_true(rig_wait(&rig, 1));

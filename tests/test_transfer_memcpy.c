@@ -322,25 +322,26 @@ static void test_memcpy_import_knows_the_counter_only(void **state)
     struct fixture f;
     uint64_t ticket = 9;
     set_up(&f);
-    assert_int_equal(f.engine->ops->import(f.engine, NULL, &ticket), 0);
+    assert_int_equal(f.engine->ops->import(f.engine, NULL, &ticket, NULL), 0);
     assert_int_equal(ticket, 0);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.handle = 5}, &ticket), 0);
+    assert_int_equal(
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.handle = 5}, &ticket, NULL), 0);
     assert_int_equal(ticket, 0);
     assert_int_equal(
         f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5},
-                              &ticket),
+                              &ticket, NULL),
         0);
     assert_int_equal(ticket, 5);
     assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 2, .handle = 5}, &ticket),
+        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 2, .handle = 5}, &ticket, NULL),
         KVB_EINVAL);
     assert_int_equal(ticket, 0);
-    assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 1, .reserved = 1}, &ticket),
-        KVB_EINVAL);
-    assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 0, .reserved = 1}, &ticket),
-        KVB_EINVAL);
+    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 1, .reserved = 1},
+                                           &ticket, NULL),
+                     KVB_EINVAL);
+    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 0, .reserved = 1},
+                                           &ticket, NULL),
+                     KVB_EINVAL);
     tear_down(&f);
 }
 

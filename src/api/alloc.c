@@ -87,7 +87,7 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
     int error = 0;
     if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM &&
         released_since(manager, pool, released))
-        error = kvbi_import_fence(manager, fence, &ticket);
+        error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
         kvbi_engines_forget_spoiled(&manager->pipeline.engines,
                                     &manager->pipeline.tiers[pool->tier],
@@ -97,33 +97,54 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
     return error;
 }
 
+/* 0, or why nothing can be taken from this tier. */
+static int check_tier(struct kvb_manager *manager, uint32_t tier)
+{
+    if (tier >= KVB_TIER_COUNT)
+        return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EINVAL, "tier is %u, must be 0..%d", tier,
+                           KVB_TIER_COUNT - 1);
+    if (manager->store.pools[tier].slots == NULL)
+        return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_ENOENT,
+                           "tier is %u (%s), which is not configured", tier, kvbi_tier_name(tier));
+    if (!manager->store.pools[tier].in_memory)
+        return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EUNSUPPORTED,
+                           "tier is %u (%s), which is kept in a file: only lanes take blocks there",
+                           tier, kvbi_tier_name(tier));
+    if (tier != KVB_TIER_DEVICE || !kvbi_engines_device_lost(&manager->pipeline.engines))
+        return 0;
+    kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
+    return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EDEVICE,
+                       "tier DEVICE: its GPU has failed, nothing can be had there any more");
+}
+
+static void say_shortage(struct kvb_manager *manager, const struct kvbi_pool *pool, int error,
+                         uint32_t count, uint32_t missing)
+{
+    (void)kvbi_refuse(
+        manager, KVBI_CALL_ALLOC, error, "%u of %u blocks of tier %s (%u in all) are missing, %s",
+        missing, count, kvbi_tier_name(pool->tier), pool->block_count,
+        error == KVB_EAGAIN ? "which transfers will give back" : "and held by the caller");
+}
+
 int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
               const struct kvb_fence *fence, struct kvb_block **blocks, uint32_t *missing)
 {
     uint64_t ticket, released = 0;
     uint32_t taken = 0, lacking = 0;
-    int error = kvbi_enter_array(manager, blocks, count);
+    int error = kvbi_enter_array(manager, KVBI_CALL_ALLOC, "blocks", blocks, count);
     if (missing != NULL)
         *missing = 0;
     if (blocks != NULL && count > 0)
         memset(blocks, 0, count * sizeof *blocks);
-    if (error == 0 && tier >= KVB_TIER_COUNT)
-        error = KVB_EINVAL;
-    if (error == 0 && manager->store.pools[tier].slots == NULL)
-        error = KVB_ENOENT;
-    if (error == 0 && !manager->store.pools[tier].in_memory)
-        error = KVB_EUNSUPPORTED;
-    if (error == 0 && tier == KVB_TIER_DEVICE &&
-        kvbi_engines_device_lost(&manager->pipeline.engines)) {
-        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
-        error = KVB_EDEVICE;
-    }
+    if (error == 0)
+        error = check_tier(manager, tier);
     if (error == 0 && fence != NULL)
         error = look_for_room(manager, &manager->store.pools[tier], count, &lacking, &released);
     if (error == 0)
-        error = kvbi_import_fence(manager, fence, &ticket);
+        error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     if (error == 0)
-        error = kvbi_pipeline_takes_ticket(&manager->pipeline, &manager->store.pools[tier], ticket);
+        error =
+            kvbi_takes_fence(manager, KVBI_CALL_ALLOC, &manager->store.pools[tier], fence, ticket);
     while (error == 0 && taken < count)
         error = alloc_some(manager, &manager->store.pools[tier], count, blocks, &taken, &lacking);
     if (error == 0)
@@ -135,5 +156,9 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
     }
     if (missing != NULL)
         *missing = lacking;
+    if (lacking > 0)
+        say_shortage(manager, &manager->store.pools[tier], error, count, lacking);
+    else if (error == KVB_ESTATE)
+        (void)kvbi_refuse(manager, KVBI_CALL_ALLOC, error, KVBI_CLOSING);
     return error;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "api/explain.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
 
@@ -14,13 +15,18 @@
 int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                   int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    for (uint32_t i = 0; error == 0 && i < count; i++) {
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_REF, "blocks", blocks, count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_REF, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++) {
         bool ours = kvbi_store_pool_of(&manager->store, blocks[i]) != NULL;
-        kvbi_report(results, i, ours ? kvbi_slot_ref(blocks[i]) : KVB_EINVAL, &first, &first_at);
+        kvbi_note(&roll, i, ours ? kvbi_slot_ref(blocks[i]) : KVB_EINVAL);
     }
-    return error != 0 ? error : first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_ref(&roll, blocks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 /* The caller's handle, and no step's: a block whose step is out outlives all of its handles. */
@@ -45,32 +51,33 @@ static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
 int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                     int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_UNREF, "blocks", blocks, count);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_UNREF, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = count; i-- > 0;)
-        kvbi_report(results, i, unref_one(&turn, blocks[i]), &first, &first_at);
+        kvbi_note(&roll, i, unref_one(&turn, blocks[i]));
     kvbi_turn_end(&turn);
-    if (first != 0)
-        kvbi_log(&manager->log, KVB_LOG_ERROR, first,
-                 "unref: element %u is no block that anybody holds", first_at);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_unref(&roll, blocks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_block_weak(struct kvb_manager *manager, const struct kvb_block *block,
                    struct kvb_weak *weak)
 {
     int error = kvbi_enter(manager);
-    if (weak == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    *weak = (struct kvb_weak){0};
+    if (weak != NULL)
+        *weak = (struct kvb_weak){0};
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_BLOCK_WEAK, "weak", weak);
     if (error != 0)
         return error;
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
-        return KVB_EINVAL;
+        return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_WEAK, "block", block);
     *weak = (struct kvb_weak){.tier = pool->tier,
                               .slot = kvbi_pool_slot(pool, block),
                               .generation = kvbi_word_generation(
@@ -131,41 +138,48 @@ static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
 int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, uint32_t count,
                      struct kvb_block **blocks, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, weaks, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_WEAK_UPGRADE, "weaks", weaks, count);
     if (blocks != NULL && count > 0)
         memset(blocks, 0, count * sizeof *blocks);
-    if (error == 0 && count > 0 && blocks == NULL)
-        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_enter_array(manager, KVBI_CALL_WEAK_UPGRADE, "blocks", blocks, count);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_WEAK_UPGRADE, "weaks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++)
-        kvbi_report(results, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]), &first,
-                    &first_at);
+        kvbi_note(&roll, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]));
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_upgrade(&roll, &weaks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- register --------------------------------------------------------------------------------------------------- */
 
 /* Everything that needs no lock: the name, from the tokens, the call or init. */
-static int prepare_register(struct kvb_manager *manager, struct kvb_block *block, const void *key)
+static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
+                            const void *key)
 {
+    struct kvb_manager *manager = roll->manager;
     int error = kvbi_sole_holder(manager, block);
     if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_REGISTER))
         error = KVB_ESTATE;
     if (error != 0)
-        return error;
+        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_REGISTER);
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     if ((record->flags & KVBI_RECORD_LATER) && !(record->flags & KVBI_RECORD_HAS_PARENT))
-        return KVB_EINVAL;
+        return kvbi_roll_why(roll, i, KVB_EINVAL, block,
+                             ": its parent is missing: init gave a position above 0 and parent "
+                             "NULL; only position 0 has none");
     const struct kvbi_record_shape *shape = &store->records.shape;
     if (key != NULL && shape->key_bytes > 0) {
         if ((record->flags & KVBI_RECORD_HAS_PARENT) &&
             memcmp(key, kvbi_record_parent_key(shape, record), shape->key_bytes) == 0)
-            return KVB_EINVAL;
+            return kvbi_roll_why(roll, i, KVB_EINVAL, block,
+                                 ": its key in options.keys is its parent's, must be its own");
         memcpy(kvbi_record_key(record), key, shape->key_bytes);
         record->flags |= KVBI_RECORD_GIVEN;
         record->flags &= (uint16_t)~KVBI_RECORD_NAMED;
@@ -174,7 +188,10 @@ static int prepare_register(struct kvb_manager *manager, struct kvb_block *block
         return 0;
     return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), shape, record)
                ? 0
-               : KVB_EINVAL;
+               : kvbi_roll_why(
+                     roll, i, KVB_EINVAL, block,
+                     ": it has no key: with key_bytes %u options.keys or init must give one",
+                     shape->key_bytes);
 }
 
 static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share,
@@ -195,6 +212,7 @@ static int register_locked(struct kvb_manager *manager, struct kvb_block **block
 /* What registering a batch takes besides its blocks. */
 struct registering {
     struct kvb_manager *manager;
+    struct kvbi_roll *roll;
     const unsigned char *keys; /* or NULL */
     bool share;
     uint64_t ticket, now_ns;
@@ -210,7 +228,7 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
     for (uint32_t i = 0; i < count; i++) {
         const void *key =
             what->keys == NULL ? NULL : what->keys + (begin + i) * manager->store.key_stride;
-        codes[i] = prepare_register(manager, blocks[begin + i], key);
+        codes[i] = prepare_register(what->roll, begin + i, blocks[begin + i], key);
         if (codes[i] == 0)
             named[named_count++] = blocks[begin + i];
     }
@@ -224,23 +242,39 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
     kvbi_unlock(manager);
 }
 
+/* 0, or what is wrong with the options. */
+static int check_options(struct kvb_manager *manager, const struct kvb_register *options)
+{
+    struct kvbi_why why;
+    if (!kvbi_struct_fits(options, options->size, sizeof *options)) {
+        kvbi_struct_why(&why, "options", "kvb_register", options, options->size, sizeof *options);
+        return kvbi_refuse(manager, KVBI_CALL_BLOCK_REGISTER, KVB_EINVAL, "%s", why.text);
+    }
+    if (options->flags > KVB_REGISTER_SHARE)
+        return kvbi_refuse(manager, KVBI_CALL_BLOCK_REGISTER, KVB_EINVAL,
+                           "options.flags is 0x%x, must be 0, KVB_REGISTER_KEEP (%u) or "
+                           "KVB_REGISTER_SHARE (%u)",
+                           options->flags, KVB_REGISTER_KEEP, KVB_REGISTER_SHARE);
+    return 0;
+}
+
 int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, uint32_t count,
                        const struct kvb_register *options, const struct kvb_fence *fence,
                        int *results)
 {
     static const struct kvb_register none = {.size = sizeof none};
-    struct registering what = {.manager = manager};
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    struct registering what = {.manager = manager, .roll = &roll};
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_REGISTER, "blocks", blocks, count);
     if (options == NULL)
         options = &none;
-    if (error == 0 && (!kvbi_struct_fits(options, options->size, sizeof *options) ||
-                       options->flags > KVB_REGISTER_SHARE))
-        error = KVB_EINVAL;
     if (error == 0)
-        error = kvbi_import_fence(manager, fence, &what.ticket);
+        error = check_options(manager, options);
+    if (error == 0)
+        error = kvbi_import_fence(manager, KVBI_CALL_BLOCK_REGISTER, fence, &what.ticket);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_REGISTER, "blocks", count, results);
     what.keys = options->keys;
     what.share = options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE
                                      : options->flags == KVB_REGISTER_SHARE;
@@ -249,13 +283,12 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
         int codes[KVBI_LOCK_BATCH];
         uint32_t n = count - begin < KVBI_LOCK_BATCH ? count - begin : KVBI_LOCK_BATCH;
         register_batch(&what, blocks, begin, n, codes);
-        for (uint32_t i = 0; i < n; i++) {
-            if (codes[i] != 0)
-                kvbi_log_refusal(manager, blocks[begin + i], KVBI_EVENT_REGISTER, codes[i]);
-            kvbi_report(results, begin + i, codes[i], &first, &first_at);
-        }
+        for (uint32_t i = 0; i < n; i++)
+            kvbi_note(&roll, begin + i, codes[i]);
+        if (kvbi_roll_unexplained(&roll))
+            kvbi_explain_register(&roll, blocks[roll.told_at], fence);
     }
-    return first;
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- Priority --------------------------------------------------------------------------------------------------- */
@@ -263,12 +296,14 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
 int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks,
                            uint32_t count, uint32_t priority, uint64_t duration_ns, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_SET_PRIORITY, "blocks", blocks, count);
     if (error == 0 && priority > KVB_PRIORITY_MAX)
-        error = KVB_EINVAL;
+        error = kvbi_refuse(manager, KVBI_CALL_BLOCK_SET_PRIORITY, KVB_EINVAL,
+                            "priority is %u, must be 0..%d", priority, KVB_PRIORITY_MAX);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_SET_PRIORITY, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t until_ns =
@@ -280,10 +315,12 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
             blocks[i]->priority = (uint8_t)priority;
             blocks[i]->retention_ns = until_ns;
         }
-        kvbi_report(results, i, held ? 0 : KVB_EINVAL, &first, &first_at);
+        kvbi_note(&roll, i, held ? 0 : KVB_EINVAL);
     }
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        (void)kvbi_roll_not_held(&roll, roll.told_at, blocks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- What a block is -------------------------------------------------------------------------------------------- */
@@ -292,11 +329,14 @@ int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *bloc
                        struct kvb_block_info *info)
 {
     int error = kvbi_enter(manager);
-    if (error == 0 && (info == NULL || info->size < sizeof *info))
-        error = KVB_EINVAL;
-    const struct kvbi_pool *pool = error == 0 ? kvbi_held_pool(manager, block) : NULL;
+    if (error == 0)
+        error = kvbi_refuse_out(manager, KVBI_CALL_BLOCK_DESCRIBE, "info", "kvb_block_info", info,
+                                sizeof *info);
+    if (error != 0)
+        return error;
+    const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
-        return error != 0 ? error : KVB_EINVAL;
+        return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_DESCRIBE, "block", block);
     struct kvbi_store *store = &manager->store;
     uint64_t deadline_ns;
     kvbi_lock(manager);
@@ -358,14 +398,16 @@ int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, vo
     int error = kvbi_enter(manager);
     if (error == 0 && key != NULL)
         memset(key, 0, manager->store.key_stride);
-    if (error == 0 && (key == NULL || kvbi_held_pool(manager, block) == NULL))
-        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_BLOCK_KEY, "key", key);
     if (error != 0)
         return error;
+    if (kvbi_held_pool(manager, block) == NULL)
+        return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_KEY, "block", block);
     kvbi_lock(manager);
     error = key_locked(manager, block, key);
     kvbi_unlock(manager);
-    return error;
+    return error == 0 ? 0 : kvbi_refuse_key(manager, block, error);
 }
 
 int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer,
@@ -374,14 +416,18 @@ int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block
     int error = kvbi_enter(manager);
     if (address != NULL)
         *address = NULL;
-    if (error != 0 || address == NULL || layer >= manager->layout.layers ||
-        part >= manager->layout.parts)
-        return error != 0 ? error : KVB_EINVAL;
+    if (error == 0 &&
+        (address == NULL || layer >= manager->layout.layers || part >= manager->layout.parts))
+        error = kvbi_refuse_chunk(manager, layer, part, address);
+    if (error != 0)
+        return error;
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
-        return KVB_EINVAL;
+        return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_ADDRESS, "block", block);
     if (!pool->in_memory)
-        return KVB_EUNSUPPORTED;
+        return kvbi_refuse(manager, KVBI_CALL_BLOCK_ADDRESS, KVB_EUNSUPPORTED,
+                           "block is in tier %s, which is kept in a file and has no addresses",
+                           kvbi_tier_name(pool->tier));
     *address = kvbi_tier_chunk(&manager->tiers[pool->tier], kvbi_pool_slot(pool, block), layer,
                                part, &manager->layout);
     return 0;

@@ -7,19 +7,22 @@
  */
 #include <string.h>
 
+#include "api/given.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
 
 /* One block through one event, after the check that the caller is alone with it. */
-static int move_alone(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event,
-                      const struct kvbi_move *move)
+static int move_alone(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
+                      enum kvbi_event event, const struct kvbi_move *move)
 {
-    int error = kvbi_sole_holder(manager, block);
-    if (error == 0)
-        error = kvbi_life_move(block, event, move, NULL);
+    int error = kvbi_sole_holder(roll->manager, block);
     if (error != 0)
-        kvbi_log_refusal(manager, block, event, error);
-    return error;
+        return kvbi_roll_event(roll, i, error, block, event);
+    error = kvbi_life_move(block, event, move, NULL);
+    if (error == KVB_EINVAL) /* of the events that come here only truncate has a count */
+        return kvbi_roll_why(roll, i, error, block, ": token_counts[%u] is %u, must be 0..%u", i,
+                             move->count, kvbi_life_get(block).tokens);
+    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, event);
 }
 
 /* ---- init ------------------------------------------------------------------------------------------------------- */
@@ -62,65 +65,89 @@ static bool is_own_parent(const struct kvb_manager *manager, const void *parent,
            memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
 }
 
-static int init_one(struct kvb_manager *manager, struct kvb_block *block,
+/* 0, or what is wrong with the names. */
+static int check_init(struct kvbi_roll *roll, uint32_t i, const struct kvb_block *block,
+                      const struct kvb_block_init *init, uint32_t size)
+{
+    if (!kvbi_struct_fits(init, size, sizeof *init))
+        return kvbi_refuse_struct(roll, i, "inits", "kvb_block_init", init, size, sizeof *init);
+    if (init->position == 0 && init->parent != NULL)
+        return kvbi_roll_why(roll, i, KVB_EINVAL, block,
+                             ": inits[%u].position is 0 and parent is given, must be NULL there",
+                             i);
+    if (init->reserved != 0)
+        return kvbi_roll_why(roll, i, KVB_EINVAL, block, ": inits[%u].reserved is %u, must be 0", i,
+                             init->reserved);
+    if (is_own_parent(roll->manager, init->parent, init->key))
+        return kvbi_roll_why(roll, i, KVB_EINVAL, block,
+                             ": inits[%u].key is the parent's, must be its own", i);
+    if (kvbi_space(roll->manager, init->namespace_id) == NULL)
+        return kvbi_roll_why(roll, i, KVB_ENOENT, block,
+                             ": inits[%u].namespace_id is %u, must be 0..%u (open)", i,
+                             init->namespace_id, kvbi_spaces_open(roll->manager) - 1);
+    return 0;
+}
+
+static int init_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
                     const struct kvb_block_init *init, uint32_t size)
 {
+    struct kvb_manager *manager = roll->manager;
     int error = kvbi_sole_holder(manager, block);
     if (error != 0)
+        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_INIT);
+    error = check_init(roll, i, block, init, size);
+    if (error != 0)
         return error;
-    if (!kvbi_struct_fits(init, size, sizeof *init) ||
-        (init->position == 0 && init->parent != NULL) || init->reserved != 0 ||
-        is_own_parent(manager, init->parent, init->key))
-        return KVB_EINVAL;
-    if (kvbi_space(manager, init->namespace_id) == NULL)
-        return KVB_ENOENT;
     if (!kvbi_life_allows(block, KVBI_EVENT_INIT))
-        return KVB_ESTATE;
+        return kvbi_roll_event(roll, i, KVB_ESTATE, block, KVBI_EVENT_INIT);
     write_names(manager, kvbi_store_record(&manager->store, block->record), init);
-    return kvbi_life_move(block, KVBI_EVENT_INIT, &(struct kvbi_move){0}, NULL);
+    error = kvbi_life_move(block, KVBI_EVENT_INIT, &(struct kvbi_move){0}, NULL);
+    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, KVBI_EVENT_INIT);
 }
 
 int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
                    const struct kvb_block_init *inits, uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 &&
-        (inits == NULL || inits->size < sizeof *inits ||
-         inits->size % _Alignof(struct kvb_block_init) != 0))
-        error = KVB_EINVAL; /* without a size there is no way from one to the next */
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_INIT, "blocks", blocks, count);
+    if (error == 0)
+        error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_INIT, "inits", inits, count);
+    if (error == 0 && count > 0)
+        error = kvbi_check_distance(manager, KVBI_CALL_BLOCK_INIT, "inits", "kvb_block_init", inits,
+                                    inits->size, sizeof *inits, _Alignof(struct kvb_block_init));
     if (error != 0)
         return error;
-    for (uint32_t i = 0; i < count; i++) {
-        error = init_one(manager, blocks[i], kvbi_stride(inits, inits->size, i), inits->size);
-        if (error != 0)
-            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_INIT, error);
-        kvbi_report(results, i, error, &first, &first_at);
-    }
-    return first;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_INIT, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i,
+                  init_one(&roll, i, blocks[i], kvbi_stride(inits, inits->size, i), inits->size));
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- append ----------------------------------------------------------------------------------------------------- */
 
-static int append_one(struct kvb_manager *manager, struct kvb_block *block,
+static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
                       struct kvb_append *append, uint32_t size)
 {
+    struct kvb_manager *manager = roll->manager;
     append->taken = 0;
     int error = kvbi_sole_holder(manager, block);
     if (error != 0)
+        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_APPEND);
+    error = kvbi_check_append(roll, i, block, append, size);
+    if (error != 0)
         return error;
-    if (!kvbi_struct_fits(append, size, sizeof *append) || (append->flags & ~KVB_MORE) != 0 ||
-        (append->count > 0 && append->tokens == NULL))
-        return KVB_EINVAL;
     if (!kvbi_life_allows(block, KVBI_EVENT_APPEND))
-        return KVB_ESTATE;
+        return kvbi_roll_event(roll, i, KVB_ESTATE, block, KVBI_EVENT_APPEND);
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     struct kvbi_life life = kvbi_life_get(block);
     uint32_t room = store->hash.tokens_per_block - life.tokens;
     uint32_t fits = append->count < room ? append->count : room;
     if (append->count > 0 && fits == 0)
-        return KVB_ENOSPC;
+        return kvbi_roll_why(roll, i, KVB_ENOSPC, block,
+                             ": appends[%u].count is %u, and all %u tokens of the block are named",
+                             i, append->count, life.tokens);
     if (fits > 0)
         memcpy(kvbi_record_tokens(&store->records.shape, record) + life.tokens, append->tokens,
                fits * sizeof *append->tokens);
@@ -128,8 +155,12 @@ static int append_one(struct kvb_manager *manager, struct kvb_block *block,
                              .count = fits,
                              .more = append->flags & KVB_MORE};
     error = kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL);
+    if (error == KVB_EINVAL)
+        return kvbi_roll_why(
+            roll, i, error, block,
+            ": appends[%u].count is 0 without KVB_MORE, and no token of the block is named", i);
     if (error != 0)
-        return error;
+        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_APPEND);
     append->taken = fits;
     if (fits > 0 &&
         fits == room) /* the last token is named: so is the block, if its parent or key is known */
@@ -141,76 +172,83 @@ static int append_one(struct kvb_manager *manager, struct kvb_block *block,
 int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *blocks,
                      struct kvb_append *appends, uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 &&
-        (appends == NULL || appends->size < sizeof *appends ||
-         appends->size % _Alignof(struct kvb_append) != 0))
-        error = KVB_EINVAL;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_APPEND, "blocks", blocks, count);
+    if (error == 0)
+        error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_APPEND, "appends", appends, count);
+    if (error == 0 && count > 0)
+        error =
+            kvbi_check_distance(manager, KVBI_CALL_BLOCK_APPEND, "appends", "kvb_append", appends,
+                                appends->size, sizeof *appends, _Alignof(struct kvb_append));
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_APPEND, "blocks", count, results);
     uint32_t size = count > 0 ? appends->size : 0;
     for (uint32_t i = 0; i < count; i++) {
         struct kvb_append *append =
             (struct kvb_append *)(void *)((unsigned char *)appends + (size_t)size * i);
-        error = append_one(manager, blocks[i], append, size);
-        if (error != 0)
-            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_APPEND, error);
-        kvbi_report(results, i, error, &first, &first_at);
+        kvbi_note(&roll, i, append_one(&roll, i, blocks[i], append, size));
     }
-    return first;
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- schedule, cancel, truncate, reset -------------------------------------------------------------------------- */
 
-static int schedule_one(struct kvb_manager *manager, struct kvb_block *block)
+static int schedule_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block)
 {
     struct kvbi_move nothing = {0};
-    int error = kvbi_sole_holder(manager, block);
+    int error = kvbi_sole_holder(roll->manager, block);
     if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_SCHEDULE))
         error = KVB_ESTATE;
     if (error == 0)
         error = kvbi_slot_ref(block); /* the step's own, before the step is out */
     if (error != 0)
-        return error;
+        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_SCHEDULE);
     error = kvbi_life_move(block, KVBI_EVENT_SCHEDULE, &nothing, NULL);
-    if (error != 0)
-        (void)kvbi_slot_unref_shared(block);
-    return error;
+    if (error == 0)
+        return 0;
+    (void)kvbi_slot_unref_shared(block);
+    if (error == KVB_EAGAIN)
+        return kvbi_roll_why(roll, i, error, block,
+                             " has %u outstanding steps, which is as many as it can have",
+                             KVBI_STEPS_MAX);
+    return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_SCHEDULE);
 }
 
 int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                        int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    for (uint32_t i = 0; error == 0 && i < count; i++) {
-        int result = schedule_one(manager, blocks[i]);
-        if (result != 0)
-            kvbi_log_refusal(manager, blocks[i], KVBI_EVENT_SCHEDULE, result);
-        kvbi_report(results, i, result, &first, &first_at);
-    }
-    return error != 0 ? error : first;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_SCHEDULE, "blocks", blocks, count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_SCHEDULE, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i, schedule_one(&roll, i, blocks[i]));
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                      int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i,
-                    move_alone(manager, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}),
-                    &first, &first_at);
-    return error != 0 ? error : first;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_CANCEL, "blocks", blocks, count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_CANCEL, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i,
+                  move_alone(&roll, i, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}));
+    return kvbi_roll_end(&roll);
 }
 
-static int truncate_one(struct kvb_manager *manager, struct kvb_block *block, uint32_t token_count)
+static int truncate_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
+                        uint32_t token_count)
 {
     int error =
-        move_alone(manager, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
+        move_alone(roll, i, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
     if (error == 0)
-        kvbi_store_record(&manager->store, block->record)->flags &=
+        kvbi_store_record(&roll->manager->store, block->record)->flags &=
             (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
     return error;
 }
@@ -218,20 +256,23 @@ static int truncate_one(struct kvb_manager *manager, struct kvb_block *block, ui
 int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blocks,
                        const uint32_t *token_counts, uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 && token_counts == NULL)
-        error = KVB_EINVAL;
-    for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, truncate_one(manager, blocks[i], token_counts[i]), &first,
-                    &first_at);
-    return error != 0 ? error : first;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_TRUNCATE, "blocks", blocks, count);
+    if (error == 0)
+        error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_TRUNCATE, "token_counts", token_counts,
+                                 count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_TRUNCATE, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i, truncate_one(&roll, i, blocks[i], token_counts[i]));
+    return kvbi_roll_end(&roll);
 }
 
 /* The generation moves with the content, so that weak handles of the old one die. */
-static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
+static int reset_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block)
 {
-    int error = kvbi_sole_holder(manager, block);
+    int error = kvbi_sole_holder(roll->manager, block);
     if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_RESET))
         error = KVB_ESTATE;
     if (error == 0) {
@@ -248,19 +289,24 @@ static int reset_one(struct kvb_manager *manager, struct kvb_block *block)
         error = kvbi_life_move(block, KVBI_EVENT_RESET, &(struct kvbi_move){0}, NULL);
     if (error == 0)
         kvbi_slot_forget_content(block); /* its sole holder's, as the block is */
-    if (error != 0)
-        kvbi_log_refusal(manager, block, KVBI_EVENT_RESET, error);
-    return error;
+    if (error == KVB_EAGAIN)
+        return kvbi_roll_why(roll, i, error, block,
+                             " has no generation left after %llu reuses: unref it",
+                             (unsigned long long)KVBI_GENERATION_MAX);
+    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, KVBI_EVENT_RESET);
 }
 
 int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                     int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, reset_one(manager, blocks[i]), &first, &first_at);
-    return error != 0 ? error : first;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_RESET, "blocks", blocks, count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_RESET, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i, reset_one(&roll, i, blocks[i]));
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- compute ---------------------------------------------------------------------------------------------------- */
@@ -276,9 +322,11 @@ static void end_step(struct kvb_manager *manager, struct kvb_block *block)
     kvbi_turn_end(&turn);
 }
 
-static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum kvbi_event event,
-                      uint32_t computed, uint64_t ticket)
+static int retire_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
+                      enum kvbi_event event, uint32_t computed, const struct kvb_fence *fence,
+                      uint64_t ticket)
 {
+    struct kvb_manager *manager = roll->manager;
     struct kvbi_move move = {.tokens_per_block = manager->store.hash.tokens_per_block,
                              .count = computed};
     int error = kvbi_sole_holder(manager, block);
@@ -295,10 +343,8 @@ static int retire_one(struct kvb_manager *manager, struct kvb_block *block, enum
         if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;
     }
-    if (error != 0) {
-        kvbi_log_refusal(manager, block, event, error);
-        return error;
-    }
+    if (error != 0)
+        return kvbi_refuse_step(roll, i, error, block, event, computed, fence);
     end_step(manager, block);
     return 0;
 }
@@ -307,29 +353,35 @@ int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const 
                            const uint32_t *computed, uint32_t count, const struct kvb_fence *fence,
                            int *results)
 {
+    struct kvbi_roll roll;
     uint64_t ticket;
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error == 0 && count > 0 && computed == NULL)
-        error = KVB_EINVAL;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_COMPUTE_DONE, "blocks", blocks, count);
     if (error == 0)
-        error = kvbi_import_fence(manager, fence, &ticket);
-    for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i,
-                    retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], ticket),
-                    &first, &first_at);
-    return error != 0 ? error : first;
+        error =
+            kvbi_enter_array(manager, KVBI_CALL_BLOCK_COMPUTE_DONE, "computed", computed, count);
+    if (error == 0)
+        error = kvbi_import_fence(manager, KVBI_CALL_BLOCK_COMPUTE_DONE, fence, &ticket);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_COMPUTE_DONE, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(
+            &roll, i,
+            retire_one(&roll, i, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], fence, ticket));
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *const *blocks,
                              uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    for (uint32_t i = 0; error == 0 && i < count; i++)
-        kvbi_report(results, i, retire_one(manager, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, 0),
-                    &first, &first_at);
-    return error != 0 ? error : first;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_COMPUTE_FAILED, "blocks", blocks, count);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_COMPUTE_FAILED, "blocks", count, results);
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_note(&roll, i, retire_one(&roll, i, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, NULL, 0));
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- clone ------------------------------------------------------------------------------------------------------ */
@@ -400,22 +452,21 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
     if (error != 0)
         return error;
     if (source == target || kvbi_held_pool(manager, source) == NULL)
-        return KVB_EINVAL;
+        return kvbi_refuse_clone(manager, source, target, KVB_EINVAL);
     error = kvbi_sole_holder(manager, target);
     if (error != 0)
-        return error;
+        return kvbi_refuse_clone(manager, source, target, error);
     struct kvbi_life life = kvbi_life_get(source);
-    if (life.state == KVB_STATE_EMPTY || life.filling ||
-        !kvbi_life_allows(target, KVBI_EVENT_INIT)) {
-        kvbi_log_refusal(manager, target, KVBI_EVENT_INIT, KVB_ESTATE);
-        return KVB_ESTATE;
-    }
+    if (life.state == KVB_STATE_EMPTY || life.filling || !kvbi_life_allows(target, KVBI_EVENT_INIT))
+        return kvbi_refuse_clone(manager, source, target, KVB_ESTATE);
     struct kvbi_record *to = kvbi_store_record(&manager->store, target->record);
     uint32_t from;
     error = borrow_names(manager, source, to, &from);
     if (error != 0)
-        return error;
+        return kvbi_refuse_clone(manager, source, target, error);
     copy_tokens(manager, kvbi_store_record(&manager->store, from), to, life.tokens);
     return_record(manager, from);
-    return kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
+    error =
+        kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
+    return error == 0 ? 0 : kvbi_refuse_clone(manager, source, target, error);
 }

@@ -7,6 +7,8 @@
 #ifndef KVBI_API_CONFIG_H
 #define KVBI_API_CONFIG_H
 
+#include <stdbool.h>
+
 #include <kvblock.h>
 
 #include "store/policy.h"
@@ -24,6 +26,13 @@ struct kvbi_config {
 /* 0, or KVB_EINVAL or KVB_EUNSUPPORTED with `diagnosis` (may be NULL) filled in. */
 int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given,
                      struct kvb_diagnosis *diagnosis);
+
+/*
+ * Tells the configuration's logger why there is no manager; not if the size of the configuration is
+ * wrong, since it cannot be known then where its logger lies. There is nothing to count lines in,
+ * so each is told.
+ */
+void kvbi_config_log_refusal(const struct kvb_config *given, const struct kvb_diagnosis *diagnosis);
 
 /* Fill in a diagnosis; returns `code`. */
 int kvbi_diagnose(struct kvb_diagnosis *diagnosis, int code, const char *format, ...)

@@ -5,13 +5,19 @@
 #include "transfer/tier_disk.h"
 
 /* 0, or what is wrong with the question. */
-static int enter_path(const struct kvb_manager *manager, uint32_t path)
+static int enter_path(struct kvb_manager *manager, enum kvbi_call call, uint32_t path)
 {
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
     const struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
-    return disk == NULL || path >= disk->path_count ? KVB_ENOENT : 0;
+    if (disk == NULL)
+        return kvbi_refuse(manager, call, KVB_ENOENT,
+                           "path is %u, and no tier of this manager is kept in files", path);
+    if (path >= disk->path_count)
+        return kvbi_refuse(manager, call, KVB_ENOENT, "path is %u, must be 0..%u", path,
+                           disk->path_count - 1);
+    return 0;
 }
 
 static void slot_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_stats *stats)
@@ -46,10 +52,14 @@ static void file_stats(const struct kvbi_disk_path *path, uint64_t clears,
 
 int kvb_disk_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_stats *stats)
 {
-    if (stats == NULL || stats->size < sizeof *stats)
-        return kvbi_enter(manager) == KVB_EFORK ? KVB_EFORK : KVB_EINVAL;
+    int error = kvbi_enter(manager);
+    if (error == 0)
+        error = kvbi_refuse_out(manager, KVBI_CALL_DISK_STATS, "stats", "kvb_disk_stats", stats,
+                                sizeof *stats);
+    if (error != 0)
+        return error;
     *stats = (struct kvb_disk_stats){.size = sizeof *stats};
-    int error = enter_path(manager, path);
+    error = enter_path(manager, KVBI_CALL_DISK_STATS, path);
     if (error != 0)
         return error;
     const struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
@@ -81,18 +91,30 @@ static int renew(struct kvb_manager *manager, uint32_t path)
     return error;
 }
 
+static int refuse_put_back(struct kvb_manager *manager, uint32_t path, int error)
+{
+    const char *why =
+        error == KVB_ESTATE ? "it is in service"
+        : error == KVB_EBUSY
+            ? "transfers of before are under way there, or its contents are being forgotten"
+            : "the trial write failed: it stays out of service";
+    return kvbi_refuse(manager, KVBI_CALL_DISK_PUT_BACK, error, "path %u (%s): %s", path,
+                       kvbi_tiers_disk(manager->tiers)->paths[path].name, why);
+}
+
 int kvb_disk_put_back(struct kvb_manager *manager, uint32_t path)
 {
-    int error = enter_path(manager, path);
+    int error = enter_path(manager, KVBI_CALL_DISK_PUT_BACK, path);
     if (error == 0 && kvbi_progress_in_callback(&manager->progress))
-        error = KVB_EDEADLK;
+        error = kvbi_refuse(manager, KVBI_CALL_DISK_PUT_BACK, KVB_EDEADLK, KVBI_IN_CALLBACK);
     if (error != 0)
         return error;
     kvbi_lock_take(&manager->store.clear_lock);
     error = renew(manager, path);
     kvbi_lock_release(&manager->store.clear_lock);
-    if (error == 0)
-        kvbi_log(&manager->log, KVB_LOG_INFO, 0, "tier DISK: %s is in service again, empty",
-                 kvbi_tiers_disk(manager->tiers)->paths[path].name);
-    return error;
+    if (error != 0)
+        return refuse_put_back(manager, path, error);
+    kvbi_log(&manager->log, KVB_LOG_INFO, 0, "tier DISK: %s is in service again, empty",
+             kvbi_tiers_disk(manager->tiers)->paths[path].name);
+    return 0;
 }

@@ -11,17 +11,38 @@
 
 /* ---- Names ------------------------------------------------------------------------------------------------------ */
 
+static int check_string(struct kvb_manager *manager, const char *name, const void *string,
+                        size_t bytes)
+{
+    if (bytes > KVBI_NAMESPACE_STRING_MAX)
+        return kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, KVB_EINVAL,
+                           "%s_bytes is %zu, must be 0..%d", name, bytes,
+                           KVBI_NAMESPACE_STRING_MAX);
+    if (string == NULL && bytes > 0)
+        return kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, KVB_EINVAL,
+                           "%s is NULL, %s_bytes is %zu", name, name, bytes);
+    return 0;
+}
+
+static int refuse_namespace(struct kvb_manager *manager, enum kvbi_call call, const char *name,
+                            uint32_t id)
+{
+    return kvbi_refuse(manager, call, KVB_ENOENT, "%s is %u, must be 0..%u (kvb_namespace_open)",
+                       name, id, kvbi_spaces_open(manager) - 1);
+}
+
 int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t salt_bytes,
                        const void *adapter, size_t adapter_bytes, uint32_t *namespace_id)
 {
     int error = kvbi_enter(manager);
-    if (namespace_id == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    *namespace_id = 0;
-    if (error == 0 &&
-        (salt_bytes > KVBI_NAMESPACE_STRING_MAX || adapter_bytes > KVBI_NAMESPACE_STRING_MAX ||
-         (salt == NULL && salt_bytes > 0) || (adapter == NULL && adapter_bytes > 0)))
-        error = KVB_EINVAL;
+    if (namespace_id != NULL)
+        *namespace_id = 0;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_NAMESPACE_OPEN, "namespace_id", namespace_id);
+    if (error == 0)
+        error = check_string(manager, "salt", salt, salt_bytes);
+    if (error == 0)
+        error = check_string(manager, "adapter", adapter, adapter_bytes);
     if (error != 0)
         return error;
     struct kvbi_store *store = &manager->store;
@@ -29,7 +50,15 @@ int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t sal
     error = kvbi_namespaces_open(&store->namespaces, &store->hash, salt, salt_bytes, adapter,
                                  adapter_bytes, namespace_id);
     kvbi_unlock(manager);
-    return error;
+    if (error == KVB_ENOSPC)
+        return kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, error,
+                           "all %u namespaces are open (namespace_capacity)",
+                           store->namespaces.capacity);
+    return error == 0
+               ? 0
+               : kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, error,
+                             "the allocator gave no memory for %zu bytes of salt and adapter",
+                             salt_bytes + adapter_bytes);
 }
 
 int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
@@ -37,22 +66,30 @@ int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
                     struct kvb_seq *seqs, size_t capacity, size_t *count)
 {
     int error = kvbi_enter(manager);
-    if (count == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    *count = 0;
-    if (error != 0 || (token_count > 0 && tokens == NULL))
-        return error != 0 ? error : KVB_EINVAL;
+    if (count != NULL)
+        *count = 0;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_HASH_TOKENS, "count", count);
+    if (error != 0)
+        return error;
+    if (token_count > 0 && tokens == NULL)
+        return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_EINVAL,
+                           "tokens is NULL, token_count is %zu", token_count);
     if (manager->store.index.key_bytes > 0)
-        return KVB_EUNSUPPORTED;
+        return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_EUNSUPPORTED,
+                           "the manager has the caller's keys (key_bytes %u), not built-in hashes",
+                           manager->store.index.key_bytes);
     const struct kvbi_namespace_name *space = kvbi_space(manager, namespace_id);
     if (space == NULL)
-        return KVB_ENOENT;
+        return refuse_namespace(manager, KVBI_CALL_HASH_TOKENS, "namespace_id", namespace_id);
     uint32_t per_block = manager->store.hash.tokens_per_block;
     *count = token_count / per_block;
     if (*count > capacity)
-        return KVB_ENOSPC;
+        return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_ENOSPC,
+                           "capacity is %zu, must be at least %zu for %zu tokens", capacity, *count,
+                           token_count);
     if (*count > 0 && seqs == NULL)
-        return KVB_EINVAL;
+        return kvbi_refuse_null(manager, KVBI_CALL_HASH_TOKENS, "seqs", seqs);
     for (size_t i = 0; i < *count; i++)
         kvbi_name_block(&manager->store.hash, space, i > 0 ? &seqs[i - 1] : parent,
                         tokens + i * per_block, &seqs[i]);
@@ -70,20 +107,47 @@ struct cursor {
     struct kvb_seq names[KVBI_LOCK_BATCH];
 };
 
-static int open_query(struct cursor *cursor, struct kvb_manager *manager,
+/* Takes the query in, or says what is wrong with its fields. */
+static int read_query(struct kvb_manager *manager, enum kvbi_call call, struct kvb_query *query,
+                      const struct kvb_query *given)
+{
+    struct kvbi_why why;
+    if (kvbi_struct_in(query, sizeof *query, sizeof *query, given) != 0) {
+        kvbi_struct_why(&why, "query", "kvb_query", given, given == NULL ? 0 : given->size,
+                        sizeof *query);
+        return kvbi_refuse(manager, call, KVB_EINVAL, "%s", why.text);
+    }
+    if (query->flags != 0)
+        return kvbi_refuse(manager, call, KVB_EINVAL, "query.flags is 0x%x, must be 0",
+                           query->flags);
+    if (query->reserved != 0)
+        return kvbi_refuse(manager, call, KVB_EINVAL, "query.reserved is %u, must be 0",
+                           query->reserved);
+    if (query->tokens == NULL && query->token_count > 0)
+        return kvbi_refuse(manager, call, KVB_EINVAL,
+                           "query.tokens is NULL, query.token_count is %zu", query->token_count);
+    if (query->keys == NULL && query->key_count > 0)
+        return kvbi_refuse(manager, call, KVB_EINVAL, "query.keys is NULL, query.key_count is %zu",
+                           query->key_count);
+    if (query->tokens == NULL && query->keys == NULL)
+        return kvbi_refuse(manager, call, KVB_EINVAL,
+                           "query.tokens and query.keys are NULL, must be one of them at least");
+    if (query->keys == NULL && manager->store.index.key_bytes > 0)
+        return kvbi_refuse(
+            manager, call, KVB_EUNSUPPORTED,
+            "query.keys is NULL, must be given: the manager has the caller's keys (key_bytes %u)",
+            manager->store.index.key_bytes);
+    return 0;
+}
+
+static int open_query(struct cursor *cursor, struct kvb_manager *manager, enum kvbi_call call,
                       const struct kvb_query *given, size_t capacity)
 {
     struct kvb_query *query = &cursor->query;
-    if (given == NULL || kvbi_struct_in(query, sizeof *query, sizeof *query, given) != 0 ||
-        query->flags != 0 || query->reserved != 0)
-        return KVB_EINVAL;
-    if ((query->tokens == NULL && query->keys == NULL) ||
-        (query->tokens == NULL && query->token_count > 0) ||
-        (query->keys == NULL && query->key_count > 0))
-        return KVB_EINVAL;
+    int error = read_query(manager, call, query, given);
+    if (error != 0)
+        return error;
     const struct kvbi_store *store = &manager->store;
-    if (query->keys == NULL && store->index.key_bytes > 0)
-        return KVB_EUNSUPPORTED;
     size_t in_tokens =
         query->tokens == NULL ? SIZE_MAX : query->token_count / store->hash.tokens_per_block;
     size_t in_keys = query->keys == NULL ? SIZE_MAX : query->key_count;
@@ -93,7 +157,9 @@ static int open_query(struct cursor *cursor, struct kvb_manager *manager,
         cursor->count = capacity;
     cursor->done = 0;
     cursor->space = kvbi_space(manager, query->namespace_id);
-    return cursor->space == NULL ? KVB_ENOENT : 0;
+    return cursor->space != NULL
+               ? 0
+               : refuse_namespace(manager, call, "query.namespace_id", query->namespace_id);
 }
 
 /* Names of the caller's keys: a tag each, and with tokens the digests that blocks registered behind one another have. */
@@ -193,13 +259,17 @@ int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct
     struct cursor cursor;
     struct kvbi_probe probe;
     int error = kvbi_enter(manager);
-    if (count == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    *count = 0;
-    if (error == 0 && capacity > 0 && hits == NULL)
-        error = KVB_EINVAL;
+    if (count != NULL)
+        *count = 0;
     if (error == 0)
-        error = open_query(&cursor, manager, query, capacity);
+        error = kvbi_refuse_null(manager, KVBI_CALL_MATCH, "count", count);
+    if (error == 0 && capacity > 0 && hits == NULL)
+        error = kvbi_refuse(manager, KVBI_CALL_MATCH, KVB_EINVAL, "hits is NULL, capacity is %zu",
+                            capacity);
+    if (error == 0)
+        error = open_query(&cursor, manager, KVBI_CALL_MATCH, query, capacity);
+    if (error != 0)
+        return error;
     while (error == 0 && next_probe(&cursor, &probe)) {
         kvbi_lock(manager);
         uint32_t run = kvbi_store_match_locked(&manager->store, &probe, hits + *count, &error);
@@ -209,7 +279,13 @@ int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct
             break;
         advance(&cursor, &probe);
     }
-    return error;
+    if (error == KVB_ESTATE)
+        return kvbi_refuse(manager, KVBI_CALL_MATCH, error, KVBI_CLOSING);
+    return error == 0
+               ? 0
+               : kvbi_refuse(manager, KVBI_CALL_MATCH, error,
+                             "block %zu of the run has all the %llu handles that it can have",
+                             *count, (unsigned long long)KVBI_USERS_MAX);
 }
 
 int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
@@ -218,11 +294,12 @@ int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
     struct cursor cursor;
     struct kvbi_probe probe;
     int error = kvbi_enter(manager);
-    if (tier_counts == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    memset(tier_counts, 0, KVB_TIER_COUNT * sizeof *tier_counts);
+    if (tier_counts != NULL)
+        memset(tier_counts, 0, KVB_TIER_COUNT * sizeof *tier_counts);
     if (error == 0)
-        error = open_query(&cursor, manager, query, SIZE_MAX);
+        error = kvbi_refuse_null(manager, KVBI_CALL_LOOKUP, "tier_counts", tier_counts);
+    if (error == 0)
+        error = open_query(&cursor, manager, KVBI_CALL_LOOKUP, query, SIZE_MAX);
     while (error == 0 && next_probe(&cursor, &probe)) {
         kvbi_lock(manager);
         uint32_t run = kvbi_store_lookup_locked(&manager->store, &probe, tier_counts);
@@ -258,18 +335,21 @@ static int invalidate_locked(struct kvb_manager *manager, const unsigned char *k
 
 int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, keys, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_INVALIDATE, "keys", keys, count);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_INVALIDATE, "keys", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         kvbi_turn_next(&turn);
         const unsigned char *key = (const unsigned char *)keys + i * manager->store.key_stride;
-        kvbi_report(results, i, invalidate_locked(manager, key), &first, &first_at);
+        kvbi_note(&roll, i, invalidate_locked(manager, key));
     }
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        (void)kvbi_roll_why(&roll, roll.told_at, roll.told, NULL, " is not in the index");
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id, uint64_t *removed)
@@ -280,7 +360,8 @@ int kvb_invalidate_namespace(struct kvb_manager *manager, uint32_t namespace_id,
     if (removed != NULL)
         *removed = 0;
     if (error == 0 && kvbi_space(manager, namespace_id) == NULL)
-        error = KVB_ENOENT;
+        error =
+            refuse_namespace(manager, KVBI_CALL_INVALIDATE_NAMESPACE, "namespace_id", namespace_id);
     for (bool more = error == 0, first = true; more; first = false) {
         kvbi_lock(manager);
         if (first)

@@ -3,6 +3,7 @@
 #include "api/manager.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "api/config.h"
 #include "api/testing.h"
@@ -26,10 +27,13 @@ int kvbi_enter(const struct kvb_manager *manager)
     return kvbi_fork_guard_is_child(&manager->guard) ? KVB_EFORK : 0;
 }
 
-int kvbi_enter_array(const struct kvb_manager *manager, const void *array, uint32_t count)
+int kvbi_enter_array(struct kvb_manager *manager, enum kvbi_call call, const char *name,
+                     const void *array, uint32_t count)
 {
     int error = kvbi_enter(manager);
-    return error == 0 && count > 0 && array == NULL ? KVB_EINVAL : error;
+    return error == 0 && count > 0 && array == NULL
+               ? kvbi_refuse(manager, call, KVB_EINVAL, "%s is NULL, count is %u", name, count)
+               : error;
 }
 
 struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_block *block)
@@ -47,18 +51,6 @@ int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block)
         return KVB_EINVAL;
     uint64_t users = kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire));
     return users > kvbi_life_get(block).steps + UINT64_C(1) ? KVB_ESHARED : 0;
-}
-
-void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block,
-                      enum kvbi_event event, int error)
-{
-    static const char *const tiers[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
-    const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
-    if (pool == NULL)
-        return;
-    kvbi_log(&manager->log, KVB_LOG_WARN, error, "block %s/%u: %s in %s: %s", tiers[pool->tier],
-             kvbi_pool_slot(pool, block), kvbi_event_name(event),
-             kvbi_state_name(kvbi_life_get(block).state), kvb_strerror(error));
 }
 
 void kvbi_lock(struct kvb_manager *manager)
@@ -101,17 +93,6 @@ void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kv
 {
     kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block,
                                  turn->now_ns);
-}
-
-int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket)
-{
-    *ticket = 0;
-    if (fence == NULL)
-        return 0;
-    int error = kvbi_engines_import(&manager->pipeline.engines, fence, ticket);
-    if (error == KVB_EDEVICE)
-        kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
-    return error;
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -215,16 +196,13 @@ static int create_parts(struct kvb_manager *manager, const struct kvbi_config *c
     return error;
 }
 
-int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks,
-                               struct kvb_manager **out, struct kvb_diagnosis *diagnosis)
+static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks,
+                  struct kvb_manager **out, struct kvb_diagnosis *diagnosis)
 {
     struct kvbi_config config;
     struct kvbi_memory memory;
     char message[sizeof diagnosis->message] =
         ""; /* of the part that failed, if it has something to say */
-    if (out == NULL)
-        return kvbi_diagnose(diagnosis, KVB_EINVAL, "manager is NULL");
-    *out = NULL;
     int error = kvbi_config_read(&config, given, diagnosis);
     if (error == 0)
         error = kvbi_memory_init(&memory, &config.c.allocator);
@@ -232,7 +210,7 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
         return error;
     struct kvb_manager *manager = kvbi_memory_alloc(&memory, 1, sizeof *manager, 64);
     if (manager == NULL)
-        return kvbi_diagnose(diagnosis, KVB_ENOMEM, "no memory for the manager");
+        return kvbi_diagnose(diagnosis, KVB_ENOMEM, "the allocator gave no memory for the manager");
     manager->memory = memory;
     manager->layout = config.layout;
     manager->block_bytes = config.block_bytes;
@@ -243,13 +221,41 @@ int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi
         free_manager(manager);
         return kvbi_diagnose(
             diagnosis, error, "%s",
-            message[0] != '\0' ? message : "no memory, thread or descriptor for tables and tiers");
+            message[0] != '\0'
+                ? message
+                : "the allocator or the system gave no memory, thread or descriptor for the tables");
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              manager->pipeline.engines.said, manager->store.hash.ops->name);
     kvbi_recovery_log(&manager->recovery, kvbi_tiers_disk(manager->tiers), &manager->log);
     *out = manager;
     return kvbi_diagnose(diagnosis, 0, "ready");
+}
+
+int kvbi_manager_create_hooked(const struct kvb_config *given, const struct kvbi_hooks *hooks,
+                               struct kvb_manager **out, struct kvb_diagnosis *diagnosis)
+{
+    struct kvb_diagnosis found = {.size = sizeof found};
+    bool silent = diagnosis != NULL && diagnosis->size < sizeof found;
+    int error;
+    if (out != NULL)
+        *out = NULL;
+    if (out == NULL)
+        error = kvbi_diagnose(&found, KVB_EINVAL, "manager is NULL");
+    else if (silent)
+        error = kvbi_diagnose(
+            &found, KVB_EINVAL,
+            "diagnosis->size is %u, must be set to sizeof(struct kvb_diagnosis) (%zu)",
+            diagnosis->size, sizeof found);
+    else
+        error = create(given, hooks, out, &found);
+    if (error != 0)
+        kvbi_config_log_refusal(given, &found);
+    if (diagnosis != NULL && !silent) {
+        diagnosis->code = found.code;
+        memcpy(diagnosis->message, found.message, sizeof found.message);
+    }
+    return error;
 }
 
 int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **manager,
@@ -291,10 +297,14 @@ static int close_to_callers(struct kvb_manager *manager)
     if (handles > 0)
         atomic_store(&store->closing, false);
     kvbi_unlock(manager);
+    if (already)
+        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EDEADLK,
+                           "another thread destroys this manager");
     if (handles > 0)
-        kvbi_log(&manager->log, KVB_LOG_WARN, KVB_EBUSY, "destroy: %llu handles are still held",
-                 (unsigned long long)handles);
-    return already ? KVB_EDEADLK : handles > 0 ? KVB_EBUSY : 0;
+        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EBUSY,
+                           "%llu handles are still held, must be 0 (those of steps included)",
+                           (unsigned long long)handles);
+    return 0;
 }
 
 /* Nothing moves any more: the order of use goes into the files. */
@@ -320,7 +330,7 @@ int kvb_manager_destroy(struct kvb_manager *manager)
     if (error != 0)
         return error;
     if (kvbi_progress_in_callback(&manager->progress))
-        return KVB_EDEADLK;
+        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EDEADLK, KVBI_IN_CALLBACK);
     error = close_to_callers(manager);
     if (error != 0)
         return error;
@@ -335,7 +345,10 @@ int kvb_manager_destroy(struct kvb_manager *manager)
 int kvb_manager_poll(struct kvb_manager *manager, uint64_t max_ns)
 {
     int error = kvbi_enter(manager);
-    return error != 0 ? error : kvbi_progress_poll(&manager->progress, max_ns);
+    if (error != 0)
+        return error;
+    int result = kvbi_progress_poll(&manager->progress, max_ns);
+    return result >= 0 ? result : kvbi_refuse_progress(manager, KVBI_CALL_MANAGER_POLL, result);
 }
 
 int kvb_manager_event_fd(struct kvb_manager *manager)
@@ -343,15 +356,19 @@ int kvb_manager_event_fd(struct kvb_manager *manager)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    return manager->progress.own_thread ? KVB_EUNSUPPORTED : manager->progress.epoll_fd;
+    return manager->progress.own_thread
+               ? kvbi_refuse(manager, KVBI_CALL_MANAGER_EVENT_FD, KVB_EUNSUPPORTED,
+                             "progress is KVB_PROGRESS_THREAD, must be KVB_PROGRESS_POLL")
+               : manager->progress.epoll_fd;
 }
 
 int kvb_manager_next_timeout(struct kvb_manager *manager, uint64_t *timeout_ns)
 {
-    if (timeout_ns == NULL)
-        return KVB_EINVAL;
-    *timeout_ns = 0;
     int error = kvbi_enter(manager);
+    if (timeout_ns != NULL)
+        *timeout_ns = 0;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_MANAGER_NEXT_TIMEOUT, "timeout_ns", timeout_ns);
     if (error == 0)
         *timeout_ns = kvbi_progress_next_timeout(&manager->progress);
     return error;
@@ -361,8 +378,14 @@ int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns)
 {
     int error = kvbi_enter(manager);
     if (error == 0)
-        error = kvbi_progress_may_wait(&manager->progress);
-    return error != 0 ? error : kvbi_progress_flush(&manager->progress, timeout_ns);
+        error = kvbi_may_wait(manager, KVBI_CALL_MANAGER_FLUSH);
+    if (error != 0)
+        return error;
+    error = kvbi_progress_flush(&manager->progress, timeout_ns);
+    return error == 0 ? 0
+                      : kvbi_refuse(manager, KVBI_CALL_MANAGER_FLUSH, error,
+                                    "not all lanes were idle within %llu ns",
+                                    (unsigned long long)timeout_ns);
 }
 
 int kvb_manager_clear(struct kvb_manager *manager)
@@ -391,7 +414,7 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         kvbi_log(
             &manager->log, KVB_LOG_ERROR, error,
-            "clear: a file of tier DISK could not be written; what it holds may come back after a restart");
+            "kvb_manager_clear: a file of tier DISK could not be written; what it holds may come back after a restart");
     return error;
 }
 
@@ -409,15 +432,29 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
         *base = NULL;
     if (bytes != NULL)
         *bytes = 0;
-    if (error != 0 || base == NULL || bytes == NULL || tier >= KVB_TIER_COUNT)
-        return error != 0 ? error : KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_TIER_MEMORY, "base", base);
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_TIER_MEMORY, "bytes", bytes);
+    if (error == 0 && tier >= KVB_TIER_COUNT)
+        error = kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_EINVAL, "tier is %u, must be 0..%d",
+                            tier, KVB_TIER_COUNT - 1);
+    if (error != 0)
+        return error;
     const struct kvbi_tier *memory = &manager->tiers[tier];
     if (memory->disk != NULL ||
         (memory->strides != NULL && !kvbi_strides_contiguous(memory->strides)))
-        return KVB_EUNSUPPORTED;
+        return kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_EUNSUPPORTED, "tier is %u (%s), %s",
+                           tier, kvbi_tier_name(tier),
+                           memory->disk != NULL
+                               ? "which is kept in a file and has no memory"
+                               : "whose blocks lie apart (strides): ask kvb_block_address");
     *base = memory->base;
     *bytes = (uint64_t)memory->block_count * memory->block_bytes;
-    return memory->block_count > 0 ? 0 : KVB_ENOENT;
+    return memory->block_count > 0 ? 0
+                                   : kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_ENOENT,
+                                                 "tier is %u (%s), which is not configured", tier,
+                                                 kvbi_tier_name(tier));
 }
 
 int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)

@@ -14,6 +14,7 @@
 
 #include <kvblock.h>
 
+#include "api/refuse.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -36,34 +37,21 @@ struct kvb_manager {
     struct kvbi_recovery recovery;
     struct kvbi_pipeline pipeline;
     struct kvbi_progress progress;
+    struct kvbi_refusals refusals;
 };
 
 /* 0, KVB_EINVAL (NULL) or KVB_EFORK. First in every call. */
 int kvbi_enter(const struct kvb_manager *manager);
 
-/* The same, and the array is there if count > 0. */
-int kvbi_enter_array(const struct kvb_manager *manager, const void *array, uint32_t count);
+/* The same, and the array, called `name`, is there if count > 0. */
+int kvbi_enter_array(struct kvb_manager *manager, enum kvbi_call call, const char *name,
+                     const void *array, uint32_t count);
 
 /* The pool of a block that somebody holds; NULL for anything else. */
 struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_block *block);
 
 /* 0 if the caller is the block's sole holder (steps hold too), else KVB_EINVAL or KVB_ESHARED. */
 int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block);
-
-/* Notes one element's result; the first error in array order is what the call returns. */
-static inline void kvbi_report(int *results, uint32_t i, int result, int *first, uint32_t *first_at)
-{
-    if (results != NULL)
-        results[i] = result;
-    if (result != 0 && i <= *first_at) {
-        *first = result;
-        *first_at = i;
-    }
-}
-
-/* Log that a block refuses an event, naming block, state and event. */
-void kvbi_log_refusal(struct kvb_manager *manager, const struct kvb_block *block,
-                      enum kvbi_event event, int error);
 
 /* The store's lock. Releasing it wakes progress if something came up for it meanwhile, so that no call can forget to. */
 void kvbi_lock(struct kvb_manager *manager);
@@ -84,8 +72,23 @@ void kvbi_turn_end(struct kvbi_turn *turn);
 /* One user less of an element's block, after kvbi_turn_next. What it parks is offered when the turn ends. */
 void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block);
 
-/* The engine's ticket of a fence (NULL: 0). KVB_EINVAL. */
-int kvbi_import_fence(struct kvb_manager *manager, const struct kvb_fence *fence, uint64_t *ticket);
+/* The engine's ticket of a fence (NULL: 0), or the refusal of the call, told. No lock held. */
+int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,
+                      const struct kvb_fence *fence, uint64_t *ticket);
+
+/* Why progress cannot be driven, or waited for, by this thread. Returns `error`. */
+int kvbi_refuse_progress(struct kvb_manager *manager, enum kvbi_call call, int error);
+int kvbi_may_wait(struct kvb_manager *manager, enum kvbi_call call); /* 0, or that */
+
+/* May the blocks of this tier wait for the fence? Else KVB_EUNSUPPORTED, told. No lock held. */
+int kvbi_takes_fence(struct kvb_manager *manager, enum kvbi_call call, const struct kvbi_pool *pool,
+                     const struct kvb_fence *fence, uint64_t ticket);
+
+/*
+ * What is wrong with a fence that the blocks of this tier cannot wait for, as words of an element.
+ */
+void kvbi_roll_fence(struct kvbi_roll *roll, uint32_t i, const struct kvb_block *block,
+                     const struct kvb_fence *fence);
 
 /* Element i of an array of structs that say their own size. */
 static inline const void *kvbi_stride(const void *array, uint32_t size, uint32_t i)
@@ -99,6 +102,12 @@ static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_mana
                                                            uint32_t id)
 {
     return kvbi_namespaces_name(&manager->store.namespaces, id);
+}
+
+/* How many namespaces there are: ids from 0 on. */
+static inline uint32_t kvbi_spaces_open(const struct kvb_manager *manager)
+{
+    return atomic_load_explicit(&manager->store.namespaces.count, memory_order_acquire);
 }
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "api/explain.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
 #include "transfer/cuda/cuda.h"
@@ -34,35 +35,39 @@ static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
 int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                       uint32_t priority, const struct kvb_fence *fence, int *results)
 {
+    struct kvbi_roll roll;
     uint64_t ticket;
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_OFFLOAD, "blocks", blocks, count);
     if (error == 0 && priority > KVB_PRIORITY_MAX)
-        error = KVB_EINVAL;
+        error = kvbi_refuse(manager, KVBI_CALL_BLOCK_OFFLOAD, KVB_EINVAL,
+                            "priority is %u, must be 0..%d", priority, KVB_PRIORITY_MAX);
     if (error == 0)
-        error = kvbi_import_fence(manager, fence, &ticket);
+        error = kvbi_import_fence(manager, KVBI_CALL_BLOCK_OFFLOAD, fence, &ticket);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_OFFLOAD, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         kvbi_turn_next(&turn);
-        kvbi_report(results, i,
-                    pool == NULL ? KVB_EINVAL
-                                 : offer_locked(manager, pool, blocks[i], priority, ticket),
-                    &first, &first_at);
+        kvbi_note(&roll, i,
+                  pool == NULL ? KVB_EINVAL
+                               : offer_locked(manager, pool, blocks[i], priority, ticket));
     }
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_offload(&roll, blocks[roll.told_at], fence);
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *const *blocks,
                              uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_BLOCK_OFFLOAD_CANCEL, "blocks", blocks, count);
     if (error != 0)
         return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_OFFLOAD_CANCEL, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
@@ -70,10 +75,12 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
         kvbi_turn_next(&turn);
         if (pool != NULL && kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
             result = kvbi_lane_cancel_locked(&manager->pipeline.lanes[pool->tier], blocks[i]);
-        kvbi_report(results, i, result, &first, &first_at);
+        kvbi_note(&roll, i, result);
     }
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_offload_cancel(&roll, blocks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 /* ---- Up --------------------------------------------------------------------------------------------------------- */
@@ -82,20 +89,33 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
 static int read_request(struct kvb_manager *manager, const struct kvb_onboard *given,
                         struct kvb_onboard *request, struct kvbi_pool **pool)
 {
-    if (given == NULL || kvbi_struct_in(request, sizeof *request, sizeof *request, given) != 0)
-        return KVB_EINVAL;
+    struct kvbi_why why;
+    if (kvbi_struct_in(request, sizeof *request, sizeof *request, given) != 0) {
+        kvbi_struct_why(&why, "request", "kvb_onboard", given, given == NULL ? 0 : given->size,
+                        sizeof *request);
+        return kvbi_refuse(manager, KVBI_CALL_ONBOARD, KVB_EINVAL, "%s", why.text);
+    }
     if (!(request->flags & KVB_ONBOARD_PRIORITY))
         request->priority = KVB_PRIORITY_DEFAULT;
-    if (request->count == 0 || request->count == UINT32_MAX || request->sources == NULL ||
-        request->targets == NULL ||
-        (request->flags & ~(KVB_ONBOARD_PRIORITY | KVB_ONBOARD_LAYERS)) != 0 ||
-        request->priority > KVB_PRIORITY_MAX)
-        return KVB_EINVAL;
+    int error = kvbi_check_request(manager, request);
+    if (error != 0)
+        return error;
     *pool = kvbi_held_pool(manager, request->targets[0]);
-    if (*pool == NULL || !kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
-        return KVB_EINVAL;
-    bool layers = request->flags & KVB_ONBOARD_LAYERS;
-    return layers && manager->pipeline.tiers[(*pool)->tier].cuda == NULL ? KVB_EUNSUPPORTED : 0;
+    if (*pool == NULL)
+        return kvbi_refuse_not_held(manager, KVBI_CALL_ONBOARD, "request.targets[0]",
+                                    request->targets[0]);
+    if (!kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
+        return kvbi_refuse(
+            manager, KVBI_CALL_ONBOARD, KVB_EINVAL,
+            "targets[0] is in tier %s, the lowest, must be in one with a tier below it",
+            kvbi_tier_name((*pool)->tier));
+    if ((request->flags & KVB_ONBOARD_LAYERS) &&
+        manager->pipeline.tiers[(*pool)->tier].cuda == NULL)
+        return kvbi_refuse(
+            manager, KVBI_CALL_ONBOARD, KVB_EUNSUPPORTED,
+            "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is in tier %s",
+            kvbi_tier_name((*pool)->tier));
+    return 0;
 }
 
 /* Blocks of the request from `at` on, as many as one turn has. */
@@ -120,9 +140,9 @@ static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op
     }
 }
 
-/* Marks all targets, or none. */
+/* Marks all targets, or none; then *refused is the pair that would not be. */
 static int reserve(struct kvb_manager *manager, struct kvb_op *op,
-                   const struct kvb_onboard *request)
+                   const struct kvb_onboard *request, uint32_t *refused)
 {
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
     struct kvbi_turn turn = {.manager = manager};
@@ -136,6 +156,7 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op,
         if (error != 0)
             break;
     }
+    *refused = i;
     while (error != 0 && i-- > 0) {
         kvbi_turn_next(&turn);
         kvbi_op_unreserve_locked(onboarding, op, request->targets[i]);
@@ -169,16 +190,18 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
     struct kvb_onboard request;
     struct kvbi_pool *pool = NULL;
     uint64_t ticket;
+    uint32_t refused;
     int error = kvbi_enter(manager);
-    if (out == NULL)
-        return error != 0 ? error : KVB_EINVAL;
-    *out = NULL;
+    if (out != NULL)
+        *out = NULL;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_ONBOARD, "op", out);
     if (error == 0)
         error = read_request(manager, given, &request, &pool);
     if (error == 0)
-        error = kvbi_import_fence(manager, request.fence, &ticket);
+        error = kvbi_import_fence(manager, KVBI_CALL_ONBOARD, request.fence, &ticket);
     if (error == 0)
-        error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+        error = kvbi_takes_fence(manager, KVBI_CALL_ONBOARD, pool, request.fence, ticket);
     if (error != 0)
         return error;
     kvbi_lock(manager);
@@ -187,13 +210,17 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
         closing ? NULL : kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
     kvbi_unlock(manager);
     if (op == NULL)
-        return closing ? KVB_ESTATE : KVB_EAGAIN;
-    error = reserve(manager, op, &request);
+        return closing ? kvbi_refuse(manager, KVBI_CALL_ONBOARD, KVB_ESTATE, KVBI_CLOSING)
+                       : kvbi_refuse(manager, KVBI_CALL_ONBOARD, KVB_EAGAIN,
+                                     "%u operations are not released, as many as there can be "
+                                     "(op_capacity)",
+                                     manager->pipeline.onboard.op_capacity);
+    error = reserve(manager, op, &request, &refused);
     if (error != 0) {
         kvbi_lock(manager);
         kvbi_op_free_locked(&manager->pipeline.onboard, op);
         kvbi_unlock(manager);
-        return error;
+        return kvbi_refuse_pair(manager, &request, refused, error);
     }
     *out = op; /* before it can finish: `done` may run before this returns */
     launch(manager, op, &request, ticket);
@@ -201,7 +228,7 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
 }
 
 /* 0, or the error of a call that names an operation. */
-static int enter_op(struct kvb_manager *manager, const struct kvb_op *op)
+static int enter_op(struct kvb_manager *manager, enum kvbi_call call, const struct kvb_op *op)
 {
     int error = kvbi_enter(manager);
     if (error != 0)
@@ -209,17 +236,26 @@ static int enter_op(struct kvb_manager *manager, const struct kvb_op *op)
     kvbi_lock(manager);
     bool valid = kvbi_op_valid_locked(&manager->pipeline.onboard, op);
     kvbi_unlock(manager);
-    return valid ? 0 : KVB_EINVAL;
+    if (valid)
+        return 0;
+    return op == NULL
+               ? kvbi_refuse_null(manager, call, "op", op)
+               : kvbi_refuse(
+                     manager, call, KVB_EINVAL,
+                     "op is %p, which is no operation of this manager, or one that was released",
+                     (const void *)op);
 }
 
 int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block **blocks,
                 uint32_t count, uint32_t *good_count)
 {
-    int error = enter_op(manager, op);
+    int error = enter_op(manager, KVBI_CALL_OP_TAKE, op);
     if (good_count != NULL)
         *good_count = 0;
-    if (error == 0 && (blocks == NULL || good_count == NULL))
-        error = KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_OP_TAKE, "blocks", blocks);
+    if (error == 0)
+        error = kvbi_refuse_null(manager, KVBI_CALL_OP_TAKE, "good_count", good_count);
     if (error != 0)
         return error;
     kvbi_lock(manager);
@@ -235,7 +271,7 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     if (error != KVB_EINVAL) /* else the array may not be as long as it is said to be */
         memset(blocks, 0, count * sizeof *blocks);
     if (error != 0)
-        return error;
+        return kvbi_refuse_take(manager, op, count, error);
     *good_count = op->failed_at;
     for (bool more = true; more;) {
         kvbi_lock(manager);
@@ -248,26 +284,36 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
 
 int kvb_op_wait(struct kvb_manager *manager, struct kvb_op *op, uint64_t timeout_ns)
 {
-    int error = enter_op(manager, op);
+    int error = enter_op(manager, KVBI_CALL_OP_WAIT, op);
     if (error == 0)
-        error = kvbi_progress_may_wait(&manager->progress);
-    if (error == 0)
-        error = kvbi_progress_wait_op(&manager->progress, op, timeout_ns);
-    return error != 0 ? error : op->status;
+        error = kvbi_may_wait(manager, KVBI_CALL_OP_WAIT);
+    if (error != 0)
+        return error;
+    error = kvbi_progress_wait_op(&manager->progress, op, timeout_ns);
+    return error == 0 ? op->status
+                      : kvbi_refuse(manager, KVBI_CALL_OP_WAIT, error,
+                                    "the operation was not finished within %llu ns",
+                                    (unsigned long long)timeout_ns);
 }
 
 int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *stream, uint32_t layer)
 {
-    int error = enter_op(manager, op);
+    struct kvbi_why why;
+    int error = enter_op(manager, KVBI_CALL_OP_WAIT_STREAM, op);
     const struct kvbi_pipeline *pipeline = &manager->pipeline;
     uint32_t cursor = KVBI_NONE;
     struct kvbi_op_writers writers = {0};
     if (error == 0 && layer >= manager->layout.layers && layer != KVB_ALL_LAYERS)
-        error = KVB_EINVAL;
+        error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EINVAL,
+                            "layer is %u, must be 0..%u or KVB_ALL_LAYERS", layer,
+                            manager->layout.layers - 1);
     if (error == 0 && pipeline->tiers[op->tier].cuda == NULL)
-        error = KVB_EUNSUPPORTED;
+        error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EUNSUPPORTED,
+                            "the operation's targets are in tier %s, which is not in CUDA memory",
+                            kvbi_tier_name(op->tier));
     if (error != 0)
         return error;
+    why.text[0] = '\0';
     for (int more = 1; more > 0;) {
         kvbi_lock(manager);
         more = op->taken ? KVB_ESTATE
@@ -277,15 +323,15 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
     }
     if (error == 0)
         error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event,
-                                      stream, layer);
+                                      stream, layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
-    return error;
+    return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);
 }
 
 int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op)
 {
-    int error = enter_op(manager, op);
+    int error = enter_op(manager, KVBI_CALL_OP_CANCEL, op);
     if (error != 0)
         return error;
     kvbi_lock(manager);
@@ -299,7 +345,7 @@ int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op)
     int error = kvbi_enter(manager);
     if (error != 0 || op == NULL)
         return error;
-    error = enter_op(manager, op);
+    error = enter_op(manager, KVBI_CALL_OP_RELEASE, op);
     if (error != 0)
         return error;
     struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;

@@ -4,7 +4,15 @@
  *
  * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks. The table of pins is store/pins.
  */
+#include "api/explain.h"
 #include "api/manager.h"
+
+static int check_owner(struct kvb_manager *manager, enum kvbi_call call, uint64_t owner)
+{
+    return owner != 0
+               ? 0
+               : kvbi_refuse(manager, call, KVB_EINVAL, "owner is 0, must be any other number");
+}
 
 static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_block *block,
                       uint64_t deadline_ns)
@@ -21,10 +29,13 @@ static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_bl
 int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
             uint32_t count, uint64_t lifetime_ns, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error != 0 || owner == 0)
-        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_PIN, "blocks", blocks, count);
+    if (error == 0)
+        error = check_owner(manager, KVBI_CALL_PIN, owner);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_PIN, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t deadline_ns =
@@ -35,21 +46,26 @@ int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const
             kvbi_turn_next(&turn);
             result = pin_locked(manager, owner, blocks[i], deadline_ns);
         }
-        kvbi_report(results, i, result, &first, &first_at);
+        kvbi_note(&roll, i, result);
     }
     kvbi_turn_end(&turn);
     if (deadline_ns != 0)
         kvbi_progress_wake(&manager->progress); /* it may have to wake earlier than it thought */
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_pin(&roll, blocks[roll.told_at]);
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const *blocks,
               uint32_t count, int *results)
 {
-    int first = 0, error = kvbi_enter_array(manager, blocks, count);
-    uint32_t first_at = UINT32_MAX;
-    if (error != 0 || owner == 0)
-        return error != 0 ? error : KVB_EINVAL;
+    struct kvbi_roll roll;
+    int error = kvbi_enter_array(manager, KVBI_CALL_UNPIN, "blocks", blocks, count);
+    if (error == 0)
+        error = check_owner(manager, KVBI_CALL_UNPIN, owner);
+    if (error != 0)
+        return error;
+    kvbi_roll_begin(&roll, manager, KVBI_CALL_UNPIN, "blocks", count, results);
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = count; i-- > 0;) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]); /* what is pinned is held */
@@ -60,10 +76,12 @@ int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *con
             if (result == 0)
                 kvbi_turn_release(&turn, pool, blocks[i]);
         }
-        kvbi_report(results, i, result, &first, &first_at);
+        kvbi_note(&roll, i, result);
     }
     kvbi_turn_end(&turn);
-    return first;
+    if (kvbi_roll_unexplained(&roll))
+        kvbi_explain_unpin(&roll, blocks[roll.told_at], owner);
+    return kvbi_roll_end(&roll);
 }
 
 int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *released)
@@ -72,8 +90,10 @@ int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *release
     int error = kvbi_enter(manager);
     if (released != NULL)
         *released = 0;
-    if (error != 0 || owner == 0)
-        return error != 0 ? error : KVB_EINVAL;
+    if (error == 0)
+        error = check_owner(manager, KVBI_CALL_UNPIN_ALL, owner);
+    if (error != 0)
+        return error;
     struct kvbi_turn turn = {.manager = manager};
     struct kvb_block *block;
     kvbi_turn_next(&turn);

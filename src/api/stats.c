@@ -87,8 +87,11 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)
 {
     int error = kvbi_enter(manager);
-    if (error != 0 || stats == NULL || stats->size < sizeof *stats)
-        return error != 0 ? error : KVB_EINVAL;
+    if (error == 0)
+        error = kvbi_refuse_out(manager, KVBI_CALL_MANAGER_STATS, "stats", "kvb_stats", stats,
+                                sizeof *stats);
+    if (error != 0)
+        return error;
     *stats = (struct kvb_stats){.size = sizeof *stats};
     kvbi_lock_take(&manager->store.lock);
     stats_locked(manager, stats);

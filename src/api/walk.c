@@ -119,11 +119,19 @@ int kvb_index_walk(struct kvb_manager *manager,
 {
     struct walk walk;
     int result = kvbi_enter(manager);
-    if (result != 0 || visit == NULL)
-        return result != 0 ? result : KVB_EINVAL;
+    if (result == 0)
+        result = visit != NULL ? 0
+                               : kvbi_refuse(manager, KVBI_CALL_INDEX_WALK, KVB_EINVAL,
+                                             "visit is NULL");
+    if (result != 0)
+        return result;
     if (kvbi_progress_in_callback(&manager->progress))
-        return KVB_EDEADLK;
+        return kvbi_refuse(manager, KVBI_CALL_INDEX_WALK, KVB_EDEADLK,
+                           "called from a callback: nothing moves until that returns");
     bool more = begin(manager, &walk, &result);
+    if (result != 0)
+        return kvbi_refuse(manager, KVBI_CALL_INDEX_WALK, result,
+                           "%d walks are under way, as many as there can be", KVBI_WALKERS_MAX);
     while (more) {
         result = visit_batch(&manager->store, &walk, visit, arg);
         more = go_on(manager, &walk, result != 0);

@@ -33,3 +33,26 @@ int kvbi_struct_in(void *dst, size_t known, size_t minimum, const void *src)
     memcpy(dst, &size, sizeof size);
     return 0;
 }
+
+void kvbi_struct_why(struct kvbi_why *why, const char *name, const char *type, const void *src,
+                     size_t size, size_t known)
+{
+    const unsigned char *bytes = src;
+    size_t at = known;
+    if (src == NULL) {
+        kvbi_why_say(why, "%s is NULL", name);
+        return;
+    }
+    if (size < known || size > KVBI_STRUCT_BYTES_MAX) {
+        kvbi_why_say(why, "%s.size is %zu, must be set to sizeof(struct %s) (%zu)", name, size,
+                     type, known);
+        return;
+    }
+    while (at < size && bytes[at] == 0)
+        at++;
+    if (at < size)
+        kvbi_why_say(why,
+                     "%s: byte %zu is %u; this version knows %zu bytes of struct %s, and must not "
+                     "be given more than zeroes behind them",
+                     name, at, bytes[at], known, type);
+}

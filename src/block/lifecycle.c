@@ -63,6 +63,14 @@ const char *kvbi_event_name(enum kvbi_event event)
     return event_names[event];
 }
 
+uint32_t kvbi_event_from(enum kvbi_event event)
+{
+    uint32_t from = 0;
+    for (uint32_t state = 0; state < sizeof next[event] / sizeof next[event][0]; state++)
+        from |= (next[event][state] != 0 ? 1u : 0u) << state;
+    return from;
+}
+
 struct kvbi_life kvbi_life_get(const struct kvb_block *block)
 {
     return unpack(atomic_load_explicit(&block->life, memory_order_acquire));

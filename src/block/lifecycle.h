@@ -81,6 +81,7 @@ struct kvbi_move {
 
 const char *kvbi_state_name(uint8_t state);
 const char *kvbi_event_name(enum kvbi_event event);
+uint32_t kvbi_event_from(enum kvbi_event event); /* the states that allow it, a bit each */
 struct kvbi_life kvbi_life_get(const struct kvb_block *block);
 
 /* A new slot's life: Empty. Only before anybody can see the slot. */

@@ -149,10 +149,10 @@ struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
 }
 
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
-                        uint64_t *ticket)
+                        uint64_t *ticket, struct kvbi_why *why)
 {
     struct kvbi_engine *engine = engines->cuda != NULL ? engines->cuda : engines->all[0];
-    return engine->ops->import(engine, fence, ticket);
+    return engine->ops->import(engine, fence, ticket, why);
 }
 
 void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,

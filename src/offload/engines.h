@@ -60,8 +60,9 @@ void kvbi_engines_destroy(struct kvbi_engines *engines); /* legal on a zeroed ob
 struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
                                          const struct kvbi_tier *from, const struct kvbi_tier *to);
 
+/* As the engines' import. */
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
-                        uint64_t *ticket);
+                        uint64_t *ticket, struct kvbi_why *why);
 /* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
 void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
 uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,

@@ -2,6 +2,7 @@
 /* What each tier is made of. See tiers.h. */
 #include "offload/tiers.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "transfer/cuda/cuda.h"
@@ -31,7 +32,7 @@ static int create_disk(struct kvbi_tier *tier, const struct kvbi_memory *memory,
 
 static int create_one(struct kvbi_tier *tier, const struct kvbi_memory *memory,
                       const struct kvbi_tiers_config *config, const struct kvb_tier_config *given,
-                      char *message, size_t message_bytes)
+                      uint32_t position, char *message, size_t message_bytes)
 {
     if (given->block_count == 0)
         return 0;
@@ -40,17 +41,25 @@ static int create_one(struct kvbi_tier *tier, const struct kvbi_memory *memory,
     if (given->memory_kind == KVB_MEMORY_CUDA)
         return kvbi_tier_cuda_create(tier, memory, given, config->layout, config->block_bytes,
                                      message, message_bytes);
-    return kvbi_tier_host_create(tier, memory, given->tier, given->block_count, config->block_bytes,
-                                 given->memory);
+    int error = kvbi_tier_host_create(tier, memory, given->tier, given->block_count,
+                                      config->block_bytes, given->memory);
+    if (error != 0)
+        (void)snprintf(message, message_bytes,
+                       "tiers[%u]: the allocator gave no memory for block_count %u x %llu bytes",
+                       position, given->block_count, (unsigned long long)config->block_bytes);
+    return error;
 }
 
 int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory,
                       const struct kvbi_tiers_config *config, char *message, size_t message_bytes)
 {
     int error = 0;
-    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++)
-        error = create_one(&tiers[tier], memory, config, &config->configs[tier], message,
-                           message_bytes);
+    uint32_t position = 0; /* in the configuration, which has no gaps */
+    for (uint32_t tier = 0; error == 0 && tier < KVB_TIER_COUNT; tier++) {
+        const struct kvb_tier_config *given = &config->configs[tier];
+        error = create_one(&tiers[tier], memory, config, given, position, message, message_bytes);
+        position += given->block_count > 0;
+    }
     if (error != 0)
         kvbi_tiers_destroy(tiers);
     return error;

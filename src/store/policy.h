@@ -67,6 +67,9 @@ struct kvbi_policy {
 /* By name; NULL: the default. NULL if there is none of that name. */
 const struct kvbi_policy_ops *kvbi_policy_find(const char *name);
 
+/* All names, as "lru, fifo". */
+void kvbi_policy_names(char *names, size_t bytes);
+
 extern const struct kvbi_policy_ops kvbi_policy_lru;
 
 #endif

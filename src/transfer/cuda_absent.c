@@ -96,8 +96,8 @@ void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until)
 }
 
 int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
-                          void *stream, uint32_t layer)
+                          void *stream, uint32_t layer, struct kvbi_why *why)
 {
-    (void)engine, (void)flights, (void)event, (void)stream, (void)layer;
+    (void)engine, (void)flights, (void)event, (void)stream, (void)layer, (void)why;
     return KVB_EUNSUPPORTED;
 }

@@ -22,6 +22,7 @@
 #include <kvblock.h>
 
 #include "base/memory.h"
+#include "base/why.h"
 #include "transfer/tier.h"
 
 /* The content of a slot of a disk, by name: what is written under one identity is read under the same one only. */
@@ -93,8 +94,13 @@ struct kvbi_engine_ops {
     bool (*ready)(struct kvbi_engine *engine);
     /* Give up what has not begun, wait for what has. All of it comes out of reap, the former with KVB_ECANCELED. */
     void (*drain)(struct kvbi_engine *engine);
-    /* The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. A GPU's: also KVB_EAGAIN, KVB_EDEVICE. */
-    int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket);
+    /*
+     * The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. A GPU's: also
+     * KVB_EAGAIN, KVB_EDEVICE. `why` (may be NULL) gets words where the fence itself does not show
+     * what is wrong with it.
+     */
+    int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
+                  struct kvbi_why *why);
     /* What it has allocated for its tables. */
     size_t (*bytes)(const struct kvbi_engine *engine);
     /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */

@@ -155,9 +155,9 @@ static int memcpy_event_fd(struct kvbi_engine *engine)
 }
 
 static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fence,
-                         uint64_t *ticket)
+                         uint64_t *ticket, struct kvbi_why *why)
 {
-    (void)engine;
+    (void)engine, (void)why;
     return kvbi_ticket_import(fence, ticket);
 }
 

@@ -273,9 +273,10 @@ static void posix_drain(struct kvbi_engine *engine)
     kvbi_lock_release(&e->queue.lock);
 }
 
-static int posix_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
+static int posix_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
+                        struct kvbi_why *why)
 {
-    (void)engine;
+    (void)engine, (void)why;
     return kvbi_ticket_import(fence, ticket);
 }
 

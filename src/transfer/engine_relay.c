@@ -214,9 +214,10 @@ static void relay_drain(struct kvbi_engine *engine)
     r->disk->ops->drain(r->disk);
 }
 
-static int relay_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
+static int relay_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
+                        struct kvbi_why *why)
 {
-    return of(engine)->device->ops->import(of(engine)->device, fence, ticket);
+    return of(engine)->device->ops->import(of(engine)->device, fence, ticket, why);
 }
 
 static bool relay_signal(struct kvbi_engine *engine, uint64_t value)

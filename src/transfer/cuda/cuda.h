@@ -83,8 +83,9 @@ void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until);
  * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`, and for the fence `event` (0:
  * none). A flight that is over by then costs nothing; one that has begun anew since is waited for as well, which is more than was asked
  * for and never less. Any thread, no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited for.
+ * `why` gets words where CUDA has some.
  */
 int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
-                          void *stream, uint32_t layer);
+                          void *stream, uint32_t layer, struct kvbi_why *why);
 
 #endif

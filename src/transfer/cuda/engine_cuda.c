@@ -139,7 +139,8 @@ static void cuda_drain(struct kvbi_engine *engine)
     kvbi_cuda_leave(&scope);
 }
 
-static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket)
+static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
+                       struct kvbi_why *why)
 {
     *ticket = 0;
     if (fence == NULL ||
@@ -149,7 +150,7 @@ static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence
     }
     if (fence->reserved != 0)
         return KVB_EINVAL;
-    int error = kvbi_cuda_fences_import(&of(engine)->fences, fence, ticket);
+    int error = kvbi_cuda_fences_import(&of(engine)->fences, fence, ticket, why);
     *ticket |= error == 0 ? KVBI_TICKET_EVENT : 0;
     return error;
 }
@@ -224,10 +225,10 @@ static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t f
 
 /* Within enter and leave. */
 static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights,
-                        uint64_t event, cudaStream_t stream, uint32_t layer)
+                        uint64_t event, cudaStream_t stream, uint32_t layer, struct kvbi_why *why)
 {
     uint64_t waited = 0;
-    int result = kvbi_cuda_fences_check_stream(&e->fences, scope, stream);
+    int result = kvbi_cuda_fences_check_stream(&e->fences, scope, stream, why);
     if (result == 0 && !have_ends(e, flights))
         result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     if (result != 0)
@@ -235,21 +236,23 @@ static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scop
     cudaError_t error = kvbi_cuda_fences_wait(&e->fences, stream, &waited, event);
     if (error == cudaSuccess)
         error = wait_for_flights(e, flights, stream, layer);
-    if (kvbi_cuda_check_foreign(scope, error, e->fences.stream) != cudaSuccess)
+    if (kvbi_cuda_check_foreign(scope, error, e->fences.stream) != cudaSuccess) {
+        kvbi_why_say(why, "CUDA lets it not wait: %s (%d)", cudaGetErrorName(error), (int)error);
         return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
+    }
     return kvbi_cuda_fences_spoiled(&e->fences, event) ? KVB_EINVAL
                                                        : 0; /* last: it may have passed meanwhile */
 }
 
 int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
-                          void *stream, uint32_t layer)
+                          void *stream, uint32_t layer, struct kvbi_why *why)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
     if (kvbi_cuda_context_lost(e->cuda))
         return KVB_EDEVICE;
     kvbi_cuda_enter(e->cuda, &scope);
-    int result = wait_for_all(e, &scope, flights, event, stream, layer);
+    int result = wait_for_all(e, &scope, flights, event, stream, layer, why);
     kvbi_cuda_leave(&scope);
     return result;
 }

@@ -108,22 +108,20 @@ static cudaError_t ask_capturing(const struct kvbi_cuda_fences *fences,
 }
 
 int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences,
-                                  struct kvbi_cuda_scope *scope, cudaStream_t stream)
+                                  struct kvbi_cuda_scope *scope, cudaStream_t stream,
+                                  struct kvbi_why *why)
 {
     if (stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL,
-                 "fence: a default stream: record an event there and pass that");
+        kvbi_why_say(why, "it is a default stream: record an event there and pass that");
         return KVB_EINVAL;
     }
     cudaError_t error = ask_capturing(fences, scope, stream);
     if (error == cudaSuccess)
         return 0;
     if (kvbi_cuda_is_of_capture(error))
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL,
-                 "fence: the stream is being captured into a graph");
+        kvbi_why_say(why, "the stream is being captured into a graph");
     else
-        kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: no stream: %s (%d)",
-                 cudaGetErrorName(error), (int)error);
+        kvbi_why_say(why, "it is no stream: %s (%d)", cudaGetErrorName(error), (int)error);
     return kvbi_cuda_lost(scope->cuda) ? KVB_EDEVICE : KVB_EINVAL;
 }
 
@@ -145,11 +143,11 @@ static cudaError_t record(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scop
 }
 
 static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope,
-                  const struct kvb_fence *fence, uint64_t *number)
+                  const struct kvb_fence *fence, uint64_t *number, struct kvbi_why *why)
 {
     bool is_stream = fence->kind == KVB_FENCE_CUDA_STREAM;
-    int refused = is_stream            ? kvbi_cuda_fences_check_stream(fences, scope,
-                                                                       (cudaStream_t)(uintptr_t)fence->handle)
+    int refused = is_stream ? kvbi_cuda_fences_check_stream(
+                                  fences, scope, (cudaStream_t)(uintptr_t)fence->handle, why)
                   : fence->handle == 0 ? KVB_EINVAL
                                        : 0;
     if (refused != 0)
@@ -159,29 +157,31 @@ static int import(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope
         (void)kvbi_cuda_fences_passed(fences, scope);
         taken = take_number(fences);
     }
-    if (taken == 0)
+    if (taken == 0) {
+        kvbi_why_say(why, "%d fences of this manager are not reached, and no more can be kept",
+                     KVBI_CUDA_FENCES);
         return kvbi_cuda_lost(fences->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
+    }
     cudaError_t error = record(fences, scope, fence, at(fences, taken)->event);
     set_recorded(fences, taken, error != cudaSuccess);
     if (error == cudaSuccess) {
         *number = taken;
         return 0;
     }
-    kvbi_log(fences->log, KVB_LOG_ERROR, KVB_EINVAL, "fence: %s %llx cannot be used here: %s (%d)",
-             is_stream ? "stream" : "event", (unsigned long long)fence->handle,
-             cudaGetErrorName(error), (int)error);
+    kvbi_why_say(why, "the %s cannot be used here: %s (%d)", is_stream ? "stream" : "event",
+                 cudaGetErrorName(error), (int)error);
     return kvbi_cuda_lost(fences->cuda) ? KVB_EDEVICE : KVB_EINVAL;
 }
 
 int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence,
-                            uint64_t *number)
+                            uint64_t *number, struct kvbi_why *why)
 {
     struct kvbi_cuda_scope scope;
     *number = 0;
     if (kvbi_cuda_context_lost(fences->cuda))
         return KVB_EDEVICE;
     kvbi_cuda_enter(fences->cuda, &scope);
-    int error = import(fences, &scope, fence, number);
+    int error = import(fences, &scope, fence, number, why);
     kvbi_cuda_leave(&scope);
     return error;
 }

@@ -23,6 +23,7 @@
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/why.h"
 #include "transfer/cuda/device.h"
 
 /* Fences that are not reached, at once. A step has two or three, and seldom are more than a few steps under way. */
@@ -52,9 +53,12 @@ int kvbi_cuda_fences_create(struct kvbi_cuda_fences *fences, struct kvbi_cuda *c
                             const struct kvbi_log *log);
 void kvbi_cuda_fences_destroy(struct kvbi_cuda_fences *fences); /* legal on a zeroed object */
 
-/* The number of a fence of one of CUDA's kinds. 0, or KVB_EINVAL, KVB_EAGAIN, KVB_EDEVICE. */
+/*
+ * The number of a fence of one of CUDA's kinds. 0, or KVB_EINVAL, KVB_EAGAIN, KVB_EDEVICE, and
+ * `why` (may be NULL) says more.
+ */
 int kvbi_cuda_fences_import(struct kvbi_cuda_fences *fences, const struct kvb_fence *fence,
-                            uint64_t *number);
+                            uint64_t *number, struct kvbi_why *why);
 
 /* The number up to which the host has seen all reached, after a look. From progress, which alone spoils numbers. */
 uint64_t kvbi_cuda_fences_passed(struct kvbi_cuda_fences *fences, struct kvbi_cuda_scope *scope);
@@ -68,8 +72,12 @@ bool kvbi_cuda_fences_spoiled(struct kvbi_cuda_fences *fences, uint64_t number);
 cudaError_t kvbi_cuda_fences_wait(struct kvbi_cuda_fences *fences, cudaStream_t stream,
                                   uint64_t *waited, uint64_t number);
 
-/* May the library enqueue on this stream of the caller's, or have it wait? 0, or KVB_EINVAL and a message, KVB_EDEVICE. */
+/*
+ * May the library enqueue on this stream of the caller's, or have it wait? 0, or KVB_EINVAL,
+ * KVB_EDEVICE and why.
+ */
 int kvbi_cuda_fences_check_stream(const struct kvbi_cuda_fences *fences,
-                                  struct kvbi_cuda_scope *scope, cudaStream_t stream);
+                                  struct kvbi_cuda_scope *scope, cudaStream_t stream,
+                                  struct kvbi_why *why);
 
 #endif
