@@ -64,10 +64,11 @@ static void tell(struct kvb_manager *manager, enum kvbi_call call, int code, con
     if (left_out > 0)
         (void)snprintf(behind, sizeof behind, "; %u more lines of %s were left out before this one",
                        left_out, calls[call].name);
-    int room =
-        (int)(KVBI_LOG_BYTES - 1 - strlen(calls[call].name) - 2 - strlen(tail) - strlen(behind));
+    size_t room = KVBI_LOG_BYTES - 1 - strlen(calls[call].name) - 2 - strlen(tail) - strlen(behind);
+    bool cut = strlen(words) > room;
     kvbi_log(&manager->log, is_answer(call, code) ? KVB_LOG_DEBUG : KVB_LOG_WARN, code,
-             "%s: %.*s%s%s", calls[call].name, room, words, tail, behind);
+             "%s: %.*s%s%s%s", calls[call].name, (int)(cut ? room - 3 : room), words,
+             cut ? "..." : "", tail, behind);
 }
 
 /* May this function write a line now? */
@@ -90,7 +91,7 @@ int kvbi_refuse(struct kvb_manager *manager, enum kvbi_call call, int code, cons
     if (!may_tell(manager, call, code, &left_out))
         return code;
     va_start(arguments, format);
-    (void)vsnprintf(why.text, sizeof why.text, format, arguments);
+    kvbi_why_vsay(&why, format, arguments);
     va_end(arguments);
     tell(manager, call, code, why.text, "", left_out);
     return code;
@@ -170,15 +171,16 @@ static bool wants_words(struct kvbi_roll *roll, uint32_t i, int code)
 int kvbi_roll_why(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb_block *block,
                   const char *format, ...)
 {
-    char element[WORDS_BYTES], words[KVBI_WHY_BYTES];
+    char element[WORDS_BYTES];
+    struct kvbi_why words;
     va_list arguments;
     if (!wants_words(roll, i, code))
         return code;
     va_start(arguments, format);
-    (void)vsnprintf(words, sizeof words, format, arguments);
+    kvbi_why_vsay(&words, format, arguments);
     va_end(arguments);
     say_element(roll, i, block, element);
-    kvbi_why_say(&roll->why, "%s%s", element, words);
+    kvbi_why_say(&roll->why, "%s%s", element, words.text);
     return code;
 }
 

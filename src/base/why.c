@@ -2,12 +2,11 @@
 /* why - see why.h. */
 #include "base/why.h"
 
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-static void say(struct kvbi_why *why, const char *format, va_list arguments)
+void kvbi_why_vsay(struct kvbi_why *why, const char *format, va_list arguments)
 {
     int length = vsnprintf(why->text, sizeof why->text, format, arguments);
     if (length < 0)
@@ -22,7 +21,7 @@ void kvbi_why_say(struct kvbi_why *why, const char *format, ...)
     if (why == NULL)
         return;
     va_start(arguments, format);
-    say(why, format, arguments);
+    kvbi_why_vsay(why, format, arguments);
     va_end(arguments);
 }
 
@@ -32,6 +31,6 @@ void kvbi_why_else(struct kvbi_why *why, const char *format, ...)
     if (why == NULL || why->text[0] != '\0')
         return;
     va_start(arguments, format);
-    say(why, format, arguments);
+    kvbi_why_vsay(why, format, arguments);
     va_end(arguments);
 }

@@ -12,6 +12,8 @@
 #ifndef KVBI_BASE_WHY_H
 #define KVBI_BASE_WHY_H
 
+#include <stdarg.h>
+
 /*
  * A line of the log (KVBI_LOG_BYTES) has room for it, a function's name and the counts behind it.
  */
@@ -24,6 +26,8 @@ struct kvbi_why {
 /* Writes the words; longer ones end in "...". `why` may be NULL: nobody asks. */
 void kvbi_why_say(struct kvbi_why *why, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+void kvbi_why_vsay(struct kvbi_why *why, const char *format, va_list arguments);
 
 /* The same, unless something has been said already. */
 void kvbi_why_else(struct kvbi_why *why, const char *format, ...)
