@@ -675,8 +675,8 @@ struct kvb_diagnosis {
  *            none; and 8 threads "kvblock disk" where the posix engine does the I/O. KVB_PROGRESS_POLL starts none of them.
  * Lifetime   All memory is taken here (and in kvb_namespace_open): nothing that serves allocates. On an error nothing is left, and the
  *            disk tier's files are as they were, unless writing to one of them is what failed.
- * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail: `diagnosis`
- *            (may be NULL) says which; diagnosis->size is not set: the log says so
+ * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail:
+ *            `diagnosis` (may be NULL) says which; diagnosis->size is not set: the log says so
  *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
  *            io_uring where it alone was asked for, a file system that cannot hold the file
  *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT, KVB_EMISMATCH, KVB_EINVAL  the disk tier's file: full, in use, failing, its

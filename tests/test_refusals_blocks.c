@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls on blocks: each documented error leaves one line that names its cause. Counts and states as the header has them.
+ * The calls on blocks: each documented error leaves one line that names its cause. Counts and
+ * states as the header has them.
  */
 #include "support/refusal.h"
 
@@ -42,7 +43,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- Room and handles --------------------------------------------------------------------------------------------- */
+/* ---- Room and handles ------------------------------------------------------------------------ */
 
 static void test_alloc_names_tier_fence_and_shortage(void **state)
 {
@@ -174,7 +175,7 @@ static void test_weak_handles_are_named_with_what_they_say(void **state)
             "blocks is NULL, count is 2");
 }
 
-/* ---- A block's life ----------------------------------------------------------------------------------------------- */
+/* ---- A block's life -------------------------------------------------------------------------- */
 
 static void test_init_names_field_and_element(void **state)
 {
@@ -349,7 +350,7 @@ static void test_clone_names_source_or_target(void **state)
     kv_unref(&rig, other);
 }
 
-/* ---- register ----------------------------------------------------------------------------------------------------- */
+/* ---- register -------------------------------------------------------------------------------- */
 
 static void test_register_names_options_and_state(void **state)
 {
@@ -422,7 +423,7 @@ static void test_register_with_the_callers_keys_names_the_key(void **state)
     kv_rig_close(&keyed);
 }
 
-/* ---- What a block is ---------------------------------------------------------------------------------------------- */
+/* ---- What a block is ------------------------------------------------------------------------- */
 
 static void test_info_key_and_address_name_what_is_wrong(void **state)
 {

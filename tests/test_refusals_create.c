@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why there is no manager: the log and the diagnosis name the field, the value given and what would be allowed.
+ * Why there is no manager: the log and the diagnosis name the field, the value given and what would
+ * be allowed.
  */
 #include "support/disk_path.h"
 #include "support/refusal.h"
@@ -32,7 +33,7 @@ static void create_says(int code, const char *words)
     assert_null(manager);
 }
 
-/* ---- One field that is out of its range --------------------------------------------------------------------------- */
+/* ---- One field that is out of its range ------------------------------------------------------ */
 
 enum part { CONFIG, LAYOUT, DEVICE, HOST, DISK };
 struct bad_field {
@@ -152,7 +153,7 @@ static int run_bad_fields(void)
     return cmocka_run_group_tests_name("fields", tests, NULL, NULL);
 }
 
-/* ---- Fields that do not go together ------------------------------------------------------------------------------- */
+/* ---- Fields that do not go together ---------------------------------------------------------- */
 
 static void test_create_unknown_policy_lists_the_known(void **state)
 {
@@ -290,7 +291,7 @@ static void test_create_without_memory_names_tier_and_blocks(void **state)
             "the allocator gave no memory for the manager");
 }
 
-/* ---- What create is called with ----------------------------------------------------------------------------------- */
+/* ---- What create is called with -------------------------------------------------------------- */
 
 static void test_create_with_diagnosis_of_no_size_is_refused(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How much is told: 16 lines in a second a function and kind, the rest counted; one line a call, about the element that
- * matters; nothing where the logger must not be called.
+ * How much is told: 16 lines in a second a function and kind, the rest counted; one line a call,
+ * about the element that matters; nothing where the logger must not be called.
  */
 #include <sys/wait.h>
 #include <unistd.h>
@@ -103,7 +103,7 @@ static void test_a_line_that_is_too_long_keeps_its_end(void **state)
     assert_non_null(strstr(text, "xxx...; 1 more lines of kvb_unpin_all were left out before this one"));
 }
 
-/* ---- One line a call ---------------------------------------------------------------------------------------------- */
+/* ---- One line a call ------------------------------------------------------------------------- */
 
 static void test_an_array_tells_its_first_refused_element_and_how_many(void **state)
 {
@@ -122,7 +122,10 @@ static void test_an_array_tells_its_first_refused_element_and_how_many(void **st
     kv_ok(kvb_block_unref(rig.kv, blocks, 3, NULL));
 }
 
-/* Element 0 got an answer, element 1 was refused: the line is about the mistake, the call returns the first error. */
+/*
+ * Element 0 got an answer, element 1 was refused: the line is about the mistake, the call returns
+ * the first error.
+ */
 static void test_an_array_tells_a_refusal_rather_than_an_answer(void **state)
 {
     (void)state;
@@ -140,7 +143,7 @@ static void test_an_array_tells_a_refusal_rather_than_an_answer(void **state)
                         "refused)");
 }
 
-/* ---- Where nothing is told ---------------------------------------------------------------------------------------- */
+/* ---- Where nothing is told ------------------------------------------------------------------- */
 
 static void test_success_tells_nothing(void **state)
 {
@@ -181,7 +184,7 @@ static void test_a_manager_without_logger_is_refused_all_the_same(void **state)
     kv_rig_close(&quiet);
 }
 
-/* ---- The limit itself --------------------------------------------------------------------------------------------- */
+/* ---- The limit itself ------------------------------------------------------------------------ */
 
 static void test_limit_late_thread_does_not_open_an_old_second(void **state)
 {

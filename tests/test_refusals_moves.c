@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding, pins, moving, progress, the disk tier: each documented error leaves one line that names its cause.
+ * Finding, pins, moving, progress, the disk tier: each documented error leaves one line that names
+ * its cause.
  */
 #include "support/disk_path.h"
 #include "support/move_test.h"
@@ -27,7 +28,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- Names and finding -------------------------------------------------------------------------------------------- */
+/* ---- Names and finding ----------------------------------------------------------------------- */
 
 static void test_namespace_open_names_the_string(void **state)
 {
@@ -139,7 +140,7 @@ static void test_walks_that_are_used_up_are_an_answer(void **state)
     refuses(&rig, kvb_index_walk(rig.kv, NULL, NULL), KVB_EINVAL, "visit is NULL");
 }
 
-/* ---- Pins --------------------------------------------------------------------------------------------------------- */
+/* ---- Pins ------------------------------------------------------------------------------------ */
 
 static void test_pins_name_owner_and_block(void **state)
 {
@@ -163,7 +164,7 @@ static void test_pins_name_owner_and_block(void **state)
     kv_ok(kvb_unpin_all(rig.kv, 1, NULL));
 }
 
-/* ---- Down --------------------------------------------------------------------------------------------------------- */
+/* ---- Down ------------------------------------------------------------------------------------ */
 
 static void test_offload_names_block_and_reason(void **state)
 {
@@ -198,7 +199,7 @@ static void test_offload_names_block_and_reason(void **state)
     kv_unref(&rig, low);
 }
 
-/* ---- Up ----------------------------------------------------------------------------------------------------------- */
+/* ---- Up -------------------------------------------------------------------------------------- */
 
 /* `low`: the contents in HOST, held; targets on DEVICE. */
 struct up {
@@ -377,7 +378,7 @@ static void test_operations_that_are_used_up_are_an_answer(void **state)
     up_end(&up);
 }
 
-/* ---- The manager -------------------------------------------------------------------------------------------------- */
+/* ---- The manager ----------------------------------------------------------------------------- */
 
 static void test_manager_calls_name_what_is_wrong(void **state)
 {
@@ -474,7 +475,7 @@ static void test_calls_from_a_callback_are_named(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- A tier in a file --------------------------------------------------------------------------------------------- */
+/* ---- A tier in a file ------------------------------------------------------------------------ */
 
 static void test_disk_calls_name_tier_and_path(void **state)
 {
@@ -500,7 +501,9 @@ static void test_disk_calls_name_tier_and_path(void **state)
     disk_path_remove(&place);
 }
 
-/* A block that came back from the file has no tokens to clone, and no addresses while it is there. */
+/*
+ * A block that came back from the file has no tokens to clone, and no addresses while it is there.
+ */
 static void test_blocks_of_a_file_are_named(void **state)
 {
     (void)state;

@@ -2,11 +2,11 @@
 /*
  * The one line that a refused call leaves in the log, on top of kv_test.h.
  *
- *     refuses(&rig, kvb_block_cancel(kv, &block, 1, NULL), KVB_ESTATE, "cancel is not allowed in Empty");
- *     answers(&rig, kvb_op_take(kv, op, blocks, 1, &good), KVB_EAGAIN, "not finished");
+ *     refuses(&rig, kvb_block_cancel(kv, &block, 1, NULL), KVB_ESTATE, "cancel is not allowed in
+ *     Empty"); answers(&rig, kvb_op_take(kv, op, blocks, 1, &good), KVB_EAGAIN, "not finished");
  *
- * The line begins with the function's name, and its level says which of the two it is. Each call has a second
- * of its own, so that none is left out.
+ * The line begins with the function's name, and its level says which of the two it is. Each call
+ * has a second of its own, so that none is left out.
  */
 #ifndef KVB_TEST_REFUSAL_H
 #define KVB_TEST_REFUSAL_H
