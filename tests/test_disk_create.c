@@ -98,7 +98,8 @@ static void test_path_beside_paths_is_refused(void **state)
     const char *paths[] = {scene->path};
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 1;
-    expect_clean_refusal(scene, KVB_EINVAL, "path and path_count (1) are given, must be one of them");
+    expect_clean_refusal(scene, KVB_EINVAL,
+                         "path and path_count (1) are given, must be one of them");
     scene_free(scene);
 }
 
@@ -111,7 +112,8 @@ static void test_paths_and_their_count_come_together(void **state)
     expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): paths is NULL, path_count is 1");
     disk_of(scene)->paths = paths;
     disk_of(scene)->path_count = 0;
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): path_count is 0, must be 1..16 where paths is given");
+    expect_clean_refusal(scene, KVB_EINVAL,
+                         "tiers[2] (DISK): path_count is 0, must be 1..16 where paths is given");
     disk_of(scene)->path_count = KVB_DISK_PATHS_MAX + 1;
     expect_clean_refusal(scene, KVB_EINVAL, "tiers[2] (DISK): path_count is 17, must be 0..16");
     scene_free(scene);

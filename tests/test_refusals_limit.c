@@ -100,7 +100,8 @@ static void test_a_line_that_is_too_long_keeps_its_end(void **state)
     kv_expect(kvbi_refuse(rig.kv, KVBI_CALL_UNPIN_ALL, KVB_EINVAL, "%s", words), KVB_EINVAL);
     const char *text = kv_log_last(&rig.log)->text;
     assert_true(strncmp(text, "kvb_unpin_all: xxxx", 19) == 0);
-    assert_non_null(strstr(text, "xxx...; 1 more lines of kvb_unpin_all were left out before this one"));
+    assert_non_null(
+        strstr(text, "xxx...; 1 more lines of kvb_unpin_all were left out before this one"));
 }
 
 /* ---- One line a call ------------------------------------------------------------------------- */
