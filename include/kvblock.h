@@ -611,8 +611,8 @@ struct kvb_tier_config {
  * With the caller's keys, where it is not known of one of the two what comes before it (its parent
  * was not indexed: struct kvb_query), they are not known to be the same. Both live, with SHARE too,
  * and the one of which it is known is indexed: an old one stays, whatever becomes of it; a new one
- * makes the old one forgotten in all tiers (*removed*, then *stored*), which stays with its holders,
- * unindexed.
+ * makes the old one forgotten in all tiers (*removed*, then *stored*), which stays with its
+ * holders, unindexed.
  */
 enum kvb_duplicate { KVB_DUPLICATE_KEEP = 0, KVB_DUPLICATE_SHARE = 1 };
 
@@ -1059,14 +1059,15 @@ KVB_API KVB_NODISCARD int kvb_block_reset(struct kvb_manager *manager,
  * another block, for forks and beams
  *
  * computed_count is 0: the bytes are the server's job. It makes the clone Ready (append of no tokens), schedules it,
- * copies, and reports compute_done. Names are not known of a content that came back from a disk, whether or not it has been
- * matched since, until it is registered once more, and of a block that was in the index and is
- * not any more. A clone is as old as its source: what comes after the source's init counts for
- * both (struct kvb_block_init).
+ * copies, and reports compute_done. Names are not known of a content that came back from a disk,
+ * whether or not it has been matched since, until it is registered once more, and of a block that
+ * was in the index and is not any more. A clone is as old as its source: what comes after the
+ * source's init counts for both (struct kvb_block_init).
  *
  * Ownership  The caller keeps both handles.       Threads  The sole holder of `target`, any holder of `source`.
  * Errors     KVB_ESTATE  target not Empty, or source Empty or being filled      KVB_ESHARED  others hold the target
- *            KVB_ENOENT  the source's names are not known      KVB_EINVAL  source and target are the same
+ *            KVB_ENOENT  the source's names are not known      KVB_EINVAL  source and target are
+ *            the same
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_clone(struct kvb_manager *manager,
@@ -1166,8 +1167,8 @@ KVB_API uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct 
  * Out        `key`: key_bytes bytes (struct kvb_seq if built in).
  * Threads    Any holder of a Registered block, the sole holder of another.
  * Errors     KVB_ENOENT  it has none yet; or it was in the index and is not any more: cleared,
- *            invalidated, or gone for another one (enum kvb_duplicate), with built-in hashes and the
- *            caller's keys alike. One that registration left unindexed keeps its key
+ *            invalidated, or gone for another one (enum kvb_duplicate), with built-in hashes and
+ *            the caller's keys alike. One that registration left unindexed keeps its key
  * Since      0.1
  */
 KVB_API KVB_NODISCARD int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was named before a clear, or before its namespace or key was forgotten, is never found after it: whatever state its
- * block is in by then, wherever it is on its way to, and whoever took its names.
+ * What was named before a clear, or before its namespace or key was forgotten, is never found after
+ * it: whatever state its block is in by then, wherever it is on its way to, and whoever took its
+ * names.
  */
 #include <sched.h>
 
@@ -97,7 +98,7 @@ static struct kvb_block *complete(uint32_t tier)
     return block;
 }
 
-/* ---- Between init and register ------------------------------------------------------------------------------------ */
+/* ---- Between init and register --------------------------------------------------------------- */
 
 enum moment { AFTER_INIT, AFTER_A_TOKEN, AFTER_ALL, IN_A_STEP, COMPLETE, MOMENTS };
 
@@ -211,7 +212,7 @@ static void test_keyed_block_is_stale_under_any_key_that_was_invalidated(void **
     }
 }
 
-/* ---- Clones ------------------------------------------------------------------------------------------------------- */
+/* ---- Clones ---------------------------------------------------------------------------------- */
 
 static struct kvb_block *clone_of(const struct kvb_block *source)
 {
@@ -262,7 +263,7 @@ static void test_clone_of_stale_block_is_never_found(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- Beside the same content of after it -------------------------------------------------------------------------- */
+/* ---- Beside the same content of after it ----------------------------------------------------- */
 
 /* It takes no place from a fresh one, parked or held, and is not exchanged for one. */
 static void stale_beside_fresh(uint32_t duplicate, bool parked)
@@ -311,7 +312,10 @@ static void test_fresh_block_is_found_beside_a_stale_one(void **state)
     kv_rig_close(&rig);
 }
 
-/* A name that stands for other content by now: the stale block is no collision, because it is not looked up. */
+/*
+ * A name that stands for other content by now: the stale block is no collision, because it is not
+ * looked up.
+ */
 static void test_stale_block_collides_with_nothing(void **state)
 {
     (void)state;
@@ -336,7 +340,7 @@ static void test_stale_block_collides_with_nothing(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- On its way --------------------------------------------------------------------------------------------------- */
+/* ---- On its way ------------------------------------------------------------------------------ */
 
 static uint64_t found_anywhere(void)
 {
@@ -409,7 +413,7 @@ static void test_copy_up_and_who_joins_it_end_without_the_content(void **state)
     }
 }
 
-/* ---- While the sweep is under way --------------------------------------------------------------------------------- */
+/* ---- While the sweep is under way ------------------------------------------------------------ */
 
 #define MANY 2048
 #define EACH 16

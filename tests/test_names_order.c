@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks under the caller's keys that are registered before their parents: found by a query with tokens all the same, behind
- * what they were first found behind and behind nothing else.
+ * Blocks under the caller's keys that are registered before their parents: found by a query with
+ * tokens all the same, behind what they were first found behind and behind nothing else.
  */
 #include "support/kv_test.h"
 
@@ -93,7 +93,7 @@ static size_t found(const uint32_t *run)
     return found_in(0, run);
 }
 
-/* ---- Found -------------------------------------------------------------------------------------------------------- */
+/* ---- Found ----------------------------------------------------------------------------------- */
 
 static void test_run_is_found_in_whatever_order_it_was_registered(void **state)
 {
@@ -151,7 +151,7 @@ static void test_run_longer_than_a_hold_is_found_tail_first(void **state)
     free(run);
 }
 
-/* ---- Not found ---------------------------------------------------------------------------------------------------- */
+/* ---- Not found ------------------------------------------------------------------------------- */
 
 static void test_child_alone_is_not_found(void **state)
 {
@@ -190,7 +190,7 @@ static void test_child_behind_another_key_is_not_found(void **state)
     assert_int_equal(found(tokens), 1);
 }
 
-/* ---- Bound -------------------------------------------------------------------------------------------------------- */
+/* ---- Bound ----------------------------------------------------------------------------------- */
 
 static void replace_root(void)
 {
@@ -239,7 +239,10 @@ static void test_block_registered_behind_a_bound_one_is_bound_with_it(void **sta
     assert_int_equal(found(others), 2);
 }
 
-/* The same content again, behind the parent by now: told from other content by what it is bound to, and no successor. */
+/*
+ * The same content again, behind the parent by now: told from other content by what it is bound to,
+ * and no successor.
+ */
 static void test_bound_block_that_is_held_stays_indexed_beside_its_duplicate(void **state)
 {
     (void)state;
@@ -267,7 +270,10 @@ static void test_bound_block_and_the_same_tokens_behind_other_content_collide(vo
     assert_int_equal(found(others), 1);
 }
 
-/* What comes before the new one is not known, and what the index promises of the old one is: nothing takes its place. */
+/*
+ * What comes before the new one is not known, and what the index promises of the old one is:
+ * nothing takes its place.
+ */
 static void test_bound_block_gives_no_place_to_one_that_is_not_known_to_be_the_same(void **state)
 {
     (void)state;

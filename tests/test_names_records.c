@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a record does not know cannot be read from it: contents that came back from a disk have their tokens from whoever
- * matched them, and no other names. With built-in hashes and with the caller's keys.
+ * What a record does not know cannot be read from it: contents that came back from a disk have
+ * their tokens from whoever matched them, and no other names. With built-in hashes and with the
+ * caller's keys.
  */
 #include "support/disk_restart.h"
 
 #define LENGTH 2
 #define KEY_BYTES sizeof(struct kvb_seq) /* of the caller's keys too: one array holds either kind */
 
-/* A chain of a tenant's in a file: its second block is the one that matters, because it is no root. */
+/* A chain of a tenant's in a file: its second block matters, because it is no root. */
 struct chain {
     struct scene *scene;
     uint32_t space;
@@ -107,7 +108,7 @@ static void chain_end(struct chain *chain)
     scene_end(chain->scene);
 }
 
-/* ---- Clones ------------------------------------------------------------------------------------------------------- */
+/* ---- Clones ---------------------------------------------------------------------------------- */
 
 static void expect_no_clone(struct chain *chain)
 {
@@ -141,7 +142,10 @@ static void test_keyed_clone_of_returned_block_is_refused_whether_or_not_it_was_
     clone_of_returned_block(state, KEY_BYTES);
 }
 
-/* The clone, computed and registered, is what its source is: a duplicate of it, in its namespace, behind its parent. */
+/*
+ * The clone, computed and registered, is what its source is: a duplicate of it, in its namespace,
+ * behind its parent.
+ */
 static void expect_clone_is_duplicate(struct chain *chain)
 {
     struct kv_rig *rig = rig_of(chain);
@@ -159,7 +163,10 @@ static void expect_clone_is_duplicate(struct chain *chain)
     kv_unref(rig, clone);
 }
 
-/* Somebody computes the content again, in another tier: its record knows all, and takes the place of one of tokens alone. */
+/*
+ * Somebody computes the content again, in another tier: its record knows all, and takes the place
+ * of one of tokens alone.
+ */
 static void clone_after_registering_again(void **state, uint32_t key_bytes, bool matched)
 {
     struct chain chain;
@@ -199,7 +206,7 @@ static void test_clone_of_block_whose_content_was_forgotten_is_refused(void **st
     chain_end(&chain);
 }
 
-/* ---- Others who read records -------------------------------------------------------------------------------------- */
+/* ---- Others who read records ----------------------------------------------------------------- */
 
 static int count_with_tokens(void *arg, const struct kvb_event *event)
 {
@@ -244,7 +251,10 @@ static void test_keyed_returned_block_is_not_taken_for_other_tokens(void **state
     chain_end(&chain);
 }
 
-/* The digest that a match has bound a block to lies in its record: on the disk alone it is found by its key, and no more. */
+/*
+ * The digest that a match has bound a block to lies in its record: on the disk alone it is found by
+ * its key, and no more.
+ */
 static void test_keyed_block_registered_before_its_parent_is_found_by_key_on_the_disk(void **state)
 {
     struct chain chain;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A clear of everything outlives the process, for what was named before it too: nothing of it comes back from a disk's file, in
- * whatever state it was at the clear.
+ * A clear of everything outlives the process, for what was named before it too: nothing of it comes
+ * back from a disk's file, in whatever state it was at the clear.
  */
 #include "support/disk_restart.h"
 
@@ -47,7 +47,10 @@ static void test_named_after_a_clear_comes_back(void **state)
     scene_end(scene);
 }
 
-/* A write to the disk is under way, other blocks are named and not registered: all of it is of before. */
+/*
+ * A write to the disk is under way, other blocks are named and not registered: all of it is of
+ * before.
+ */
 static void test_clear_beside_a_write_under_way_leaves_nothing_to_come_back(void **state)
 {
     struct scene *scene = scene_begin(state);

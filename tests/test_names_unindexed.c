@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Held blocks that are not in the index, or not any more: what the library says of them, with built-in hashes and with the
- * caller's keys alike.
+ * Held blocks that are not in the index, or not any more: what the library says of them, with
+ * built-in hashes and with the caller's keys alike.
  */
 #include "support/kv_test.h"
 
@@ -80,7 +80,7 @@ static uint64_t found_by_key(uint32_t i)
     return tiers[KVB_TIER_DEVICE];
 }
 
-/* ---- With either kind of names ------------------------------------------------------------------------------------ */
+/* ---- With either kind of names --------------------------------------------------------------- */
 
 static void forgotten(uint32_t key_bytes, bool clear)
 {
@@ -143,11 +143,14 @@ static void test_block_registered_after_its_name_was_forgotten_keeps_its_names(v
     stale(KEY_BYTES);
 }
 
-/* ---- With the caller's keys --------------------------------------------------------------------------------------- */
+/* ---- With the caller's keys ------------------------------------------------------------------ */
 
 static const uint32_t flags_of[] = {KVB_REGISTER_KEEP, KVB_REGISTER_SHARE};
 
-/* What comes before the old one is not known: a new one behind its parent is indexed in its place, held or not. */
+/*
+ * What comes before the old one is not known: a new one behind its parent is indexed in its place,
+ * held or not.
+ */
 static void test_keyed_block_without_parent_makes_way_for_one_behind_its_parent(void **state)
 {
     (void)state;

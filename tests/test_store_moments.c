@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Moments: who was named before what was forgotten; the table of keys; records that keep 48 bits. */
+/* Moments: who was named before what was forgotten; the table of keys; 48 bits in a record. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,7 +69,7 @@ static void test_namespace_makes_what_was_named_before_its_moment_stale(void **s
     assert_false(stale(kvbi_moments_now(&moments), space, 7));
 }
 
-/* More keys than places: some are taken for each other, and none that was forgotten is let through. */
+/* More keys than places: some are taken for others, and none that was forgotten is let through. */
 static void test_keys_beyond_the_table_are_all_stale(void **state)
 {
     (void)state;

@@ -453,7 +453,7 @@ static void test_servers_share_one_manager_that_one_thread_polls(void **state)
     run_town(KVB_PROGRESS_POLL, KVB_OFFLOAD_ON_COLD, KVB_OFFLOAD_ON_PARK, 4000);
 }
 
-/* ---- A clone beside those who count users of its source's record -------------------------------------------------- */
+/* ---- A clone beside those who count users of its source's record ----------------------------- */
 
 #define CLONES 200
 #define MANY_TOKENS 32768 /* so that others come in while a clone copies them */

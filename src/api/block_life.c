@@ -35,7 +35,10 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
     uint16_t later = init->position > 0 ? KVBI_RECORD_LATER : 0;
     *record = (struct kvbi_record){
         .namespace_id = init->namespace_id, .flags = KVBI_RECORD_NAMES | later, .users = users};
-    /* before the first token is named: whatever is computed for the block is younger than its moment */
+    /*
+     * before the first token is named: whatever is computed for the block is younger than its
+     * moment
+     */
     kvbi_record_set_moment(record, kvbi_moments_now(&manager->store.moments));
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
@@ -386,7 +389,7 @@ int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *cons
 
 /* ---- clone ------------------------------------------------------------------------------------------------------ */
 
-/* The record that knows a block's names and tokens, its own or its entry's. KVBI_NONE: nobody does. */
+/* The record that knows a block's names and tokens, its own or its entry's. KVBI_NONE: nobody. */
 static uint32_t named_record_locked(const struct kvbi_store *store, const struct kvb_block *block)
 {
     uint32_t record = block->record;
@@ -410,8 +413,9 @@ static void copy_head(const struct kvbi_record_shape *shape, struct kvbi_record 
 }
 
 /*
- * Names from `source` to `to`, and its record with one user more, for the tokens. The head is copied under the lock, because
- * others count users there; tokens take longer, and nobody writes them. KVB_ENOENT: the names are not known.
+ * Names from `source` to `to`, and its record with one user more, for the tokens. The head is
+ * copied under the lock, because others count users there; tokens take longer, and nobody writes
+ * them. KVB_ENOENT: the names are not known.
  */
 static int borrow_names(struct kvb_manager *manager, const struct kvb_block *source,
                         struct kvbi_record *to, uint32_t *borrowed)

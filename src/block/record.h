@@ -4,10 +4,12 @@
  *
  * Owns       the layout of a record (the pool of them is store/records.h).
  * Callers    block/token_hash and block/lifecycle's callers write it while one unregistered block owns it; after
- *            registration it is read-only, but for the digest that a match may bind it to (store/store_match).
- * Invariants tokens of a shared record are all there. Names are there exactly with KVBI_RECORD_NAMES: a content that came
- *            back from a disk has its tokens from whoever has proved to know them, and nobody knows the rest. So who reads
- *            a record that he has not named himself asks kvbi_record_names.
+ *            registration it is read-only, but for the digest that a match may bind it to
+ *            (store/store_match).
+ * Invariants tokens of a shared record are all there. Names are there exactly with
+ *            KVBI_RECORD_NAMES: a content that came back from a disk has its tokens from whoever
+ *            has proved to know them, and nobody knows the rest. So who reads a record that he has
+ *            not named himself asks kvbi_record_names.
  * Lock       none while owned by an unregistered block; `users` and the free list are the store lock's.
  */
 #ifndef KVBI_BLOCK_RECORD_H
@@ -29,7 +31,8 @@ enum kvbi_record_flags {
 /*
  * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's keys the hashes are those of
  * the keys, which follow (own, then parent's, key_bytes each); parent.digest is the digest of this block's own tokens, from
- * which registration makes name.digest with the help of the parent's entry. Where there is none, a match does so later.
+ * which registration makes name.digest with the help of the parent's entry. Where there is none, a
+ * match does so later.
  */
 struct kvbi_record {
     struct kvb_seq name;

@@ -7,7 +7,10 @@
 #define KEYS_MIN 1024u
 #define BLOCKS_A_KEY 4u
 
-/* Multiplicative hashing (Knuth): the top bits of the product depend on all bits of the hash. 2^64 / golden ratio. */
+/*
+ * Multiplicative hashing (Knuth): the top bits of the product depend on all bits of the hash. 2^64
+ * / golden ratio.
+ */
 #define SPREAD UINT64_C(0x9e3779b97f4a7c15)
 
 int kvbi_moments_create(struct kvbi_moments *moments, const struct kvbi_memory *memory,

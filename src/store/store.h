@@ -9,8 +9,9 @@
  *            - a block with an entry is named in that entry's copies; one being filled has its ready bit clear;
  *            - PARKED means Registered, with an entry, users 0; HELD means users > 0; FREE means Empty, users 0;
  *            - TRANSFER and QUARANTINED mean users 0 and lane_pins > 0: a lane still reads or writes there;
- *            - a Registered block without an entry is an unindexed duplicate, was invalidated, or was named before what it
- *              is was forgotten and registered after it: it is freed, not parked;
+ *            - a Registered block without an entry is an unindexed duplicate, was invalidated, or
+ *              was named before what it is was forgotten and registered after it: it is freed, not
+ *              parked;
  *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
  *            - no copy on a path that is out of service is found; it stays in the index until it is forgotten;
  *            - `work` is set wherever something comes up for progress: an event, an offer, room that a lane wants.
@@ -180,9 +181,9 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
 /* ---- Publishing ------------------------------------------------------------------------------------------------- */
 
 /*
- * Complete -> Registered for a sole holder whose record is named. *block is replaced if `share` and it is a duplicate. Left
- * unindexed if it was named before a clear, or before its namespace or key was forgotten. 0 or KVB_ECOLLISION, KVB_ESTATE,
- * KVB_EAGAIN (SHARE: too many handles).
+ * Complete -> Registered for a sole holder whose record is named. *block is replaced if `share` and
+ * it is a duplicate. Left unindexed if it was named before a clear, or before its namespace or key
+ * was forgotten. 0 or KVB_ECOLLISION, KVB_ESTATE, KVB_EAGAIN (SHARE: too many handles).
  */
 int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                struct kvb_block **block, bool share, uint64_t now_ns);
@@ -260,9 +261,10 @@ uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_pr
 void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe);
 
 /*
- * The digest of an entry's content and all before it; zero: not known. With the caller's keys registration knows it if the
- * parent was indexed by then. Else the first match by tokens binds the content to what it has found it behind: in its record,
- * because the digest in the entry is part of what a disk's payload is verified by.
+ * The digest of an entry's content and all before it; zero: not known. With the caller's keys
+ * registration knows it if the parent was indexed by then. Else the first match by tokens binds the
+ * content to what it has found it behind: in its record, because the digest in the entry is part of
+ * what a disk's payload is verified by.
  */
 const uint64_t *kvbi_store_digest_locked(const struct kvbi_store *store,
                                          const struct kvbi_entry *entry);
@@ -280,14 +282,20 @@ void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *p
                                    struct kvb_block *block);
 /* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
-/* Blocks of this name (a hash as in struct kvbi_record) that are named already are not published any more, indexed or not. */
+/*
+ * Blocks of this name (a hash as in struct kvbi_record) that are named already are not published
+ * any more, indexed or not.
+ */
 void kvbi_store_forget_key_locked(struct kvbi_store *store, uint64_t hash);
 /* The same for a namespace. The caller sweeps: what is registered behind the sweep is younger. */
 void kvbi_store_forget_namespace_locked(struct kvbi_store *store, uint32_t namespace_id);
 /* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */
 bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
                              const uint32_t *namespace_id, uint64_t *removed);
-/* Everything stored or named so far is dead from here on; emits CLEARED. The caller sweeps, under clear_lock. */
+/*
+ * Everything stored or named so far is dead from here on; emits CLEARED. The caller sweeps, under
+ * clear_lock.
+ */
 void kvbi_store_begin_clear_locked(struct kvbi_store *store);
 
 /* ---- Paths ------------------------------------------------------------------------------------------------------ */

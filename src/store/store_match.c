@@ -75,8 +75,9 @@ static bool same_tokens(const struct kvbi_store *store, const struct kvbi_probe 
 }
 
 /*
- * A block under the caller's key that was registered before its parent. Its parent's key is that of a content that the run has
- * found, tokens compared: that is taken for what it was computed behind, once and for all.
+ * A block under the caller's key that was registered before its parent. Its parent's key is that of
+ * a content that the run has found, tokens compared: that is taken for what it was computed behind,
+ * once and for all.
  */
 static bool bind(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
                  const struct kvbi_entry *entry)
@@ -151,7 +152,10 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
     return run;
 }
 
-/* A content that came up from a disk has no tokens; who has just proved to know them brings them along, and nothing else. */
+/*
+ * A content that came up from a disk has no tokens; who has just proved to know them brings them
+ * along, and nothing else.
+ */
 static void adopt_tokens(struct kvbi_store *store, const struct kvbi_probe *probe, uint32_t i,
                          uint32_t id)
 {

@@ -5,8 +5,8 @@
  * Callers    api/ through store.h. Lock: the store's.
  * Rules      one content has one entry; one entry has at most one indexed copy a tier. A block whose hash stands for other
  *            content is never indexed, nor is a descendant while its parent's hash stands for other content: otherwise a
- *            match by tokens could walk from one chain into another. What was named before its name was forgotten is never
- *            indexed either (moments.h).
+ *            match by tokens could walk from one chain into another. What was named before its name
+ *            was forgotten is never indexed either (moments.h).
  */
 #include <string.h>
 
@@ -101,7 +101,10 @@ static void set_registered(const struct kvbi_store *store, struct kvb_block *blo
     (void)error;
 }
 
-/* The record of a fresh copy goes to its entry. Back if the entry has one that knows as much; one of tokens alone gives way. */
+/*
+ * The record of a fresh copy goes to its entry. Back if the entry has one that knows as much; one
+ * of tokens alone gives way.
+ */
 static void hand_in_record(struct kvbi_store *store, struct kvbi_entry *entry, uint32_t fresh)
 {
     uint32_t spare = entry->record;
@@ -184,7 +187,10 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool,
     return 0;
 }
 
-/* Named, and perhaps computed with what a server has given up since: it lives, but is found by nobody. */
+/*
+ * Named, and perhaps computed with what a server has given up since: it lives, but is found by
+ * nobody.
+ */
 static bool is_stale(const struct kvbi_store *store, const struct kvbi_record *record)
 {
     uint64_t moment = kvbi_record_moment(record);
