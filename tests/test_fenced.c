@@ -3,6 +3,7 @@
  * What waits for a fence takes no place from what is ready: in the in-queue, on deck, with the engine, in the tiers. And
  * whatever ends such a wait: the fence, a cancel, a deadline, a newer content, destroy.
  */
+#include "support/give_up.h"
 #include "support/kv_wait.h"
 #include "support/move_test.h"
 
@@ -678,7 +679,7 @@ static bool is_asleep(struct kvb_manager *kv)
 
 static void await_sleep(struct kvb_manager *kv)
 {
-    time_t give_up = time(NULL) + KV_WAIT_SECONDS;
+    time_t give_up = time(NULL) + KV_GIVE_UP_S;
     while (!is_asleep(kv)) {
         assert_true(time(NULL) < give_up);
         (void)sched_yield();

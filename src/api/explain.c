@@ -41,6 +41,8 @@ void kvbi_explain_upgrade(struct kvbi_roll *roll, const struct kvb_weak *weak)
                             " (%s/%u) has all the %llu handles that it can have",
                             kvbi_tier_name(weak->tier), weak->slot,
                             (unsigned long long)KVBI_USERS_MAX);
+    else if (roll->told == KVB_ESTATE)
+        (void)kvbi_roll_why(roll, roll->told_at, KVB_ESTATE, NULL, ": " KVBI_CLOSING);
     else
         (void)kvbi_roll_why(roll, roll->told_at, roll->told, NULL,
                             " (%s/%u, generation %llu): that content is gone from there",

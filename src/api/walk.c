@@ -120,9 +120,9 @@ int kvb_index_walk(struct kvb_manager *manager,
     struct walk walk;
     int result = kvbi_enter(manager);
     if (result == 0)
-        result = visit != NULL ? 0
-                               : kvbi_refuse(manager, KVBI_CALL_INDEX_WALK, KVB_EINVAL,
-                                             "visit is NULL");
+        result = visit != NULL
+                     ? 0
+                     : kvbi_refuse(manager, KVBI_CALL_INDEX_WALK, KVB_EINVAL, "visit is NULL");
     if (result != 0)
         return result;
     if (kvbi_progress_in_callback(&manager->progress))
