@@ -554,6 +554,59 @@ static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **
     close_crowd(crowd);
 }
 
+/* ---- Destroy ----------------------------------------------------------------------------------- */
+
+struct last_words {
+    struct crowd *crowd;
+    uint32_t calls, longest;
+};
+
+/* Runs within destroy: what it has done so far is still to be asked for. */
+static void ask_longest(void *arg, struct kvb_op *op, int status, uint32_t good_count)
+{
+    struct last_words *words = arg;
+    (void)op;
+    (void)good_count;
+    assert_true(status == KVB_ECANCELED || status == 0); /* what is moving may end well */
+    uint32_t longest = kvbi_testing_longest_hold(words->crowd->rig.kv);
+    words->longest = longest > words->longest ? longest : words->longest;
+    words->calls++;
+}
+
+static void test_destroy_ends_many_offers_and_operations_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct mv_copies copies;
+    struct last_words words = {.crowd = crowd};
+    struct kvb_block *targets[MANY], *low = NULL;
+    struct kvb_op *op = NULL;
+    open_before_full_deck(crowd, MANY, &copies);
+    put(crowd, KVB_TIER_HOST, 5000, &low, 1);
+    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
+    kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, MANY, &fence, targets, NULL));
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct kvb_onboard request = {.size = sizeof request,
+                                      .sources = &low,
+                                      .targets = &targets[i],
+                                      .count = 1,
+                                      .done = ask_longest,
+                                      .arg = &words};
+        kv_ok(kvb_onboard(crowd->rig.kv, &request, &op));
+    }
+    kv_unref(&crowd->rig, low);
+    kv_unref(&crowd->rig, crowd->source);
+    kv_poll(&crowd->rig);
+    fill_deck(crowd);
+    assert_int_equal(words.calls, 0);
+    assert_int_equal(mv_lane(&crowd->rig, KVB_TIER_DEVICE, KVB_TIER_HOST).pending, MANY);
+    (void)kvbi_testing_longest_hold(crowd->rig.kv);
+    kv_rig_close(&crowd->rig);
+    assert_int_equal(words.calls, MANY);
+    assert_in_range(words.longest, KVBI_LOCK_BATCH, 2 * KVBI_LOCK_BATCH);
+    free(crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +626,7 @@ int main(void)
         cmocka_unit_test(test_carrier_passes_many_pinned_blocks_in_short_holds),
         cmocka_unit_test(test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds),
         cmocka_unit_test(test_take_finds_a_stand_in_for_a_shared_block_in_short_holds),
+        cmocka_unit_test(test_destroy_ends_many_offers_and_operations_in_short_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -374,8 +374,8 @@ static void test_register_names_the_missing_parent(void **state)
     (void)state;
     kv_complete(&rig, blocks[0], 0, 1, NULL, tokens);
     refuses(&rig, kvb_block_register(rig.kv, blocks, 1, NULL, NULL, NULL), KVB_EINVAL,
-            "blocks[0] (DEVICE/0): its parent is missing: init gave position 1 and parent NULL; "
-            "only position 0 has none");
+            "blocks[0] (DEVICE/0): its parent is missing: init gave a position above 0 and parent "
+            "NULL; only position 0 has none");
 }
 
 static void test_register_of_a_collision_is_an_answer(void **state)

@@ -243,22 +243,35 @@ bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
     return wanted > 0;
 }
 
-void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
+/* One offer that has not been taken. False: there is none. */
+static bool cancel_one(struct kvbi_lane *lane, uint64_t now_ns)
 {
-    kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t id;
-    while ((id = kvbi_in_queue_pop(&lane->queue)) != KVBI_NONE ||
-           (id = kvbi_bands_lowest(&lane->queue.fenced.list)) != KVBI_NONE) {
-        if (kvbi_in_queue_at(&lane->queue, id)->stage == KVBI_OFFER_FENCED)
-            kvbi_in_queue_remove(&lane->queue, id);
-        lane->book.stats.cancelled++;
+    uint32_t id = kvbi_in_queue_pop(&lane->queue);
+    bool fenced =
+        id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->queue.fenced.list)) != KVBI_NONE;
+    bool pinned = id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE;
+    if (id == KVBI_NONE)
+        return false;
+    kvbi_lock_step();
+    lane->book.stats.cancelled++;
+    if (fenced)
+        kvbi_in_queue_remove(&lane->queue, id);
+    if (!pinned) {
         kvbi_lane_drop_locked(lane, id);
-    }
-    while ((id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE) {
+    } else {
         take_off_deck(lane, id);
-        lane->book.stats.cancelled++;
         drop_pinned(lane, id, now_ns);
     }
+    return true;
+}
+
+bool kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
+{
+    uint32_t count = 0;
+    kvbi_lock_assert_held(&lane->store->lock);
+    while (count < KVBI_LOCK_BATCH && cancel_one(lane, now_ns))
+        count++;
+    return count > 0;
 }
 
 /* Offers' sources, and what is in them, will be looked at. */

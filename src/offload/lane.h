@@ -86,8 +86,8 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block);
 void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block);
 /* Turns the youngest on-deck handles on blocks that nobody else holds into weak ones, a batch. False: there are none. */
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
-/* Cancels everything that has not been taken (destroy). */
-void kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
+/* Cancels what has not been taken (destroy), KVBI_LOCK_BATCH at a time. False: nothing was left. */
+bool kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
 
 /* Up to `max` offers for the engine, as far as the budget goes, off the deck, which is refilled. */
 uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max,

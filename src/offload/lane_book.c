@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The counters that both kinds of lane keep. See lane.h. */
+/* The counters that lanes of both directions keep of what is with the engine. See lane.h. */
 #include "offload/lane.h"
 
 void kvbi_lane_book_begin(struct kvbi_lane_book *book, uint32_t count, uint64_t now_ns)

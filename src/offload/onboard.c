@@ -28,6 +28,7 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipel
     *onboarding = (struct kvbi_onboarding){.pipeline = pipeline,
                                            .store = pipeline->store,
                                            .op_capacity = op_capacity,
+                                           .aborted = op_capacity,
                                            .attention = KVBI_NONE,
                                            .finished = {KVBI_NONE, KVBI_NONE}};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
@@ -77,6 +78,11 @@ size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding)
                (sizeof *onboarding->ops + sizeof(struct kvbi_deadline) + sizeof(uint32_t));
 }
 
+static bool is_aborting(const struct kvbi_onboarding *onboarding)
+{
+    return onboarding->aborted < onboarding->op_capacity;
+}
+
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
 {
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
@@ -84,7 +90,7 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
             onboarding->lanes[tier].book.inflight > 0)
             return false;
     return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
-           !kvbi_waiters_any_ended(&onboarding->waiters);
+           !kvbi_waiters_any_ended(&onboarding->waiters) && !is_aborting(onboarding);
 }
 
 /* ---- Lists ------------------------------------------------------------------------------------------------------ */
@@ -351,8 +357,15 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding)
 {
-    for (uint32_t i = 0; i < onboarding->op_capacity; i++)
-        kvbi_op_abort_locked(onboarding, &onboarding->ops[i], KVB_ECANCELED);
+    onboarding->aborted = 0;
+}
+
+static void abort_some(struct kvbi_onboarding *onboarding)
+{
+    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && is_aborting(onboarding); n++) {
+        kvbi_lock_step();
+        kvbi_op_abort_locked(onboarding, &onboarding->ops[onboarding->aborted++], KVB_ECANCELED);
+    }
 }
 
 bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns)
@@ -362,9 +375,10 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
     for (uint32_t n = 0;
          n < KVBI_LOCK_BATCH && kvbi_deadlines_pop_due(&onboarding->deadlines, now_ns, &id); n++)
         kvbi_op_abort_locked(onboarding, &onboarding->ops[id], KVB_ETIMEDOUT);
+    abort_some(onboarding);
     for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH; looked++) {
         if (onboarding->attention == KVBI_NONE)
-            return false;
+            return is_aborting(onboarding);
         struct kvb_op *op = &onboarding->ops[onboarding->attention];
         if (op->sweep == KVBI_NONE) {
             stop_attending(onboarding, op);

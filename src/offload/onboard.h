@@ -132,6 +132,7 @@ struct kvbi_onboarding {
     uint32_t attention;                             /* first operation that is to be cut short */
     struct kvbi_onboard_lane lanes[KVB_TIER_COUNT]; /* by the tier they fill */
     uint64_t started, completed, cancelled, timed_out;
+    uint32_t aborted; /* at the end: so many of `ops` have been told that they end. Before: all */
 };
 
 /*
@@ -260,7 +261,7 @@ void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t 
 bool kvbi_onboarding_wake_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
 /* The next finished operation whose `done` has not run. NULL: none. */
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding);
-/* Destroy: everything ends. */
+/* Destroy: everything ends, as attending gets to it. */
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding);
 /* Handles that operations hold, for destroy's count. */
 uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding);

@@ -399,19 +399,30 @@ void kvbi_progress_destroy(struct kvbi_progress *progress)
     *progress = (struct kvbi_progress){0};
 }
 
+/* What waits in a lane, or is on deck, ends there: a batch a hold. */
+static void cancel_lane(struct kvbi_progress *progress, struct kvbi_lane *lane, uint64_t now_ns)
+{
+    for (bool more = true; more;) {
+        kvbi_lock_take(&progress->store->lock);
+        more = kvbi_lane_cancel_all_locked(lane, now_ns);
+        kvbi_lock_release(&progress->store->lock);
+    }
+}
+
 void kvbi_progress_close(struct kvbi_progress *progress)
 {
+    struct kvbi_pipeline *pipeline = progress->pipeline;
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     kvbi_lock_take(&progress->store->lock);
     progress->closing = true;
-    kvbi_onboarding_abort_all_locked(&progress->pipeline->onboard);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
-            continue;
-        progress->pipeline->lanes[tier].trigger = KVB_OFFLOAD_MANUAL; /* nothing new */
-        kvbi_lane_cancel_all_locked(&progress->pipeline->lanes[tier], now_ns);
-    }
+    kvbi_onboarding_abort_all_locked(&pipeline->onboard);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier))
+            pipeline->lanes[tier].trigger = KVB_OFFLOAD_MANUAL; /* nothing new */
     kvbi_lock_release(&progress->store->lock);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pipeline_has_lane(pipeline, tier))
+            cancel_lane(progress, &pipeline->lanes[tier], now_ns);
     if (!progress->own_thread) /* whoever destroys drives the rest */
         atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);
