@@ -167,6 +167,43 @@ static void test_blocks_on_their_way_down_behind_a_step_leave_room_for_those_up(
     close_straits(&s);
 }
 
+static void test_blocks_behind_a_step_leave_room_for_those_that_are_ready(void **state)
+{
+    (void)state;
+    struct straits s;
+    struct mv_run late, ready;
+    memset(&s, 0, sizeof s);
+    disk_path_make(&s.place);
+    kv_rig_init(&s.scene.rig);
+    kv_rig_no_tiers(&s.scene.rig);
+    kv_rig_add_tier(&s.scene.rig, KVB_TIER_DEVICE, 80, KVB_OFFLOAD_MANUAL);
+    kv_rig_add_tier(&s.scene.rig, KVB_TIER_DISK, 80, KVB_OFFLOAD_MANUAL)->path = s.place.file;
+    mv_bounds(&s.scene.rig, 0, 64, 64, 2, 64);
+    kv_device_start(NULL, 0);
+    cuda_scene_open(&s.scene);
+    fake_cuda_hold(s.scene.server);
+    struct kvb_fence fence = cuda_scene_fence(&s.scene);
+    cuda_scene_store(&s.scene, &late, 2, 64, &fence);
+    for (uint32_t i = 0; i < 64;
+         i++) /* as many as there are blocks in between, and half of the lane's places */
+        mv_offer(&s.scene.rig, late.blocks[i], 50);
+    mv_step(&s.scene.rig);
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).inflight, 64);
+    mv_store(&s.scene.rig, &ready, KVB_TIER_DEVICE, 1, 8);
+    for (uint32_t i = 0; i < 8; i++)
+        mv_offer(&s.scene.rig, ready.blocks[i], 10);
+    while (mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred < 8)
+        mv_step(&s.scene.rig); /* ends, or the test's time does */
+    fake_cuda_release(s.scene.server);
+    kv_settle(&s.scene.rig);
+    assert_int_equal(mv_lane(&s.scene.rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 72);
+    mv_drop(&s.scene.rig, &late);
+    mv_drop(&s.scene.rig, &ready);
+    mv_evict_all(&s.scene.rig, KVB_TIER_DEVICE);
+    assert_int_equal(mv_in_tier(&s.scene.rig, &late, KVB_TIER_DISK), 64);
+    close_straits(&s);
+}
+
 static void test_copy_that_fails_on_the_gpu_is_not_written(void **state)
 {
     (void)state;
@@ -383,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_blocks_go_to_the_disk_and_come_back),
         cmocka_unit_test(test_fence_holds_at_the_leg_that_touches_the_gpu),
         cmocka_unit_test(test_blocks_on_their_way_down_behind_a_step_leave_room_for_those_up),
+        cmocka_unit_test(test_blocks_behind_a_step_leave_room_for_those_that_are_ready),
         cmocka_unit_test(test_copy_that_fails_on_the_gpu_is_not_written),
         cmocka_unit_test(test_failures_of_the_gpu_do_not_count_against_the_disk),
         cmocka_unit_test(test_block_that_fails_on_the_gpu_stays_on_the_disk),

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/debug.h"
+#include "transfer/cuda/cuda.h"
 #include "transfer/ticket_queue.h"
 
 #define REAP_MAX 64u
@@ -14,7 +15,8 @@
 struct leg {
     uint32_t between; /* its block of the memory in between */
     bool second;
-    int result; /* once it is over */
+    bool behind; /* a fence that was not reached when it began */
+    int result;  /* once it is over */
     bool condemned;
 };
 
@@ -26,6 +28,7 @@ struct relay_engine {
     struct leg *legs;    /* by item */
     uint32_t *free_list; /* blocks in between */
     uint32_t free_count;
+    uint32_t behind; /* blocks in between of such legs */
     int epoll_fd;
     bool draining;
     bool lost; /* the GPU is, and may still write blocks in between: none of them is used again */
@@ -34,6 +37,9 @@ struct relay_engine {
 
     struct kvbi_ticket_queue queue;
     struct kvbi_ticket_list finished;
+    struct kvbi_ticket_list
+        held[2];           /* by urgent: behind fences of which enough blocks wait already */
+    uint64_t held_reached; /* the fences when the first of them was */
 };
 
 static struct relay_engine *of(struct kvbi_engine *engine)
@@ -46,6 +52,7 @@ static struct relay_engine *of(struct kvbi_engine *engine)
 static void finish(struct relay_engine *r, uint32_t index, int result)
 {
     r->legs[index].result = result;
+    r->behind -= r->legs[index].behind;
     r->free_list[r->free_count++] = r->legs[index].between;
     kvbi_lock_take(&r->queue.lock);
     kvbi_ticket_push_locked(&r->queue, &r->finished, index);
@@ -58,6 +65,7 @@ static struct kvbi_copy leg_copy(const struct relay_engine *r, uint32_t index)
     const struct leg *leg = &r->legs[index];
     struct kvbi_copy copy = r->queue.items[index].copy;
     copy.tag = index;
+    copy.place = NULL;
     copy.ticket = 0; /* reached, or it would not have begun */
     if (leg->second) {
         copy.from = r->between;
@@ -93,12 +101,41 @@ static bool has_room_locked(const struct relay_engine *r, const struct kvbi_tick
     return copy->from->disk != NULL || r->free_count > r->between->block_count / 4;
 }
 
-static uint32_t take_ready(struct relay_engine *r)
+/* What is held goes back in front of what is ready. */
+static void unhold_locked(struct relay_engine *r)
+{
+    for (uint32_t urgent = 0; urgent < 2; urgent++) {
+        kvbi_ticket_append_locked(&r->queue, &r->held[urgent], &r->queue.ready[urgent]);
+        kvbi_ticket_append_locked(&r->queue, &r->queue.ready[urgent], &r->held[urgent]);
+    }
+}
+
+static bool holds(const struct relay_engine *r)
+{
+    return r->held[0].count + r->held[1].count > 0;
+}
+
+/* What is ready, less what has to be held at the front of it. Half of the blocks in between are for what need not wait for the GPU. */
+static struct kvbi_ticket_list *next_locked(struct relay_engine *r, uint64_t reached)
+{
+    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&r->queue);
+    while (ready->count > 0 && r->behind >= r->between->block_count / 2 &&
+           r->queue.items[ready->first].copy.event > reached) {
+        uint32_t index = kvbi_ticket_pop_locked(&r->queue, ready);
+        if (!holds(r))
+            r->held_reached = reached;
+        kvbi_ticket_push_locked(&r->queue, &r->held[r->queue.items[index].urgent], index);
+        ready = kvbi_ticket_next_locked(&r->queue);
+    }
+    return ready;
+}
+
+static uint32_t take_ready(struct relay_engine *r, uint64_t reached)
 {
     uint32_t index = KVBI_NONE;
     kvbi_lock_take(&r->queue.lock);
     kvbi_ticket_promote_locked(&r->queue);
-    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&r->queue);
+    struct kvbi_ticket_list *ready = next_locked(r, reached);
     if (ready->count > 0 && has_room_locked(r, ready))
         index = kvbi_ticket_pop_locked(&r->queue, ready);
     kvbi_lock_release(&r->queue.lock);
@@ -108,6 +145,7 @@ static uint32_t take_ready(struct relay_engine *r)
 static void refuse_ready(struct relay_engine *r)
 {
     kvbi_lock_take(&r->queue.lock);
+    unhold_locked(r);
     kvbi_ticket_promote_locked(&r->queue);
     struct kvbi_ticket_list *ready;
     while ((ready = kvbi_ticket_next_locked(&r->queue))->count > 0) {
@@ -121,10 +159,18 @@ static void refuse_ready(struct relay_engine *r)
 static void start(struct relay_engine *r)
 {
     uint32_t index;
+    uint64_t reached = kvbi_engine_cuda_reached(r->device);
     if (r->lost)
         refuse_ready(r);
-    while (!r->lost && r->free_count > 0 && (index = take_ready(r)) != KVBI_NONE) {
-        r->legs[index] = (struct leg){.between = r->free_list[--r->free_count]};
+    if (holds(r) && (reached > r->held_reached || r->behind < r->between->block_count / 2)) {
+        kvbi_lock_take(&r->queue.lock);
+        unhold_locked(r);
+        kvbi_lock_release(&r->queue.lock);
+    }
+    while (!r->lost && r->free_count > 0 && (index = take_ready(r, reached)) != KVBI_NONE) {
+        bool behind = r->queue.items[index].copy.event > reached;
+        r->behind += behind;
+        r->legs[index] = (struct leg){.between = r->free_list[--r->free_count], .behind = behind};
         submit_leg(r, index);
     }
 }
@@ -207,6 +253,7 @@ static void relay_drain(struct kvbi_engine *engine)
 {
     struct relay_engine *r = of(engine);
     kvbi_lock_take(&r->queue.lock);
+    unhold_locked(r);
     kvbi_ticket_cancel_locked(&r->queue);
     kvbi_lock_release(&r->queue.lock);
     r->draining = true; /* for good: drain is the beginning of the end */
