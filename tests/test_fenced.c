@@ -112,7 +112,7 @@ static void pass_by_down(uint32_t ondeck, uint32_t batch, uint32_t depth)
 static void test_ready_offer_passes_a_lane_full_of_others_that_are_not(void **state)
 {
     (void)state;
-    pass_by_down(2, 2, 2);
+    pass_by_down(8, 2, 2);
 }
 
 static void test_ready_offer_passes_where_the_engine_has_one_place(void **state)
