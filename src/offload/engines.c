@@ -197,13 +197,9 @@ bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
     return ready || (before < value && value > atomic_load(&engines->awaited));
 }
 
-struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
+uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines)
 {
-    struct kvbi_point reached = {.ticket = atomic_load(&engines->counter)};
-    if (engines->cuda != NULL)
-        reached.event = kvbi_engines_device_lost(engines) ? UINT64_MAX
-                                                          : kvbi_engine_cuda_reached(engines->cuda);
-    return reached;
+    return kvbi_engines_device_lost(engines) ? UINT64_MAX : kvbi_engine_cuda_reached(engines->cuda);
 }
 
 bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until)

@@ -76,7 +76,13 @@ bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
 
 /* How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has failed: all the way. */
-struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines);
+uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* there is a GPU */
+static inline struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
+{
+    return (struct kvbi_point){.ticket = atomic_load(&engines->counter),
+                               .event =
+                                   engines->cuda != NULL ? kvbi_engines_event_reached(engines) : 0};
+}
 /* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
 static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *engines,
                                                    const struct kvbi_tier *tier, uint32_t slot,

@@ -31,6 +31,8 @@ bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
 {
     bool reached =
         kvbi_point_reached(source_point(lane, offer), kvbi_engines_reached(lane->engines));
+    if (reached && !offer->unready)
+        return true;
     if (!reached && !offer->unready && lane->unready >= lane->unready_max)
         return false;
     mark(lane, offer, !reached);

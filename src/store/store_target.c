@@ -70,6 +70,10 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
 {
     kvbi_lock_assert_held(&store->lock);
     wish->earliest = 0;
+    if (pool->free_count > 0 &&
+        pool->slots[pool->free_stack[pool->free_count - 1]].ticket <= wish->counter)
+        return kvbi_store_take_locked(store, pool, false, wish->band_max,
+                                      now_ns); /* nearly always */
     kvbi_pool_search(pool, store->lock.hold);
     pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this hold */
     if (pool->cut_short)
