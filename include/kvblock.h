@@ -844,9 +844,10 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  * Ownership  Hands out one strong handle a block; the caller unrefs each.
  * Threads    Any.
  * Fence      "Free since this": the server's own earlier use of that memory is over once the fence is reached. A transfer
- *            into these blocks waits for it, and for the fences of whoever had the slots before. Of a stream it is all that
- *            was enqueued there before the last block was taken, by any thread; an event stands for what it was recorded
- *            after, so blocks must not have been used behind it.
+ *            into these blocks waits for it, and for the fences of whoever had the slots before. Of
+ *            a stream it is all that was enqueued there before the last block was taken, by any
+ *            thread; an event stands for what it was recorded after, so blocks must not have been
+ *            used behind it.
  * Out        blocks[0..count); NULLs on failure. `missing` (may be NULL): how many were lacking, 0 on success.
  * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back      KVB_ENOSPC  the caller does
  *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
@@ -1414,8 +1415,9 @@ KVB_API KVB_NODISCARD int kvb_onboard(struct kvb_manager *manager,
  * polls may take before `done`, and `done` runs all the same.
  * A joined block stands in place of the target, which has gone back to the pool: read the slots again. blocks[i] beyond
  * the good prefix is NULL where the memory is still under a transfer that could not be stopped (after cancel or timeout
- * only) or is by now shared by others, and no other block was free: allocate another. A transfer into a block that stands
- * in for such a one waits for the operation's fence, and for those that its own memory was given before.
+ * only) or is by now shared by others, and no other block was free: allocate another. A transfer
+ * into a block that stands in for such a one waits for the operation's fence, and for those that
+ * its own memory was given before.
  *
  * Ownership  Hands out one strong handle a block, once.       Threads  Any, from within `done` too.
  * Errors     KVB_EAGAIN  not finished      KVB_ESTATE  taken already, or destroy is under way      KVB_EINVAL  count is not the op's

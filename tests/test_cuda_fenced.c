@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What waits for a point of the GPU in front of a lane, as test_fenced.c has it for the counter's: what is ready passes, and
- * nobody but the GPU says when the point is reached.
+ * What waits for a point of the GPU in front of a lane, as test_fenced.c has it for the counter's:
+ * what is ready passes, and nobody but the GPU says when the point is reached.
  */
 #include "support/cuda_scene.h"
 #include "support/kv_wait.h"
@@ -11,7 +11,10 @@ static struct kvb_lane_stats down(struct cuda_scene *scene)
     return mv_lane(&scene->rig, KVB_TIER_DEVICE, KVB_TIER_HOST);
 }
 
-/* An engine with one place for the lane, and a block whose kernel is held, offered. The server's stream has nothing else. */
+/*
+ * An engine with one place for the lane, and a block whose kernel is held, offered. The server's
+ * stream has nothing else.
+ */
 static void open_fenced(struct cuda_scene *scene, struct mv_run *late, uint32_t progress)
 {
     cuda_scene_init(scene, 4, 4);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A point that was named for a slot's memory outlives who named it: whoever gets the slot next, a copy into it waits for
- * the last writer. In each test somebody writes late, over the whole block, just before that point is reached.
+ * A point that was named for a slot's memory outlives who named it: whoever gets the slot next, a
+ * copy into it waits for the last writer. In each test somebody writes late, over the whole block,
+ * just before that point is reached.
  */
 #include "support/move_test.h"
 
@@ -64,9 +65,12 @@ static struct kvb_op *start_into(struct kv_rig *rig, struct mv_run *run,
     return op;
 }
 
-/* ---- A lane's target ---------------------------------------------------------------------------------------------- */
+/* ---- A lane's target ------------------------------------------------------------------------- */
 
-/* The only slot of HOST is the late writer's, and free or evictable. A content goes down from DEVICE. */
+/*
+ * The only slot of HOST is the late writer's, and free or evictable. A content goes down from
+ * DEVICE.
+ */
 static void offload_into(struct kv_rig *rig, const struct late_writer *writer)
 {
     struct mv_run run;
@@ -122,7 +126,7 @@ static void test_lane_waits_for_the_writer_of_what_was_reset(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- An operation's blocks ---------------------------------------------------------------------------------------- */
+/* ---- An operation's blocks ------------------------------------------------------------------- */
 
 static void test_target_of_a_new_owner_waits_for_the_former_ones_writer(void **state)
 {
@@ -166,7 +170,7 @@ static void test_carrier_waits_for_the_writer_of_what_was_there(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- Stand-ins ---------------------------------------------------------------------------------------------------- */
+/* ---- Stand-ins ------------------------------------------------------------------------------- */
 
 /* The Empty block was the late writer's. A content comes up into it. */
 static void onboard_into_stand_in(struct kv_rig *rig, struct kvb_block *block, struct mv_run *run,
@@ -211,7 +215,10 @@ static void test_stand_in_for_a_target_that_is_written_waits_for_its_own_writer(
     kv_rig_close(&rig);
 }
 
-/* The second block arrives and is shared by now, the first does not: another block stands in for the second. */
+/*
+ * The second block arrives and is shared by now, the first does not: another block stands in for
+ * the second.
+ */
 static void test_stand_in_for_a_shared_block_waits_for_its_own_writer(void **state)
 {
     (void)state;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What waits for a fence takes no place from what is ready: in the in-queue, on deck, with the engine, in the tiers. And
- * whatever ends such a wait: the fence, a cancel, a deadline, a newer content, destroy.
+ * What waits for a fence takes no place from what is ready: in the in-queue, on deck, with the
+ * engine, in the tiers. And whatever ends such a wait: the fence, a cancel, a deadline, a newer
+ * content, destroy.
  */
 #include "support/give_up.h"
 #include "support/kv_wait.h"
@@ -25,7 +26,10 @@ static struct kvb_lane_stats up(struct kv_rig *rig)
     return mv_lane(rig, KVB_TIER_HOST, KVB_TIER_DEVICE);
 }
 
-/* A content of one block each, registered after `fence_value` (0: ready), offered. The caller holds them. */
+/*
+ * A content of one block each, registered after `fence_value` (0: ready), offered. The caller holds
+ * them.
+ */
 static void offer_each(struct kv_rig *rig, struct mv_run *runs, uint64_t seed, uint32_t count,
                        uint64_t fence_value, uint32_t priority)
 {
@@ -77,7 +81,7 @@ static void expect_each_in(struct kv_rig *rig, struct mv_run *runs, uint32_t cou
         mv_expect_in(rig, &runs[i], tier);
 }
 
-/* ---- Places ------------------------------------------------------------------------------------------------------- */
+/* ---- Places ---------------------------------------------------------------------------------- */
 
 /* A lane full of offers behind a fence, of the highest priority, and a ready one of the lowest. */
 static void pass_by_down(uint32_t ondeck, uint32_t batch, uint32_t depth)
@@ -242,9 +246,12 @@ static void test_many_offers_behind_one_fence_all_come_up(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- Offers behind a fence ---------------------------------------------------------------------------------------- */
+/* ---- Offers behind a fence ------------------------------------------------------------------- */
 
-/* `count` offers, each a content of its own, behind a fence, in a lane where none of them goes to the engine. */
+/*
+ * `count` offers, each a content of its own, behind a fence, in a lane where none of them goes to
+ * the engine.
+ */
 static void open_fenced(struct kv_rig *rig, struct mv_run *runs, uint32_t count, uint32_t queue)
 {
     mv_two_tiers(rig, 6, 6, KVB_OFFLOAD_MANUAL);
@@ -356,9 +363,12 @@ static void test_full_in_queue_sheds_the_lowest_priority_ready_or_not(void **sta
     kv_rig_close(&rig);
 }
 
-/* ---- Targets ------------------------------------------------------------------------------------------------------ */
+/* ---- Targets --------------------------------------------------------------------------------- */
 
-/* HOST has a slot that is ready, and one that is written until FENCE, which is to be had first. A ready content goes down. */
+/*
+ * HOST has a slot that is ready, and one that is written until FENCE, which is to be had first. A
+ * ready content goes down.
+ */
 static void expect_ready_target(struct kv_rig *rig)
 {
     struct mv_run run;
@@ -431,7 +441,10 @@ static int count_and_admit(void *context, const struct kvb_admission_request *re
     return 1;
 }
 
-/* None of the targets is ready, and the engine has no place for one that waits: the offer waits, asked about once. */
+/*
+ * None of the targets is ready, and the engine has no place for one that waits: the offer waits,
+ * asked about once.
+ */
 static void test_offer_waits_where_no_target_is_ready(void **state)
 {
     (void)state;
@@ -497,7 +510,7 @@ static void test_hop_waits_where_no_slot_in_between_is_ready(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- Operations behind a fence ------------------------------------------------------------------------------------ */
+/* ---- Operations behind a fence --------------------------------------------------------------- */
 
 /* One operation that waits in front of a lane whose engine has one place. */
 static struct kvb_op *open_op_fenced(struct kv_rig *rig, struct mv_run *run, struct mv_done *done)
@@ -551,7 +564,7 @@ static void test_operation_behind_a_fence_is_handed_to_who_joined_it(void **stat
     kv_rig_close(&rig);
 }
 
-/* ---- Recall ------------------------------------------------------------------------------------------------------- */
+/* ---- Recall ---------------------------------------------------------------------------------- */
 
 /* The engine has one place for what waits: the first operation's copy is there. */
 static struct kvb_op *open_op_moving(struct kv_rig *rig, struct mv_run *run,
@@ -573,7 +586,10 @@ static struct kvb_op *open_op_moving(struct kv_rig *rig, struct mv_run *run,
     return op;
 }
 
-/* It is over: its own block is back, Empty, and the place too. The memory still waits for its fence. */
+/*
+ * It is over: its own block is back, Empty, and the place too. The memory still waits for its
+ * fence.
+ */
 static void expect_recalled(struct kv_rig *rig, struct mv_run *run, struct kvb_block *target,
                             struct kvb_op *op)
 {
@@ -670,7 +686,7 @@ static void test_cancel_gives_back_the_block_in_between_too(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- Waking ------------------------------------------------------------------------------------------------------- */
+/* ---- Waking ---------------------------------------------------------------------------------- */
 
 static bool is_asleep(struct kvb_manager *kv)
 {

@@ -2,7 +2,8 @@
 /*
  * What white-box tests may put in place of the real thing. In every build; api/testing.h is the only door to set it.
  *
- * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, offload/engines `keeps`. Immutable after create.
+ * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, offload/engines
+ *            `keeps`. Immutable after create.
  */
 #ifndef KVBI_BASE_HOOKS_H
 #define KVBI_BASE_HOOKS_H

@@ -7,8 +7,9 @@
  * Invariants word: generation (44 bits, from 1) and users (20 bits). users goes 0->1 and 1->0 under the store lock only;
  *            between held counts it moves without a lock. generation moves under the store lock while users is 0, or with
  *            the sole holder's reset. `life` is written by lifecycle.c and by nothing else.
- *            ticket only grows: whoever has the slot, a transfer waits for the latest point that was ever named for its memory.
- *            One that is reached holds up nobody, so none is ever taken back.
+ *            ticket only grows: whoever has the slot, a transfer waits for the latest point that
+ *            was ever named for its memory. One that is reached holds up nobody, so none is ever
+ *            taken back.
  * Why        64 bytes, one cache line: a step, a ref and a park of one block touch one line, and neighbours in the pool
  *            never share one. Where the slot is (place) and what it holds (life) are two machines and stay two fields.
  *

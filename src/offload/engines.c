@@ -193,7 +193,9 @@ bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
     uint64_t before = atomic_load(&engines->counter);
     while (before < value && !atomic_compare_exchange_weak(&engines->counter, &before, value))
         ;
-    /* After the counter: whoever is about to sleep writes `awaited` and then looks at the counter. */
+    /*
+     * After the counter: whoever is about to sleep writes `awaited` and then looks at the counter.
+     */
     return ready || (before < value && value > atomic_load(&engines->awaited));
 }
 

@@ -75,7 +75,10 @@ bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 /* True if progress may have something to do. Any thread. */
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
 
-/* How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has failed: all the way. */
+/*
+ * How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has
+ * failed: all the way.
+ */
 uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* there is a GPU */
 static inline struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
 {
@@ -90,11 +93,15 @@ static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *en
 {
     return (struct kvbi_point){.ticket = ticket, .event = kvbi_engines_event(engines, tier, slot)};
 }
-/* Progress is about to sleep, and wants to look again once anything beyond `until` is reached. False: that is so already. */
+/*
+ * Progress is about to sleep, and wants to look again once anything beyond `until` is reached.
+ * False: that is so already.
+ */
 bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until);
 /*
- * Gives up a copy that waits for its counter ticket, between these two: it completes with KVB_ECANCELED, in the next reap. False: it
- * has begun, or is about to. From progress; under the store's lock.
+ * Gives up a copy that waits for its counter ticket, between these two: it completes with
+ * KVB_ECANCELED, in the next reap. False: it has begun, or is about to. From progress; under the
+ * store's lock.
  */
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
                          const struct kvbi_tier *to, uint32_t place, uint64_t tag);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What waits for a fence, in front of a lane: in order of priority, pinning nothing and taking no place from what is ready.
+ * What waits for a fence, in front of a lane: in order of priority, pinning nothing and taking no
+ * place from what is ready.
  *
  * Owns       the links of the nodes that it was given, and how far a walk over them is.
  * Callers    offload/in_queue (offers), offload/onboard (items): each a list of its own.
- * Invariants as long as nothing beyond `until` is reached, in either order, no node has to be looked at: each waits for more
- *            than that in one of them. `cursor` is the next node of a walk that is under way.
+ * Invariants as long as nothing beyond `until` is reached, in either order, no node has to be
+ *            looked at: each waits for more than that in one of them. `cursor` is the next node of
+ *            a walk that is under way.
  * Lock       the store's.
- * Why        points come up nearly in order, a step's at once: one comparison says that there is nothing to do, and a walk
- *            finds most of what it looks at ready. It is made in turns, so that no hold of the lock grows with the list.
+ * Why        points come up nearly in order, a step's at once: one comparison says that there is
+ *            nothing to do, and a walk finds most of what it looks at ready. It is made in turns,
+ *            so that no hold of the lock grows with the list.
  */
 #ifndef KVBI_OFFLOAD_FENCED_H
 #define KVBI_OFFLOAD_FENCED_H
@@ -39,7 +42,10 @@ void kvbi_fenced_raise(struct kvbi_fenced *fenced, uint32_t index, unsigned band
 
 /* Is there anything to look at, now that `reached` is? */
 bool kvbi_fenced_due(const struct kvbi_fenced *fenced, struct kvbi_point reached);
-/* The next node of the walk, which begins if none is under way. KVBI_NONE: it is over. Each is removed, or kept. */
+/*
+ * The next node of the walk, which begins if none is under way. KVBI_NONE: it is over. Each is
+ * removed, or kept.
+ */
 uint32_t kvbi_fenced_next(struct kvbi_fenced *fenced);
 void kvbi_fenced_keep(struct kvbi_fenced *fenced, struct kvbi_point point,
                       struct kvbi_point reached);

@@ -64,7 +64,10 @@ static uint32_t least_wanted(const struct kvbi_in_queue *queue)
     return queue->offers[fenced].priority <= queue->offers[ready].priority ? fenced : ready;
 }
 
-/* Makes room for one more. Returns what is shed for it, taken out; `id` if that is no better; KVBI_NONE if there was room. */
+/*
+ * Makes room for one more. Returns what is shed for it, taken out; `id` if that is no better;
+ * KVBI_NONE if there was room.
+ */
 static uint32_t make_room(struct kvbi_in_queue *queue, uint32_t id, bool fenced)
 {
     if (kvbi_in_queue_count(queue) < queue->capacity)

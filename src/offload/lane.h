@@ -10,10 +10,11 @@
  * Owns       the offers of the lane and its counters; above a disk the labels of what is written there, and the budget of writes.
  * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
  * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
- *            is released by progress; those behind a fence do not count. Of copies whose source or target is not ready at most
- *            unready_max, half of inflight_max, are on deck or taken: the rest waits behind a fence, and holds up nobody. A block
- *            has at most one offer (block->offer names it). offered = transferred + skipped +
- *            discarded + shed + failed + cancelled + pending, after every call.
+ *            is released by progress; those behind a fence do not count. Of copies whose source or
+ *            target is not ready at most unready_max, half of inflight_max, are on deck or taken:
+ *            the rest waits behind a fence, and holds up nobody. A block has at most one offer
+ *            (block->offer names it). offered = transferred + skipped + discarded + shed + failed +
+ *            cancelled + pending, after every call.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_LANE_H
@@ -113,13 +114,13 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struc
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result,
                                             uint64_t now_ns);
 
-/* ---- Between lane.c and lane_fenced.c (what is not ready) ---------------------------------------------------------- */
+/* ---- Between lane.c and lane_fenced.c (what is not ready) ------------------------------------ */
 
 /* The offer ends here; the caller has counted why. */
 void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t offer);
 /*
- * May the offer be on deck, or with the engine? If its source is ready, or as one of the few that may wait there; then it is
- * marked so.
+ * May the offer be on deck, or with the engine? If its source is ready, or as one of the few that
+ * may wait there; then it is marked so.
  */
 bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
 /* Its target waits for `ticket`: as one of the few, whatever their number. */
@@ -127,7 +128,10 @@ void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *of
                                    uint64_t ticket);
 /* It is neither on deck nor with the engine any more. */
 void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
-/* An offer that is in no list and pins nothing goes behind a fence: its source's, or `ticket` of the targets that there are. */
+/*
+ * An offer that is in no list and pins nothing goes behind a fence: its source's, or `ticket` of
+ * the targets that there are.
+ */
 void kvbi_lane_fence_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t ticket);
 /* Those whose points are reached are in line again. */
 void kvbi_lane_unfence_locked(struct kvbi_lane *lane);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a lane does with offers that are not ready: whose source is still being written, or whose target still used.
+ * What a lane does with offers that are not ready: whose source is still being written, or whose
+ * target still used.
  *
  * Callers    lane.c. Lock: the store's.
- * Why        such a copy would hold its place on deck and with the engine for as long as a step of the server lasts, or for
- *            ever. Some may: a GPU's stream waits without the host. The rest waits where it pins nothing.
+ * Why        such a copy would hold its place on deck and with the engine for as long as a step of
+ *            the server lasts, or for ever. Some may: a GPU's stream waits without the host. The
+ *            rest waits where it pins nothing.
  */
 #include "offload/lane.h"
 

@@ -102,7 +102,10 @@ struct kvbi_onboard_lane {
     struct kvbi_lane_book book;
 };
 
-/* What kvbi_item.node.mark says of an item. Its node.extra: where the engine keeps its copy, for a recall. */
+/*
+ * What kvbi_item.node.mark says of an item. Its node.extra: where the engine keeps its copy, for a
+ * recall.
+ */
 enum kvbi_item_mark {
     KVBI_ITEM_FENCED = 1,  /* QUEUED: in the lane's `fenced`, not in its queue */
     KVBI_ITEM_UNREADY = 2, /* MOVING: one of the lane's `unready` */
@@ -161,16 +164,23 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
                             struct kvbi_item *item);
 
 /*
- * onboard_fenced.c: items that are not ready. `tier` is the one that the lane fills; the item's own target counts if that is it.
+ * onboard_fenced.c: items that are not ready. `tier` is the one that the lane fills; the item's own
+ * target counts if that is it.
  */
 struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint32_t tier,
                                   const struct kvbi_item *item);
-/* May a copy that waits for `point` be with the engine? If that is reached, or as one of the few that may wait there. */
+/*
+ * May a copy that waits for `point` be with the engine? If that is reached, or as one of the few
+ * that may wait there.
+ */
 bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
                                struct kvbi_point point);
 /* What the lane may take for a carrier's target. */
 struct kvbi_wish kvbi_carrier_wish(const struct kvbi_onboarding *onboarding, uint32_t tier);
-/* A QUEUED item that is in no list waits behind a fence: its point, or `ticket` of the targets that there are. */
+/*
+ * A QUEUED item that is in no list waits behind a fence: its point, or `ticket` of the targets that
+ * there are.
+ */
 void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item, uint64_t ticket);
 /* Its copy goes to the engine, and comes back. */
@@ -182,7 +192,10 @@ void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t ti
                                  struct kvbi_item *item);
 /* Those whose points are reached are in line again. */
 void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t tier);
-/* A MOVING item that only waits for a counter ticket is given up: the engine will say KVB_ECANCELED. False: it has begun. */
+/*
+ * A MOVING item that only waits for a counter ticket is given up: the engine will say
+ * KVB_ECANCELED. False: it has begun.
+ */
 bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding,
                              const struct kvbi_item *item);
 

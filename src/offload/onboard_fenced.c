@@ -3,8 +3,9 @@
  * Items that are not ready: whose source is still being written, or whose target still used.
  *
  * Callers    onboard.c and onboard_item.c, through onboard.h. Lock: the store's.
- * Why        as lane_fenced.c's: what waits for a fence is not to hold a place that something ready could use. Such an item
- *            keeps its pin of the source: it is bounded by the targets that callers have allocated.
+ * Why        as lane_fenced.c's: what waits for a fence is not to hold a place that something ready
+ *            could use. Such an item keeps its pin of the source: it is bounded by the targets that
+ *            callers have allocated.
  */
 #include "offload/onboard.h"
 

@@ -103,7 +103,10 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
         .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
 }
 
-/* A block in between carries the content up; the item waits for it. NULL: there is no room for one, or none that is `wish`ed for. */
+/*
+ * A block in between carries the content up; the item waits for it. NULL: there is no room for one,
+ * or none that is `wish`ed for.
+ */
 static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                                       uint32_t tier, struct kvbi_wish *wish, uint64_t now_ns)
 {

@@ -94,7 +94,10 @@ static inline bool kvbi_pipeline_has_lane(const struct kvbi_pipeline *pipeline, 
 struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
                                             bool user, uint64_t now_ns);
 
-/* The same for a transfer's target, one that is ready before any that is not: kvbi_store_take_target_locked. */
+/*
+ * The same for a transfer's target, one that is ready before any that is not:
+ * kvbi_store_take_target_locked.
+ */
 struct kvb_block *kvbi_pipeline_take_target_locked(struct kvbi_pipeline *pipeline,
                                                    struct kvbi_pool *pool, struct kvbi_wish *wish,
                                                    uint64_t now_ns);

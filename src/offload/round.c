@@ -6,7 +6,10 @@
 #include "transfer/cuda/cuda.h"
 #include "transfer/tier_disk.h"
 
-/* A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane below a tier. */
+/*
+ * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane
+ * below a tier.
+ */
 #define TAG_TIER_SHIFT 32
 
 /* ---- Before the engine ------------------------------------------------------------------------------------------ */

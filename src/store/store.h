@@ -161,8 +161,8 @@ struct kvbi_wish {
         earliest; /* out, with NULL: the earliest ticket among those that are not ready; 0: there are none */
 };
 /*
- * The same as TRANSFER, but of the first KVBI_LOCK_BATCH free slots and as many of the order one that is ready, before any that
- * is not.
+ * The same as TRANSFER, but of the first KVBI_LOCK_BATCH free slots and as many of the order one
+ * that is ready, before any that is not.
  */
 struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                                 struct kvbi_wish *wish, uint64_t now_ns);

@@ -3,9 +3,10 @@
  * Which slot a transfer writes: one that is ready, if there is one.
  *
  * Callers    offload/, through store.h. Lock: the store's.
- * Why        memory that its last owner may still be writing cannot be filled yet. A copy that is given such a slot waits, while
- *            the next slot could be filled at once. As long as nobody waits for fences the first one looked at is ready, and
- *            this costs one comparison.
+ * Why        memory that its last owner may still be writing cannot be filled yet. A copy that is
+ *            given such a slot waits, while the next slot could be filled at once. As long as
+ *            nobody waits for fences the first one looked at is ready, and this costs one
+ *            comparison.
  */
 #include "store/store.h"
 

@@ -34,7 +34,10 @@ struct kvbi_identity {
 #define KVBI_TICKET_EVENT (UINT64_C(1) << 63)
 struct kvbi_disk_label;
 
-/* How far something has come, or has to, in both orders: of the counter, and of the GPU's events (without KVBI_TICKET_EVENT). */
+/*
+ * How far something has come, or has to, in both orders: of the counter, and of the GPU's events
+ * (without KVBI_TICKET_EVENT).
+ */
 struct kvbi_point {
     uint64_t ticket, event;
 };
@@ -106,8 +109,9 @@ struct kvbi_engine_ops {
     /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */
     bool (*signal)(struct kvbi_engine *engine, uint64_t value);
     /*
-     * Gives up a copy that waits for its ticket: all of it comes out of reap, with KVB_ECANCELED. False: it does not wait for that,
-     * or not any more. In constant time; the one call besides fence calls that may be made under the store's lock.
+     * Gives up a copy that waits for its ticket: all of it comes out of reap, with KVB_ECANCELED.
+     * False: it does not wait for that, or not any more. In constant time; the one call besides
+     * fence calls that may be made under the store's lock.
      */
     bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t tag);
 };

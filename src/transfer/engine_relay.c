@@ -115,7 +115,10 @@ static bool holds(const struct relay_engine *r)
     return r->held[0].count + r->held[1].count > 0;
 }
 
-/* What is ready, less what has to be held at the front of it. Half of the blocks in between are for what need not wait for the GPU. */
+/*
+ * What is ready, less what has to be held at the front of it. Half of the blocks in between are for
+ * what need not wait for the GPU.
+ */
 static struct kvbi_ticket_list *next_locked(struct relay_engine *r, uint64_t reached)
 {
     struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&r->queue);

@@ -5,9 +5,11 @@
  * Owns       both engines, the pinned memory between them, and the copies on their way.
  * Callers    see engine.h; offload/engines creates it.
  * Invariants a copy that has begun holds one block of the memory in between until it is over; copies down begin only while more than a
- *            quarter of them is free, copies behind a fence of the GPU only while those have less than half of them. Both engines carry copies of the relay's only, tagged with the item. A failed copy is KVB_EDEVICE
- *            if it was the GPU's half that failed; all else, and what is condemned, is the disk's word. What the GPU condemns are blocks in
- *            between: from then on nothing begins.
+ *            quarter of them is free, copies behind a fence of the GPU only while those have less
+ *            than half of them. Both engines carry copies of the relay's only, tagged with the
+ *            item. A failed copy is KVB_EDEVICE if it was the GPU's half that failed; all else, and
+ *            what is condemned, is the disk's word. What the GPU condemns are blocks in between:
+ *            from then on nothing begins.
  * Lock       the queue's own. Where a copy is on its way is progress's alone.
  * Why        neither engine need know of the other: a disk reads and writes host memory, a GPU's engine fills and empties it, and what
  *            each promises about fences, verification and errors holds unchanged.

@@ -77,7 +77,10 @@ uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot);
 bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event);
 /* The fence up to which all are known to be reached. Any thread, no lock, no call of CUDA's. */
 uint64_t kvbi_engine_cuda_reached(struct kvbi_engine *engine);
-/* As long as no fence beyond `until` is reached, event_fd is to become readable now and then (UINT64_MAX: not for that). From progress. */
+/*
+ * As long as no fence beyond `until` is reached, event_fd is to become readable now and then
+ * (UINT64_MAX: not for that). From progress.
+ */
 void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until);
 /*
  * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`, and for the fence `event` (0:
