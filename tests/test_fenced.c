@@ -686,6 +686,41 @@ static void test_cancel_gives_back_the_block_in_between_too(void **state)
     kv_rig_close(&rig);
 }
 
+/*
+ * A prefetch is given up while its copy waits for a fence, and in the same round another operation,
+ * which has to pass through that tier, comes to wait for the very copy: it goes on for that one.
+ */
+static void test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run, passing;
+    struct mv_done given_up, done;
+    struct kvb_op *prefetch = NULL;
+    mv_three_tiers(&rig, 2, 2, 2);
+    kv_rig_open(&rig);
+    mv_park(&rig, &run, KVB_TIER_DISK, 1, 1);
+    struct kvb_block *target = alloc_after(&rig, KVB_TIER_HOST, FENCE);
+    assert_int_equal(mv_match(&rig, &run), 1);
+    struct kvb_onboard request = mv_request(run.blocks, &target, 1, &given_up);
+    kv_ok(kvb_onboard(rig.kv, &request, &prefetch));
+    mv_drop(&rig, &run);
+    mv_step(&rig);
+    assert_int_equal(mv_lane(&rig, KVB_TIER_DISK, KVB_TIER_HOST).inflight, 1);
+    kv_ok(kvb_op_cancel(rig.kv, prefetch));
+    passing = run;
+    struct kvb_op *op = mv_bring_up(&rig, &passing, KVB_TIER_DEVICE, &done);
+    mv_step(&rig);
+    assert_int_equal(given_up.status, KVB_ECANCELED);
+    assert_int_equal(done.calls, 0);
+    end(&rig, &run, prefetch, 0);
+    mv_signal(&rig, FENCE);
+    mv_step(&rig);
+    end(&rig, &passing, op, 1);
+    mv_expect_books(&rig, true);
+    kv_rig_close(&rig);
+}
+
 /* ---- Waking ---------------------------------------------------------------------------------- */
 
 static bool is_asleep(struct kvb_manager *kv)
@@ -765,6 +800,7 @@ int main(void)
         cmocka_unit_test(
             test_copy_past_its_deadline_that_waits_for_a_fence_gives_place_and_memory_back),
         cmocka_unit_test(test_copy_that_another_waits_for_is_not_recalled),
+        cmocka_unit_test(test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile),
         cmocka_unit_test(test_cancel_gives_back_the_block_in_between_too),
         cmocka_unit_test(test_signal_wakes_who_sleeps_while_all_waits_for_its_fence),
     };

@@ -109,3 +109,20 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
         give_up(onboarding, item, now_ns);
     return true;
 }
+
+bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                             uint64_t now_ns)
+{
+    struct kvbi_item *joiner = kvbi_item_waiter(onboarding, item, KVBI_WAIT_JOIN);
+    bool wanted = joiner != NULL || kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL;
+    if (!wanted || atomic_load(&onboarding->store->closing))
+        return false;
+    if (item->op != KVBI_NONE && joiner != NULL && joiner->op != item->op)
+        hand_over(onboarding, item, joiner, now_ns);
+    else if (item->op != KVBI_NONE && !orphan(onboarding, item, now_ns))
+        return false;
+    if (kvbi_item_content(onboarding, item) == KVBI_NONE)
+        return false;
+    kvbi_item_queue_again(onboarding, item);
+    return true;
+}

@@ -44,6 +44,11 @@ void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *it
                         struct kvb_block *source)
 {
     set_source(onboarding, item, source);
+    kvbi_item_queue_again(onboarding, item);
+}
+
+void kvbi_item_queue_again(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
+{
     struct kvbi_onboard_lane *lane = kvbi_item_lane(onboarding, item);
     item->stage = KVBI_ITEM_QUEUED;
     lane->book.stats.offered++;
@@ -326,6 +331,11 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     struct kvbi_item *item = &onboarding->items[id];
     int said = result;
     kvbi_item_unclaim_locked(onboarding, item);
+    if (result == KVB_ECANCELED && kvbi_item_revive_locked(onboarding, item, now_ns)) {
+        kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, false, 0, now_ns);
+        forget_unreadable(onboarding, item->source, said, condemned);
+        return NULL;
+    }
     if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
         result = KVB_EDEVICE; /* what a lost tier says now is not believed */
     bool published = kvbi_store_fill_end_locked(onboarding->store, kvbi_item_pool(onboarding, item),

@@ -42,8 +42,19 @@ struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
 /* In line to read `source`, which is pinned by it. */
 void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                         struct kvb_block *source);
+/* The same with the source that it has. */
+void kvbi_item_queue_again(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
 void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                            uint64_t now_ns);
+
+/* ---- onboard_cut.c --------------------------------------------------------------------------- */
+
+/*
+ * A copy that was recalled has come back before it had begun, and meanwhile somebody has come to wait
+ * for its end: it sets off anew, for them. False: nobody waits, or nothing is begun any more.
+ */
+bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                             uint64_t now_ns);
 
 /* ---- onboard_wait.c -------------------------------------------------------------------------- */
 
