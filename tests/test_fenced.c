@@ -510,6 +510,51 @@ static void test_hop_waits_where_no_slot_in_between_is_ready(void **state)
     kv_rig_close(&rig);
 }
 
+/* The fence is not reached, but somebody lets go of a slot that is ready. */
+static void test_offer_that_waits_for_a_ready_target_takes_the_next_one_that_comes_free(
+    void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    mv_two_tiers(&rig, 2, 2, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&rig, 0, 1, 1, 1, 8);
+    kv_rig_open(&rig);
+    struct kvb_block *held = kv_alloc(&rig, KVB_TIER_HOST);
+    kv_unref(&rig, alloc_after(&rig, KVB_TIER_HOST, FENCE));
+    offer_each(&rig, &run, 1, 1, 0, 50);
+    mv_step(&rig);
+    assert_int_equal(down(&rig).queued, 1);
+    kv_unref(&rig, held);
+    mv_step(&rig);
+    assert_int_equal(down(&rig).transferred, 1);
+    mv_drop(&rig, &run);
+    mv_expect_books(&rig, true);
+    kv_rig_close(&rig);
+}
+
+static void test_hop_that_waits_for_a_ready_slot_takes_the_next_one_that_comes_free(void **state)
+{
+    (void)state;
+    struct kv_rig rig;
+    struct mv_run run;
+    struct mv_done done;
+    mv_three_tiers(&rig, 2, 2, 2);
+    mv_bounds(&rig, 1, 1, 1, 1, 8);
+    kv_rig_open(&rig);
+    mv_park(&rig, &run, KVB_TIER_DISK, 1, 1);
+    struct kvb_block *held = kv_alloc(&rig, KVB_TIER_HOST);
+    kv_unref(&rig, alloc_after(&rig, KVB_TIER_HOST, FENCE));
+    struct kvb_op *op = mv_bring_up(&rig, &run, KVB_TIER_DEVICE, &done);
+    mv_step(&rig);
+    assert_int_equal(done.calls, 0);
+    kv_unref(&rig, held);
+    mv_step(&rig);
+    end(&rig, &run, op, 1);
+    mv_expect_books(&rig, true);
+    kv_rig_close(&rig);
+}
+
 /* ---- Operations behind a fence --------------------------------------------------------------- */
 
 /* One operation that waits in front of a lane whose engine has one place. */
@@ -794,6 +839,9 @@ int main(void)
         cmocka_unit_test(test_offer_waits_where_no_target_is_ready),
         cmocka_unit_test(test_carrier_prefers_a_slot_that_is_ready),
         cmocka_unit_test(test_hop_waits_where_no_slot_in_between_is_ready),
+        cmocka_unit_test(
+            test_offer_that_waits_for_a_ready_target_takes_the_next_one_that_comes_free),
+        cmocka_unit_test(test_hop_that_waits_for_a_ready_slot_takes_the_next_one_that_comes_free),
         cmocka_unit_test(test_operation_behind_a_fence_is_cancelled_at_once),
         cmocka_unit_test(test_operation_behind_a_fence_is_handed_to_who_joined_it),
         cmocka_unit_test(test_cancelled_copy_that_waits_for_a_fence_gives_place_and_memory_back),

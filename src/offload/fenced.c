@@ -57,13 +57,31 @@ bool kvbi_fenced_due(const struct kvbi_fenced *fenced, struct kvbi_point reached
            reached.event > fenced->until.event;
 }
 
+static void begin_walk(struct kvbi_fenced *fenced)
+{
+    fenced->walking = true;
+    fenced->cursor = kvbi_bands_lowest(&fenced->list);
+    fenced->until = for_ever;
+}
+
+void kvbi_fenced_want_room(struct kvbi_fenced *fenced, uint64_t room)
+{
+    fenced->for_room = true;
+    fenced->room_seen = room;
+}
+
+void kvbi_fenced_note_room(struct kvbi_fenced *fenced, uint64_t room)
+{
+    if (!fenced->for_room || fenced->room_seen == room || fenced->walking)
+        return;
+    fenced->for_room = false;
+    begin_walk(fenced);
+}
+
 uint32_t kvbi_fenced_next(struct kvbi_fenced *fenced)
 {
-    if (!fenced->walking) {
-        fenced->walking = true;
-        fenced->cursor = kvbi_bands_lowest(&fenced->list);
-        fenced->until = for_ever;
-    }
+    if (!fenced->walking)
+        begin_walk(fenced);
     uint32_t index = fenced->cursor;
     if (index == KVBI_NONE)
         fenced->walking = false;

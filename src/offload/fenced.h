@@ -28,7 +28,9 @@ struct kvbi_fenced {
     struct kvbi_point until;
     uint32_t cursor;
     bool walking;
-    uint64_t changes; /* how often a node has come or gone */
+    bool for_room;      /* some wait because no slot was ready for them: another one may be, once */
+    uint64_t room_seen; /* the target's pool.room is another */
+    uint64_t changes;   /* how often a node has come or gone */
 };
 
 void kvbi_fenced_init(struct kvbi_fenced *fenced, void *nodes, size_t stride);
@@ -39,6 +41,11 @@ void kvbi_fenced_add(struct kvbi_fenced *fenced, uint32_t index, unsigned band,
 void kvbi_fenced_remove(struct kvbi_fenced *fenced, uint32_t index);
 /* To a higher band, behind those that are there. It waits for what it waited for. */
 void kvbi_fenced_raise(struct kvbi_fenced *fenced, uint32_t index, unsigned band);
+
+/* Where no slot is ready for a node that is added, `room` is the pool's count of those that it has had. */
+void kvbi_fenced_want_room(struct kvbi_fenced *fenced, uint64_t room);
+/* All are looked at if there has been room since. */
+void kvbi_fenced_note_room(struct kvbi_fenced *fenced, uint64_t room);
 
 /* Is there anything to look at, now that `reached` is? */
 bool kvbi_fenced_due(const struct kvbi_fenced *fenced, struct kvbi_point reached);

@@ -421,9 +421,11 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
         offer->admitted = true;
-        if (wish.earliest != 0)
+        if (wish.earliest != 0) {
             put_behind_fence(lane, id, wish.earliest, now_ns);
-        else
+            kvbi_fenced_want_room(&lane->queue.fenced, lane->to->room);
+            lane->to->room_wanted = true;
+        } else
             drop_pinned(lane, id, now_ns);
         return KVBI_AIM_DROPPED;
     }

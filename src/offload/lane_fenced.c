@@ -81,6 +81,7 @@ void kvbi_lane_unfence_locked(struct kvbi_lane *lane)
     struct kvbi_fenced *fenced = &lane->queue.fenced;
     struct kvbi_point reached = kvbi_engines_reached(lane->engines);
     uint32_t id;
+    kvbi_fenced_note_room(fenced, lane->to->room);
     if (!kvbi_fenced_due(fenced, reached))
         return;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && (id = kvbi_fenced_next(fenced)) != KVBI_NONE; n++) {

@@ -61,6 +61,11 @@ void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
     kvbi_fenced_add(&onboarding->lanes[tier].fenced, id_of(onboarding, item), item->priority,
                     kvbi_point_latest(kvbi_item_point(onboarding, tier, item), target),
                     reached(onboarding));
+    if (ticket == 0)
+        return;
+    struct kvbi_pool *pool = &onboarding->store->pools[tier];
+    kvbi_fenced_want_room(&onboarding->lanes[tier].fenced, pool->room);
+    pool->room_wanted = true;
 }
 
 void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
@@ -94,6 +99,7 @@ void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     struct kvbi_point now = reached(onboarding);
     uint32_t id;
+    kvbi_fenced_note_room(&lane->fenced, onboarding->store->pools[tier].room);
     if (!kvbi_fenced_due(&lane->fenced, now))
         return;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && (id = kvbi_fenced_next(&lane->fenced)) != KVBI_NONE;

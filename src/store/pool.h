@@ -44,6 +44,7 @@ struct kvbi_pool {
     uint32_t block_count;
     bool in_memory;   /* its contents have a record */
     bool room_wanted; /* a lane waits for a slot here */
+    uint64_t room;    /* how often a slot has become free or evictable */
     uint32_t free_count, held_count, parked_count, transfer_count, retired_count;
     uint32_t pinned_count, revocable_count;
     struct kvbi_pool_watch watch; /* or nobody */

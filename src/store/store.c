@@ -153,6 +153,7 @@ static void touch_copies_below(struct kvbi_store *store, const struct kvbi_entry
 /* A slot has become free or evictable. */
 static void note_room(struct kvbi_store *store, struct kvbi_pool *pool)
 {
+    pool->room++;
     store->work |= pool->room_wanted;
     pool->room_wanted = false;
 }
