@@ -766,6 +766,30 @@ static void test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile(void **st
     kv_rig_close(&rig);
 }
 
+/* ---- The list -------------------------------------------------------------------------------- */
+
+/* A signal comes between a look at the counter and the list: nothing else will ask about the node. */
+static void test_node_whose_point_is_reached_by_now_is_looked_at(void **state)
+{
+    (void)state;
+    struct kvbi_band_node nodes[3] = {{0}};
+    struct kvbi_fenced fenced;
+    struct kvbi_point reached = {.ticket = 7, .event = 3};
+    kvbi_fenced_init(&fenced, nodes, sizeof *nodes);
+    kvbi_fenced_add(&fenced, 0, 50, (struct kvbi_point){.ticket = 9, .event = 3}, reached);
+    assert_false(kvbi_fenced_due(&fenced, reached));
+    kvbi_fenced_add(&fenced, 1, 50, (struct kvbi_point){.ticket = 7}, reached);
+    assert_true(kvbi_fenced_due(&fenced, reached));
+    assert_int_equal(kvbi_fenced_next(&fenced), 0);
+    kvbi_fenced_keep(&fenced, (struct kvbi_point){.ticket = 9}, reached);
+    assert_int_equal(kvbi_fenced_next(&fenced), 1);
+    kvbi_fenced_remove(&fenced, 1);
+    assert_int_equal(kvbi_fenced_next(&fenced), KVBI_NONE);
+    assert_false(kvbi_fenced_due(&fenced, reached));
+    kvbi_fenced_add(&fenced, 2, 50, (struct kvbi_point){.event = 2}, reached);
+    assert_true(kvbi_fenced_due(&fenced, reached));
+}
+
 /* ---- Waking ---------------------------------------------------------------------------------- */
 
 static bool is_asleep(struct kvb_manager *kv)
@@ -850,6 +874,7 @@ int main(void)
         cmocka_unit_test(test_copy_that_another_waits_for_is_not_recalled),
         cmocka_unit_test(test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile),
         cmocka_unit_test(test_cancel_gives_back_the_block_in_between_too),
+        cmocka_unit_test(test_node_whose_point_is_reached_by_now_is_looked_at),
         cmocka_unit_test(test_signal_wakes_who_sleeps_while_all_waits_for_its_fence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

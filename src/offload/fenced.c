@@ -24,6 +24,8 @@ void kvbi_fenced_add(struct kvbi_fenced *fenced, uint32_t index, unsigned band,
 {
     kvbi_bands_push_young(&fenced->list, index, band);
     kvbi_fenced_keep(fenced, point, reached);
+    if (kvbi_point_reached(point, reached)) /* a signal, since the caller has looked */
+        fenced->until = (struct kvbi_point){0};
     fenced->changes++;
 }
 

@@ -35,7 +35,7 @@ struct kvbi_fenced {
 
 void kvbi_fenced_init(struct kvbi_fenced *fenced, void *nodes, size_t stride);
 
-/* `point` is not reached: neither half of it that is counts. */
+/* Of `point` a half that is reached does not count; where all of it is, there is something to look at. */
 void kvbi_fenced_add(struct kvbi_fenced *fenced, uint32_t index, unsigned band,
                      struct kvbi_point point, struct kvbi_point reached);
 void kvbi_fenced_remove(struct kvbi_fenced *fenced, uint32_t index);
