@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Create, destroy, progress, and what all calls share. See manager.h. */
+/* Create, progress, and what all calls share. See manager.h. */
 #include "api/manager.h"
 
 #include <stdio.h>
@@ -162,7 +162,7 @@ static int create_pipeline(struct kvb_manager *manager, const struct kvbi_config
                                 message_bytes);
 }
 
-static void free_manager(struct kvb_manager *manager)
+void kvbi_manager_free(struct kvb_manager *manager)
 {
     struct kvbi_memory memory = manager->memory;
     kvbi_progress_destroy(&manager->progress);
@@ -218,7 +218,7 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
     kvbi_log_init(&manager->log, &config.c.logger);
     error = create_parts(manager, &config, hooks, message, sizeof message);
     if (error != 0) {
-        free_manager(manager);
+        kvbi_manager_free(manager);
         return kvbi_diagnose(
             diagnosis, error, "%s",
             message[0] != '\0'
@@ -262,82 +262,6 @@ int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **man
                        struct kvb_diagnosis *diagnosis)
 {
     return kvbi_manager_create_hooked(config, NULL, manager, diagnosis);
-}
-
-/* ---- Destroy ---------------------------------------------------------------------------------------------------- */
-
-/*
- * Handles that neither pins nor operations account for: the caller's. Steps under way are the
- * caller's too. One look at every slot, however many there are: what is counted must not change.
- */
-static uint64_t foreign_handles_locked(const struct kvb_manager *manager)
-{
-    uint64_t handles = 0;
-    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        const struct kvbi_pool *pool = &manager->store.pools[tier];
-        for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
-            handles += kvbi_word_users(atomic_load(&pool->slots[i].word));
-    }
-    return handles - manager->store.pins.count -
-           kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
-}
-
-/*
- * Nobody holds anything, and nothing is handed out any more: decided in one hold, and before the
- * count for those who take a handle without the lock (kvb_weak_upgrade).
- */
-static int close_to_callers(struct kvb_manager *manager)
-{
-    struct kvbi_store *store = &manager->store;
-    uint64_t handles = 0;
-    kvbi_lock(manager);
-    bool already = atomic_exchange(&store->closing, true);
-    if (!already)
-        handles = foreign_handles_locked(manager);
-    if (handles > 0)
-        atomic_store(&store->closing, false);
-    kvbi_unlock(manager);
-    if (already)
-        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EDEADLK,
-                           "another thread destroys this manager");
-    if (handles > 0)
-        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EBUSY,
-                           "%llu handles are still held, must be 0 (those of steps included)",
-                           (unsigned long long)handles);
-    return 0;
-}
-
-/* Nothing moves any more: the order of use goes into the files. */
-static void close_disk(struct kvb_manager *manager)
-{
-    struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
-    const struct kvbi_pool *pool = &manager->store.pools[KVB_TIER_DISK];
-    if (disk == NULL)
-        return;
-    uint32_t *order = kvbi_memory_alloc_raw(&manager->memory, pool->block_count, sizeof *order, 0);
-    kvbi_lock(manager);
-    uint32_t count = order != NULL ? kvbi_pool_order(pool, order, pool->block_count) : 0;
-    kvbi_unlock(manager);
-    kvbi_disk_close_clean(disk, order, count);
-    kvbi_memory_free(&manager->memory, order, pool->block_count, sizeof *order);
-}
-
-int kvb_manager_destroy(struct kvb_manager *manager)
-{
-    if (manager == NULL)
-        return 0;
-    int error = kvbi_enter(manager);
-    if (error != 0)
-        return error;
-    if (kvbi_progress_in_callback(&manager->progress))
-        return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EDEADLK, KVBI_IN_CALLBACK);
-    error = close_to_callers(manager);
-    if (error != 0)
-        return error;
-    kvbi_progress_close(&manager->progress);
-    close_disk(manager);
-    free_manager(manager);
-    return 0;
 }
 
 /* ---- Progress --------------------------------------------------------------------------------------------------- */

@@ -40,6 +40,9 @@ struct kvb_manager {
     struct kvbi_refusals refusals;
 };
 
+/* What create has made of it so far, in reverse order. */
+void kvbi_manager_free(struct kvb_manager *manager);
+
 /* 0, KVB_EINVAL (NULL) or KVB_EFORK. First in every call. */
 int kvbi_enter(const struct kvb_manager *manager);
 
