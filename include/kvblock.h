@@ -903,8 +903,8 @@ KVB_API KVB_NODISCARD int kvb_block_weak(struct kvb_manager *manager, const stru
  *
  * Ownership  Hands out blocks[i], NULL where results[i] is not 0.
  * Threads    Any. Takes no lock while somebody holds the block.
- * Errors     KVB_ESTALE  for ever: evicted or reset since, or the target of an operation that has let
- *                        go of it while it was still being written
+ * Errors     KVB_ESTALE  for ever: evicted or reset since, or the target of an operation that
+ *                        has let go of it while it was still being written
  *            KVB_EAGAIN  2^20 - 1 handles on one block
  *            KVB_EINVAL  tier or slot that this manager does not have
  * Since      0.1
@@ -1216,8 +1216,9 @@ struct kvb_query {
  * kvb_match - the leading run of blocks that exist, held
  *
  * hits[0..*count) each pin the copy in the fastest tier that has it. Stops at the first block that is nowhere, or at
- * `capacity`. A hit in a tier of memory may be a block that the server's own work is still to write,
- * registered with a fence that is not reached yet: the server orders what reads it behind that work.
+ * `capacity`. A hit in a tier of memory may be a block that the server's own work is still to
+ * write, registered with a fence that is not reached yet: the server orders what reads it behind
+ * that work.
  *
  * Ownership  Hands out one strong handle a hit; the caller unrefs each.       Threads  Any.
  * Errors     KVB_EINVAL  neither tokens nor keys; unknown flags      KVB_ENOENT  unknown namespace
@@ -1390,10 +1391,10 @@ struct kvb_onboard {
 /*
  * kvb_onboard - bring blocks up into `targets`
  *
- * A content that somebody else is bringing up already is joined: nobody waits for more than that one
- * block, and it goes by the highest priority of those who wait for it, from then on and through every
- * tier in between. Ends with the length of the good prefix: partial success is success. Targets of tier
- * HOST make it a prefetch. Outranks offloading.
+ * A content that somebody else is bringing up already is joined: nobody waits for more than that
+ * one block, and it goes by the highest priority of those who wait for it, from then on and through
+ * every tier in between. Ends with the length of the good prefix: partial success is success.
+ * Targets of tier HOST make it a prefetch. Outranks offloading.
  *
  * Ownership  On 0 the op takes over the targets' handles and kvb_op_take hands blocks back. The caller keeps its handles of
  *            the sources, and may drop them at once. `*op` is the caller's until kvb_op_release.

@@ -22,8 +22,8 @@ static uint32_t random_below(uint32_t limit)
     return (uint32_t)(random_state % limit);
 }
 
-/* The model: deadline by id, UINT64_MAX for none, and when it was set. The first is found by looking
- * at all. */
+/* The model: deadline by id, UINT64_MAX for none, and when it was set. The first is found by
+ * looking at all. */
 static uint64_t model[IDS], set_at[IDS], sets;
 
 static bool is_before(uint32_t a, uint32_t b)

@@ -98,7 +98,10 @@ static void test_blocks_go_to_the_disk_and_come_back(void **state)
     close_straits(&s);
 }
 
-/* The disk reads first, however long that takes; then there is a copy, and the server's stream can wait for it. */
+/*
+ * The disk reads first, however long that takes; then there is a copy, and the server's stream can
+ * wait for it.
+ */
 static void expect_copy_behind_a_read(struct straits *s, struct kvb_op *op)
 {
     struct kvb_manager *kv = s->scene.rig.kv;

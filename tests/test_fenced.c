@@ -768,7 +768,9 @@ static void test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile(void **st
 
 /* ---- The list -------------------------------------------------------------------------------- */
 
-/* A signal comes between a look at the counter and the list: nothing else will ask about the node. */
+/*
+ * A signal comes between a look at the counter and the list: nothing else will ask about the node.
+ */
 static void test_node_whose_point_is_reached_by_now_is_looked_at(void **state)
 {
     (void)state;

@@ -554,7 +554,7 @@ static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **
     close_crowd(crowd);
 }
 
-/* ---- Destroy ----------------------------------------------------------------------------------- */
+/* ---- Destroy --------------------------------------------------------------------------------- */
 
 struct last_words {
     struct crowd *crowd;

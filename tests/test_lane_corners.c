@@ -75,7 +75,9 @@ static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **stat
 
 enum { STALE = 4 * KVBI_LOCK_BATCH };
 
-/* Many offers, all of which have been evicted, none looked at since. `blocks` are new ones, held. */
+/*
+ * Many offers, all of which have been evicted, none looked at since. `blocks` are new ones, held.
+ */
 static void open_with_stale_offers(struct kv_rig *rig, struct kvb_block **blocks)
 {
     static uint32_t tokens[STALE * KV_TOKENS];
@@ -116,7 +118,7 @@ static void test_stale_offers_are_all_discarded_by_later_rounds(void **state)
     kv_rig_close(&rig);
 }
 
-/* ---- A lane that stands --------------------------------------------------------------------------------------------- */
+/* ---- A lane that stands ---------------------------------------------------------------------- */
 
 /* Nobody drives progress: all of the run is on deck or in the in-queue, and stays there. */
 static void open_standing(struct kv_rig *rig, struct mv_run *run, uint32_t deck, bool parked)

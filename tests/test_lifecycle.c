@@ -591,7 +591,9 @@ static void test_overlapped_steps_second_failed_keeps_what_first_wrote(void **st
     kv_unref(&rig, block);
 }
 
-/* All of it was computed by then, but a step has failed since: the block is not Complete by itself. */
+/*
+ * All of it was computed by then, but a step has failed since: the block is not Complete by itself.
+ */
 static void test_reset_forgets_the_contents_priority(void **state)
 {
     (void)state;

@@ -256,7 +256,9 @@ static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **sta
     scene_end(scene);
 }
 
-/* A wall clock that is set back: what a second allows is written in the next second all the same. */
+/*
+ * A wall clock that is set back: what a second allows is written in the next second all the same.
+ */
 static void test_lane_goes_on_writing_after_the_clock_has_been_set_back(void **state)
 {
     struct scene *scene = scene_with_budget(state, 4, 0);

@@ -367,8 +367,8 @@ static void release_many(struct kv_rig *rig, struct kvb_op **ops)
 }
 
 /*
- * The first of three contents is invalidated between match and onboard, and the second one is on its
- * way for somebody else: no target gets a content, none keeps what was said of its source.
+ * The first of three contents is invalidated between match and onboard, and the second one is on
+ * its way for somebody else: no target gets a content, none keeps what was said of its source.
  */
 static void test_empty_blocks_that_are_handed_back_have_the_default_priority(void **state)
 {

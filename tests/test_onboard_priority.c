@@ -165,7 +165,9 @@ static void test_priority_goes_through_a_hop_that_waits_itself(void **state)
     close_traffic(&traffic);
 }
 
-/* The carrier is under way when the urgent one joins: what it hands on to is as urgent in its turn. */
+/*
+ * The carrier is under way when the urgent one joins: what it hands on to is as urgent in its turn.
+ */
 static void test_second_hop_goes_by_the_priority_of_who_joined_meanwhile(void **state)
 {
     (void)state;

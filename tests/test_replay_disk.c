@@ -217,7 +217,10 @@ static int full_pipe(int *other)
     return ends[1];
 }
 
-/* A replay on its own. It cannot end by itself: the results, which it writes before it closes its file, find no room. */
+/*
+ * A replay on its own. It cannot end by itself: the results, which it writes before it closes its
+ * file, find no room.
+ */
 static pid_t start_replay(char *const arguments[], int full)
 {
     pid_t child = fork();
@@ -270,7 +273,10 @@ static uint32_t kill_replay_at(pid_t child, uint32_t count)
     return named;
 }
 
-/* The kernel holds a file's lock until the I/O of the process that is gone has ended, however long that takes. */
+/*
+ * The kernel holds a file's lock until the I/O of the process that is gone has ended, however long
+ * that takes.
+ */
 static void wait_until_let_go(const char *name)
 {
     char path[128];

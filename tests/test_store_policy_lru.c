@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The eviction order of the LRU policy against one that looks at every block: retentions that end by
- * the hundred, whatever is used or goes meanwhile.
+ * The eviction order of the LRU policy against one that looks at every block: retentions that end
+ * by the hundred, whatever is used or goes meanwhile.
  */
 #include "support/kv_test.h"
 
@@ -149,7 +149,9 @@ static void test_order_over_random_uses_is_that_of_the_model(void **state)
     }
 }
 
-/* What is used while hundreds that have ended wait is younger than they, and keeps its own order. */
+/*
+ * What is used while hundreds that have ended wait is younger than they, and keeps its own order.
+ */
 static void test_used_after_hundreds_have_ended_is_younger_than_all_of_them(void **state)
 {
     (void)state;

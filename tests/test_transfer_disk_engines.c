@@ -632,7 +632,10 @@ static void test_disk_engine_event_is_readable_when_done(void **state)
     tear_down(&rig);
 }
 
-/* Done by itself, one after the other: meanwhile the disk ends what was submitted before, as a rule. */
+/*
+ * Done by itself, one after the other: meanwhile the disk ends what was submitted before, as a
+ * rule.
+ */
 static void read_as_many_directly(const struct rig *rig, uint32_t count)
 {
     _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN];

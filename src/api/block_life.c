@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls that move unregistered blocks: init, append, schedule, cancel, compute_done, compute_failed, truncate, reset.
+ * The calls that move unregistered blocks: init, append, schedule, cancel, compute_done,
+ * compute_failed, truncate, reset.
  *
  * Callers    the public. Lock: none, but for a last unref and for names of registered blocks: a sole holder moves its block,
  *            its record is its own.

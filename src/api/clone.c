@@ -2,8 +2,8 @@
 /*
  * A second block with the names of a first, for forks and beams.
  *
- * Callers    the public. Lock: the store's, for the head of the record that knows the names; tokens are
- *            copied without it.
+ * Callers    the public. Lock: the store's, for the head of the record that knows the names; tokens
+ *            are copied without it.
  */
 #include <string.h>
 

@@ -81,7 +81,10 @@ static inline uint64_t kvbi_word_generation(uint64_t word)
     return word >> KVBI_USERS_BITS;
 }
 
-/* The content goes, and what was said of it: the slot becomes Empty. Whoever makes it so calls this. */
+/*
+ * The content goes, and what was said of it: the slot becomes Empty. Whoever makes it so calls
+ * this.
+ */
 static inline void kvbi_slot_forget_content(struct kvb_block *block)
 {
     block->priority = KVB_PRIORITY_DEFAULT;

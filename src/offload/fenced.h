@@ -35,14 +35,20 @@ struct kvbi_fenced {
 
 void kvbi_fenced_init(struct kvbi_fenced *fenced, void *nodes, size_t stride);
 
-/* Of `point` a half that is reached does not count; where all of it is, there is something to look at. */
+/*
+ * Of `point` a half that is reached does not count; where all of it is, there is something to look
+ * at.
+ */
 void kvbi_fenced_add(struct kvbi_fenced *fenced, uint32_t index, unsigned band,
                      struct kvbi_point point, struct kvbi_point reached);
 void kvbi_fenced_remove(struct kvbi_fenced *fenced, uint32_t index);
 /* To a higher band, behind those that are there. It waits for what it waited for. */
 void kvbi_fenced_raise(struct kvbi_fenced *fenced, uint32_t index, unsigned band);
 
-/* Where no slot is ready for a node that is added, `room` is the pool's count of those that it has had. */
+/*
+ * Where no slot is ready for a node that is added, `room` is the pool's count of those that it has
+ * had.
+ */
 void kvbi_fenced_want_room(struct kvbi_fenced *fenced, uint64_t room);
 /* All are looked at if there has been room since. */
 void kvbi_fenced_note_room(struct kvbi_fenced *fenced, uint64_t room);

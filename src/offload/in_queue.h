@@ -6,9 +6,9 @@
  * Owns       the lane's offers (every stage of them) and the order of the waiting ones: higher priority first, first-in-first-out within.
  * Callers    offload/lane, offload/lane_fenced.
  * Invariants at most `capacity` offers wait, of both kinds; one more sheds the youngest of the
- *            lowest priority, which may be the new one. Of equal priority one that waits for a fence
- *            goes before one that is ready. A waiting offer pins nothing: its block may be gone by
- *            the time it comes up.
+ *            lowest priority, which may be the new one. Of equal priority one that waits for a
+ *            fence goes before one that is ready. A waiting offer pins nothing: its block may be
+ *            gone by the time it comes up.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_IN_QUEUE_H

@@ -83,7 +83,10 @@ size_t kvbi_lane_bytes(const struct kvbi_lane *lane);
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority);
 /* Takes back what waits. 0, KVB_ENOENT or KVB_EBUSY. */
 int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block);
-/* The content is forgotten: what waits of it, in the queue or on deck, is discarded. A taken offer stays. */
+/*
+ * The content is forgotten: what waits of it, in the queue or on deck, is discarded. A taken offer
+ * stays.
+ */
 void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block);
 /* Turns the youngest on-deck handles on blocks that nobody else holds into weak ones, a batch. False: there are none. */
 bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);

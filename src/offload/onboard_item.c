@@ -199,8 +199,8 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     return TAKEN_COPY;
 }
 
-/* Will a transfer that writes or reads a block of the tier give one back, or one who is to be told of
- * its end? If not, waiting for it would be for ever. */
+/* Will a transfer that writes or reads a block of the tier give one back, or one who is to be told
+ * of its end? If not, waiting for it would be for ever. */
 static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t tier)
 {
     const struct kvbi_pipeline *pipeline = onboarding->pipeline;
@@ -214,7 +214,9 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
     return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
 }
 
-/* Items for which no room was found: back in line, in order, if some may come; else they have lost. */
+/*
+ * Items for which no room was found: back in line, in order, if some may come; else they have lost.
+ */
 static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const uint32_t *items,
                      uint32_t count, uint64_t now_ns)
 {

@@ -50,8 +50,8 @@ void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item 
 /* ---- onboard_cut.c --------------------------------------------------------------------------- */
 
 /*
- * A copy that was recalled has come back before it had begun, and meanwhile somebody has come to wait
- * for its end: it sets off anew, for them. False: nobody waits, or nothing is begun any more.
+ * A copy that was recalled has come back before it had begun, and meanwhile somebody has come to
+ * wait for its end: it sets off anew, for them. False: nobody waits, or nothing is begun any more.
  */
 bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                              uint64_t now_ns);

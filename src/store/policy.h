@@ -4,8 +4,8 @@
  *
  * Owns       the order of the blocks that it was given; in each slot the field `order`, and nothing else.
  * Callers    store/pool, under the store's lock. A new policy is a new file and one line in policy.c.
- * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is when
- *            a block falls back to KVB_PRIORITY_DEFAULT, as if last used then. However many
+ * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is
+ *            when a block falls back to KVB_PRIORITY_DEFAULT, as if last used then. However many
  *            deadlines pass at once, no call deals with more than 64 of them, and the order is what
  *            it would be if each had been dealt with on time.
  *            "Cold" is the oldest tenth of the order, for the trigger of that name.

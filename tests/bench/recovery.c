@@ -31,7 +31,9 @@ static void fill(const struct disk_stage_config *config, bool killed)
     EXPECT(killed ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* The kernel holds a killed process' lock until its I/O has ended. That is no part of a recovery. */
+/*
+ * The kernel holds a killed process' lock until its I/O has ended. That is no part of a recovery.
+ */
 static void wait_until_let_go(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

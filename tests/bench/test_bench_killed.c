@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A benchmark of the disk is killed while its files are there: nothing of it is left, and what was there before is. */
+/*
+ * A benchmark of the disk is killed while its files are there: nothing of it is left, and what was
+ * there before is.
+ */
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -14,7 +17,10 @@
 
 #include "support/disk_path.h"
 
-/* A benchmark that has been started. Whatever it leaves behind to run has the other end of `output` open. */
+/*
+ * A benchmark that has been started. Whatever it leaves behind to run has the other end of `output`
+ * open.
+ */
 struct run {
     struct disk_path place;
     int notes; /* what is created in `place` */
@@ -92,7 +98,9 @@ static uint32_t files_left(const struct run *run)
     return count;
 }
 
-/* Killed once it has made `name`; what it leaves is counted when the last process of it has ended. */
+/*
+ * Killed once it has made `name`; what it leaves is counted when the last process of it has ended.
+ */
 static void kill_at(struct run *run, const char *name, uint32_t left)
 {
     int status;

@@ -197,8 +197,8 @@ static inline bool rig_reap(struct rig *rig, uint32_t max, bool *more)
 }
 
 /*
- * Reaps until `done` reaches `count`, sleeping on the event descriptor when reap says that there is nothing to do. False:
- * nothing has come within KV_GIVE_UP_S.
+ * Reaps until `done` reaches `count`, sleeping on the event descriptor when reap says that there is
+ * nothing to do. False: nothing has come within KV_GIVE_UP_S.
  */
 static inline bool rig_wait(struct rig *rig, uint32_t count)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting until the manager's own thread has done all that there is to do, without a call that would wake it. */
+/*
+ * Waiting until the manager's own thread has done all that there is to do, without a call that
+ * would wake it.
+ */
 #ifndef KVB_TEST_SUPPORT_ASLEEP_H
 #define KVB_TEST_SUPPORT_ASLEEP_H
 
@@ -11,8 +14,9 @@
 #include "support/give_up.h"
 
 /*
- * Whether the manager's thread sleeps and nobody has woken it since: it stays so until somebody does, or its next deadline.
- * In this order: it takes note of a wake-up awake, so who sleeps after that has looked at everything that came up before.
+ * Whether the manager's thread sleeps and nobody has woken it since: it stays so until somebody
+ * does, or its next deadline. In this order: it takes note of a wake-up awake, so who sleeps after
+ * that has looked at everything that came up before.
  */
 static inline bool kv_is_asleep(struct kvb_manager *kv)
 {

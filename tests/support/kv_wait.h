@@ -40,7 +40,9 @@ static inline void kv_wait_signal(struct kv_wait *wait)
     pthread_mutex_unlock(&wait->mutex);
 }
 
-/* Whether it has been signalled `count` times. False after KV_GIVE_UP_S: something did not happen. */
+/*
+ * Whether it has been signalled `count` times. False after KV_GIVE_UP_S: something did not happen.
+ */
 static inline bool kv_wait_for(struct kv_wait *wait, uint64_t count)
 {
     struct timespec give_up;
