@@ -607,6 +607,32 @@ static void test_destroy_ends_many_offers_and_operations_in_short_holds(void **s
     free(crowd);
 }
 
+/* MANY retentions have ended, and nobody has looked since. */
+static void test_alloc_deals_with_many_ended_retentions_in_short_holds(void **state)
+{
+    (void)state;
+    struct crowd *crowd = new_crowd();
+    struct kvb_block *taken[2 * KVBI_LOCK_BATCH];
+    for (uint32_t priority = 0; priority <= KVB_PRIORITY_MAX; priority += KVB_PRIORITY_MAX) {
+        memset(crowd, 0, sizeof *crowd);
+        open_crowd(crowd, MANY + 1, 8, KVB_OFFLOAD_MANUAL);
+        kv_rig_open(&crowd->rig);
+        put(crowd, KVB_TIER_DEVICE, 1, crowd->blocks, MANY + 1);
+        kv_ok(
+            kvb_block_set_priority(crowd->rig.kv, crowd->blocks, MANY, priority, KV_SECOND, NULL));
+        kv_ok(kvb_block_unref(crowd->rig.kv, crowd->blocks, MANY + 1, NULL));
+        kv_advance(&crowd->rig, 2 * KV_SECOND);
+        (void)kvbi_testing_longest_hold(crowd->rig.kv);
+        kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, 2 * KVBI_LOCK_BATCH, NULL, taken, NULL));
+        assert_in_range(kvbi_testing_longest_hold(crowd->rig.kv), KVBI_LOCK_BATCH,
+                        4 * KVBI_LOCK_BATCH);
+        kv_check(&crowd->rig);
+        kv_ok(kvb_block_unref(crowd->rig.kv, taken, 2 * KVBI_LOCK_BATCH, NULL));
+        kv_rig_close(&crowd->rig);
+    }
+    free(crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -627,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds),
         cmocka_unit_test(test_take_finds_a_stand_in_for_a_shared_block_in_short_holds),
         cmocka_unit_test(test_destroy_ends_many_offers_and_operations_in_short_holds),
+        cmocka_unit_test(test_alloc_deals_with_many_ended_retentions_in_short_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

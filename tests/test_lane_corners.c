@@ -71,48 +71,28 @@ static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **stat
     kv_rig_close(&rig);
 }
 
-/* ---- A round is small --------------------------------------------------------------------------------------------- */
+/* ---- Offers that are worth nothing --------------------------------------------------------------------------------------------- */
 
 enum { STALE = 4 * KVBI_LOCK_BATCH };
 
-/*
- * Many offers, all of which have been evicted, none looked at since. `blocks` are new ones, held.
- */
-static void open_with_stale_offers(struct kv_rig *rig, struct kvb_block **blocks)
+/* A queue of offers that are worth nothing would shed those that are. */
+static void test_offers_of_evicted_blocks_leave_the_in_queue_at_once(void **state)
 {
+    (void)state;
+    struct kv_rig rig;
+    struct kvb_block *blocks[STALE];
     static uint32_t tokens[STALE * KV_TOKENS];
-    mv_two_tiers(rig, STALE, STALE, KVB_OFFLOAD_MANUAL);
-    mv_bounds(rig, 0, 1, 1, 1, STALE);
-    kv_rig_open(rig);
+    mv_two_tiers(&rig, STALE, STALE, KVB_OFFLOAD_MANUAL);
+    mv_bounds(&rig, 0, 1, 1, 1, STALE);
+    kv_rig_open(&rig);
     kv_tokens(tokens, STALE * KV_TOKENS, 1);
-    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
-    kv_ok(kvb_block_offload(rig->kv, blocks, STALE, 50, NULL, NULL));
-    kv_ok(kvb_block_unref(rig->kv, blocks, STALE, NULL));
-    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, STALE, NULL, blocks, NULL));
-    assert_int_equal(down(rig).pending, STALE);
-}
-
-/* A round fills the deck twice, before and after it takes from it, and each time looks at a batch at most. */
-static void test_stale_offers_are_discarded_in_bounded_steps(void **state)
-{
-    (void)state;
-    struct kv_rig rig;
-    struct kvb_block *blocks[STALE];
-    open_with_stale_offers(&rig, blocks);
-    assert_int_equal(kvb_manager_poll(rig.kv, 0), 1);
-    assert_in_range(down(&rig).discarded, 1, 2 * KVBI_LOCK_BATCH + 1);
+    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
+    kv_ok(kvb_block_offload(rig.kv, blocks, STALE, 50, NULL, NULL));
     kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
-    kv_rig_close(&rig);
-}
-
-static void test_stale_offers_are_all_discarded_by_later_rounds(void **state)
-{
-    (void)state;
-    struct kv_rig rig;
-    struct kvb_block *blocks[STALE];
-    open_with_stale_offers(&rig, blocks);
-    mv_step(&rig);
+    assert_int_equal(down(&rig).pending, STALE);
+    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, STALE, NULL, blocks, NULL));
     assert_int_equal(down(&rig).discarded, STALE);
+    assert_int_equal(down(&rig).pending, 0);
     mv_expect_books(&rig, true);
     kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
     kv_rig_close(&rig);
@@ -217,8 +197,7 @@ int main(void)
         cmocka_unit_test(test_park_of_a_sequence_offers_it_head_first),
         cmocka_unit_test(test_park_by_unpin_all_offers_a_sequence_head_first),
         cmocka_unit_test(test_park_of_more_than_the_in_queue_holds_sheds_the_tail),
-        cmocka_unit_test(test_stale_offers_are_discarded_in_bounded_steps),
-        cmocka_unit_test(test_stale_offers_are_all_discarded_by_later_rounds),
+        cmocka_unit_test(test_offers_of_evicted_blocks_leave_the_in_queue_at_once),
         cmocka_unit_test(test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once),
         cmocka_unit_test(test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once),
         cmocka_unit_test(test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear),

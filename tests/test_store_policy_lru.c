@@ -92,9 +92,10 @@ static void remove_slot(struct fixture *f, uint32_t slot)
 /* The next to go, asked for as often as need be. */
 static uint32_t victim(struct fixture *f)
 {
-    for (uint32_t calls = 0; calls <= SLOTS; calls++) {
+    for (uint32_t calls = 0; calls <= 100 * SLOTS; calls++) {
         unsigned band = 0;
-        uint32_t slot = f->policy->ops->victim(f->policy, f->now_ns, &band);
+        uint32_t budget = kv_random(&f->seed, 65);
+        uint32_t slot = f->policy->ops->victim(f->policy, f->now_ns, &budget, &band);
         if (slot != KVBI_NONE || band != KVBI_BAND_AGAIN)
             return slot;
     }

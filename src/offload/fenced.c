@@ -68,8 +68,9 @@ static void begin_walk(struct kvbi_fenced *fenced)
 
 void kvbi_fenced_want_room(struct kvbi_fenced *fenced, uint64_t room)
 {
+    if (!fenced->for_room) /* else those that came before have not seen what came since */
+        fenced->room_seen = room;
     fenced->for_room = true;
-    fenced->room_seen = room;
 }
 
 void kvbi_fenced_note_room(struct kvbi_fenced *fenced, uint64_t room)

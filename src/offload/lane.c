@@ -335,6 +335,24 @@ void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *o
     kvbi_store_expect_take_locked(lane->store, lane->to, count);
 }
 
+/*
+ * A taken offer has no target. `earliest`: there are some, which are ready then at the earliest, and it
+ * waits; unless this is the end, after which nobody looks there.
+ */
+static void leave_without_target(struct kvbi_lane *lane, uint32_t id, uint64_t earliest,
+                                 uint64_t now_ns)
+{
+    if (earliest != 0 && !atomic_load(&lane->store->closing)) {
+        kvbi_in_queue_at(&lane->queue, id)->admitted = true;
+        put_behind_fence(lane, id, earliest, now_ns);
+        kvbi_fenced_want_room(&lane->queue.fenced, lane->to->room);
+        lane->to->room_wanted = true;
+        return;
+    }
+    lane->book.stats.cancelled += earliest != 0;
+    drop_pinned(lane, id, now_ns);
+}
+
 enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy,
                                    uint64_t now_ns)
 {
@@ -364,13 +382,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     }
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
-        offer->admitted = true;
-        if (wish.earliest != 0) {
-            put_behind_fence(lane, id, wish.earliest, now_ns);
-            kvbi_fenced_want_room(&lane->queue.fenced, lane->to->room);
-            lane->to->room_wanted = true;
-        } else
-            drop_pinned(lane, id, now_ns);
+        leave_without_target(lane, id, wish.earliest, now_ns);
         return KVBI_AIM_DROPPED;
     }
     kvbi_lane_claim_target_locked(lane, offer, target->ticket);

@@ -342,6 +342,7 @@ void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
     onboarding->started++;
     if (deadline_ns != 0)
         kvbi_deadlines_set(&onboarding->deadlines, kvbi_op_id(onboarding, op), deadline_ns);
+    onboarding->store->work |= deadline_ns != 0; /* progress may be asleep for longer than that */
     op->pending--;
     finish_if_over(onboarding, op);
 }

@@ -17,6 +17,7 @@ static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item
 {
     kvbi_item_stop_waiting(onboarding, waiter, now_ns);
     kvbi_op_swap_locked(onboarding, item, waiter);
+    kvbi_op_fence_locked(onboarding, &onboarding->ops[waiter->op], waiter->target);
     kvbi_op_resolve_locked(onboarding, waiter, false);
 }
 
@@ -58,20 +59,7 @@ static void leave_queue(struct kvbi_onboarding *onboarding, struct kvbi_item *it
     kvbi_item_drop_source(onboarding, item, now_ns);
 }
 
-/* It waits no more for the slot that is filled. A carrier that moves for nobody else is given up if
- * it can be. */
-static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
-{
-    uint32_t on = kvbi_waiters_on(&onboarding->waiters, kvbi_item_id(onboarding, item));
-    kvbi_item_stop_waiting(onboarding, item, now_ns);
-    if (on == KVBI_NONE)
-        return; /* the fill is over */
-    const struct kvbi_item *filling = &onboarding->items[on];
-    if (filling->stage == KVBI_ITEM_MOVING && filling->op == KVBI_NONE &&
-        kvbi_item_waiter(onboarding, filling, KVBI_WAIT_JOIN) == NULL &&
-        kvbi_item_waiter(onboarding, filling, KVBI_WAIT_HOP) == NULL)
-        (void)kvbi_item_recall_locked(onboarding, filling);
-}
+static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns);
 
 /* One that is neither read nor written by an engine, and that nobody waits for. */
 static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
@@ -81,6 +69,26 @@ static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, 
     else
         leave_slot(onboarding, item, now_ns);
     kvbi_item_fail_claim(onboarding, item);
+}
+
+/*
+ * It waits no more for the slot that is filled. If that was for nobody else, and for no operation of
+ * its own, it ends too, or is recalled if it can be: the chain is as long as there are tiers.
+ */
+static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
+{
+    uint32_t on = kvbi_waiters_on(&onboarding->waiters, kvbi_item_id(onboarding, item));
+    kvbi_item_stop_waiting(onboarding, item, now_ns);
+    if (on == KVBI_NONE)
+        return; /* the fill is over */
+    struct kvbi_item *filling = &onboarding->items[on];
+    if (filling->op != KVBI_NONE || kvbi_item_waiter(onboarding, filling, KVBI_WAIT_JOIN) != NULL ||
+        kvbi_item_waiter(onboarding, filling, KVBI_WAIT_HOP) != NULL)
+        return;
+    if (filling->stage == KVBI_ITEM_MOVING)
+        (void)kvbi_item_recall_locked(onboarding, filling);
+    else if (filling->stage == KVBI_ITEM_QUEUED || filling->stage == KVBI_ITEM_WAITING)
+        give_up(onboarding, filling, now_ns);
 }
 
 bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,

@@ -63,6 +63,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
         return exchange(handout, block, again);
     }
     struct kvbi_move nothing = {0};
+    kvbi_store_drop_offer_locked(store, handout->pool, block);
     if (block->entry != KVBI_NONE)
         kvbi_store_detach_locked(store, handout->pool, block);
     int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);

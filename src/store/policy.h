@@ -44,9 +44,11 @@ struct kvbi_policy_ops {
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
     /*
      * The next to go and its band, left in place. KVBI_NONE: nothing is there, or with
-     * KVBI_BAND_AGAIN: deadlines that have passed stand in the way. Each call deals with some.
+     * KVBI_BAND_AGAIN: deadlines that have passed stand in the way. *budget: with so many of them it
+     * deals at most, and takes off those with which it has.
      */
-    uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band);
+    uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, uint32_t *budget,
+                       unsigned *band);
     /* Up to `max` of all, from the one that goes first to the last, as if no further deadline came.
      * Deals with all that have passed: for the end only. */
     uint32_t (*order)(struct kvbi_policy *policy, uint32_t *slots, uint32_t max);

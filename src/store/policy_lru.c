@@ -20,11 +20,12 @@
 
 #include "base/bands.h"
 #include "base/deadlines.h"
+#include "base/lock.h"
 
-/* Retentions that end in one call: should thousands end at once, the others follow with the next calls. */
-#define EXPIRE_BATCH 64
-/* The same in calls of which there may be 64 in one hold of the lock. At least one more than such a
- * call adds to them. */
+/*
+ * Retentions that end in one call of which there may be 64 in one hold of the lock: should thousands
+ * end at once, the others follow with the next calls. At least one more than such a call adds to them.
+ */
 #define EXPIRE_FEW 2
 #define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
 
@@ -120,17 +121,19 @@ static void take_out(struct lru *lru, uint32_t slot)
 
 /*
  * Retention has ended: default priority, as if used at that moment. One that was put there to wait
- * its turn has its own deadline again, if that is still to come.
+ * its turn has its own deadline again, if that is still to come. Returns how many.
  */
-static void expire(struct lru *lru, uint64_t now_ns, uint32_t max)
+static uint32_t expire(struct lru *lru, uint64_t now_ns, uint32_t max)
 {
-    uint32_t slot;
+    uint32_t slot, n = 0;
     lru->now_ns = now_ns;
-    for (uint32_t n = 0; n < max && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
+    for (; n < max && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
         uint64_t own_ns = lru->slots[slot].retention_ns;
+        kvbi_lock_step();
         take_out(lru, slot);
         put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, own_ns > now_ns ? own_ns : 0);
     }
+    return n;
 }
 
 /* Some have ended and are not dealt with yet. */
@@ -144,7 +147,7 @@ static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                        uint64_t deadline_ns, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns, EXPIRE_FEW);
+    (void)expire(lru, now_ns, EXPIRE_FEW);
     if (band == KVB_PRIORITY_DEFAULT && has_ended_ones(lru))
         put_youngest(lru, slot, KVB_PRIORITY_MAX, now_ns); /* behind them: its turn comes */
     else
@@ -155,7 +158,7 @@ static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned
                              uint64_t deadline_ns, uint32_t parent, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns, EXPIRE_FEW);
+    (void)expire(lru, now_ns, EXPIRE_FEW);
     const struct kvbi_band_node *above = node_of(lru, parent);
     bool ended = above->linked && kvbi_deadlines_is_due(&lru->deadlines, parent, now_ns);
     if (ended && band == KVB_PRIORITY_DEFAULT) { /* before it, when its turn comes */
@@ -206,16 +209,19 @@ static bool lru_contains(const struct kvbi_policy *policy, uint32_t slot)
     return kvbi_bands_is_linked(&((const struct lru *)policy)->bands, slot);
 }
 
-static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, unsigned *band)
+static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, uint32_t *budget,
+                           unsigned *band)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns, EXPIRE_BATCH);
+    *budget -= expire(lru, now_ns, *budget);
     uint32_t slot = kvbi_bands_lowest(&lru->bands);
     if (slot == KVBI_NONE)
         return KVBI_NONE;
     *band = node_of(lru, slot)->band;
-    /* Those that have ended and are left are younger than all of the default band. */
-    if (*band < KVB_PRIORITY_DEFAULT && kvbi_deadlines_is_due(&lru->deadlines, slot, now_ns)) {
+    /* Those that have ended and are left are younger than all of the default band, and go before all
+     * above it. */
+    if (kvbi_deadlines_is_due(&lru->deadlines, slot, now_ns) ||
+        (*band > KVB_PRIORITY_DEFAULT && has_ended_ones(lru))) {
         *band = KVBI_BAND_AGAIN;
         return KVBI_NONE;
     }
@@ -234,7 +240,7 @@ static uint32_t lru_ahead(const struct kvbi_policy *policy, uint32_t *slots, uin
 static uint32_t lru_order(struct kvbi_policy *policy, uint32_t *slots, uint32_t max)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, lru->now_ns, UINT32_MAX);
+    (void)expire(lru, lru->now_ns, UINT32_MAX);
     return lru_ahead(policy, slots, max);
 }
 
@@ -272,7 +278,7 @@ static bool colder_than_a_cold_one(const struct lru *lru, unsigned band)
 static uint32_t lru_next_cold(struct kvbi_policy *policy, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    expire(lru, now_ns, EXPIRE_FEW);
+    (void)expire(lru, now_ns, EXPIRE_FEW);
     uint32_t told = pop_told(lru);
     if (told != KVBI_NONE)
         return told;

@@ -135,7 +135,7 @@ static void stack(struct kvbi_pool *pool, struct kvb_block *block)
 void kvbi_pool_search(struct kvbi_pool *pool, uint64_t hold)
 {
     if (pool->search_hold != hold)
-        pool->passed = pool->unready = 0;
+        pool->passed = pool->unready = 0, pool->budget = KVBI_LOCK_BATCH;
     pool->search_hold = hold;
     pool->cut_short = false;
 }
@@ -231,7 +231,7 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
     for (;;) {
         kvbi_lock_step();
         unsigned band = 0;
-        uint32_t slot = policy->victim(pool->policy, now_ns, &band);
+        uint32_t slot = policy->victim(pool->policy, now_ns, &pool->budget, &band);
         if (slot == KVBI_NONE &&
             band == KVBI_BAND_AGAIN) { /* a hold's work has been done on them */
             pool->cut_short = true;

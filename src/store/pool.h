@@ -51,6 +51,7 @@ struct kvbi_pool {
     uint64_t search_hold;         /* the hold of the lock in which room was looked for last, */
     uint32_t passed;              /* how many slots were passed in it in vain, */
     uint32_t unready;             /* and how many were not ready for a transfer, */
+    uint32_t budget;              /* and with how many ended retentions it may still deal, */
     bool cut_short;               /* and whether the last search ended because of that */
     uint64_t allocated, evicted, registered, duplicates, collisions, stale, hits;
     uint64_t released; /* how often a user let go of a block for good */

@@ -238,6 +238,7 @@ void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                              struct kvb_block *block)
 {
     kvbi_pool_take_out_of_order(pool, block);
+    kvbi_store_drop_offer_locked(store, pool, block);
     kvbi_store_detach_locked(store, pool, block);
     kvbi_store_free_locked(store, pool, block);
     pool->evicted++;
@@ -322,6 +323,7 @@ static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struc
     kvbi_pool_leave(pool, target);
     kvbi_pool_enter(pool, target, KVBI_PLACE_PARKED);
     kvbi_store_order_below_parent_locked(store, pool, target, now_ns);
+    note_room(store, pool);
 }
 
 static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *target)

@@ -51,7 +51,7 @@
  * anything is stored. Called under the lock.
  */
 struct kvbi_store_asks {
-    /* The block's content is forgotten: an offer of it that no engine has is worth nothing. */
+    /* The block's content is forgotten or evicted: an offer of it that no engine has is worth nothing. */
     void (*drop_offer)(void *context, struct kvbi_pool *pool, struct kvb_block *block);
     void *context;
 };
@@ -166,6 +166,14 @@ struct kvbi_wish {
  */
 struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                                 struct kvbi_wish *wish, uint64_t now_ns);
+
+/* Nobody has an offer of it waiting any more. */
+static inline void kvbi_store_drop_offer_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                                struct kvb_block *block)
+{
+    if (block->offer != KVBI_NONE && store->asks.drop_offer != NULL)
+        store->asks.drop_offer(store->asks.context, pool, block);
+}
 
 /* A parked block that no lane pins gives its slot back: free, or retired. */
 void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,

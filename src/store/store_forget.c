@@ -87,8 +87,7 @@ void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
  */
 static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    if (block->offer != KVBI_NONE && store->asks.drop_offer != NULL)
-        store->asks.drop_offer(store->asks.context, pool, block);
+    kvbi_store_drop_offer_locked(store, pool, block);
     if (block->place != KVBI_PLACE_PARKED)
         return; /* its holders, or the transfer that fills it, deal with it */
     kvbi_pool_take_out_of_order(pool, block);

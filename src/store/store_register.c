@@ -159,6 +159,7 @@ static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct k
         block->retention_ns = old->retention_ns;
     }
     attach(store, pool, block, id, false);
+    kvbi_store_drop_offer_locked(store, pool, old);
     old->entry = KVBI_NONE;
     kvbi_pool_take_out_of_order(
         pool, old); /* its users stay 0, so that no weak handle upgrades meanwhile */
