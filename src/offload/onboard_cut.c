@@ -10,14 +10,13 @@
 
 /*
  * The transfer goes on for the one who wants to join: the two operations exchange their targets,
- * and the one that gives up has an Empty block at once.
+ * and the one that gives up has an Empty block at once. Each memory keeps its own fence.
  */
 static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                       struct kvbi_item *waiter, uint64_t now_ns)
 {
     kvbi_item_stop_waiting(onboarding, waiter, now_ns);
     kvbi_op_swap_locked(onboarding, item, waiter);
-    kvbi_op_fence_locked(onboarding, &onboarding->ops[waiter->op], waiter->target);
     kvbi_op_resolve_locked(onboarding, waiter, false);
 }
 
