@@ -71,7 +71,7 @@ static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **stat
     kv_rig_close(&rig);
 }
 
-/* ---- Offers that are worth nothing --------------------------------------------------------------------------------------------- */
+/* ---- Offers that are worth nothing ----------------------------------------------------------- */
 
 enum { STALE = 4 * KVBI_LOCK_BATCH };
 

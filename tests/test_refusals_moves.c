@@ -539,7 +539,7 @@ static void test_blocks_of_a_file_are_named(void **state)
     kv_ok(kvb_op_release(rig.kv, op));
     assert_int_equal(good, 1);
     answers(&rig, kvb_block_clone(rig.kv, targets[0], targets[1]), KVB_ENOENT,
-            "has no known tokens: it came back from a file");
+            "has no known names: it came back from a file");
     kv_ok(kvb_block_unref(rig.kv, targets, 2, NULL));
     kv_unref(&rig, hit.block);
     kv_rig_close(&rig);

@@ -85,7 +85,8 @@ static int read_layout(struct kvbi_config *config, struct kvb_diagnosis *diagnos
         bytes > LAYOUT_BYTES_MAX)
         return kvbi_diagnose(
             diagnosis, KVB_EINVAL,
-            "layout: a block of %u layers x %u parts x %llu chunk_bytes is 4 GiB or more, must be at most %u bytes",
+            "layout: a block of %u layers x %u parts x %llu chunk_bytes is 4 GiB or more, must be "
+            "at most %u bytes",
             layout->layers, layout->parts, (unsigned long long)layout->chunk_bytes,
             LAYOUT_BYTES_MAX);
     config->block_bytes = bytes;

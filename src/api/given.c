@@ -84,7 +84,7 @@ int kvbi_refuse_clone(struct kvb_manager *manager, const struct kvb_block *sourc
     else if (error == KVB_ENOENT)
         (void)kvbi_roll_why(
             told, 0, error, source,
-            " has no known tokens: it came back from a file, and no match by tokens has found it since");
+            " has no known names: it came back from a file, which keeps less than a clone needs");
     else if (error == KVB_ESTATE && (life.state == KVB_STATE_EMPTY || life.filling))
         (void)kvbi_roll_why(told, 0, error, source, " is %s, must have tokens named",
                             life.filling ? "filled by a transfer" : "Empty");

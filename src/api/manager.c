@@ -338,7 +338,8 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         kvbi_log(
             &manager->log, KVB_LOG_ERROR, error,
-            "kvb_manager_clear: a file of tier DISK could not be written; what it holds may come back after a restart");
+            "kvb_manager_clear: a file of tier DISK could not be written; what it holds may come back "
+            "after a restart");
     return error;
 }
 

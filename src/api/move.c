@@ -113,7 +113,8 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
         manager->pipeline.tiers[(*pool)->tier].cuda == NULL)
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EUNSUPPORTED,
-            "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is in tier %s",
+            "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is "
+            "in tier %s",
             kvbi_tier_name((*pool)->tier));
     return 0;
 }

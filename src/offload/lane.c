@@ -336,8 +336,8 @@ void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *o
 }
 
 /*
- * A taken offer has no target. `earliest`: there are some, which are ready then at the earliest, and it
- * waits; unless this is the end, after which nobody looks there.
+ * A taken offer has no target. `earliest`: there are some, which are ready then at the earliest,
+ * and it waits; unless this is the end, after which nobody looks there.
  */
 static void leave_without_target(struct kvbi_lane *lane, uint32_t id, uint64_t earliest,
                                  uint64_t now_ns)

@@ -71,8 +71,8 @@ static void give_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item, 
 }
 
 /*
- * It waits no more for the slot that is filled. If that was for nobody else, and for no operation of
- * its own, it ends too, or is recalled if it can be: the chain is as long as there are tiers.
+ * It waits no more for the slot that is filled. If that was for nobody else, and for no operation
+ * of its own, it ends too, or is recalled if it can be: the chain is as long as there are tiers.
  */
 static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
 {

@@ -44,8 +44,8 @@ struct kvbi_policy_ops {
     bool (*contains)(const struct kvbi_policy *policy, uint32_t slot);
     /*
      * The next to go and its band, left in place. KVBI_NONE: nothing is there, or with
-     * KVBI_BAND_AGAIN: deadlines that have passed stand in the way. *budget: with so many of them it
-     * deals at most, and takes off those with which it has.
+     * KVBI_BAND_AGAIN: deadlines that have passed stand in the way. *budget: with so many of them
+     * it deals at most, and takes off those with which it has.
      */
     uint32_t (*victim)(struct kvbi_policy *policy, uint64_t now_ns, uint32_t *budget,
                        unsigned *band);

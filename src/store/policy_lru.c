@@ -23,8 +23,9 @@
 #include "base/lock.h"
 
 /*
- * Retentions that end in one call of which there may be 64 in one hold of the lock: should thousands
- * end at once, the others follow with the next calls. At least one more than such a call adds to them.
+ * Retentions that end in one call of which there may be 64 in one hold of the lock: should
+ * thousands end at once, the others follow with the next calls. At least one more than such a call
+ * adds to them.
  */
 #define EXPIRE_FEW 2
 #define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
@@ -218,8 +219,8 @@ static uint32_t lru_victim(struct kvbi_policy *policy, uint64_t now_ns, uint32_t
     if (slot == KVBI_NONE)
         return KVBI_NONE;
     *band = node_of(lru, slot)->band;
-    /* Those that have ended and are left are younger than all of the default band, and go before all
-     * above it. */
+    /* Those that have ended and are left are younger than all of the default band, and go before
+     * all above it. */
     if (kvbi_deadlines_is_due(&lru->deadlines, slot, now_ns) ||
         (*band > KVB_PRIORITY_DEFAULT && has_ended_ones(lru))) {
         *band = KVBI_BAND_AGAIN;

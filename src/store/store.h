@@ -51,7 +51,10 @@
  * anything is stored. Called under the lock.
  */
 struct kvbi_store_asks {
-    /* The block's content is forgotten or evicted: an offer of it that no engine has is worth nothing. */
+    /*
+     * The block's content is forgotten or evicted: an offer of it that no engine has is worth
+     * nothing.
+     */
     void (*drop_offer)(void *context, struct kvbi_pool *pool, struct kvb_block *block);
     void *context;
 };

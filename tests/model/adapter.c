@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The model's words said in the library's. What each call may answer is the model's to judge: nothing is checked here. */
+/*
+ * The model's words said in the library's. What each call may answer is the model's to judge:
+ * nothing is checked here.
+ */
 #include <string.h>
 
 #include "adapter_inside.h"
@@ -20,7 +23,7 @@ _Static_assert(SAME(REGISTERED, KVB_STATE_REGISTERED) && SAME(COMPLETE, KVB_STAT
                    SAME(EVENT_LOST, KVB_EVENT_LOST) && SAME(DEFAULT_PRIORITY, KVB_PRIORITY_DEFAULT),
                "the same words have the same numbers");
 
-/* ---- Names ---------------------------------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 size_t kv_name_bytes(const struct kv *kv)
 {
@@ -46,7 +49,7 @@ int kv_name(struct kv *kv, uint32_t namespace_id, const struct name *parent, con
     return error;
 }
 
-/* ---- Handles -------------------------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 static const struct kvb_fence *fence_of(struct kv *kv, uint64_t value, struct kvb_fence *fence)
 {
@@ -90,7 +93,7 @@ int kv_upgrade(struct kv *kv, const struct weak *weaks, uint32_t count, block_ha
     return kvb_weak_upgrade(kv->manager, given, count, blocks, results);
 }
 
-/* ---- Life of a block ------------------------------------------------------------------------------------------------ */
+/* ---- Life of a block ------------------------------------------------------------------------- */
 
 int kv_init(struct kv *kv, block_handle block, uint32_t namespace_id, uint32_t position,
             const struct name *parent, const struct name *own)
@@ -208,7 +211,7 @@ void *kv_chunk(struct kv *kv, block_handle block, uint32_t layer, uint32_t part)
     return kvb_block_address(kv->manager, block, layer, part, &address) == 0 ? address : NULL;
 }
 
-/* ---- Finding -------------------------------------------------------------------------------------------------------- */
+/* ---- Finding --------------------------------------------------------------------------------- */
 
 static struct kvb_query query_of(const struct kv *kv, const struct query *query,
                                  uint64_t packed[BATCH_MAX * NAME_BYTES_MAX / 8])
@@ -279,7 +282,7 @@ int kv_invalidate_namespace(struct kv *kv, uint32_t namespace_id, uint64_t *remo
     return kvb_invalidate_namespace(kv->manager, namespace_id, removed);
 }
 
-/* ---- Pins and moving ------------------------------------------------------------------------------------------------ */
+/* ---- Pins and moving ------------------------------------------------------------------------- */
 
 int kv_pin(struct kv *kv, uint64_t owner, const block_handle *blocks, uint32_t count,
            uint64_t lifetime_ns, int *results)

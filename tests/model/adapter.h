@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The only door between the model and the library: adapter.c and adapter_open.c are the one part of the model that calls it.
+ * The only door between the model and the library: adapter.c and adapter_open.c are the one part of
+ * the model that calls it.
  *
- * Owns       the words that the rest of the model speaks. They name what the library does, not how its calls look, so that
- *            another interface of the library means another adapter.
+ * Owns       the words that the rest of the model speaks. They name what the library does, not how
+ *            its calls look, so that another interface of the library means another adapter.
  * Callers    every other file of the model.
  */
 #ifndef MODEL_ADAPTER_H
@@ -105,7 +106,10 @@ struct facts {
     uint64_t index_entries, pins, pins_expired, events_lost;
 };
 
-/* 0 or the library's code, its words in `why`. What the library has allocated is counted until kv_close. */
+/*
+ * 0 or the library's code, its words in `why`. What the library has allocated is counted until
+ * kv_close.
+ */
 int kv_open(const struct kv_setup *setup, struct kv **kv, char why[256]);
 /* The library's code. On 0 nothing of it is left, or *leaked_bytes says how much. */
 int kv_close(struct kv *kv, int64_t *leaked_bytes);

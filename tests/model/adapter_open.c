@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The adapter's instance: configuration, what is injected, progress, statistics. The other half is adapter.c. */
+/*
+ * The adapter's instance: configuration, what is injected, progress, statistics. The other half is
+ * adapter.c.
+ */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +10,7 @@
 #include "adapter_inside.h"
 #include "api/testing.h"
 
-/* ---- What is injected ----------------------------------------------------------------------------------------------- */
+/* ---- What is injected ------------------------------------------------------------------------ */
 
 static void *count_alloc(void *context, size_t bytes, size_t alignment)
 {
@@ -72,7 +75,7 @@ static int pass_admission(void *context, const struct kvb_admission_request *req
     return kv->setup.admit(kv->setup.context, request->from_tier, request->to_tier, &name);
 }
 
-/* ---- Life of an instance -------------------------------------------------------------------------------------------- */
+/* ---- Life of an instance --------------------------------------------------------------------- */
 
 static uint32_t tiers_of(const struct kv_setup *setup, struct kvb_tier_config tiers[TIERS])
 {
@@ -156,8 +159,8 @@ int kv_poll_once(struct kv *kv)
 }
 
 /*
- * Files answer when they like: while copies are with an engine their end is waited for, so that a seed replays alike. But
- * not for long where a copy may wait for a fence.
+ * Files answer when they like: while copies are with an engine their end is waited for, so that a
+ * seed replays alike. But not for long where a copy may wait for a fence.
  */
 static bool wait_for_files(struct kv *kv)
 {

@@ -177,7 +177,7 @@ void check_quiet(struct world *w)
         differ(w, "the library's tables: %s", why);
 }
 
-/* ---- The end -------------------------------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 static void end_steps(struct world *w, struct block *b)
 {

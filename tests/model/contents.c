@@ -2,11 +2,12 @@
 /*
  * Contents: which tokens, names and bytes there are in a world.
  *
- * Every namespace has the same tree of token runs, so that prefixes overlap between tenants and blocks at different places
- * hold the same tokens: a library that forgets to compare one of namespace, prefix and tokens finds the wrong content.
- * Bytes are a function of namespace, prefix and the clears before the content was named: who reads what was computed for
- * others, or before new weights, reads something else. A late writer writes just before its fence is reached, so who does
- * not wait for it reads something else, too.
+ * Every namespace has the same tree of token runs, so that prefixes overlap between tenants and
+ * blocks at different places hold the same tokens: a library that forgets to compare one of
+ * namespace, prefix and tokens finds the wrong content. Bytes are a function of namespace, prefix
+ * and the clears before the content was named: who reads what was computed for others, or before
+ * new weights, reads something else. A late writer writes just before its fence is reached, so who
+ * does not wait for it reads something else, too.
  */
 #include <string.h>
 
@@ -96,7 +97,10 @@ uint32_t content_path(const struct world *w, int content, int path[DEPTH_MAX])
     return count;
 }
 
-/* Deep ones are as likely as shallow ones, and the first branches likelier, so that contents meet again. */
+/*
+ * Deep ones are as likely as shallow ones, and the first branches likelier, so that contents meet
+ * again.
+ */
 int content_random(struct world *w)
 {
     uint32_t space = pick(w, SPACES), depth = 1 + pick(w, w->depth);
@@ -111,7 +115,7 @@ int content_random(struct world *w)
     return content;
 }
 
-/* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 uint64_t bytes_of(const struct world *w, int content, uint32_t clears, uint32_t space_epoch)
 {
@@ -192,7 +196,7 @@ void bytes_check(struct world *w, const struct block *b, const char *where)
     w->tally->read++;
 }
 
-/* ---- Fences --------------------------------------------------------------------------------------------------------- */
+/* ---- Fences ---------------------------------------------------------------------------------- */
 
 uint64_t fence_later(struct world *w)
 {

@@ -2,8 +2,9 @@
 /*
  * The model: model_short [--avoid NAME[,NAME]] [--notes COUNT] OPERATIONS [SEED]
  *
- * World after world of the seeds SEED, SEED + 1 ..., until OPERATIONS are done. Without a difference: one line, and 0. At the
- * first one: the world, the latest operations, what differs, the seed that shows it; and 1.
+ * World after world of the seeds SEED, SEED + 1 ..., until OPERATIONS are done. Without a
+ * difference: one line, and 0. At the first one: the world, the latest operations, what differs,
+ * the seed that shows it; and 1.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -40,7 +40,7 @@ static bool registered(const struct world *w, const struct block *b)
     return b->refs > 0 && b->state == REGISTERED;
 }
 
-/* ---- Register ------------------------------------------------------------------------------------------------------- */
+/* ---- Register -------------------------------------------------------------------------------- */
 
 struct block *indexed_copy(struct world *w, int content, uint32_t tier)
 {
@@ -84,8 +84,9 @@ static void registered_shared(struct world *w, struct block **b, block_handle ha
 }
 
 /*
- * With the caller's keys, where it is not known what comes before one of the two, both live. The one of which it is known is
- * indexed, and makes another forgotten; a query with tokens may have made it known.
+ * With the caller's keys, where it is not known what comes before one of the two, both live. The
+ * one of which it is known is indexed, and makes another forgotten; a query with tokens may have
+ * made it known.
  */
 static bool may_be_unproven(const struct world *w, const struct block *b)
 {
@@ -217,7 +218,7 @@ void op_register(struct world *w)
     register_block(w, &b, duplicate, chance(w, 10) ? fence_later(w) : 0);
 }
 
-/* ---- Finding -------------------------------------------------------------------------------------------------------- */
+/* ---- Finding --------------------------------------------------------------------------------- */
 
 static struct query query_of(struct world *w, int content, int how, int path[DEPTH_MAX],
                              uint32_t tokens[DEPTH_MAX * TOKENS_MAX], struct name names[DEPTH_MAX])
@@ -240,7 +241,10 @@ static void missed(struct world *w, int content, bool safe)
 {
     bool doubt;
     uint32_t tier = truth_tier(w, content, &doubt);
-    /* whose parent was not there when it was registered is found by its name only, once it came from a file */
+    /*
+     * whose parent was not there when it was registered is found by its name only, once it came
+     * from a file
+     */
     bool by_name_only = w->unproven[content] && w->file && safe;
     if (tier < TIERS && !by_name_only)
         differ(w, "content %d is in %s, and was not found%s", content, tier_name(tier),
@@ -366,7 +370,7 @@ void op_walk(struct world *w)
     }
 }
 
-/* ---- A request ------------------------------------------------------------------------------------------------------ */
+/* ---- A request ------------------------------------------------------------------------------- */
 
 /* Matches, computes what is missing, registers it; lets go at once or later. */
 void op_request(struct world *w)

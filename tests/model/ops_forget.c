@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Forgetting: by key, by namespace, everything; and what another process finds in the same file. Time and progress. */
+/*
+ * Forgetting: by key, by namespace, everything; and what another process finds in the same file.
+ * Time and progress.
+ */
 #include <string.h>
 
 #include "world.h"
@@ -76,7 +79,7 @@ void op_restart(struct world *w)
     w->tally->restarts++;
 }
 
-/* ---- Time, fences, progress ----------------------------------------------------------------------------------------- */
+/* ---- Time, fences, progress ------------------------------------------------------------------ */
 
 void op_signal(struct world *w)
 {

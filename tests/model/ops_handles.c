@@ -31,7 +31,7 @@ static bool registered(const struct world *w, const struct block *b)
     return b->refs > 0 && b->state == REGISTERED;
 }
 
-/* ---- Room ----------------------------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
 static void evict_exactly(struct world *w, uint32_t tier, uint32_t count, uint64_t free_count)
 {
@@ -118,7 +118,7 @@ void op_alloc(struct world *w)
     alloc_blocks(w, tier, count, chance(w, 15) ? fence_later(w) : 0, blocks);
 }
 
-/* ---- Handles -------------------------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 void op_ref(struct world *w)
 {
@@ -216,7 +216,7 @@ void op_upgrade(struct world *w)
     bytes_check(w, b, "after an upgrade");
 }
 
-/* ---- Pins ----------------------------------------------------------------------------------------------------------- */
+/* ---- Pins ------------------------------------------------------------------------------------ */
 
 void op_pin(struct world *w)
 {
@@ -293,7 +293,9 @@ void op_unpin(struct world *w)
                right);
 }
 
-/* What the library says it has released must have been due; those that were due first are the ones. */
+/*
+ * What the library says it has released must have been due; those that were due first are the ones.
+ */
 void pins_expire(struct world *w)
 {
     struct facts facts;
@@ -315,7 +317,7 @@ void pins_expire(struct world *w)
     }
 }
 
-/* ---- Priority ------------------------------------------------------------------------------------------------------- */
+/* ---- Priority -------------------------------------------------------------------------------- */
 
 static uint64_t retention(struct world *w, uint32_t steps)
 {

@@ -78,7 +78,7 @@ static bool answered(struct world *w, const struct block *b, const char *what, i
     return code == OK;
 }
 
-/* ---- Names ---------------------------------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static bool init_block(struct world *w, struct block *b, uint32_t space, int parent, bool orphan,
                        int given)
@@ -252,7 +252,7 @@ void op_clone(struct world *w)
     check_key(w, to);
 }
 
-/* ---- Steps ---------------------------------------------------------------------------------------------------------- */
+/* ---- Steps ----------------------------------------------------------------------------------- */
 
 static void schedule_block(struct world *w, struct block *b)
 {

@@ -8,7 +8,7 @@ static bool mine(const struct world *w, const struct block *b)
     return b->refs > 0;
 }
 
-/* ---- Up ------------------------------------------------------------------------------------------------------------- */
+/* ---- Up -------------------------------------------------------------------------------------- */
 
 uint32_t lifts_active(const struct world *w)
 {
@@ -27,7 +27,9 @@ static bool shares_content(const struct lift_model *a, const struct lift_model *
     return false;
 }
 
-/* A run may steer round what befalls those who share a block with an operation that was cut short. */
+/*
+ * A run may steer round what befalls those who share a block with an operation that was cut short.
+ */
 static bool gave_up(const struct world *w, const struct lift_model *lift)
 {
     bool other_ended = false;
@@ -103,7 +105,10 @@ static uint32_t find_sources(struct world *w, uint32_t tier, struct block **sour
     return count;
 }
 
-/* A block that is joined comes when whoever began it has it; should that one give up, with its target. */
+/*
+ * A block that is joined comes when whoever began it has it; should that one give up, with its
+ * target.
+ */
 static void joins(struct world *w, struct lift_model *lift)
 {
     for (uint32_t i = 0; i < LIFTS; i++) {
@@ -235,7 +240,7 @@ void op_lift(struct world *w)
         unref_blocks(w, sources, count);
 }
 
-/* ---- Its end -------------------------------------------------------------------------------------------------------- */
+/* ---- Its end --------------------------------------------------------------------------------- */
 
 static void disown_targets(struct lift_model *lift)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order of eviction, where it is promised to the block: in worlds of one tier, where no lane holds or parks anything.
- * Lowest priority first, then least recently used; whose retention has ended counts as used at its end.
+ * The order of eviction, where it is promised to the block: in worlds of one tier, where no lane
+ * holds or parks anything. Lowest priority first, then least recently used; whose retention has
+ * ended counts as used at its end.
  */
 #include "world.h"
 

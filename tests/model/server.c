@@ -2,7 +2,8 @@
 /*
  * What one server does, and what must come of it in whatever order the others come.
  *
- * Late writers write under `late_lock` just before their fence is reached, as in the model of one thread.
+ * Late writers write under `late_lock` just before their fence is reached, as in the model of one
+ * thread.
  */
 #include "server.h"
 
@@ -22,7 +23,7 @@ static uint32_t roll(struct server *s, uint32_t end)
     return (uint32_t)(mix(s->random) % end);
 }
 
-/* ---- Bytes ---------------------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static void write_words(const struct world *w, unsigned char *memory, uint64_t bytes)
 {
@@ -96,7 +97,7 @@ static void read_block(struct server *s, block_handle block, int content, const 
     atomic_fetch_add(&town->read, 1);
 }
 
-/* ---- A request ------------------------------------------------------------------------------------------------------ */
+/* ---- A request ------------------------------------------------------------------------------- */
 
 static int random_content(struct server *s)
 {
@@ -144,7 +145,10 @@ static void lifted(void *arg, op_handle op, int status, uint32_t good_count)
         abort(); /* done runs once */
 }
 
-/* Blocks of lower tiers come up into `blocks`. Returns how many of them hold their content; the others are Empty, or NULL. */
+/*
+ * Blocks of lower tiers come up into `blocks`. Returns how many of them hold their content; the
+ * others are Empty, or NULL.
+ */
 static uint32_t lift(struct server *s, const block_handle *sources, const int *path, uint32_t count,
                      block_handle *blocks)
 {
@@ -269,7 +273,7 @@ static void serve(struct server *s, struct request *request)
     }
 }
 
-/* ---- What else a server does ---------------------------------------------------------------------------------------- */
+/* ---- What else a server does ----------------------------------------------------------------- */
 
 static void count_visit(void *arg, const struct event *event)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server among others, on one instance of the library. Threads: one each; what they share is in the town. */
+/*
+ * A server among others, on one instance of the library. Threads: one each; what they share is in
+ * the town.
+ */
 #ifndef MODEL_SERVER_H
 #define MODEL_SERVER_H
 

@@ -2,9 +2,10 @@
 /*
  * The model by many threads: model_threads_short REQUESTS [SEED]
  *
- * Several servers on one small instance with its own progress thread. Which of them comes first nobody knows, so only that is
- * checked which holds in any order: the bytes of every block that somebody holds, answers that no order can give, events
- * that follow each other, and at the end books, tables and memory. Written for ThreadSanitizer.
+ * Several servers on one small instance with its own progress thread. Which of them comes first
+ * nobody knows, so only that is checked which holds in any order: the bytes of every block that
+ * somebody holds, answers that no order can give, events that follow each other, and at the end
+ * books, tables and memory. Written for ThreadSanitizer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 #include "server.h"
 
-/* ---- A town --------------------------------------------------------------------------------------------------------- */
+/* ---- A town ---------------------------------------------------------------------------------- */
 
 static void compare_at_rest(struct town *town)
 {

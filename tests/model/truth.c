@@ -2,8 +2,9 @@
 /*
  * Truth: who holds what, and which contents may be found.
  *
- * presence says of each (content, tier) what is certain. A registration makes YES, forgetting makes NO. An eviction of
- * the library's choice makes MAYBE of all that it may have met; the events tell which, once progress has delivered them.
+ * presence says of each (content, tier) what is certain. A registration makes YES, forgetting makes
+ * NO. An eviction of the library's choice makes MAYBE of all that it may have met; the events tell
+ * which, once progress has delivered them.
  */
 #include <string.h>
 
@@ -110,7 +111,7 @@ enum presence block_outdated(const struct world *w, const struct block *b)
     return w->invalidations > b->born ? MAYBE : NO;
 }
 
-/* ---- What may be found ---------------------------------------------------------------------------------------------- */
+/* ---- What may be found ----------------------------------------------------------------------- */
 
 void truth_registered(struct world *w, struct block *b)
 {
@@ -250,7 +251,7 @@ void truth_settle(struct world *w)
     }
 }
 
-/* ---- Events --------------------------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static int event_content(struct world *w, const struct event *event)
 {

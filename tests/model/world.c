@@ -22,7 +22,7 @@ uint32_t pick(struct world *w, uint32_t end)
     return (uint32_t)(mix(w->random) % end);
 }
 
-/* ---- Differences ---------------------------------------------------------------------------------------------------- */
+/* ---- Differences ----------------------------------------------------------------------------- */
 
 const char *tier_name(uint32_t tier)
 {
@@ -88,7 +88,7 @@ void expect_either(struct world *w, const char *what, int code, int right, int a
                kv_code_name(also_right));
 }
 
-/* ---- Configuration -------------------------------------------------------------------------------------------------- */
+/* ---- Configuration --------------------------------------------------------------------------- */
 
 uint32_t lowest_tier(const struct world *w)
 {
@@ -209,7 +209,7 @@ static void draw(struct world *w, const char *folder)
         w->weights[i] = chance(w, 15) ? 0 : 1 + pick(w, 4);
 }
 
-/* ---- Open and close ------------------------------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static void open_spaces(struct world *w, uint32_t first)
 {

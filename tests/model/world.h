@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The model's world: one instance of the library in a configuration drawn from a seed, and what is true about it.
+ * The model's world: one instance of the library in a configuration drawn from a seed, and what is
+ * true about it.
  *
- * What is known for certain is kept as facts: who holds what, which tokens a block names, what bytes must be in it. What the
- * library may choose (whom to evict, which copies lanes make, when) is learnt from its events and counts, and compared with
- * what the choice must respect. So the model needs no copy of the library's algorithms, but for the order of eviction where
- * there is one tier and nothing else moves blocks.
+ * What is known for certain is kept as facts: who holds what, which tokens a block names, what
+ * bytes must be in it. What the library may choose (whom to evict, which copies lanes make, when)
+ * is learnt from its events and counts, and compared with what the choice must respect. So the
+ * model needs no copy of the library's algorithms, but for the order of eviction where there is one
+ * tier and nothing else moves blocks.
  *
- * Modules    world (configuration, seeds, differences), contents (names, bytes, late writers), truth (what may be found),
- *            order (eviction in worlds of one tier), ops_... (one thing a server might do, and what must come of it), check
- *            (what must hold between operations).
+ * Modules    world (configuration, seeds, differences), contents (names, bytes, late writers),
+ *            truth (what may be found), order (eviction in worlds of one tier), ops_... (one thing
+ *            a server might do, and what must come of it), check (what must hold between
+ *            operations).
  * Threads    one. threads.c is another program.
  */
 #ifndef MODEL_WORLD_H
@@ -190,13 +193,16 @@ static inline bool avoids(const struct world *w, enum avoid fault)
     return w->avoid & (uint32_t)fault;
 }
 
-/* ---- world ---------------------------------------------------------------------------------------------------------- */
+/* ---- world ----------------------------------------------------------------------------------- */
 
 /* Draws the configuration from the seed and opens the library. `folder` is for files. */
 void world_open(struct world *w, uint64_t seed, uint32_t avoid, const char *folder,
                 struct tally *tally);
 void world_close(struct world *w);
-/* The same for many threads: tiers of these sizes in memory, a progress thread, real time. Only names and events are kept. */
+/*
+ * The same for many threads: tiers of these sizes in memory, a progress thread, real time. Only
+ * names and events are kept.
+ */
 void world_open_threads(struct world *w, uint64_t seed, const uint32_t sizes[TIERS],
                         struct tally *tally);
 void world_close_threads(struct world *w);
@@ -211,7 +217,10 @@ static inline bool chance(struct world *w, uint32_t percent)
 uint64_t mix(uint64_t value);
 /* What happens, for who reads a difference. */
 __attribute__((format(printf, 2, 3))) void note(struct world *w, const char *format, ...);
-/* The library and the model disagree: prints everything that is needed to see it again, and ends the program. */
+/*
+ * The library and the model disagree: prints everything that is needed to see it again, and ends
+ * the program.
+ */
 __attribute__((format(printf, 2, 3), noreturn)) void differ(struct world *w, const char *format,
                                                             ...);
 /* The answer of a call, and the one or two that are right. */
@@ -232,7 +241,7 @@ uint32_t lowest_tier(const struct world *w);
 uint32_t tier_below(const struct world *w, uint32_t tier);
 void world_advance(struct world *w, uint64_t by_ns);
 
-/* ---- contents ------------------------------------------------------------------------------------------------------- */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 void contents_name_all(struct world *w);
 int content_child(const struct world *w, uint32_t space, int parent, uint32_t branch);
@@ -248,7 +257,10 @@ uint64_t bytes_of(const struct world *w, int content, uint32_t clears, uint32_t 
 uint64_t bytes_expected(const struct world *w, int content);
 /* A writer writes now, or just before `fence` is reached (0: now). */
 void bytes_write(struct world *w, struct block *b, uint64_t bytes, uint64_t fence);
-/* The largest fence that a writer of the slot waits for; 0: none. *bytes: what the last of them writes. */
+/*
+ * The largest fence that a writer of the slot waits for; 0: none. *bytes: what the last of them
+ * writes.
+ */
 uint64_t bytes_pending(const struct world *w, const struct block *b, uint64_t *bytes);
 /* Differs unless the block holds what it must. */
 void bytes_check(struct world *w, const struct block *b, const char *where);
@@ -258,7 +270,7 @@ void fence_signal(struct world *w, uint64_t value);
 /* The slot is about to change hands: with AVOID_FENCE_LOST its fence is reached before. */
 void fence_before_leaving(struct world *w, const struct block *b);
 
-/* ---- truth ---------------------------------------------------------------------------------------------------------- */
+/* ---- truth ----------------------------------------------------------------------------------- */
 
 uint32_t holders(const struct block *b);
 static inline bool held(const struct block *b)
@@ -269,22 +281,30 @@ static inline bool held(const struct block *b)
 void block_forget(struct block *b);
 /* The slot is Empty and the server's. */
 void block_fresh(struct world *w, struct block *b, block_handle handle);
-/* Somebody more holds what is registered in a slot. first_seen: nobody did as far as the model knows. */
+/*
+ * Somebody more holds what is registered in a slot. first_seen: nobody did as far as the model
+ * knows.
+ */
 void block_found(struct world *w, uint32_t tier, uint32_t slot, block_handle handle, int content);
-/* Weak handles of a block that an operation holds may be good or stale: the model lets go of them. */
+/*
+ * Weak handles of a block that an operation holds may be good or stale: the model lets go of them.
+ */
 void weaks_drop(struct world *w, const struct block *b);
 /* One holder less; the last one parks or frees. */
 void block_release(struct world *w, struct block *b);
 /*
- * Initialised before a clear, or its namespace's or its key's invalidation: may not be indexed (YES). MAYBE: other keys were
- * invalidated since, which the library need not tell apart.
+ * Initialised before a clear, or its namespace's or its key's invalidation: may not be indexed
+ * (YES). MAYBE: other keys were invalidated since, which the library need not tell apart.
  */
 enum presence block_outdated(const struct world *w, const struct block *b);
 
 void truth_registered(struct world *w, struct block *b);
 /* All copies of the content are gone. */
 void truth_forget(struct world *w, int content);
-/* Tier in which a match must find it, TIERS: must not find it; *doubt: it may be in a faster one, or nowhere. */
+/*
+ * Tier in which a match must find it, TIERS: must not find it; *doubt: it may be in a faster one,
+ * or nowhere.
+ */
 uint32_t truth_tier(const struct world *w, int content, bool *doubt);
 /* What evictions since the last look leave in doubt. */
 void truth_learn(struct world *w);
@@ -296,7 +316,7 @@ void truth_event(void *context, const struct event *event);
 /* After progress: what was lost is looked up. */
 void truth_rebuild(struct world *w);
 
-/* ---- order ---------------------------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 /* The retention of blocks that nobody holds ends. */
 void order_expire(struct world *w);
@@ -305,7 +325,7 @@ void order_park(struct world *w, struct block *b);
 struct block *order_victim(struct world *w, uint32_t tier);
 uint32_t priority_now(const struct world *w, const struct block *b);
 
-/* ---- what a server does ----------------------------------------------------------------------------------------------- */
+/* ---- what a server does ---------------------------------------------------------------------- */
 
 /* A random block of which `fits` is true, or NULL. */
 struct block *pick_block(struct world *w,
@@ -371,7 +391,7 @@ void pins_expire(struct world *w);
 void give_fence(struct world *w, const struct block *b, uint64_t fence);
 void poll_to_quiet(struct world *w);
 
-/* ---- check ---------------------------------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 /* Operations that have joined a block hold it as well, until they are taken: how many may have. */
 uint32_t check_joins(const struct world *w, const struct block *b);
