@@ -159,9 +159,10 @@
  *    manager's (recognised by address, never dereferenced) or that nobody holds. This holds for every function below and
  *    is not repeated there. Neither is KVB_EFORK: a child after fork(2) gets it from every call; the parent is unaffected.
  *  - Every struct that begins with `size` must have it set to sizeof. Zero in any other field means the default. A tail
- *    that this version does not know must be zero (KVB_EINVAL). In an array of such structs the first one's size is the
- *    distance from one to the next. Value types (kvb_seq, kvb_weak, kvb_fence, kvb_hit) have no size and do not change
- *    within a minor version.
+ *    that this version does not know must be zero (KVB_EINVAL) in a struct that the caller fills;
+ *    of one that the library fills, the part that it knows is written. In an array of such structs
+ *    the first one's size is the distance from one to the next. Value types (kvb_seq, kvb_weak,
+ *    kvb_fence, kvb_hit) have no size and do not change within a minor version.
  *  - Strong handles are `struct kvb_block *`: counted references that pin one copy of one content in one tier. "Takes
  *    over" means the callee owns the reference after a return of 0; "hands out" means the caller owns one more.
  *  - Times are nanoseconds: of the injected clock, but for how long flush and kvb_op_wait wait, which is real time. Sizes are
@@ -381,7 +382,8 @@ struct kvb_logger {
  * knows is worth nothing until kvb_index_walk has shown it anew what there is. Nothing moves while
  * a sink runs, so a walk is refused there (KVB_EDEADLK): the sink only notes the loss, and a thread
  * of the server's walks in its own time, while events go on being delivered. Queue and picture
- * below are the server's; the queue holds as many events as its owner likes.
+ * below are the server's; the queue holds as many events as its owner likes. queue_add copies the
+ * key, the parent and the tokens too; what queue_take gives can be read until the next queue_take.
  *
  *     struct router {
  *         struct kvb_manager *kv;
@@ -420,8 +422,10 @@ struct kvb_logger {
  *             picture_forget(&router->picture);
  *             error = kvb_index_walk(router->kv, visit, router); // events are queued meanwhile
  *         }
- *         if (error != 0)
+ *         if (error != 0) {
  *             atomic_store(&router->lost, true);
+ *             queue_wake(&router->queue); // for another turn, if the server takes one
+ *         }
  *         while (error == 0 && (event = queue_take(&router->queue)) != NULL)
  *             picture_apply(&router->picture, event);
  *         return error;
@@ -633,7 +637,7 @@ struct kvb_config {
      * so that all can be stored and removed, or announced after a restart, between two deliveries;
      * 4096 at least, 2^20 at most. Each has a place of 24 bytes and two keys (built-in: 56 bytes)
      * and a record (64 bytes, two of the caller's keys, 4 bytes a token); of the default
-     * allocator's memory only what has ever been used at a time is touched.
+     * allocator's memory only what has ever been used at a time is touched. 0 without a sink.
      */
     uint32_t event_capacity;
     uint32_t pin_capacity; /* pins with an owner; default 1024, up to 2^24 */
@@ -752,15 +756,15 @@ KVB_API KVB_NODISCARD int kvb_manager_next_timeout(struct kvb_manager *manager,
 KVB_API KVB_NODISCARD int kvb_manager_flush(struct kvb_manager *manager, uint64_t timeout_ns);
 
 /*
- * kvb_manager_clear - forget every registered content, in all tiers, and every name given so far
+ * kvb_manager_clear - forget every registered content, in all tiers
  *
- * For new weights. What was named before KVB_EVENT_CLEARED takes its sequence number is not indexed
- * after it: a block that is initialised by then goes on with its computation, and
- * kvb_block_register leaves it unindexed. What is initialised later counts as computed with what is
- * in force then: call it once nothing that is still to be initialised will be computed with the old
- * weights. A request that goes on across a clear registers no further blocks behind those of
- * before: their parent is given by its hash, and the library cannot know what its KV was computed
- * with. End the request, or compute it anew from its root.
+ * For new weights. What was initialised before KVB_EVENT_CLEARED takes its sequence number is not
+ * indexed after it: such a block goes on with its computation, and kvb_block_register leaves it
+ * unindexed. What is initialised later counts as computed with what is in force then: call it once
+ * nothing that is still to be initialised will be computed with the old weights. A request that
+ * goes on across a clear must not register further blocks behind those of before: their parent is
+ * given by its hash, and the library cannot know what its KV was computed with. End the request, or
+ * compute it anew from its root.
  *
  * Ownership  Held blocks stay with their holders, unindexed, and are reset at their last unref. Parked blocks are freed.
  *            Offers not yet committed are discarded as they come up, transfers under way end
@@ -849,7 +853,8 @@ KVB_API KVB_NODISCARD int kvb_hash_tokens(struct kvb_manager *manager, uint32_t 
  *            thread; an event stands for what it was recorded after, so blocks must not have been
  *            used behind it.
  * Out        blocks[0..count); NULLs on failure. `missing` (may be NULL): how many were lacking, 0 on success.
- * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back      KVB_ENOSPC  the caller does
+ * Errors     KVB_EAGAIN  transfers alone hold what is missing: progress will give it back
+ *            KVB_ENOSPC  the caller holds it, or the tier has fewer blocks in all
  *            KVB_ENOENT  no such tier configured       KVB_EINVAL  tier out of 0..3, unknown fence kind
  *            KVB_EUNSUPPORTED  a tier that is kept in a file: only lanes take blocks there
  *            KVB_EDEVICE  the tier's GPU has failed: nothing can be had there any more
@@ -1095,7 +1100,8 @@ struct kvb_register {
  * and kvb_tier_stats counts it as `stale`. When keys were invalidated, by kvb_invalidate, is kept
  * in a table, by hash: a place for four blocks in memory, 1024 at least. So a block may be left
  * unindexed because another key of the same place was invalidated while it was computed; never the
- * other way round.
+ * other way round. What is initialised after a clear behind a parent of before it must not be
+ * registered (kvb_manager_clear says why).
  *
  * Ownership  The caller keeps its handles. With SHARE, blocks[i] may be replaced: the caller then holds the block that was
  *            registered already and no longer its own.
@@ -1506,7 +1512,7 @@ struct kvb_tier_stats {
     uint64_t
         available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
     uint64_t allocated, evicted, registered, duplicates, collisions;
-    uint64_t stale;         /* unindexed: forgotten between their init and kvb_block_register */
+    uint64_t stale;         /* not in `registered`: forgotten between init and kvb_block_register */
     uint64_t hits;          /* blocks that kvb_match handed out here */
     uint64_t bytes_per_hit; /* bytes moved down into this tier for each hit; 0: none so far */
     uint64_t

@@ -48,7 +48,7 @@ static int teardown(void **state)
 static void test_alloc_names_tier_fence_and_shortage(void **state)
 {
     (void)state;
-    struct kvb_block *more[KV_BLOCKS];
+    struct kvb_block *more[KV_BLOCKS + 1];
     struct kvb_fence fence = {.kind = 9};
     uint32_t missing;
     refuses(&rig, kvb_alloc(rig.kv, 4, 1, NULL, more, NULL), KVB_EINVAL, "tier is 4, must be 0..3");
@@ -64,6 +64,8 @@ static void test_alloc_names_tier_fence_and_shortage(void **state)
     answers(&rig, kvb_alloc(rig.kv, 0, 6, NULL, more, &missing), KVB_ENOSPC,
             "3 of 6 blocks of tier DEVICE (8 in all) are missing, and held by the caller");
     assert_int_equal(missing, 3);
+    answers(&rig, kvb_alloc(rig.kv, 0, KV_BLOCKS + 1, NULL, more, NULL), KVB_ENOSPC,
+            "6 of 9 blocks of tier DEVICE (8 in all) are missing, and the tier has fewer in all");
 }
 
 static void test_alloc_says_that_transfers_hold_what_is_missing(void **state)

@@ -120,10 +120,12 @@ static int check_tier(struct kvb_manager *manager, uint32_t tier)
 static void say_shortage(struct kvb_manager *manager, const struct kvbi_pool *pool, int error,
                          uint32_t count, uint32_t missing)
 {
-    (void)kvbi_refuse(
-        manager, KVBI_CALL_ALLOC, error, "%u of %u blocks of tier %s (%u in all) are missing, %s",
-        missing, count, kvbi_tier_name(pool->tier), pool->block_count,
-        error == KVB_EAGAIN ? "which transfers will give back" : "and held by the caller");
+    const char *why = error == KVB_EAGAIN         ? "which transfers will give back"
+                      : count > pool->block_count ? "and the tier has fewer in all"
+                                                  : "and held by the caller";
+    (void)kvbi_refuse(manager, KVBI_CALL_ALLOC, error,
+                      "%u of %u blocks of tier %s (%u in all) are missing, %s", missing, count,
+                      kvbi_tier_name(pool->tier), pool->block_count, why);
 }
 
 int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,

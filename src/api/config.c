@@ -34,10 +34,14 @@ int kvbi_config_range(struct kvb_diagnosis *diagnosis, const char *where, const 
 {
     if (*value == 0)
         *value = otherwise;
-    if (*value < low || *value > high)
-        return kvbi_diagnose(diagnosis, KVB_EINVAL, "%s%s is %u, must be %u..%u, or 0 for %u",
-                             where, name, *value, low, high, otherwise);
-    return 0;
+    if (*value >= low && *value <= high)
+        return 0;
+    if (otherwise == 0) /* the default is not one number */
+        return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                             "%s%s is %u, must be %u..%u, or 0 for the default", where, name,
+                             *value, low, high);
+    return kvbi_diagnose(diagnosis, KVB_EINVAL, "%s%s is %u, must be %u..%u, or 0 for %u", where,
+                         name, *value, low, high, otherwise);
 }
 
 int kvbi_config_refuse_struct(struct kvb_diagnosis *diagnosis, const char *name, const char *type,

@@ -22,7 +22,10 @@ static inline bool kvbi_config_in_files(const struct kvb_tier_config *tier)
     return tier->path != NULL || tier->path_count > 0;
 }
 
-/* 0 becomes the default; anything outside [low, high] is refused by name, after `where`. */
+/*
+ * 0 becomes `otherwise` (which is 0 where the default is not one number: then *value must not be).
+ * Anything outside [low, high] is refused by name, after `where`.
+ */
 int kvbi_config_range(struct kvb_diagnosis *diagnosis, const char *where, const char *name,
                       uint32_t *value, uint32_t otherwise, uint32_t low, uint32_t high);
 

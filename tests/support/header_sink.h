@@ -36,8 +36,10 @@ static int turn(struct router *router)
         picture_forget(&router->picture);
         error = kvb_index_walk(router->kv, visit, router); // events are queued meanwhile
     }
-    if (error != 0)
+    if (error != 0) {
         atomic_store(&router->lost, true);
+        queue_wake(&router->queue); // for another turn, if the server takes one
+    }
     while (error == 0 && (event = queue_take(&router->queue)) != NULL)
         picture_apply(&router->picture, event);
     return error;
