@@ -309,10 +309,34 @@ static void came_too_late(struct world *w, const struct lift_model *lift, uint32
         b->sure = false;
 }
 
+/*
+ * Nothing in place of a block: an operation whose transfers have ended gives none only where others
+ * share the block, and no other was to be had: what was available stands for other shared blocks.
+ */
+static void gave_none(struct world *w, const struct lift_model *lift, const block_handle *handles,
+                      uint32_t good, uint64_t room)
+{
+    uint32_t lacking = 0, others = 0;
+    for (uint32_t i = good; i < lift->count; i++) {
+        struct block_facts facts;
+        if (handles[i] == NULL) {
+            lacking++;
+            continue;
+        }
+        expect_code(w, "describe", kv_describe(w->kv, handles[i], &facts), OK);
+        others += &w->blocks[facts.tier][facts.slot] != lift->targets[i];
+    }
+    if (lacking > 0 && lift->done_calls > 0 && lift->status == OK && room > others)
+        differ(w, "operation %u gives no block in place of %u, others in place of %u of %llu",
+               lift->number, lacking, others, (unsigned long long)room);
+}
+
 static void take(struct world *w, struct lift_model *lift)
 {
     block_handle handles[LIFT_BLOCKS];
+    struct facts before;
     uint32_t good = 99;
+    kv_facts(w->kv, &before);
     int code = kv_op_take(w->kv, lift->op, handles, lift->count, &good);
     note(w, "take operation %u: %s", lift->number, kv_code_name(code));
     if (lift->taken)
@@ -327,6 +351,7 @@ static void take(struct world *w, struct lift_model *lift)
         differ(w, "operation %u had %u good blocks when it was done, %u when it was taken",
                lift->number, lift->good, good);
     lift->taken = true;
+    gave_none(w, lift, handles, good, before.tiers[lift->tier].available);
     truth_learn(w);
     disown_targets(lift);
     for (uint32_t i = 0; i < lift->count; i++) {
@@ -337,11 +362,8 @@ static void take(struct world *w, struct lift_model *lift)
             took_good(w, lift, i, handles[i]);
             continue;
         }
-        if (handles[i] == NULL) {
-            if (lift->done_calls && lift->status == OK)
-                differ(w, "operation %u gives no block in place of block %u", lift->number, i);
+        if (handles[i] == NULL)
             continue;
-        }
         expect_code(w, "describe", kv_describe(w->kv, handles[i], &facts), OK);
         struct block *b = &w->blocks[facts.tier][facts.slot];
         block_fresh(w, b, handles[i]);
