@@ -160,8 +160,8 @@ struct kvbi_wish {
     unsigned band_max;
     uint64_t counter; /* the counter's value: what waits for a later one is not ready */
     bool patient;     /* one that is not ready will do, where there is no other */
-    uint64_t
-        earliest; /* out, with NULL: the earliest ticket among those that are not ready; 0: there are none */
+    /* Out, with NULL: the earliest ticket among those that are not ready; 0: there are none. */
+    uint64_t earliest;
 };
 /*
  * The same as TRANSFER, but of the first KVBI_LOCK_BATCH free slots and as many of the order one

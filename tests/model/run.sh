@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The model for as many operations as wanted: tests/model/run.sh OPERATIONS [SEED]. Build folder in KVB_BUILD; what known
-# faults to steer round in KVB_MODEL_AVOID. One line and 0, or the first difference and 1.
+# The model for as many operations as wanted: tests/model/run.sh OPERATIONS [SEED]. Build folder in
+# KVB_BUILD; what known faults to steer round in KVB_MODEL_AVOID. One line and 0, or the first
+# difference and 1.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${KVB_BUILD:-$root/build/dev}

@@ -52,10 +52,10 @@ struct block {
     bool failed; /* a step has failed, later ones are out */
 
     uint32_t space, position;
-    bool orphan; /* position > 0 without a parent: cannot be registered */
-    int parent,
-        branch; /* contents: the block before it, -1 at the root; and which child of it, once all tokens are named */
-    int given;  /* the content whose key the server gave, -1: none */
+    bool orphan;                  /* position > 0 without a parent: cannot be registered */
+    int parent;                   /* contents: the block before it, -1 at the root */
+    int branch;                   /* which child of it, once all tokens are named */
+    int given;                    /* the content whose key the server gave, -1: none */
     int content;                  /* what its tokens say, once all are named; -1 */
     bool named;                   /* it has its key */
     uint32_t clears_at, space_at; /* epochs when it was initialised */
@@ -114,8 +114,8 @@ struct world {
     uint32_t tokens, branches, depth, nodes, contents, block_bytes;
     bool exact; /* one tier: the order of eviction is known */
     bool keyed, file, budget;
-    bool
-        punctual; /* with a file: fences are reached before progress, so that a seed replays alike */
+    /* With a file: fences are reached before progress, so that a seed replays alike. */
+    bool punctual;
     char path[256];
     uint32_t weights[32];
 
