@@ -6,7 +6,7 @@
 #include "support/disk_restart.h"
 
 #include "api/manager.h"
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 /* The disk's engine, which condemns the slot of every copy that fails. */
 static struct kvbi_engine_ops condemning;

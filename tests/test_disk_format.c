@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bytes of a disk tier's file: what they are, and that no other bytes are taken for them. */
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

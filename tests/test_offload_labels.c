@@ -5,7 +5,7 @@
 #include "support/disk_scene.h"
 
 #include "api/manager.h"
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 enum { KEY = 8 };
 

@@ -19,7 +19,7 @@ int main(void)
 #include <sys/file.h>
 
 #include "support/replay_run.h"
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 #define SMALL_TIERS "--device-blocks 130 --host-blocks 400 --disk-blocks 2500 --disk blocks "
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every copy kernel that this machine runs is byte-exact at every alignment, and writes nothing beside its target. */
-#include "transfer/copy.h"
+#include "transfer/memory/copy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of a disk tier: what is taken, what is refused and in which words; names and checksums of slots. */
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 #include <errno.h>
 #include <fcntl.h>

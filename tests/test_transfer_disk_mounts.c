@@ -3,7 +3,7 @@
  * The file of a disk tier on file systems that are full, read-only, without fallocate, and on a block device. They are mounted in
  * a namespace of this process; where it may have none, the program is skipped.
  */
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 #include <errno.h>
 #include <fcntl.h>

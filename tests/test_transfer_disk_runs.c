@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "transfer/disk_copy.h"
-#include "transfer/uring_flights.h"
+#include "transfer/disk/copy.h"
+#include "transfer/disk/uring_flights.h"
 
 #define KIB 1024u
 

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "support/disk_path.h"
-#include "transfer/disk_scatter.h"
+#include "transfer/disk/scatter.h"
 
 #define ENTRY sizeof(struct kvbi_disk_record)
 #define TABLE_AT ((uint64_t)8192)

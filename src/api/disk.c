@@ -2,7 +2,7 @@
 /* The paths of the disk tier: their counters, and putting one back. Callers: the public. Lock: the store's; put back also clear_lock. */
 #include "api/manager.h"
 
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 /* 0, or what is wrong with the question. */
 static int enter_path(struct kvb_manager *manager, enum kvbi_call call, uint32_t path)

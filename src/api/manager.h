@@ -22,8 +22,8 @@
 #include "offload/pipeline.h"
 #include "offload/progress.h"
 #include "offload/recover.h"
-#include "offload/tiers.h"
 #include "store/store.h"
+#include "transfer/tiers.h"
 
 struct kvb_manager {
     struct kvbi_memory memory;

@@ -6,7 +6,7 @@
 #include "api/manager.h"
 #include "transfer/cuda/cuda.h"
 
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stats)
 {

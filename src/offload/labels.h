@@ -14,7 +14,7 @@
 
 #include "base/memory.h"
 #include "store/store.h"
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 struct kvbi_labels {
     const struct kvbi_memory *memory;

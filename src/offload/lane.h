@@ -26,12 +26,12 @@
 #include <kvblock.h>
 
 #include "offload/budget.h"
-#include "offload/engines.h"
 #include "offload/in_queue.h"
 #include "offload/labels.h"
 #include "offload/revocable.h"
 #include "store/store.h"
 #include "transfer/engine.h"
+#include "transfer/engines.h"
 
 /* Counters that both kinds of lane keep; `stats` is the public picture less the gauges. */
 struct kvbi_lane_book {

@@ -15,10 +15,10 @@
 
 #include <kvblock.h>
 
-#include "offload/engines.h"
 #include "offload/lane.h"
 #include "offload/onboard.h"
 #include "store/store.h"
+#include "transfer/engines.h"
 #include "transfer/tier.h"
 
 enum kvbi_path_stage {

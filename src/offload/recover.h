@@ -2,7 +2,7 @@
 /*
  * What the files of a disk tier held when they were opened becomes findable again.
  *
- * Owns       nothing: takes what transfer/tier_disk finds in the tables to the store, in two passes. First every slot that holds a
+ * Owns       nothing: takes what transfer/disk/tier finds in the tables to the store, in two passes. First every slot that holds a
  *            block, in the order of the tables, which is fast; then the eviction order, from the longest unused to the youngest.
  *            Before that the files are settled, at the last moment at which a create may fail for want of anything but the disk.
  * Callers    api/manager, once, at create: nobody else knows the store yet. Takes the store's lock for a batch at a time.
@@ -17,7 +17,7 @@
 
 #include "base/log.h"
 #include "store/store.h"
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 struct kvbi_recovery {
     struct {

@@ -4,7 +4,7 @@
 
 #include "offload/progress.h"
 #include "transfer/cuda/cuda.h"
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 /*
  * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane

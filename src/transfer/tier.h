@@ -2,7 +2,7 @@
 /*
  * Where one tier's bytes lie: what engines read and write. Knows addresses, no store.
  *
- * Owns       the memory of the tier, unless it is the caller's; the file of a disk tier (transfer/tier_disk.h); the GPU of a tier in
+ * Owns       the memory of the tier, unless it is the caller's; the file of a disk tier (transfer/disk/tier.h); the GPU of a tier in
  *            CUDA memory, and what pins host memory for one (transfer/cuda/cuda.h).
  * Callers    api/manager creates and destroys; engines and kvb_block_address read. Immutable after create: no lock.
  */

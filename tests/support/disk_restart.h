@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 
 #include "support/disk_scene.h"
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 static inline struct kvb_tier_config *disk_config(struct scene *scene)
 {

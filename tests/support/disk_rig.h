@@ -17,7 +17,7 @@
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
 #include "support/give_up.h"
-#include "transfer/disk_engine.h"
+#include "transfer/disk/engine.h"
 
 #define RIG_TAGS 1024
 #define RIG_PENDING 1000 /* no result yet */

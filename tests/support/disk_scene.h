@@ -20,7 +20,7 @@
 #include "support/leftovers.h"
 #include "support/move_test.h"
 
-#include "transfer/disk_format.h"
+#include "transfer/disk/format.h"
 
 #define DEVICE_BLOCKS 24
 #define HOST_BLOCKS 24

@@ -25,7 +25,7 @@
 
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
-#include "transfer/tier_disk.h"
+#include "transfer/disk/tier.h"
 
 #define SHELF_BLOCK_BYTES 5000 /* padded to 8192 */
 #define SHELF_SLOT_BYTES 8192

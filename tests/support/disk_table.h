@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "transfer/disk_path.h"
+#include "transfer/disk/path.h"
 
 static inline void disk_table_break(const struct kvbi_disk_path *path)
 {

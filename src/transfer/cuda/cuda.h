@@ -2,12 +2,12 @@
 /*
  * The GPU as the rest of the library sees it: a tier in its memory, pinned host memory, an engine between the two.
  *
- * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts cuda_absent.c in place of this folder.
+ * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts absent.c in place of this folder.
  * Callers    offload/tiers creates tiers and pinning, offload/engines the engine; api/ asks for addresses, statistics and fences.
  * Lock       each its own; said where it matters.
  */
-#ifndef KVBI_TRANSFER_CUDA_H
-#define KVBI_TRANSFER_CUDA_H
+#ifndef KVBI_TRANSFER_CUDA_CUDA_H
+#define KVBI_TRANSFER_CUDA_CUDA_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engines of a manager: one for memory, one for the GPU and one for the disk if there are, and who moves what. A GPU and a disk
+ * with no host tier in between work one after the other (transfer/relay.h).
+ *
+ * Owns       the engines.
+ * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
+ * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same to the others. Events on the GPU are
+ *            an order of their own, and which one a block of the device waits for stands here: `events` only grows, and a number that
+ *            is left over from a slot's earlier life is reached long since.
+ */
+#ifndef KVBI_TRANSFER_ENGINES_H
+#define KVBI_TRANSFER_ENGINES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvblock.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "transfer/engine.h"
+#include "transfer/tier.h"
+
+#define KVBI_ENGINE_MAX 3
+
+struct kvbi_engines {
+    struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
+    uint32_t count;
+    struct kvbi_engine *cuda,
+        *disk; /* of those, or NULL. With a relay between the two `disk` is the relay, and owns `cuda` */
+    struct kvbi_tier between;       /* the relay's pinned memory */
+    const struct kvbi_tier *device; /* the tier in CUDA memory, or NULL */
+    _Atomic uint64_t *events;       /* by its slots */
+    _Atomic uint64_t counter;       /* signalled so far */
+    _Atomic uint64_t
+        awaited; /* what goes beyond it wakes progress: an offer or an item waits for that */
+    const struct kvbi_memory *memory;
+    const struct kvbi_hooks *hooks; /* or NULL */
+    char said[512];                 /* which ones, how, and why not others */
+};
+
+struct kvbi_engines_config {
+    const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
+    const struct kvb_tier_config *configs;
+    uint32_t capacity; /* copies with each engine at most */
+    bool own_thread;   /* submit and reap come from the manager's thread; else from whoever polls */
+    const struct kvbi_log *log;
+    const struct kvbi_hooks *hooks;
+};
+
+/* 0; else `said` has the reason. */
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
+                        struct kvbi_clock *clock, const struct kvbi_engines_config *config);
+void kvbi_engines_destroy(struct kvbi_engines *engines); /* legal on a zeroed object */
+
+/* Who copies between these two. */
+struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
+                                         const struct kvbi_tier *from, const struct kvbi_tier *to);
+
+/* As the engines' import. */
+int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
+                        uint64_t *ticket, struct kvbi_why *why);
+/* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
+void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
+uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                            uint32_t slot);
+/* The block has a new owner: an event that nobody can wait for, and that fails what would, was the former one's. */
+void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                                 uint32_t slot);
+/* The GPU has failed. Any thread. */
+bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
+/* True if progress may have something to do. Any thread. */
+bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
+
+/*
+ * How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has
+ * failed: all the way.
+ */
+uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* there is a GPU */
+static inline struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
+{
+    return (struct kvbi_point){.ticket = atomic_load(&engines->counter),
+                               .event =
+                                   engines->cuda != NULL ? kvbi_engines_event_reached(engines) : 0};
+}
+/* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
+static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *engines,
+                                                   const struct kvbi_tier *tier, uint32_t slot,
+                                                   uint64_t ticket)
+{
+    return (struct kvbi_point){.ticket = ticket, .event = kvbi_engines_event(engines, tier, slot)};
+}
+/*
+ * Progress is about to sleep, and wants to look again once anything beyond `until` is reached.
+ * False: that is so already.
+ */
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until);
+/*
+ * Gives up a copy that waits for its counter ticket, between these two: it completes with
+ * KVB_ECANCELED, in the next reap. False: it has begun, or is about to. From progress; under the
+ * store's lock.
+ */
+bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
+                         const struct kvbi_tier *to, uint32_t place, uint64_t tag);
+/* Something that reap could complete now. */
+bool kvbi_engines_ready(const struct kvbi_engines *engines);
+void kvbi_engines_drain(const struct kvbi_engines *engines);
+
+#endif
