@@ -41,8 +41,9 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
     kvbi_bands_init(&lane->deck, &lane->queue.offers[0].node, sizeof *lane->queue.offers);
     kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day,
                      to->block_bytes);
-    return to->disk != NULL ? kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max)
-                            : 0;
+    return to->lasting != NULL
+               ? kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max)
+               : 0;
 }
 
 void kvbi_lane_destroy(struct kvbi_lane *lane)

@@ -95,7 +95,8 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
     uint64_t after = item->source->ticket, free_since = item->target->ticket;
     item->stage = KVBI_ITEM_MOVING;
-    kvbi_pipeline_disk_begun_locked(onboarding->pipeline, from, kvbi_pool_slot(from, item->source));
+    kvbi_health_begun_locked(&onboarding->pipeline->health, from,
+                             kvbi_pool_slot(from, item->source));
     *copy = (struct kvbi_copy){
         .from = &pipeline->tiers[from->tier],
         .to = &pipeline->tiers[item->tier],
@@ -174,7 +175,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
     struct kvbi_wish wish = kvbi_carrier_wish(onboarding, tier);
-    if (!is_readable(onboarding, item) || !kvbi_pipeline_serves(onboarding->pipeline, item->tier)) {
+    if (!is_readable(onboarding, item) || !kvbi_health_serves_locked(&onboarding->pipeline->health, item->tier)) {
         book->stats.discarded++;
         kvbi_item_drop_source(onboarding, item, now_ns);
         kvbi_item_fail_claim(onboarding, item);
@@ -310,8 +311,8 @@ static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_blo
     struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
     if (pool->in_memory)
         return;
-    kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source),
-                                       result, condemned);
+    kvbi_health_answered_locked(&onboarding->pipeline->health, pool, kvbi_pool_slot(pool, source),
+                                result, condemned);
     if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE &&
         source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
@@ -338,7 +339,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
         forget_unreadable(onboarding, item->source, said, condemned);
         return NULL;
     }
-    if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
+    if (result == 0 && !kvbi_health_serves_locked(&onboarding->pipeline->health, item->tier))
         result = KVB_EDEVICE; /* what a lost tier says now is not believed */
     bool published = kvbi_store_fill_end_locked(onboarding->store, kvbi_item_pool(onboarding, item),
                                                 item->target, result == 0, now_ns);

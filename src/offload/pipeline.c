@@ -48,9 +48,11 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
                                           .configs = config->configs,
                                           .capacity = engine_capacity(pipeline, config),
                                           .own_thread = config->own_thread,
+                                          .memory = store->memory,
+                                          .clock = store->clock,
                                           .log = store->log,
                                           .hooks = config->hooks};
-    int error = kvbi_engines_create(&pipeline->engines, store->memory, store->clock, &engines);
+    int error = kvbi_engines_create(&pipeline->engines, &engines);
     if (error != 0 && pipeline->engines.said[0] != '\0')
         (void)snprintf(message, message_bytes, "%s", pipeline->engines.said);
     return error;
@@ -66,10 +68,9 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
                          const struct kvbi_pipeline_config *config, char *message,
                          size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){.store = store,
-                                       .tiers = config->tiers,
-                                       .admission = config->admission,
-                                       .device_lost_cursor = KVBI_NONE};
+    *pipeline = (struct kvbi_pipeline){
+        .store = store, .tiers = config->tiers, .admission = config->admission};
+    kvbi_health_init(&pipeline->health, store, config->tiers);
     store->asks = (struct kvbi_store_asks){.drop_offer = drop_offer_locked, .context = pipeline};
     link_tiers(pipeline, config->configs);
     int error = create_lanes(pipeline, config);
@@ -97,9 +98,7 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
     size_t bytes = kvbi_onboarding_bytes(&pipeline->onboard);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         bytes += kvbi_lane_bytes(&pipeline->lanes[tier]);
-    for (uint32_t i = 0; i < pipeline->engines.count; i++)
-        bytes += pipeline->engines.all[i]->ops->bytes(pipeline->engines.all[i]);
-    return bytes;
+    return bytes + kvbi_engines_bytes(&pipeline->engines);
 }
 
 struct kvb_block *kvbi_pipeline_take_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool *pool,
@@ -208,32 +207,6 @@ bool kvbi_pipeline_cold_locked(struct kvbi_pipeline *pipeline, struct kvbi_pool 
             return false;
         trigger(pipeline, pool, &pool->slots[slot], KVB_OFFLOAD_ON_COLD);
     }
-    return true;
-}
-
-bool kvbi_pipeline_note_device_locked(struct kvbi_pipeline *pipeline)
-{
-    uint8_t bit = 1u << KVB_TIER_DEVICE;
-    if (!(pipeline->store->serving & bit))
-        return false;
-    pipeline->store->serving &= (uint8_t)~bit;
-    pipeline->device_lost_cursor = 0;
-    return true;
-}
-
-bool kvbi_pipeline_forget_device_locked(struct kvbi_pipeline *pipeline)
-{
-    struct kvbi_pool *pool = &pipeline->store->pools[KVB_TIER_DEVICE];
-    uint32_t *cursor = &pipeline->device_lost_cursor;
-    if (*cursor == KVBI_NONE)
-        return false;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count; n++) {
-        struct kvb_block *block = &pool->slots[(*cursor)++];
-        if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
-            kvbi_store_forget_copy_locked(pipeline->store, pool, block);
-    }
-    if (*cursor == pool->block_count)
-        *cursor = KVBI_NONE;
     return true;
 }
 

@@ -142,12 +142,12 @@ static bool awaits_disk_only(struct kvbi_progress *progress)
 {
     const struct kvbi_pipeline *pipeline = progress->pipeline;
     uint32_t inflight = 0;
-    if (pipeline->engines.cuda != NULL)
+    if (pipeline->engines.streams != NULL)
         return false;
     kvbi_lock_take(&progress->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_pipeline_has_lane(pipeline, tier) &&
-            pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
+            pipeline->tiers[pipeline->lanes[tier].to->tier].lasting != NULL)
             inflight +=
                 pipeline->lanes[tier].book.inflight + pipeline->onboard.lanes[tier].book.inflight;
     kvbi_lock_release(&progress->store->lock);
