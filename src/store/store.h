@@ -132,6 +132,12 @@ size_t kvbi_store_bytes(const struct kvbi_store *store);
 /* The pool of a block, by address; NULL for foreign pointers. */
 struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
 
+/* Is the tier in service? Of a disk: any of its paths. Under the lock. */
+static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t tier)
+{
+    return (store->serving >> tier & 1) != 0;
+}
+
 static inline struct kvbi_record *kvbi_store_record(const struct kvbi_store *store, uint32_t record)
 {
     return kvbi_records_at(&store->records, record);
