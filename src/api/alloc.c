@@ -52,7 +52,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
     if (error == 0)
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
-        struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
+        struct kvb_block *block =
+            kvbi_lanes_take_locked(&manager->pipeline.lanes, pool, true, now_ns);
         if (block == NULL && pool->cut_short)
             break; /* many pinned ones stand before those that can go: on in the next hold */
         if (block == NULL) { /* only if slots were retired under our hands */
@@ -92,7 +93,7 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
         kvbi_engines_forget_spoiled(&manager->pipeline.engines,
                                     &manager->pipeline.tiers[pool->tier],
                                     kvbi_pool_slot(pool, blocks[i]));
-        kvbi_pipeline_set_ticket(&manager->pipeline, pool, blocks[i], ticket);
+        kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, blocks[i], ticket);
     }
     return error;
 }

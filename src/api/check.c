@@ -71,10 +71,10 @@ static const char *check_locked(struct kvb_manager *manager)
     if (wrong == NULL)
         wrong = check_waiting(manager);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && wrong == NULL; tier++) {
-        if (!kvbi_pipeline_has_lane(pipeline, tier))
+        if (!kvbi_lanes_leave(&pipeline->lanes, tier))
             continue;
         const struct kvbi_onboard_lane *up = &pipeline->onboard.lanes[tier];
-        wrong = check_lane(&pipeline->lanes[tier]);
+        wrong = check_lane(&pipeline->lanes.all[tier]);
         if (wrong == NULL)
             wrong = check_book(&up->book.stats,
                                (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);

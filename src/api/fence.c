@@ -49,7 +49,7 @@ int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,
 int kvbi_takes_fence(struct kvb_manager *manager, enum kvbi_call call, const struct kvbi_pool *pool,
                      const struct kvb_fence *fence, uint64_t ticket)
 {
-    int error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    int error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
     return error == 0
                ? 0
                : kvbi_refuse(manager, call, error,

@@ -83,15 +83,15 @@ void kvbi_turn_end(struct kvbi_turn *turn)
 {
     if (turn->left == 0)
         return;
-    kvbi_pipeline_parked_locked(&turn->manager->pipeline, &turn->parking);
+    kvbi_lanes_parked_locked(&turn->manager->pipeline.lanes, &turn->parking);
     turn->left = 0;
     kvbi_unlock(turn->manager);
 }
 
 void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block,
-                                 turn->now_ns);
+    kvbi_lanes_release_locked(&turn->manager->pipeline.lanes, &turn->parking, pool, block,
+                              turn->now_ns);
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */

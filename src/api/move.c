@@ -19,15 +19,15 @@ static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
     if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
         !kvbi_index_alive(index, kvbi_index_at(index, block->entry)))
         return KVB_ESTATE;
-    if (!kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
+    if (!kvbi_lanes_leave(&manager->pipeline.lanes, pool->tier))
         return KVB_ENOENT;
     if (block->offer != KVBI_NONE)
         return KVB_EBUSY;
-    int error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    int error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
     if (error != 0)
         return error;
-    kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
-    kvbi_lane_offer_locked(&manager->pipeline.lanes[pool->tier], block, priority);
+    kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, block, ticket);
+    kvbi_lane_offer_locked(&manager->pipeline.lanes.all[pool->tier], block, priority);
     return 0;
 }
 
@@ -72,8 +72,8 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         int result = pool == NULL ? KVB_EINVAL : KVB_ENOENT;
         kvbi_turn_next(&turn);
-        if (pool != NULL && kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
-            result = kvbi_lane_cancel_locked(&manager->pipeline.lanes[pool->tier], blocks[i]);
+        if (pool != NULL && kvbi_lanes_leave(&manager->pipeline.lanes, pool->tier))
+            result = kvbi_lane_cancel_locked(&manager->pipeline.lanes.all[pool->tier], blocks[i]);
         kvbi_note(&roll, i, result);
     }
     kvbi_turn_end(&turn);
@@ -103,7 +103,7 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     if (*pool == NULL)
         return kvbi_refuse_not_held(manager, KVBI_CALL_ONBOARD, "request.targets[0]",
                                     request->targets[0]);
-    if (!kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
+    if (!kvbi_lanes_leave(&manager->pipeline.lanes, (*pool)->tier))
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EINVAL,
             "targets[0] is in tier %s, the lowest, must be in one with a tier below it",

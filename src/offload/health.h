@@ -102,12 +102,6 @@ bool kvbi_health_put_back_locked(struct kvbi_health *health, struct kvbi_pool *p
 
 /* ---- Tiers ----------------------------------------------------------------------------------- */
 
-/* Is the tier in service? Of one in files: any of them. */
-static inline bool kvbi_health_serves_locked(const struct kvbi_health *health, uint32_t tier)
-{
-    return (health->store->serving >> tier & 1) != 0;
-}
-
 /*
  * Asks the tiers, takes those that have failed out of service, and says so. True if there was one
  * that had not been noticed. No lock held. Progress.

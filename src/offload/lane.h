@@ -8,7 +8,7 @@
  *          behind a fence (weak): until its point is reached
  *
  * Owns       the offers of the lane and its counters; above a disk the labels of what is written there, and the budget of writes.
- * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
+ * Callers    offload/lanes (triggers, room), offload/round and offload/progress (take, complete).
  * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
  *            is released by progress; those behind a fence do not count. Of copies whose source or
  *            target is not ready at most unready_max, half of inflight_max, are on deck or taken:

@@ -24,10 +24,10 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
            (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
         store->pins_expired++;
         count++;
-        kvbi_pipeline_release_locked(progress->pipeline, &parking, kvbi_store_pool_of(store, block),
-                                     block, now_ns);
+        kvbi_lanes_release_locked(&progress->pipeline->lanes, &parking,
+                                  kvbi_store_pool_of(store, block), block, now_ns);
     }
-    kvbi_pipeline_parked_locked(progress->pipeline, &parking);
+    kvbi_lanes_parked_locked(&progress->pipeline->lanes, &parking);
     kvbi_lock_release(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         kvbi_log(store->log, KVB_LOG_WARN, 0, "pin of owner %llu released: its lifetime has ended",
@@ -71,11 +71,11 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 {
     bool more = false;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
+        if (!kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             continue;
         kvbi_lock_take(&progress->store->lock);
-        more |=
-            kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);
+        more |= kvbi_lanes_cold_locked(&progress->pipeline->lanes, &progress->store->pools[tier],
+                                       now_ns);
         kvbi_lock_release(&progress->store->lock);
     }
     return more;
@@ -110,6 +110,10 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
     bool worked = count > 0 || lane->queue.count != before || lane->search_on ||
                   lane->fenced.changes != changes || lane->fenced.walking;
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_health_begun_locked(&progress->pipeline->health,
+                                 &progress->store->pools[copies[i].from->tier],
+                                 copies[i].from_slot);
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
@@ -164,7 +168,7 @@ static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *
 
 static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)
 {
-    struct kvbi_lane *lane = &progress->pipeline->lanes[tier];
+    struct kvbi_lane *lane = &progress->pipeline->lanes.all[tier];
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
@@ -205,7 +209,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
                           uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_lane *lane = &pipeline->lanes[completion->tag >> TAG_TIER_SHIFT];
+    struct kvbi_lane *lane = &pipeline->lanes.all[completion->tag >> TAG_TIER_SHIFT];
     uint32_t offer = (uint32_t)completion->tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
@@ -213,13 +217,25 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
         lane->to->slots[slot].flags |=
             KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
     kvbi_health_answered_locked(&pipeline->health, lane->to, slot, result, completion->condemned);
-    if (result == 0 && !(kvbi_health_serves_locked(&pipeline->health, lane->from->tier) &&
-                         kvbi_pool_serves(lane->to, slot)))
+    if (result == 0 &&
+        !(kvbi_store_serves(progress->store, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL);
     if (block != NULL)
-        kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
+        kvbi_lanes_arrived_locked(&pipeline->lanes, lane->to, block);
+}
+
+static void apply_onboard(struct kvbi_progress *progress, const struct kvbi_completion *completion,
+                          uint64_t now_ns)
+{
+    struct kvbi_pipeline *pipeline = progress->pipeline;
+    uint32_t item = (uint32_t)completion->tag;
+    const struct kvb_block *source = kvbi_onboarding_source_locked(&pipeline->onboard, item);
+    struct kvbi_pool *from = kvbi_store_pool_of(progress->store, source);
+    kvbi_health_answered_locked(&pipeline->health, from, kvbi_pool_slot(from, source),
+                                completion->result, completion->condemned);
+    kvbi_onboarding_complete_locked(&pipeline->onboard, item, completion->result, now_ns);
 }
 
 static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion,
@@ -227,8 +243,7 @@ static void apply(struct kvbi_progress *progress, const struct kvbi_completion *
 {
     kvbi_lock_step();
     if (completion->tag & KVBI_TAG_ONBOARD)
-        kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag,
-                                        completion->result, completion->condemned, now_ns);
+        apply_onboard(progress, completion, now_ns);
     else
         apply_offload(progress, completion, now_ns);
 }
@@ -248,7 +263,7 @@ static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_compl
             if (completions[i].tag >> TAG_TIER_SHIFT == tier)
                 ids[offloaded++] = (uint32_t)completions[i].tag;
         if (offloaded > 0)
-            kvbi_lane_expect_complete_locked(&pipeline->lanes[tier], ids, offloaded);
+            kvbi_lane_expect_complete_locked(&pipeline->lanes.all[tier], ids, offloaded);
     }
 }
 
@@ -348,11 +363,11 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     worked |= kvbi_health_look(&progress->pipeline->health);
     worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
+        if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             worked |= submit_onboard(progress, tier, now_ns);
     worked |= offer_cold(progress, now_ns);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
+        if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             worked |= submit_offload(progress, tier, now_ns);
     for (uint32_t i = progress->pipeline->engines.count;
          i-- > 0;) /* the disk's first: the memory's copies here */
