@@ -117,11 +117,11 @@ static int check_neighbours(const struct kvbi_config *config, uint32_t last,
         const struct kvbi_kind *kind = config->kinds[tier];
         if (kind != NULL && kind->below_memory && tier != last)
             return kvbi_diagnose(diagnosis, KVB_EINVAL,
-                                 "tiers[%u] (%s): there is a tier below it, must be the lowest",
+                                 "tiers[%u] (%s): must be the lowest, there is a tier below it",
                                  position, kvbi_tier_name(tier));
         if (kind != NULL && kind->below_memory && position == 0)
             return kvbi_diagnose(diagnosis, KVB_EINVAL,
-                                 "tiers[0] (%s): there is no tier above it, must be one in memory",
+                                 "tiers[0] (%s): must have a tier in memory above it",
                                  kvbi_tier_name(tier));
         position += kind != NULL;
     }

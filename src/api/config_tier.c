@@ -121,7 +121,7 @@ static int find_kind(struct kvbi_config *config, const struct kvb_tier_config *t
         return refuse_tier(at, "%s", "path and paths are NULL, one of them must name its files");
     if (*kind == NULL)
         return kvbi_diagnose(at->diagnosis, KVB_EUNSUPPORTED,
-                             "%s: such a tier needs a store, and this version has none", at->name);
+                             "%s: needs a store, and this version has none", at->name);
     int error = (*kind)->check(tier, &config->layout, config->block_bytes, message, sizeof message);
     return error == 0 ? 0 : kvbi_diagnose(at->diagnosis, error, "%s: %s", at->name, message);
 }
