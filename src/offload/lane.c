@@ -66,14 +66,14 @@ static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
     offer->ondeck_age = lane->ondeck_ages++;
     kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
     kvbi_store_pin_locked(lane->from, block);
-    kvbi_pool_set_revocable(lane->from, block, true);
+    kvbi_pool_put_on_deck(lane->from, block);
     note_pinned(lane);
 }
 
 static void take_off_deck(struct kvbi_lane *lane, uint32_t id)
 {
     kvbi_bands_remove(&lane->deck, id);
-    kvbi_pool_set_revocable(lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)), false);
+    kvbi_pool_take_off_deck(lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)));
 }
 
 static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
