@@ -63,7 +63,7 @@ struct kvb_block {
 
     /* the store lock's */
     uint32_t entry; /* index entry, or KVBI_NONE */
-    uint32_t offer; /* node of its pending offer in the lane below, or KVBI_NONE */
+    uint32_t offer; /* the first of its pending offers to lanes, or KVBI_NONE */
     uint8_t place;  /* enum kvbi_place */
     uint8_t priority;
     uint8_t lane_pins; /* lanes and operations that read or write the slot */
