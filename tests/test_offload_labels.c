@@ -21,7 +21,7 @@ static struct scene *scene_open_for(void **state, uint32_t key_bytes)
 
 static struct kvbi_lane *lane_of(struct scene *scene)
 {
-    return &scene->rig.kv->pipeline.lanes.all[KVB_TIER_DEVICE];
+    return scene->rig.kv->pipeline.lanes.out[KVB_TIER_DEVICE].lanes[0];
 }
 
 /* What the engine would get next, at most `max`. */

@@ -12,25 +12,6 @@
 
 /* ---- Down ------------------------------------------------------------------------------------------------------- */
 
-static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
-                        struct kvb_block *block, uint32_t priority, uint64_t ticket)
-{
-    const struct kvbi_index *index = &manager->store.index;
-    if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
-        !kvbi_index_alive(index, kvbi_index_at(index, block->entry)))
-        return KVB_ESTATE;
-    if (!kvbi_lanes_leave(&manager->pipeline.lanes, pool->tier))
-        return KVB_ENOENT;
-    if (block->offer != KVBI_NONE)
-        return KVB_EBUSY;
-    int error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
-    if (error != 0)
-        return error;
-    kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, block, ticket);
-    kvbi_lane_offer_locked(&manager->pipeline.lanes.all[pool->tier], block, priority);
-    return 0;
-}
-
 int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                       uint32_t priority, const struct kvb_fence *fence, int *results)
 {
@@ -51,7 +32,8 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
         kvbi_turn_next(&turn);
         kvbi_note(&roll, i,
                   pool == NULL ? KVB_EINVAL
-                               : offer_locked(manager, pool, blocks[i], priority, ticket));
+                               : kvbi_lanes_offer_locked(&manager->pipeline.lanes, pool, blocks[i],
+                                                         priority, ticket));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))
@@ -70,11 +52,11 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
-        int result = pool == NULL ? KVB_EINVAL : KVB_ENOENT;
         kvbi_turn_next(&turn);
-        if (pool != NULL && kvbi_lanes_leave(&manager->pipeline.lanes, pool->tier))
-            result = kvbi_lane_cancel_locked(&manager->pipeline.lanes.all[pool->tier], blocks[i]);
-        kvbi_note(&roll, i, result);
+        kvbi_note(&roll, i,
+                  pool == NULL
+                      ? KVB_EINVAL
+                      : kvbi_lanes_cancel_locked(&manager->pipeline.lanes, pool, blocks[i]));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))

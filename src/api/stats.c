@@ -47,12 +47,10 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
             tier_stats(&store->pools[tier], &stats->tiers[tier]);
             stats->tiers[tier].out_of_service = !(store->serving & 1u << tier);
         }
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lanes_leave(&pipeline->lanes, tier))
-            lane_stats(&pipeline->lanes.all[tier].book,
-                       kvbi_in_queue_count(&pipeline->lanes.all[tier].queue),
-                       kvbi_lane_ondeck(&pipeline->lanes.all[tier]), now_ns,
-                       &stats->lanes[stats->lane_count++]);
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++)
+        lane_stats(&pipeline->lanes.all[i].book, kvbi_in_queue_count(&pipeline->lanes.all[i].queue),
+                   kvbi_lane_ondeck(&pipeline->lanes.all[i]), now_ns,
+                   &stats->lanes[stats->lane_count++]);
     for (uint32_t i = 0; i < stats->lane_count; i++) {
         struct kvb_tier_stats *below = &stats->tiers[stats->lanes[i].to_tier];
         below->bytes_per_hit = below->hits > 0 ? stats->lanes[i].bytes / below->hits : 0;

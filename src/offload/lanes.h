@@ -3,11 +3,14 @@
  * All lanes of offloading: which there are, what triggers them, and how room is made when they
  * stand in the way.
  *
- * Owns       the lanes down, and who is whose neighbour.
+ * Owns       the lanes, in a list; for each tier those that leave it, in order, and their offers.
  * Callers    api/ after each store operation that a trigger cares about; offload/onboard, which
  *            makes room and gives blocks back; offload/pipeline, which builds it, offload/round and
  *            offload/progress, which drive it. It knows nothing of onboarding.
- * Invariants tiers are linked in order of speed; all[t] exists where tier t has a lower neighbour.
+ * Invariants a lane goes to a lower tier, and one lane at most goes into a tier. Lanes out of one
+ *            tier know nothing of each other: a block is offered to each, copied by each, and what
+ *            one does with its offer is nothing to the others. Only who needs the block's slot,
+ *            or its content no more, asks all of them.
  * Lock       the store's for everything named ..._locked; the rest is fixed at create.
  */
 #ifndef KVBI_OFFLOAD_LANES_H
@@ -23,30 +26,69 @@
 #include "transfer/engines.h"
 #include "transfer/tier.h"
 
+/* From one tier into another. */
+struct kvbi_route {
+    uint32_t from, to;
+};
+
+/* One into each tier but the highest. */
+#define KVBI_LANE_MAX (KVB_TIER_COUNT - 1)
+
+/* What leaves a tier. */
+struct kvbi_lanes_out {
+    struct kvbi_lane *lanes[KVBI_LANE_MAX]; /* in the order in which they are asked */
+    uint32_t count;
+    struct kvbi_offers offers;
+};
+
 struct kvbi_lanes {
     struct kvbi_store *store;
-    const struct kvbi_engines *engines; /* made later than the lanes, and gone before them */
-    const struct kvbi_tier *tiers;      /* KVB_TIER_COUNT, by tier */
-    uint32_t lower[KVB_TIER_COUNT], upper[KVB_TIER_COUNT]; /* neighbours, or KVBI_NONE */
-    struct kvbi_lane all[KVB_TIER_COUNT];
+    const struct kvbi_engines *engines;
+    const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
+    struct kvbi_lane all[KVBI_LANE_MAX];
+    uint32_t count;
+    struct kvbi_lanes_out out[KVB_TIER_COUNT]; /* by tier */
+    uint32_t upper[KVB_TIER_COUNT];            /* the tier that the lane into this one leaves */
+};
+
+struct kvbi_lanes_config {
+    const struct kvb_tier_config *configs; /* defaults resolved; one a tier, by index */
+    const struct kvbi_tier *tiers;         /* by tier; must outlive the lanes, as the next */
+    const struct kvbi_engines *engines;    /* looked at once there are offers */
+    const struct kvbi_route *routes;       /* those out of one tier next to each other, in order */
+    uint32_t route_count;
 };
 
 /*
- * configs: defaults resolved; one a tier, by index; block_count 0: absent. The tiers and the place
- * of the engines must outlive the lanes. From here on the store asks them to drop offers.
- * KVB_ENOMEM: kvbi_lanes_destroy is still to be called.
+ * From here on the store asks the lanes to drop offers, and its pools tell them of what can be
+ * revoked: they stay where they are. KVB_ENOMEM: kvbi_lanes_destroy is still to be called.
  */
 int kvbi_lanes_create(struct kvbi_lanes *lanes, struct kvbi_store *store,
-                      const struct kvbi_engines *engines, const struct kvbi_tier *tiers,
-                      const struct kvb_tier_config *configs);
+                      const struct kvbi_lanes_config *config);
 void kvbi_lanes_destroy(struct kvbi_lanes *lanes); /* legal on a zeroed object */
 size_t kvbi_lanes_bytes(const struct kvbi_lanes *lanes);
 
-/* Is there a lane out of the tier? */
+/* Does a lane leave the tier? */
 static inline bool kvbi_lanes_leave(const struct kvbi_lanes *lanes, uint32_t tier)
 {
-    return lanes->lower[tier] != KVBI_NONE;
+    return lanes->out[tier].count > 0;
 }
+
+/* ---- By hand --------------------------------------------------------------------------------- */
+
+/*
+ * Offers a block to each lane out of its tier that has no offer of it; its transfers wait for
+ * `ticket`. 0, KVB_ESTATE (not Registered and indexed), KVB_ENOENT (no lane leaves the tier),
+ * KVB_EBUSY (every lane has an offer of it) or KVB_EUNSUPPORTED (the ticket).
+ */
+int kvbi_lanes_offer_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
+                            struct kvb_block *block, uint32_t priority, uint64_t ticket);
+/*
+ * Takes back what waits, in every lane. 0; KVB_ENOENT (there is no offer of it) or KVB_EBUSY (an
+ * offer does not wait any more, and goes on).
+ */
+int kvbi_lanes_cancel_locked(struct kvbi_lanes *lanes, const struct kvbi_pool *pool,
+                             struct kvb_block *block);
 
 /* ---- Room ------------------------------------------------------------------------------------ */
 

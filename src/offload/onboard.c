@@ -16,7 +16,7 @@ static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
     kvbi_fenced_init(&lane->fenced, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->inflight_max = config->batch * config->depth;
     lane->unready_max = lane->inflight_max / 2;
-    lane->book.stats.from_tier = onboarding->down->lower[tier];
+    lane->book.stats.from_tier = onboarding->down->out[tier].lanes[0]->to->tier;
     lane->book.stats.to_tier = tier;
 }
 

@@ -4,14 +4,40 @@
 
 #include <stdio.h>
 
+/* Each tier into the next one down. Returns how many. */
+static uint32_t find_routes(const struct kvb_tier_config *configs,
+                            struct kvbi_route routes[KVB_TIER_COUNT])
+{
+    uint32_t count = 0, above = KVBI_NONE;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        if (configs[tier].block_count == 0)
+            continue;
+        if (above != KVBI_NONE)
+            routes[count++] = (struct kvbi_route){above, tier};
+        above = tier;
+    }
+    return count;
+}
+
+static int create_lanes(struct kvbi_pipeline *pipeline, const struct kvbi_pipeline_config *config)
+{
+    struct kvbi_route routes[KVB_TIER_COUNT];
+    struct kvbi_lanes_config lanes = {.configs = config->configs,
+                                      .tiers = config->tiers,
+                                      .engines = &pipeline->engines,
+                                      .routes = routes,
+                                      .route_count = find_routes(config->configs, routes)};
+    return kvbi_lanes_create(&pipeline->lanes, pipeline->store, &lanes);
+}
+
 /* What all lanes together may have with the engine, both ways. */
-static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline,
-                                const struct kvbi_pipeline_config *config)
+static uint32_t engine_capacity(const struct kvbi_pipeline *pipeline)
 {
     uint32_t sum = 0;
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++)
+        sum += pipeline->lanes.all[i].inflight_max;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lanes_leave(&pipeline->lanes, tier))
-            sum += 2 * config->configs[tier].batch * config->configs[tier].depth;
+        sum += pipeline->onboard.lanes[tier].inflight_max;
     return sum > 0 ? sum : 1;
 }
 
@@ -21,7 +47,7 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
     struct kvbi_store *store = pipeline->store;
     struct kvbi_engines_config engines = {.tiers = pipeline->tiers,
                                           .configs = config->configs,
-                                          .capacity = engine_capacity(pipeline, config),
+                                          .capacity = engine_capacity(pipeline),
                                           .own_thread = config->own_thread,
                                           .memory = store->memory,
                                           .clock = store->clock,
@@ -40,8 +66,7 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
     *pipeline = (struct kvbi_pipeline){
         .store = store, .tiers = config->tiers, .admission = config->admission};
     kvbi_health_init(&pipeline->health, store, config->tiers);
-    int error = kvbi_lanes_create(&pipeline->lanes, store, &pipeline->engines, config->tiers,
-                                  config->configs);
+    int error = create_lanes(pipeline, config);
     if (error == 0)
         error = kvbi_onboarding_create(&pipeline->onboard, &pipeline->lanes, config->configs,
                                        config->op_capacity);

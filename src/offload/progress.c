@@ -87,9 +87,9 @@ static uint64_t until_deadline(struct kvbi_progress *progress)
         deadline_ns = first.deadline_ns;
     if (kvbi_pins_next_deadline(&progress->store->pins, &other_ns) && other_ns < deadline_ns)
         deadline_ns = other_ns;
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lane_next_locked(&progress->pipeline->lanes.all[tier], &other_ns) &&
-            other_ns < deadline_ns)
+    const struct kvbi_lanes *lanes = &progress->pipeline->lanes;
+    for (uint32_t i = 0; i < lanes->count; i++)
+        if (kvbi_lane_next_locked(&lanes->all[i], &other_ns) && other_ns < deadline_ns)
             deadline_ns = other_ns;
     kvbi_lock_release(&progress->store->lock);
     if (deadline_ns == UINT64_MAX)
@@ -145,11 +145,12 @@ static bool awaits_files_only(struct kvbi_progress *progress)
     if (pipeline->engines.streams != NULL)
         return false;
     kvbi_lock_take(&progress->store->lock);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lanes_leave(&pipeline->lanes, tier) &&
-            pipeline->lanes.all[tier].to_tier->lasting != NULL)
-            inflight += pipeline->lanes.all[tier].book.inflight +
-                        pipeline->onboard.lanes[tier].book.inflight;
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++) {
+        const struct kvbi_lane *lane = &pipeline->lanes.all[i];
+        if (lane->to_tier->lasting != NULL)
+            inflight +=
+                lane->book.inflight + pipeline->onboard.lanes[lane->from->tier].book.inflight;
+    }
     kvbi_lock_release(&progress->store->lock);
     return inflight > 0;
 }
@@ -418,9 +419,8 @@ void kvbi_progress_close(struct kvbi_progress *progress)
     kvbi_onboarding_abort_all_locked(&pipeline->onboard);
     kvbi_lanes_close_locked(&pipeline->lanes); /* nothing new */
     kvbi_lock_release(&progress->store->lock);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lanes_leave(&pipeline->lanes, tier))
-            cancel_lane(progress, &pipeline->lanes.all[tier], now_ns);
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++)
+        cancel_lane(progress, &pipeline->lanes.all[i], now_ns);
     if (!progress->own_thread) /* whoever destroys drives the rest */
         atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);

@@ -6,9 +6,9 @@
 
 /*
  * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane
- * below a tier.
+ * with this number in the list.
  */
-#define TAG_TIER_SHIFT 32
+#define TAG_LANE_SHIFT 32
 
 /* ---- Before the engine ------------------------------------------------------------------------------------------ */
 
@@ -166,9 +166,9 @@ static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *
     return kept;
 }
 
-static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)
+static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint64_t now_ns)
 {
-    struct kvbi_lane *lane = &progress->pipeline->lanes.all[tier];
+    struct kvbi_lane *lane = &progress->pipeline->lanes.all[number];
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
@@ -198,7 +198,7 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
     }
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < ready; i++)
-        copies[i].tag |= (uint64_t)tier << TAG_TIER_SHIFT;
+        copies[i].tag |= (uint64_t)number << TAG_LANE_SHIFT;
     submit(progress, copies, ready, false);
     return true;
 }
@@ -209,7 +209,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
                           uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_lane *lane = &pipeline->lanes.all[completion->tag >> TAG_TIER_SHIFT];
+    struct kvbi_lane *lane = &pipeline->lanes.all[completion->tag >> TAG_LANE_SHIFT];
     uint32_t offer = (uint32_t)completion->tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
@@ -257,13 +257,13 @@ static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_compl
         if (completions[i].tag & KVBI_TAG_ONBOARD)
             ids[onboarded++] = (uint32_t)completions[i].tag;
     kvbi_onboarding_expect_complete_locked(&pipeline->onboard, ids, onboarded);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT && onboarded < count; tier++) {
+    for (uint32_t lane = 0; lane < pipeline->lanes.count && onboarded < count; lane++) {
         uint32_t offloaded = 0;
         for (uint32_t i = 0; i < count; i++)
-            if (completions[i].tag >> TAG_TIER_SHIFT == tier)
+            if (completions[i].tag >> TAG_LANE_SHIFT == lane)
                 ids[offloaded++] = (uint32_t)completions[i].tag;
         if (offloaded > 0)
-            kvbi_lane_expect_complete_locked(&pipeline->lanes.all[tier], ids, offloaded);
+            kvbi_lane_expect_complete_locked(&pipeline->lanes.all[lane], ids, offloaded);
     }
 }
 
@@ -366,9 +366,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
         if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             worked |= submit_onboard(progress, tier, now_ns);
     worked |= offer_cold(progress, now_ns);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))
-            worked |= submit_offload(progress, tier, now_ns);
+    for (uint32_t lane = 0; lane < progress->pipeline->lanes.count; lane++)
+        worked |= submit_offload(progress, lane, now_ns);
     for (uint32_t i = progress->pipeline->engines.count;
          i-- > 0;) /* the disk's first: the memory's copies here */
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
