@@ -2,6 +2,7 @@
 /* What a disk tier's file still holds after a restart, and that no damage to it brings back anything else. */
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
+#include "transfer/disk/io.h"
 
 #include <errno.h>
 

@@ -7,6 +7,7 @@
 
 #include "base/debug.h"
 #include "base/platform.h"
+#include "transfer/disk/io.h"
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------ */
 
