@@ -1,38 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every function without a manager, in a child after fork, and with NULL or zero in place of an argument.
+ * Every function without a manager, in a child after fork, and with NULL or zero in place of an
+ * argument.
  */
-#include "support/kv_test.h"
+#include "support/kv_scene.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct kv_rig rig;
-
 static const uint32_t T[] = {1, 2, 3, 4, 5, 6, 7, 8};
 
-static void prepare(void)
-{
-    kv_rig_init(&rig);
-    kv_rig_add_tier(&rig, KVB_TIER_HOST, KV_BLOCKS, KVB_OFFLOAD_MANUAL);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    prepare();
-    kv_rig_open(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kv_rig_close(&rig);
-    return 0;
-}
-
-/* ---- Every function: NULL, fork ----------------------------------------------------------------------------------- */
+/* ---- Every function: NULL, fork -------------------------------------------------------------- */
 
 /* Arguments that are right, for a manager with DEVICE and HOST. */
 struct arguments {
@@ -47,7 +25,10 @@ static int visit_nothing(void *arg, const struct kvb_event *event)
     return 0;
 }
 
-/* Call every function that returns a code, with `manager` and otherwise right arguments; count other answers than `code`. */
+/*
+ * Call every function that returns a code, with `manager` and otherwise right arguments; count
+ * other answers than `code`.
+ */
 static int count_other_answers(struct kvb_manager *manager, const struct arguments *with, int code)
 {
     struct kvb_block *block = with->empty, *in_place = with->empty, *got = NULL;
@@ -128,63 +109,63 @@ static int count_other_answers(struct kvb_manager *manager, const struct argumen
     return wrong;
 }
 
-static struct arguments right_arguments(void)
+static struct arguments right_arguments(struct kv_rig *rig)
 {
-    struct arguments with = {.empty = kv_alloc(&rig, KVB_TIER_DEVICE)};
-    struct kvb_block *target = kv_alloc(&rig, KVB_TIER_DEVICE);
-    kv_store_run(&rig, KVB_TIER_HOST, 0, T, 1, &with.source);
+    struct arguments with = {.empty = kv_alloc(rig, KVB_TIER_DEVICE)};
+    struct kvb_block *target = kv_alloc(rig, KVB_TIER_DEVICE);
+    kv_store_run(rig, KVB_TIER_HOST, 0, T, 1, &with.source);
     struct kvb_onboard onboard = {
         .size = sizeof onboard, .sources = &with.source, .targets = &target, .count = 1};
-    kv_ok(kvb_onboard(rig.kv, &onboard, &with.op));
-    with.other = kv_alloc(&rig, KVB_TIER_DEVICE);
+    kv_ok(kvb_onboard(rig->kv, &onboard, &with.op));
+    with.other = kv_alloc(rig, KVB_TIER_DEVICE);
     return with;
 }
 
 /* The op goes on and ends well; everything is given back. */
-static void use_up(const struct arguments *with)
+static void use_up(struct kv_rig *rig, const struct arguments *with)
 {
     struct kvb_block *taken = NULL;
     uint32_t good = 0;
-    kv_ok(kvb_op_wait(rig.kv, with->op, KVB_FOREVER));
-    kv_ok(kvb_op_take(rig.kv, with->op, &taken, 1, &good));
+    kv_ok(kvb_op_wait(rig->kv, with->op, KVB_FOREVER));
+    kv_ok(kvb_op_take(rig->kv, with->op, &taken, 1, &good));
     assert_int_equal(good, 1);
-    kv_ok(kvb_op_release(rig.kv, with->op));
-    kv_unref(&rig, taken);
-    kv_unref(&rig, with->empty);
-    kv_unref(&rig, with->other);
-    kv_unref(&rig, with->source);
+    kv_ok(kvb_op_release(rig->kv, with->op));
+    kv_unref(rig, taken);
+    kv_unref(rig, with->empty);
+    kv_unref(rig, with->other);
+    kv_unref(rig, with->source);
 }
 
 static void test_null_manager_is_invalid_for_every_function(void **state)
 {
-    (void)state;
-    struct arguments with = right_arguments();
+    struct kv_rig *rig = *state;
+    struct arguments with = right_arguments(rig);
     assert_int_equal(count_other_answers(NULL, &with, KVB_EINVAL), 0);
-    assert_int_equal(kv_describe(&rig, with.empty).state, KVB_STATE_EMPTY);
-    use_up(&with);
+    assert_int_equal(kv_describe(rig, with.empty).state, KVB_STATE_EMPTY);
+    use_up(rig, &with);
 }
 
 static void test_null_manager_where_no_code_is_returned(void **state)
 {
-    (void)state;
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE);
     assert_int_equal(kvb_key_bytes(NULL), 0);
-    assert_int_equal(kvb_key_bytes(rig.kv), sizeof(struct kvb_seq));
+    assert_int_equal(kvb_key_bytes(rig->kv), sizeof(struct kvb_seq));
     assert_int_equal(kvb_block_slot(NULL, block), UINT32_MAX);
     kv_ok(kvb_manager_destroy(NULL));
-    kv_unref(&rig, block);
+    kv_unref(rig, block);
 }
 
 /* In a child: every call says so, and the parent goes on as if nothing had been. */
-static void answers_in_a_child(void)
+static void answers_in_a_child(struct kv_rig *rig)
 {
-    struct arguments with = right_arguments();
+    struct arguments with = right_arguments(rig);
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        int wrong = count_other_answers(rig.kv, &with, KVB_EFORK);
-        wrong += kvb_manager_destroy(rig.kv) != KVB_EFORK;
+        int wrong = count_other_answers(rig->kv, &with, KVB_EFORK);
+        wrong += kvb_manager_destroy(rig->kv) != KVB_EFORK;
         fflush(NULL);
         _exit(wrong);
     }
@@ -192,34 +173,32 @@ static void answers_in_a_child(void)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    use_up(&with);
+    use_up(rig, &with);
 }
 
 static void test_child_after_fork_is_refused_by_every_function(void **state)
 {
-    (void)state;
-    answers_in_a_child();
-    assert_int_equal(kv_run_length(&rig, 0, T, KV_TOKENS), 1);
+    struct kv_rig *rig = *state;
+    answers_in_a_child(rig);
+    assert_int_equal(kv_run_length(rig, 0, T, KV_TOKENS), 1);
 }
 
 static void test_child_after_fork_of_a_manager_with_a_thread_is_refused(void **state)
 {
-    (void)state;
-    prepare();
-    rig.config.progress = KVB_PROGRESS_THREAD;
-    kv_rig_open(&rig);
-    answers_in_a_child();
-    kv_settle(&rig);
-    kv_rig_close(&rig);
+    struct kv_rig *rig = *state;
+    rig->config.progress = KVB_PROGRESS_THREAD;
+    kv_rig_open(rig);
+    answers_in_a_child(rig);
+    kv_settle(rig);
 }
 
-/* ---- NULL and zero elsewhere -------------------------------------------------------------------------------------- */
+/* ---- NULL and zero elsewhere ----------------------------------------------------------------- */
 
 static void test_null_array_with_a_count_is_invalid(void **state)
 {
-    (void)state;
-    struct kvb_manager *kv = rig.kv;
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE), *none = NULL;
+    struct kv_rig *rig = *state;
+    struct kvb_manager *kv = rig->kv;
+    struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE), *none = NULL;
     struct kvb_block_init init = {.size = sizeof init};
     struct kvb_append append = {.size = sizeof append, .count = 1};
     struct kvb_weak weak = {0};
@@ -234,7 +213,7 @@ static void test_null_array_with_a_count_is_invalid(void **state)
     kv_expect(kvb_weak_upgrade(kv, &weak, 1, NULL, NULL), KVB_EINVAL);
     kv_expect(kvb_block_init(kv, NULL, &init, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_init(kv, &block, NULL, 1, NULL), KVB_EINVAL);
-    kv_init(&rig, block, 0, 0, NULL);
+    kv_init(rig, block, 0, 0, NULL);
     kv_expect(kvb_block_append(kv, NULL, &append, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_append(kv, &block, NULL, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_append(kv, &block, &append, 1, NULL),
@@ -259,15 +238,15 @@ static void test_null_array_with_a_count_is_invalid(void **state)
     kv_expect(kvb_namespace_open(kv, NULL, 1, NULL, 0, &zero), KVB_EINVAL);
     kv_expect(kvb_namespace_open(kv, NULL, 0, NULL, 1, &zero), KVB_EINVAL);
 
-    assert_int_equal(kv_describe(&rig, block).state, KVB_STATE_PARTIAL);
-    assert_int_equal(kv_describe(&rig, block).token_count, 0);
-    kv_unref(&rig, block);
+    assert_int_equal(kv_describe(rig, block).state, KVB_STATE_PARTIAL);
+    assert_int_equal(kv_describe(rig, block).token_count, 0);
+    kv_unref(rig, block);
 }
 
 static void test_null_where_an_answer_goes_is_invalid(void **state)
 {
-    (void)state;
-    struct kvb_manager *kv = rig.kv;
+    struct kv_rig *rig = *state;
+    struct kvb_manager *kv = rig->kv;
     struct kvb_block *block = NULL;
     struct kvb_query query = kv_query(0, T, KV_TOKENS);
     struct kvb_hit hit;
@@ -275,7 +254,7 @@ static void test_null_where_an_answer_goes_is_invalid(void **state)
     uint64_t bytes = 0;
     void *base = NULL;
     size_t count = 0;
-    kv_store_run(&rig, KVB_TIER_DEVICE, 0, T, 1, &block);
+    kv_store_run(rig, KVB_TIER_DEVICE, 0, T, 1, &block);
     kv_expect(kvb_manager_next_timeout(kv, NULL), KVB_EINVAL);
     kv_expect(kvb_tier_memory(kv, 0, NULL, &bytes), KVB_EINVAL);
     kv_expect(kvb_tier_memory(kv, 0, &base, NULL), KVB_EINVAL);
@@ -292,15 +271,15 @@ static void test_null_where_an_answer_goes_is_invalid(void **state)
     kv_expect(kvb_lookup(kv, NULL, (uint64_t[KVB_TIER_COUNT]){0}), KVB_EINVAL);
     kv_expect(kvb_index_walk(kv, NULL, NULL), KVB_EINVAL);
     kv_expect(kvb_manager_stats(kv, NULL), KVB_EINVAL);
-    assert_int_equal(kv_describe(&rig, block).holder_count, 1);
-    kv_unref(&rig, block);
+    assert_int_equal(kv_describe(rig, block).holder_count, 1);
+    kv_unref(rig, block);
 }
 
 static void test_answers_are_cleared_on_errors(void **state)
 {
-    (void)state;
-    struct kvb_manager *kv = rig.kv;
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE), *got = block;
+    struct kv_rig *rig = *state;
+    struct kvb_manager *kv = rig->kv;
+    struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE), *got = block;
     struct kvb_seq key, zero = {0};
     struct kvb_weak weak = {1, 1, 1}, no_weak = {0};
     struct kvb_query query = kv_query(9, T, KV_TOKENS);
@@ -336,13 +315,13 @@ static void test_answers_are_cleared_on_errors(void **state)
     assert_int_equal(count, 0);
     kv_expect(kvb_lookup(kv, &query, tiers), KVB_ENOENT);
     assert_memory_equal(tiers, no_tiers, sizeof tiers);
-    kv_unref(&rig, block);
+    kv_unref(rig, block);
 }
 
 static void test_count_0_does_nothing(void **state)
 {
-    (void)state;
-    struct kvb_manager *kv = rig.kv;
+    struct kv_rig *rig = *state;
+    struct kvb_manager *kv = rig->kv;
     kv_ok(kvb_block_ref(kv, NULL, 0, NULL));
     kv_ok(kvb_block_unref(kv, NULL, 0, NULL));
     kv_ok(kvb_weak_upgrade(kv, NULL, 0, NULL, NULL));
@@ -363,19 +342,17 @@ static void test_count_0_does_nothing(void **state)
     kv_ok(kvb_block_offload_cancel(kv, NULL, 0, NULL));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_null_manager_is_invalid_for_every_function),
-        TEST(test_null_manager_where_no_code_is_returned),
-        TEST(test_child_after_fork_is_refused_by_every_function),
-        cmocka_unit_test(test_child_after_fork_of_a_manager_with_a_thread_is_refused),
-        TEST(test_null_array_with_a_count_is_invalid),
-        TEST(test_null_where_an_answer_goes_is_invalid),
-        TEST(test_answers_are_cleared_on_errors),
-        TEST(test_count_0_does_nothing),
+        TEST(kv_opened_two_tiers, test_null_manager_is_invalid_for_every_function),
+        TEST(kv_opened_two_tiers, test_null_manager_where_no_code_is_returned),
+        TEST(kv_opened_two_tiers, test_child_after_fork_is_refused_by_every_function),
+        TEST(kv_two_tiers, test_child_after_fork_of_a_manager_with_a_thread_is_refused),
+        TEST(kv_opened_two_tiers, test_null_array_with_a_count_is_invalid),
+        TEST(kv_opened_two_tiers, test_null_where_an_answer_goes_is_invalid),
+        TEST(kv_opened_two_tiers, test_answers_are_cleared_on_errors),
+        TEST(kv_opened_two_tiers, test_count_0_does_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

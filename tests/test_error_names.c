@@ -2,7 +2,11 @@
 /*
  * The names and texts of errors, and the version, are the header's.
  */
-#include "support/kv_test.h"
+#include <stdio.h>
+
+#include <kvblock.h>
+
+#include "support/test.h"
 
 static void test_error_names_and_texts_are_the_headers(void **state)
 {
@@ -39,9 +43,9 @@ static void test_version_is_the_headers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_error_names_and_texts_are_the_headers),
-        cmocka_unit_test(test_error_names_of_other_numbers_are_never_null),
-        cmocka_unit_test(test_version_is_the_headers),
+        TEST(bare, test_error_names_and_texts_are_the_headers),
+        TEST(bare, test_error_names_of_other_numbers_are_never_null),
+        TEST(bare, test_version_is_the_headers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

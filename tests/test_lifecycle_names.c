@@ -4,138 +4,119 @@
  */
 #include "support/life.h"
 
-static struct kv_rig rig;
-
-static int setup(void **state)
-{
-    (void)state;
-    kv_rig_init(&rig);
-    kv_rig_open(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kv_rig_close(&rig);
-    return 0;
-}
-
-/* ---- Names, resets, arrays ---------------------------------------------------------------------------------------- */
+/* ---- Names, resets, arrays ------------------------------------------------------------------- */
 
 static void test_key_before_the_last_token_is_not_there(void **state)
 {
-    (void)state;
-    struct kvb_block *block = life_block_in(&rig, KVB_STATE_PARTIAL);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = life_block_in(rig, KVB_STATE_PARTIAL);
     struct kvb_seq key;
-    kv_expect(kvb_block_key(rig.kv, block, &key), KVB_ENOENT);
-    kv_unref(&rig, block);
+    kv_expect(kvb_block_key(rig->kv, block, &key), KVB_ENOENT);
+    kv_unref(rig, block);
 }
 
 static void test_key_after_the_last_token_is_the_sequence_hash(void **state)
 {
-    (void)state;
-    struct kvb_block *block = life_block_in(&rig, KVB_STATE_PARTIAL);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = life_block_in(rig, KVB_STATE_PARTIAL);
     struct kvb_seq key, seq;
     size_t count = 0;
-    kv_append(&rig, block, life_tokens + 2, 2, 0);
-    kv_ok(kvb_block_key(rig.kv, block, &key));
-    kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, life_tokens, KV_TOKENS, &seq, 1, &count));
+    kv_append(rig, block, life_tokens + 2, 2, 0);
+    kv_ok(kvb_block_key(rig->kv, block, &key));
+    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, life_tokens, KV_TOKENS, &seq, 1, &count));
     assert_memory_equal(&key, &seq, sizeof key);
-    kv_unref(&rig, block);
+    kv_unref(rig, block);
 }
 
 static void test_key_given_at_init_is_there_at_once(void **state)
 {
-    (void)state;
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE);
     struct kvb_seq key, seq;
     size_t count = 0;
-    kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, life_tokens, KV_TOKENS, &seq, 1, &count));
+    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, life_tokens, KV_TOKENS, &seq, 1, &count));
     struct kvb_block_init init = {.size = sizeof init, .key = &seq};
-    kv_ok(kvb_block_init(rig.kv, &block, &init, 1, NULL));
-    kv_ok(kvb_block_key(rig.kv, block, &key));
+    kv_ok(kvb_block_init(rig->kv, &block, &init, 1, NULL));
+    kv_ok(kvb_block_key(rig->kv, block, &key));
     assert_memory_equal(&key, &seq, sizeof key);
-    kv_unref(&rig, block);
+    kv_unref(rig, block);
 }
 
 static void test_reset_kills_weak_handles_of_the_old_content(void **state)
 {
-    (void)state;
-    struct kvb_block *block = life_block_in(&rig, KVB_STATE_COMPLETE);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = life_block_in(rig, KVB_STATE_COMPLETE);
     struct kvb_block *upgraded = NULL;
     struct kvb_weak weak;
-    kv_ok(kvb_block_weak(rig.kv, block, &weak));
-    kv_ok(kvb_block_reset(rig.kv, &block, 1, NULL));
-    kv_expect(kvb_weak_upgrade(rig.kv, &weak, 1, &upgraded, NULL), KVB_ESTALE);
+    kv_ok(kvb_block_weak(rig->kv, block, &weak));
+    kv_ok(kvb_block_reset(rig->kv, &block, 1, NULL));
+    kv_expect(kvb_weak_upgrade(rig->kv, &weak, 1, &upgraded, NULL), KVB_ESTALE);
     assert_null(upgraded);
-    kv_unref(&rig, block);
+    kv_unref(rig, block);
 }
 
 static void test_reset_forgets_the_contents_priority(void **state)
 {
-    (void)state;
-    struct kvb_block *block = kv_alloc(&rig, KVB_TIER_DEVICE);
-    kv_init(&rig, block, 0, 0, NULL);
-    kv_ok(kvb_block_set_priority(rig.kv, &block, 1, 100, KV_SECOND, NULL));
-    kv_ok(kvb_block_reset(rig.kv, &block, 1, NULL));
-    assert_int_equal(kv_describe(&rig, block).priority, KVB_PRIORITY_DEFAULT);
-    kv_unref(&rig, block);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE);
+    kv_init(rig, block, 0, 0, NULL);
+    kv_ok(kvb_block_set_priority(rig->kv, &block, 1, 100, KV_SECOND, NULL));
+    kv_ok(kvb_block_reset(rig->kv, &block, 1, NULL));
+    assert_int_equal(kv_describe(rig, block).priority, KVB_PRIORITY_DEFAULT);
+    kv_unref(rig, block);
 }
 
 static void test_reset_block_can_live_again(void **state)
 {
-    (void)state;
-    struct kvb_block *block = life_block_in(&rig, KVB_STATE_COMPLETE);
-    kv_ok(kvb_block_reset(rig.kv, &block, 1, NULL));
-    kv_complete(&rig, block, 0, 0, NULL, life_tokens + 4);
-    kv_register(&rig, block);
-    assert_int_equal(kv_run_length(&rig, 0, life_tokens + 4, KV_TOKENS), 1);
-    assert_int_equal(kv_run_length(&rig, 0, life_tokens, KV_TOKENS), 0);
-    kv_unref(&rig, block);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = life_block_in(rig, KVB_STATE_COMPLETE);
+    kv_ok(kvb_block_reset(rig->kv, &block, 1, NULL));
+    kv_complete(rig, block, 0, 0, NULL, life_tokens + 4);
+    kv_register(rig, block);
+    assert_int_equal(kv_run_length(rig, 0, life_tokens + 4, KV_TOKENS), 1);
+    assert_int_equal(kv_run_length(rig, 0, life_tokens, KV_TOKENS), 0);
+    kv_unref(rig, block);
 }
 
 static void test_array_with_one_refused_element_moves_the_others(void **state)
 {
-    (void)state;
-    struct kvb_block *blocks[] = {life_block_in(&rig, KVB_STATE_READY),
-                                  life_block_in(&rig, KVB_STATE_PARTIAL),
-                                  life_block_in(&rig, KVB_STATE_READY)};
+    struct kv_rig *rig = *state;
+    struct kvb_block *blocks[] = {life_block_in(rig, KVB_STATE_READY),
+                                  life_block_in(rig, KVB_STATE_PARTIAL),
+                                  life_block_in(rig, KVB_STATE_READY)};
     int results[3] = {1, 1, 1};
-    kv_expect(kvb_block_schedule(rig.kv, blocks, 3, results), KVB_ESTATE);
+    kv_expect(kvb_block_schedule(rig->kv, blocks, 3, results), KVB_ESTATE);
     assert_int_equal(results[0], 0);
     assert_int_equal(results[1], KVB_ESTATE);
     assert_int_equal(results[2], 0);
-    assert_int_equal(kv_describe(&rig, blocks[0]).state, KVB_STATE_INFLIGHT);
-    assert_int_equal(kv_describe(&rig, blocks[1]).state, KVB_STATE_PARTIAL);
-    assert_int_equal(kv_describe(&rig, blocks[2]).state, KVB_STATE_INFLIGHT);
+    assert_int_equal(kv_describe(rig, blocks[0]).state, KVB_STATE_INFLIGHT);
+    assert_int_equal(kv_describe(rig, blocks[1]).state, KVB_STATE_PARTIAL);
+    assert_int_equal(kv_describe(rig, blocks[2]).state, KVB_STATE_INFLIGHT);
     for (int i = 0; i < 3; i++) {
-        life_drop(&rig, blocks[i]);
+        life_drop(rig, blocks[i]);
     }
 }
 
 static void test_array_with_the_same_block_twice_moves_it_twice(void **state)
 {
-    (void)state;
-    struct kvb_block *block = life_block_in(&rig, KVB_STATE_READY);
+    struct kv_rig *rig = *state;
+    struct kvb_block *block = life_block_in(rig, KVB_STATE_READY);
     struct kvb_block *blocks[] = {block, block};
-    kv_ok(kvb_block_schedule(rig.kv, blocks, 2, NULL));
-    assert_int_equal(kv_describe(&rig, block).step_count, 2);
-    life_drop(&rig, block);
+    kv_ok(kvb_block_schedule(rig->kv, blocks, 2, NULL));
+    assert_int_equal(kv_describe(rig, block).step_count, 2);
+    life_drop(rig, block);
 }
 
 static void test_array_of_200_blocks_lives_from_empty_to_registered(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     enum { COUNT = 200 };
-    static struct kv_rig large;
     static struct kvb_block *blocks[COUNT];
     static uint32_t tokens[COUNT * KV_TOKENS];
     int parked = 0;
 
-    kv_rig_init(&large);
-    large.tiers[0].block_count = COUNT;
-    kv_rig_open(&large);
+    rig->tiers[0].block_count = COUNT;
+    kv_rig_open(rig);
     kv_tokens(tokens, COUNT * KV_TOKENS, 3);
     static struct kvb_seq seqs[COUNT];
     static struct kvb_block_init inits[COUNT];
@@ -143,7 +124,7 @@ static void test_array_of_200_blocks_lives_from_empty_to_registered(void **state
     static uint32_t computed[COUNT];
     static int results[COUNT];
     size_t count = 0;
-    kv_ok(kvb_hash_tokens(large.kv, 0, NULL, tokens, COUNT * KV_TOKENS, seqs, COUNT, &count));
+    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, tokens, COUNT * KV_TOKENS, seqs, COUNT, &count));
     for (uint32_t i = 0; i < COUNT; i++) {
         inits[i] = (struct kvb_block_init){.size = sizeof inits[i],
                                            .position = i,
@@ -154,35 +135,32 @@ static void test_array_of_200_blocks_lives_from_empty_to_registered(void **state
                                          .count = KV_TOKENS};
         computed[i] = KV_TOKENS;
     }
-    kv_ok(kvb_alloc(large.kv, KVB_TIER_DEVICE, COUNT, NULL, blocks, NULL));
-    kv_ok(kvb_block_init(large.kv, blocks, inits, COUNT, results));
-    kv_ok(kvb_block_append(large.kv, blocks, appends, COUNT, results));
-    kv_ok(kvb_block_schedule(large.kv, blocks, COUNT, results));
-    kv_ok(kvb_block_compute_done(large.kv, blocks, computed, COUNT, NULL, results));
-    kv_ok(kvb_block_register(large.kv, blocks, COUNT, NULL, NULL, results));
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, COUNT, NULL, blocks, NULL));
+    kv_ok(kvb_block_init(rig->kv, blocks, inits, COUNT, results));
+    kv_ok(kvb_block_append(rig->kv, blocks, appends, COUNT, results));
+    kv_ok(kvb_block_schedule(rig->kv, blocks, COUNT, results));
+    kv_ok(kvb_block_compute_done(rig->kv, blocks, computed, COUNT, NULL, results));
+    kv_ok(kvb_block_register(rig->kv, blocks, COUNT, NULL, NULL, results));
     for (int i = 0; i < COUNT; i++) {
-        parked += kv_describe(&large, blocks[i]).state == KVB_STATE_REGISTERED;
+        parked += kv_describe(rig, blocks[i]).state == KVB_STATE_REGISTERED;
     }
     assert_int_equal(parked, COUNT);
-    kv_ok(kvb_block_unref(large.kv, blocks, COUNT, results));
-    assert_int_equal(kv_stats(&large).tiers[0].parked_count, COUNT);
-    kv_rig_close(&large);
+    kv_ok(kvb_block_unref(rig->kv, blocks, COUNT, results));
+    assert_int_equal(kv_stats(rig).tiers[0].parked_count, COUNT);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_reset_forgets_the_contents_priority),
-        TEST(test_key_before_the_last_token_is_not_there),
-        TEST(test_key_after_the_last_token_is_the_sequence_hash),
-        TEST(test_key_given_at_init_is_there_at_once),
-        TEST(test_reset_kills_weak_handles_of_the_old_content),
-        TEST(test_reset_block_can_live_again),
-        TEST(test_array_with_one_refused_element_moves_the_others),
-        TEST(test_array_with_the_same_block_twice_moves_it_twice),
-        TEST(test_array_of_200_blocks_lives_from_empty_to_registered),
+        TEST(kv_opened, test_reset_forgets_the_contents_priority),
+        TEST(kv_opened, test_key_before_the_last_token_is_not_there),
+        TEST(kv_opened, test_key_after_the_last_token_is_the_sequence_hash),
+        TEST(kv_opened, test_key_given_at_init_is_there_at_once),
+        TEST(kv_opened, test_reset_kills_weak_handles_of_the_old_content),
+        TEST(kv_opened, test_reset_block_can_live_again),
+        TEST(kv_opened, test_array_with_one_refused_element_moves_the_others),
+        TEST(kv_opened, test_array_with_the_same_block_twice_moves_it_twice),
+        TEST(kv_rig, test_array_of_200_blocks_lives_from_empty_to_registered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

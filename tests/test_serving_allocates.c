@@ -2,19 +2,11 @@
 /*
  * Nothing that serves allocates: only creating a manager and opening a namespace do.
  */
-#include "support/kv_test.h"
+#include "support/kv_scene.h"
 
-static struct kv_rig rig;
-
-static void prepare(void)
+static void serve_once(struct kv_rig *rig, uint64_t seed)
 {
-    kv_rig_init(&rig);
-    kv_rig_add_tier(&rig, KVB_TIER_HOST, KV_BLOCKS, KVB_OFFLOAD_MANUAL);
-}
-
-static void serve_once(uint64_t seed)
-{
-    struct kvb_manager *kv = rig.kv;
+    struct kvb_manager *kv = rig->kv;
     uint32_t tokens[2 * KV_TOKENS];
     struct kvb_block *run[2], *targets[2], *sources[2];
     struct kvb_hit hits[2];
@@ -23,18 +15,18 @@ static void serve_once(uint64_t seed)
     size_t count = 0;
     uint32_t good = 0;
     kv_tokens(tokens, 2 * KV_TOKENS, seed);
-    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, 2, run);
+    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, 2, run);
     kv_ok(kvb_block_ref(kv, run, 2, NULL));
     kv_ok(kvb_block_unref(kv, run, 2, NULL));
     kv_ok(kvb_block_weak(kv, run[0], &weak));
     kv_ok(kvb_block_set_priority(kv, run, 2, 50, KV_SECOND, NULL));
     kv_ok(kvb_pin(kv, seed + 1, run, 2, KV_SECOND, NULL));
     kv_ok(kvb_block_offload(kv, run, 2, 50, NULL, NULL));
-    kv_settle(&rig);
+    kv_settle(rig);
     kv_ok(kvb_unpin_all(kv, seed + 1, NULL));
     kv_ok(kvb_block_unref(kv, run, 2, NULL));
     kv_ok(kvb_weak_upgrade(kv, &weak, 1, run, NULL));
-    kv_unref(&rig, run[0]);
+    kv_unref(rig, run[0]);
 
     struct kvb_block *all[KV_BLOCKS]; /* evict the copies above */
     kv_ok(kvb_alloc(kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, all, NULL));
@@ -61,40 +53,36 @@ static void serve_once(uint64_t seed)
     if (seed % 10 == 4) {
         kv_ok(kvb_manager_clear(kv));
     }
-    (void)kv_stats(&rig);
-    kv_advance(&rig, KV_SECOND / 4);
+    (void)kv_stats(rig);
+    kv_advance(rig, KV_SECOND / 4);
 }
 
-static void serving_allocates_nothing(uint32_t progress)
+static void serving_allocates_nothing(struct kv_rig *rig, uint32_t progress)
 {
-    prepare();
-    rig.config.progress = progress;
-    kv_rig_open(&rig);
-    uint64_t calls = rig.heap.calls;
+    rig->config.progress = progress;
+    kv_rig_open(rig);
+    uint64_t calls = rig->heap.calls;
     for (uint64_t seed = 0; seed < 200; seed++) {
-        serve_once(seed);
+        serve_once(rig, seed);
     }
-    assert_int_equal(rig.heap.calls, calls);
-    kv_rig_close(&rig);
+    assert_int_equal(rig->heap.calls, calls);
 }
 
 static void test_serving_by_poll_allocates_nothing(void **state)
 {
-    (void)state;
-    serving_allocates_nothing(KVB_PROGRESS_POLL);
+    serving_allocates_nothing(*state, KVB_PROGRESS_POLL);
 }
 
 static void test_serving_by_thread_allocates_nothing(void **state)
 {
-    (void)state;
-    serving_allocates_nothing(KVB_PROGRESS_THREAD);
+    serving_allocates_nothing(*state, KVB_PROGRESS_THREAD);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_serving_by_poll_allocates_nothing),
-        cmocka_unit_test(test_serving_by_thread_allocates_nothing),
+        TEST(kv_two_tiers, test_serving_by_poll_allocates_nothing),
+        TEST(kv_two_tiers, test_serving_by_thread_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

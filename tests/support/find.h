@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finding blocks on top of kv_test.h: a run of contents, queries by tokens and by keys, and what they find.
+ * Finding blocks on top of kv_test.h: a run of contents, queries by tokens and by keys, and what
+ * they find.
  */
 #ifndef KVB_TEST_SUPPORT_FIND_H
 #define KVB_TEST_SUPPORT_FIND_H
 
-#include "support/kv_test.h"
+#include "support/kv_scene.h"
 
 enum { FIND_RUN = 4 };
 
@@ -25,7 +26,10 @@ void find_name(struct kv_rig *rig, uint32_t ns, const uint32_t *tokens, size_t b
 struct kvb_query find_by_keys(const void *keys, size_t count);
 struct kvb_query find_by_both(uint32_t ns, const uint32_t *tokens, const void *keys, size_t count);
 
-/* How many blocks this query hands out; FIND_RUN of them at most are left in `hits`, all are given back. */
+/*
+ * How many blocks this query hands out; FIND_RUN of them at most are left in `hits`, all are given
+ * back.
+ */
 size_t find_match(struct kv_rig *rig, const struct kvb_query *query, struct kvb_hit *hits);
 size_t find_match_tokens(struct kv_rig *rig, uint32_t ns, const uint32_t *tokens, size_t blocks);
 

@@ -42,6 +42,30 @@ struct kvb_block *life_registered(struct kv_rig *rig, const uint32_t *tokens)
     return block;
 }
 
+struct kvb_block *life_store(struct kv_rig *rig, uint64_t seed)
+{
+    uint32_t tokens[KV_TOKENS];
+    struct kvb_block *block = NULL;
+    kv_tokens(tokens, KV_TOKENS, seed);
+    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, 1, &block);
+    return block;
+}
+
+void life_park(struct kv_rig *rig, uint64_t seed)
+{
+    kv_unref(rig, life_store(rig, seed));
+}
+
+struct kvb_seq life_name(struct kv_rig *rig, uint64_t seed)
+{
+    uint32_t tokens[KV_TOKENS];
+    struct kvb_seq name = {0};
+    size_t count = 0;
+    kv_tokens(tokens, KV_TOKENS, seed);
+    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, tokens, KV_TOKENS, &name, 1, &count));
+    return name;
+}
+
 struct kvb_weak life_weak(struct kv_rig *rig, struct kvb_block *block)
 {
     struct kvb_weak weak = {0};
