@@ -18,10 +18,11 @@ struct bad_field {
     const char *words; /* that the diagnosis has */
 };
 
+/* BAD_FIELD(CONFIG, kvb_config, key_bytes, 65, "key_bytes") */
 #define BAD_FIELD(part, type, field, value, words)                                                 \
     {                                                                                              \
-#field, part, offsetof(struct type, field), sizeof(((struct type *)NULL)->field), (value), \
-            (words)                                                                                \
+#field, BAD_##part, offsetof(struct type, field), sizeof(((struct type *)NULL)->field),    \
+            (value), (words)                                                                       \
     }
 
 /* Gives it that value in the configuration of a rig that is not open. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See file_scene.h. */
 #include "support/file_scene.h"
 
 void file_scene_reset(struct file_scene *scene)

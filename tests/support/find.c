@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See find.h. */
 #include "support/find.h"
 
 const uint32_t find_tokens[FIND_RUN * KV_TOKENS] = {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See kv_scene.h. */
 #include "support/kv_scene.h"
 
 void *kv_scene_begin(void **state, size_t bytes)

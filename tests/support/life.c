@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See life.h. */
 #include "support/life.h"
 
 const uint32_t life_tokens[2 * KV_TOKENS] = {11, 12, 13, 14, 15, 16, 17, 18};
