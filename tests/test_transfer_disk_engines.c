@@ -16,8 +16,8 @@
 #include "base/lock.h"
 #include "support/disk_rig.h"
 #include "support/disk_table.h"
-#include "transfer/disk/tier.h"
 #include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 static const struct rig_variant variants[] = {
     {.name = "uring direct", .engine = KVBI_DISK_URING},

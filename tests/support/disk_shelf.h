@@ -25,8 +25,8 @@
 
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
-#include "transfer/disk/tier.h"
 #include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 #define SHELF_BLOCK_BYTES 5000 /* padded to 8192 */
 #define SHELF_SLOT_BYTES 8192
