@@ -81,7 +81,6 @@ static int disk_tier_teardown(void **state)
     kill_child(f);
     no_direct_writes = false;
     kvbi_tier_destroy(&f->tier);
-    (void)chmod(f->place.directory, 0700);
     disk_path_remove(&f->place);
     close(f->answers[0]), close(f->answers[1]);
     bool left = f->failing.live_count != 0;

@@ -3,9 +3,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/leftovers.h"
@@ -15,6 +17,9 @@
 struct prefix {
     char text[FOLDER_BYTES - 8];
 };
+
+static struct prefix known[8];
+#define KNOWN (sizeof known / sizeof *known)
 
 const char *folder_parent(void)
 {
@@ -30,14 +35,12 @@ static void name_prefix(struct prefix *prefix, const char *parent, const char *n
 
 bool folder_remove_at_end(const char *parent, const char *name)
 {
-    static struct prefix known[8];
     struct prefix wanted;
     size_t at = 0;
     name_prefix(&wanted, parent, name);
-    while (at < sizeof known / sizeof *known && known[at].text[0] != '\0' &&
-           strcmp(known[at].text, wanted.text) != 0)
+    while (at < KNOWN && known[at].text[0] != '\0' && strcmp(known[at].text, wanted.text) != 0)
         at++;
-    if (at == sizeof known / sizeof *known)
+    if (at == KNOWN)
         return false;
     if (known[at].text[0] != '\0')
         return true;
@@ -60,6 +63,7 @@ bool folder_make(char folder[FOLDER_BYTES], const char *parent, const char *name
 
 void folder_remove(const char *folder)
 {
+    (void)chmod(folder, 0700); /* a test may have taken that away */
     DIR *entries = opendir(folder);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
@@ -78,5 +82,20 @@ uint32_t folder_files(const char *folder)
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;)
         count += entry->d_name[0] != '.';
     (void)closedir(entries);
+    return count;
+}
+
+uint32_t folders_left(void)
+{
+    char pattern[FOLDER_BYTES];
+    uint32_t count = 0;
+    for (size_t i = 0; i < KNOWN && known[i].text[0] != '\0'; i++) {
+        glob_t found;
+        (void)snprintf(pattern, sizeof pattern, "%s.*", known[i].text);
+        if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
+            count += (uint32_t)found.gl_pathc;
+            globfree(&found);
+        }
+    }
     return count;
 }

@@ -30,6 +30,9 @@ void folder_remove(const char *folder);
  */
 bool folder_remove_at_end(const char *parent, const char *name);
 
+/* How many folders of this process there are now. */
+uint32_t folders_left(void);
+
 /* How many files are in a folder, hidden ones left out. */
 uint32_t folder_files(const char *folder);
 
