@@ -7,7 +7,6 @@
 void mv_two_tiers(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_blocks,
                   uint32_t trigger)
 {
-    kv_rig_init(rig);
     kv_rig_no_tiers(rig);
     kv_rig_add_tier(rig, KVB_TIER_DEVICE, device_blocks, trigger);
     kv_rig_add_tier(rig, KVB_TIER_HOST, host_blocks, KVB_OFFLOAD_MANUAL);

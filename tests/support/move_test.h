@@ -20,7 +20,7 @@
 
 /* ---- Rigs ------------------------------------------------------------------------------------ */
 
-/* Makes the rig anew, with DEVICE and HOST: the pipeline of tests that are about one lane. */
+/* DEVICE and HOST, the pipeline of tests that are about one lane, instead of what the rig has. */
 void mv_two_tiers(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_blocks,
                   uint32_t trigger);
 /* The same with DISK in memory below; nothing goes down by itself. */
