@@ -19,6 +19,7 @@ static struct kvb_seq name;
 static void open_rig(uint32_t trigger, uint32_t duplicate)
 {
     size_t count = 0;
+    kv_rig_init(&rig);
     mv_two_tiers(&rig, KV_BLOCKS, KV_BLOCKS, trigger);
     rig.config.duplicate = duplicate;
     mv_open(&rig, &copies);
@@ -364,6 +365,7 @@ static void test_copy_down_ends_without_publishing_in_any_lane(void **state)
     for (enum forget what = CLEAR; what < FORGETS; what++)
         for (uint32_t tier = KVB_TIER_DEVICE; tier <= KVB_TIER_HOST; tier++) {
             size_t count;
+            kv_rig_init(&rig);
             mv_three_tiers(&rig, KV_BLOCKS, KV_BLOCKS, KV_BLOCKS);
             rig.tiers[0].trigger = rig.tiers[1].trigger = KVB_OFFLOAD_ON_REGISTER;
             mv_open(&rig, &copies);

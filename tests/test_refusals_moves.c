@@ -14,6 +14,7 @@ static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8};
 static int setup(void **state)
 {
     (void)state;
+    kv_rig_init(&rig);
     mv_three_tiers(&rig, KV_BLOCKS, KV_BLOCKS, KV_BLOCKS);
     kv_rig_open(&rig);
     mv_store(&rig, &run, KVB_TIER_DEVICE, 1, 4);
@@ -486,6 +487,7 @@ static void test_disk_calls_name_tier_and_path(void **state)
     void *base;
     uint64_t bytes;
     disk_path_make(&place);
+    kv_rig_init(&rig);
     mv_two_tiers(&rig, KV_BLOCKS, KV_BLOCKS, KVB_OFFLOAD_MANUAL);
     kv_rig_add_tier(&rig, KVB_TIER_DISK, KV_BLOCKS, KVB_OFFLOAD_MANUAL)->path = place.file;
     kv_rig_open(&rig);
@@ -516,6 +518,7 @@ static void test_blocks_of_a_file_are_named(void **state)
     size_t count;
     uint32_t good;
     disk_path_make(&place);
+    kv_rig_init(&rig);
     mv_two_tiers(&rig, KV_BLOCKS, KV_BLOCKS, KVB_OFFLOAD_ON_REGISTER);
     rig.tiers[1].trigger = KVB_OFFLOAD_ON_REGISTER;
     kv_rig_add_tier(&rig, KVB_TIER_DISK, KV_BLOCKS, KVB_OFFLOAD_MANUAL)->path = place.file;

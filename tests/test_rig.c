@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rig of the tests itself: a test that fails midway leaves nothing behind. Such tests run in a child, which is this
- * program again with the name of the test: it says what its CMocka has counted, and what is left afterwards.
+ * The rig of the tests itself: a test that fails midway leaves nothing behind. Such tests run in a
+ * child, which is this program again with the name of the test: it says what its CMocka has
+ * counted, and what is left afterwards.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -80,6 +81,7 @@ static int on_disk_setup(void **state)
     *state = scene;
     if (scene == NULL)
         return -1;
+    kv_rig_init(&scene->rig);
     mv_two_tiers(&scene->rig, 4, 4, KVB_OFFLOAD_ON_REGISTER);
     disk_path_make(&scene->place);
     kv_rig_add_tier(&scene->rig, KVB_TIER_DISK, 8, KVB_OFFLOAD_DEFAULT)->path = scene->place.file;

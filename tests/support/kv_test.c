@@ -2,7 +2,7 @@
 /* See kv_test.h. */
 #include "support/kv_test.h"
 
-/* ---- Assertions --------------------------------------------------------------------------------------------------- */
+/* ---- Assertions ------------------------------------------------------------------------------ */
 
 void kv_expect_at(int got, int want, const char *call, const char *file, int line)
 {
@@ -13,7 +13,7 @@ void kv_expect_at(int got, int want, const char *call, const char *file, int lin
     }
 }
 
-/* ---- What is injected --------------------------------------------------------------------------------------------- */
+/* ---- What is injected ------------------------------------------------------------------------ */
 
 uint64_t kv_clock_now(void *context)
 {
@@ -122,7 +122,7 @@ static void deliver(void *context, const struct kvb_event *event)
     pthread_mutex_unlock(&events->mutex);
 }
 
-/* ---- The rig ------------------------------------------------------------------------------------------------------ */
+/* ---- The rig --------------------------------------------------------------------------------- */
 
 struct kvb_tier_config *kv_rig_add_tier(struct kv_rig *rig, uint32_t tier, uint32_t block_count,
                                         uint32_t trigger)
@@ -177,8 +177,7 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
     rig->on_device = true;
     rig->events.key_bytes =
         rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
-    if (hooks != NULL)
-        rig->hooks = *hooks;
+    rig->hooks = hooks != NULL ? *hooks : (struct kvbi_hooks){0};
     int code = hooks == NULL
                    ? kvb_manager_create(&rig->config, &rig->kv, &diagnosis)
                    : kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
@@ -307,7 +306,7 @@ void kv_poll_at(const char *file, int line, struct kv_rig *rig)
     } while (kv_device_moved(rig->kv));
 }
 
-/* ---- Tokens and payload ------------------------------------------------------------------------------------------- */
+/* ---- Tokens and payload ---------------------------------------------------------------------- */
 
 uint64_t kv_mix(uint64_t x)
 {
@@ -367,7 +366,7 @@ bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, uint64_t seed)
     return true;
 }
 
-/* ---- Steps of a block's life, each of which must succeed ---------------------------------------------------------- */
+/* ---- Steps of a block's life, each of which must succeed ------------------------------------- */
 
 struct kvb_block *kv_alloc_at(const char *file, int line, struct kv_rig *rig, uint32_t tier)
 {
@@ -463,7 +462,7 @@ void kv_store_run_at(const char *file, int line, struct kv_rig *rig, uint32_t ti
     free(seqs);
 }
 
-/* ---- Looking ------------------------------------------------------------------------------------------------------ */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 struct kvb_block_info kv_describe(struct kv_rig *rig, const struct kvb_block *block)
 {
