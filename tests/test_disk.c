@@ -258,32 +258,28 @@ static void test_other_tokens_do_not_match_a_block_on_disk_alone(void **state)
 
 /* ---- Joining --------------------------------------------------------------------------------- */
 
-static void test_two_operations_over_two_hops_read_each_block_once(void **state)
+/* The second of two operations over the same blocks into DEVICE: each block is read once. */
+static void join_an_operation_into(struct disk_scene *scene, uint32_t tier, uint64_t free_since)
 {
-    struct disk_scene *scene = *state;
     struct mv_run run, other;
     store_on_disk(scene, &run, 1, 8);
     other = run;
-    struct kvb_op *first = bring_up(scene, &run, KVB_TIER_DEVICE, NULL, 1);
-    struct kvb_op *second = bring_up(scene, &other, KVB_TIER_DEVICE, NULL, 1);
+    struct kvb_op *first = bring_up(scene, &run, tier, NULL, 1);
+    struct kvb_op *second = bring_up(scene, &other, KVB_TIER_DEVICE, NULL, free_since);
     mv_signal(&scene->rig, 1);
     assert_int_equal(finish(scene, &run, first), 8);
     assert_int_equal(finish(scene, &other, second), 8);
     assert_int_equal(scene->io.reads, 8);
 }
 
+static void test_two_operations_over_two_hops_read_each_block_once(void **state)
+{
+    join_an_operation_into(*state, KVB_TIER_DEVICE, 1);
+}
+
 static void test_operation_to_device_joins_a_prefetch_into_host(void **state)
 {
-    struct disk_scene *scene = *state;
-    struct mv_run run, other;
-    store_on_disk(scene, &run, 1, 8);
-    other = run;
-    struct kvb_op *first = bring_up(scene, &run, KVB_TIER_HOST, NULL, 1);
-    struct kvb_op *second = bring_up(scene, &other, KVB_TIER_DEVICE, NULL, 0);
-    mv_signal(&scene->rig, 1);
-    assert_int_equal(finish(scene, &run, first), 8);
-    assert_int_equal(finish(scene, &other, second), 8);
-    assert_int_equal(scene->io.reads, 8);
+    join_an_operation_into(*state, KVB_TIER_HOST, 0);
 }
 
 /* ---- Pace ------------------------------------------------------------------------------------ */

@@ -108,38 +108,53 @@ static void test_replay_quiet_json_on_stdout_prints_nothing_else(void **state)
 
 /* ---- Bad input ------------------------------------------------------------------------------- */
 
+struct refusal {
+    const char *arguments, *named;
+};
+
+static void assert_all_refused(const struct replay_folder *folder, const struct refusal *refusals,
+                               size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        assert_refused(folder, refusals[i].arguments, refusals[i].named);
+}
+
 static void test_replay_bad_options_are_refused_by_name(void **state)
 {
-    struct replay_folder *folder = *state;
-    assert_refused(folder, "--frobnicate", "'--frobnicate'");
-    assert_refused(folder, "--device", "'--device'"); /* no abbreviations */
-    assert_refused(folder, "-x", "'-x'");
-    assert_refused(folder, "--device-blocks", "--device-blocks");
-    assert_refused(folder, "--device-blocks 12x", "--device-blocks");
-    assert_refused(folder, "--device-blocks -1", "--device-blocks");
-    assert_refused(folder, "--device-blocks=", "--device-blocks");
-    assert_refused(folder, "--seed 18446744073709551616", "--seed");
-    assert_refused(folder, "--limit 0", "--limit");
-    assert_refused(folder, "--pace fast", "--pace");
-    assert_refused(folder, "--trigger default", "--trigger");
-    assert_refused(folder, "--progress=none", "--progress");
-    assert_refused(folder, "--quiet=1", "--quiet");
-    assert_refused(folder, "--json /nowhere/at/all --limit 1", "/nowhere/at/all");
-    assert_refused(folder, "one two", "'two'");
-    assert_refused(folder, "--policy nonesuch --limit 1", "nonesuch");
+    static const struct refusal refusals[] = {
+        {"--frobnicate", "'--frobnicate'"},
+        {"--device", "'--device'"}, /* no abbreviations */
+        {"-x", "'-x'"},
+        {"--device-blocks", "--device-blocks"},
+        {"--device-blocks 12x", "--device-blocks"},
+        {"--device-blocks -1", "--device-blocks"},
+        {"--device-blocks=", "--device-blocks"},
+        {"--seed 18446744073709551616", "--seed"},
+        {"--limit 0", "--limit"},
+        {"--pace fast", "--pace"},
+        {"--trigger default", "--trigger"},
+        {"--progress=none", "--progress"},
+        {"--quiet=1", "--quiet"},
+        {"--json /nowhere/at/all --limit 1", "/nowhere/at/all"},
+        {"one two", "'two'"},
+        {"--policy nonesuch --limit 1", "nonesuch"},
+    };
+    assert_all_refused(*state, refusals, sizeof refusals / sizeof *refusals);
 }
 
 static void test_replay_impossible_sizes_are_refused_by_name(void **state)
 {
-    struct replay_folder *folder = *state;
-    assert_refused(folder, "--device-blocks 0", "--device-blocks");
-    assert_refused(folder, "--device-blocks 3", "--device-blocks");
-    assert_refused(folder, "--block-bytes 100", "--block-bytes");
-    assert_refused(folder, "--block-bytes 0", "--block-bytes");
-    assert_refused(folder, "--block-bytes 4294967296", "--block-bytes");
-    assert_refused(folder, "--host-blocks 4294967295", "--host-blocks");
-    assert_refused(folder, "--host-blocks 4294967294", "--host-blocks");
-    assert_refused(folder, "--host-blocks 4000000000 --block-bytes 4294967232", "--host-blocks");
+    static const struct refusal refusals[] = {
+        {"--device-blocks 0", "--device-blocks"},
+        {"--device-blocks 3", "--device-blocks"},
+        {"--block-bytes 100", "--block-bytes"},
+        {"--block-bytes 0", "--block-bytes"},
+        {"--block-bytes 4294967296", "--block-bytes"},
+        {"--host-blocks 4294967295", "--host-blocks"},
+        {"--host-blocks 4294967294", "--host-blocks"},
+        {"--host-blocks 4000000000 --block-bytes 4294967232", "--host-blocks"},
+    };
+    assert_all_refused(*state, refusals, sizeof refusals / sizeof *refusals);
 }
 
 /* The bound is exact: the longest request and what the lane pins, and not a block more. */
