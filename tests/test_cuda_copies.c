@@ -194,6 +194,7 @@ static void test_host_memory_is_pinned_after_calibration(void **state)
     (void)state;
     struct kv_rig rig;
     struct kvb_manager *manager = NULL;
+    kv_rig_init(&rig);
     mv_two_tiers(&rig, 4, 4, KVB_OFFLOAD_MANUAL);
     rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
     rig.tiers[0].copy_method = KVB_COPY_BATCH;

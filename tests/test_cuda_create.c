@@ -13,6 +13,7 @@ struct attempt {
 static void start_attempt(struct attempt *a)
 {
     memset(a, 0, sizeof *a);
+    kv_rig_init(&a->rig);
     mv_two_tiers(&a->rig, 4, 4, KVB_OFFLOAD_MANUAL);
     a->device = &a->rig.tiers[0];
     a->host = &a->rig.tiers[1];

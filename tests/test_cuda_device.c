@@ -41,6 +41,7 @@ static void open_streams(struct server *server)
 static void prepare(struct server *server, uint64_t chunk_bytes)
 {
     *server = (struct server){.chunk_bytes = chunk_bytes};
+    kv_rig_init(&server->rig);
     mv_two_tiers(&server->rig, BLOCKS, BLOCKS, KVB_OFFLOAD_MANUAL);
     server->rig.layout = (struct kvb_layout){.size = sizeof server->rig.layout,
                                              .layers = LAYERS,

@@ -37,6 +37,7 @@ static inline void cuda_scene_init(struct cuda_scene *scene, uint32_t device_blo
                                    uint32_t host_blocks)
 {
     memset(scene, 0, sizeof *scene);
+    kv_rig_init(&scene->rig);
     mv_two_tiers(&scene->rig, device_blocks, host_blocks, KVB_OFFLOAD_MANUAL);
     kv_device_start(NULL, 0);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that fails on the n-th allocation, counts what is live, and hands out dirty bytes; for tests of one module.
+ * Memory that fails on the n-th allocation, counts what is live, and hands out dirty bytes; for
+ * tests of one module.
  *
  *     struct failing_memory failing;
- *     struct kvbi_memory memory = failing_memory(&failing, 2);  // two succeed, from then on all fail
+ *     struct kvbi_memory memory = failing_memory(&failing, 2); // two succeed, then all fail
  *     ...
- *     assert_int_equal(failing.live_bytes, 0);                  // freed with the sizes they were allocated with
+ *     assert_int_equal(failing.live_bytes, 0); // freed with the sizes they were allocated with
  */
 #ifndef KVB_TEST_FAILING_MEMORY_H
 #define KVB_TEST_FAILING_MEMORY_H
