@@ -19,7 +19,7 @@ static struct kvb_block *store_again(struct kv_rig *rig, uint64_t seed, uint32_t
 static void test_duplicate_keep_of_held_block_leaves_both_alive(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *first = store_one(rig, 1), *second = store_again(rig, 1, 0);
+    struct kvb_block *first = life_store(rig, 1), *second = store_again(rig, 1, 0);
     assert_ptr_not_equal(first, second);
     assert_int_equal(kv_describe(rig, first).indexed, 1);
     assert_int_equal(kv_describe(rig, second).indexed, 0);
@@ -32,7 +32,7 @@ static void test_duplicate_keep_of_held_block_leaves_both_alive(void **state)
 static void test_duplicate_keep_of_parked_block_takes_its_place(void **state)
 {
     struct kv_rig *rig = *state;
-    kv_unref(rig, store_one(rig, 1));
+    kv_unref(rig, life_store(rig, 1));
     struct kvb_block *second = store_again(rig, 1, 0);
     assert_int_equal(kv_describe(rig, second).indexed, 1);
     assert_int_equal(device_stats(rig).parked_count, 0);
@@ -45,7 +45,7 @@ static void test_duplicate_keep_of_parked_block_takes_its_place(void **state)
 static void test_duplicate_taking_over_emits_nothing(void **state)
 {
     struct kv_rig *rig = *state;
-    kv_unref(rig, store_one(rig, 1));
+    kv_unref(rig, life_store(rig, 1));
     kv_unref(rig, store_again(rig, 1, 0));
     kv_poll(rig);
     assert_int_equal(rig->events.count, 1);
@@ -55,7 +55,7 @@ static void test_duplicate_taking_over_emits_nothing(void **state)
 static void test_duplicate_unindexed_is_reset_at_its_last_unref(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *first = store_one(rig, 1), *second = store_again(rig, 1, 0);
+    struct kvb_block *first = life_store(rig, 1), *second = store_again(rig, 1, 0);
     uint64_t free_before = device_stats(rig).free_count;
     kv_unref(rig, second);
     assert_int_equal(device_stats(rig).free_count, free_before + 1);
@@ -67,7 +67,7 @@ static void test_duplicate_unindexed_is_reset_at_its_last_unref(void **state)
 static void test_duplicate_share_hands_out_the_registered_block(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *first = store_one(rig, 1), *second = store_again(rig, 1, KVB_REGISTER_SHARE);
+    struct kvb_block *first = life_store(rig, 1), *second = store_again(rig, 1, KVB_REGISTER_SHARE);
     assert_ptr_equal(first, second);
     assert_int_equal(kv_describe(rig, first).holder_count, 2);
     assert_int_equal(device_stats(rig).free_count, KV_BLOCKS - 1);
@@ -78,7 +78,7 @@ static void test_duplicate_share_hands_out_the_registered_block(void **state)
 static void test_duplicate_share_of_parked_block_holds_it(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *first = store_one(rig, 1);
+    struct kvb_block *first = life_store(rig, 1);
     kv_unref(rig, first);
     assert_ptr_equal(store_again(rig, 1, KVB_REGISTER_SHARE), first);
     assert_int_equal(device_stats(rig).parked_count, 0);
@@ -100,7 +100,7 @@ static void test_duplicate_policy_of_the_manager_is_used_and_overridden(void **s
     struct kv_rig *rig = *state;
     rig->config.duplicate = KVB_DUPLICATE_SHARE;
     kv_rig_open(rig);
-    struct kvb_block *first = store_one(rig, 1);
+    struct kvb_block *first = life_store(rig, 1);
     struct kvb_block *shared = store_again(rig, 1, 0),
                      *kept = store_again(rig, 1, KVB_REGISTER_KEEP);
     assert_ptr_equal(shared, first);

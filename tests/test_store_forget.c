@@ -7,8 +7,8 @@
 static void test_invalidate_frees_a_parked_block(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq key = store_name(rig, 1);
-    kv_unref(rig, store_one(rig, 1));
+    struct kvb_seq key = life_name(rig, 1);
+    kv_unref(rig, life_store(rig, 1));
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     assert_false(store_has(rig, 1));
     assert_int_equal(device_stats(rig).free_count, KV_BLOCKS);
@@ -17,8 +17,8 @@ static void test_invalidate_frees_a_parked_block(void **state)
 static void test_invalidate_leaves_a_held_block_to_its_holder(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq key = store_name(rig, 1);
-    struct kvb_block *block = store_one(rig, 1);
+    struct kvb_seq key = life_name(rig, 1);
+    struct kvb_block *block = life_store(rig, 1);
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     assert_false(store_has(rig, 1));
     assert_int_equal(kv_describe(rig, block).state, KVB_STATE_REGISTERED);
@@ -31,8 +31,8 @@ static void test_invalidate_leaves_a_held_block_to_its_holder(void **state)
 static void test_invalidate_takes_the_key_from_a_held_block(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq key = store_name(rig, 1);
-    struct kvb_block *block = store_one(rig, 1);
+    struct kvb_seq key = life_name(rig, 1);
+    struct kvb_block *block = life_store(rig, 1);
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     kv_expect(kvb_block_key(rig->kv, block, &key), KVB_ENOENT);
     kv_unref(rig, block);
@@ -41,8 +41,8 @@ static void test_invalidate_takes_the_key_from_a_held_block(void **state)
 static void test_invalidate_emits_removed(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq key = store_name(rig, 1);
-    kv_unref(rig, store_one(rig, 1));
+    struct kvb_seq key = life_name(rig, 1);
+    kv_unref(rig, life_store(rig, 1));
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     kv_poll(rig);
     assert_int_equal(rig->events.count, 2);
@@ -53,10 +53,10 @@ static void test_invalidate_emits_removed(void **state)
 static void test_invalidate_of_unknown_keys_is_judged_by_element(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq keys[] = {store_name(rig, 1), store_name(rig, 2), store_name(rig, 3)};
+    struct kvb_seq keys[] = {life_name(rig, 1), life_name(rig, 2), life_name(rig, 3)};
     int results[3] = {1, 1, 1};
-    kv_unref(rig, store_one(rig, 1));
-    kv_unref(rig, store_one(rig, 3));
+    kv_unref(rig, life_store(rig, 1));
+    kv_unref(rig, life_store(rig, 3));
     kv_expect(kvb_invalidate(rig->kv, keys, 3, results), KVB_ENOENT);
     assert_int_equal(results[0], 0);
     assert_int_equal(results[1], KVB_ENOENT);
@@ -67,10 +67,10 @@ static void test_invalidate_of_unknown_keys_is_judged_by_element(void **state)
 static void test_invalidated_content_can_be_stored_again_beside_the_holder(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_seq key = store_name(rig, 1);
-    struct kvb_block *old = store_one(rig, 1);
+    struct kvb_seq key = life_name(rig, 1);
+    struct kvb_block *old = life_store(rig, 1);
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
-    struct kvb_block *fresh = store_one(rig, 1);
+    struct kvb_block *fresh = life_store(rig, 1);
     assert_int_equal(kv_describe(rig, fresh).indexed, 1);
     assert_int_equal(device_stats(rig).duplicates, 0);
     kv_unref(rig, old);
@@ -87,7 +87,7 @@ static void test_invalidate_namespace_forgets_its_contents_only(void **state)
     kv_ok(kvb_namespace_open(rig->kv, "t", 1, NULL, 0, &ns));
     kv_store_run(rig, KVB_TIER_DEVICE, ns, store_tokens, 3, run);
     kv_ok(kvb_block_unref(rig->kv, run + 1, 2, NULL)); /* one held, two parked */
-    kv_unref(rig, store_one(rig, 1));
+    kv_unref(rig, life_store(rig, 1));
     kv_ok(kvb_invalidate_namespace(rig->kv, ns, &removed));
     assert_int_equal(removed, 3);
     assert_int_equal(kv_run_length(rig, ns, store_tokens, 3 * KV_TOKENS), 0);
@@ -108,8 +108,8 @@ static void test_invalidate_of_unknown_namespace_is_not_found(void **state)
 static void test_clear_frees_what_is_parked(void **state)
 {
     struct kv_rig *rig = *state;
-    kv_unref(rig, store_one(rig, 1));
-    kv_unref(rig, store_one(rig, 2));
+    kv_unref(rig, life_store(rig, 1));
+    kv_unref(rig, life_store(rig, 2));
     kv_ok(kvb_manager_clear(rig->kv));
     assert_false(store_has(rig, 1) || store_has(rig, 2));
     assert_int_equal(device_stats(rig).free_count, KV_BLOCKS);
@@ -118,12 +118,12 @@ static void test_clear_frees_what_is_parked(void **state)
 static void test_clear_leaves_held_blocks_unindexed(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *block = store_one(rig, 1);
+    struct kvb_block *block = life_store(rig, 1);
     kv_ok(kvb_manager_clear(rig->kv));
     assert_int_equal(kv_describe(rig, block).indexed, 0);
     assert_int_equal(kv_describe(rig, block).state, KVB_STATE_REGISTERED);
     assert_int_equal(kv_describe(rig, block).holder_count, 1);
-    assert_true(kv_payload_is(rig, block, store_name(rig, 1).hash));
+    assert_true(kv_payload_is(rig, block, life_name(rig, 1).hash));
     kv_unref(rig, block);
     assert_int_equal(device_stats(rig).free_count, KV_BLOCKS);
 }
@@ -143,9 +143,9 @@ static void test_clear_leaves_unregistered_blocks_alone(void **state)
 static void test_clear_then_store_again_is_found(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *old = store_one(rig, 1);
+    struct kvb_block *old = life_store(rig, 1);
     kv_ok(kvb_manager_clear(rig->kv));
-    struct kvb_block *fresh = store_one(rig, 1);
+    struct kvb_block *fresh = life_store(rig, 1);
     assert_true(store_has(rig, 1));
     assert_int_equal(kv_describe(rig, fresh).indexed, 1);
     kv_unref(rig, fresh);

@@ -83,7 +83,7 @@ static void test_priority_does_not_outlive_the_block(void **state)
 {
     struct kv_rig *rig = *state;
     store_park(rig, 1, 90, 0);
-    struct kvb_seq key = store_name(rig, 1);
+    struct kvb_seq key = life_name(rig, 1);
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     struct kvb_block *blocks[KV_BLOCKS];
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, blocks, NULL));
@@ -161,7 +161,7 @@ static void test_retention_that_ends_while_held_is_default_priority(void **state
 {
     struct store_scene *scene = *state;
     struct kv_rig *rig = &scene->rig;
-    struct kvb_block *block = store_one(rig, 1);
+    struct kvb_block *block = life_store(rig, 1);
     kv_ok(kvb_block_set_priority(rig->kv, &block, 1, 90, KV_SECOND, NULL));
     assert_int_equal(kv_describe(rig, block).priority, 90);
     kv_advance(rig, 2 * KV_SECOND);
@@ -175,7 +175,7 @@ static void test_retention_that_ends_while_held_is_default_priority(void **state
 static void test_retention_past_its_deadline_shows_default_priority(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *block = store_one(rig, 1);
+    struct kvb_block *block = life_store(rig, 1);
     kv_ok(kvb_block_set_priority(rig->kv, &block, 1, 90, KV_SECOND, NULL));
     kv_advance(rig, KV_SECOND);
     assert_int_equal(kv_describe(rig, block).priority, KVB_PRIORITY_DEFAULT);

@@ -415,17 +415,13 @@ static void model_compare_picture(struct model *model)
 
 static int model_setup(void **state)
 {
-    struct model *model = calloc(1, sizeof *model);
-    *state = model;
-    if (model == NULL)
-        return -1;
-    kv_rig_init(&model->rig);
+    struct model *model = kv_scene_begin(state, sizeof *model);
     model->rig.tiers[0].block_count = SLOTS;
     model->rig.config.sink = (struct kvb_event_sink){picture_deliver, &model->picture};
     return 0;
 }
 
-#define model_teardown kv_rig_teardown
+#define model_teardown kv_scene_end
 
 static void behaves_as_the_model(struct model *model, uint64_t seed)
 {

@@ -116,14 +116,14 @@ static void test_alloc_of_more_than_64_blocks_evicts_and_hands_out_all(void **st
 static void test_stats_places_add_up(void **state)
 {
     struct kv_rig *rig = *state;
-    struct kvb_block *held = store_one(rig, 1);
+    struct kvb_block *held = life_store(rig, 1);
     struct kvb_block *inflight = kv_alloc(rig, KVB_TIER_DEVICE);
     kv_init(rig, inflight, 0, 0, NULL);
     kv_append(rig, inflight, store_tokens, 1, 0);
     kv_schedule(rig, inflight);
     kv_unref(rig, inflight);
-    kv_unref(rig, store_one(rig, 2));
-    kv_unref(rig, store_one(rig, 3));
+    kv_unref(rig, life_store(rig, 2));
+    kv_unref(rig, life_store(rig, 3));
     struct kvb_tier_stats stats = device_stats(rig);
     assert_int_equal(stats.block_count, KV_BLOCKS);
     assert_int_equal(stats.held_count, 2);

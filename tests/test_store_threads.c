@@ -3,7 +3,7 @@
  * The store by many threads at once.
  */
 #include "support/kv_picture.h"
-#include "support/test.h"
+#include "support/kv_scene.h"
 
 /*
  * Everything at once: requests, forgetting, walks, pins, with the manager's thread delivering
@@ -142,14 +142,11 @@ struct scene {
 
 static int scene_setup(void **state)
 {
-    *state = calloc(1, sizeof(struct scene));
-    if (*state == NULL)
-        return -1;
-    kv_rig_init(*state);
+    (void)kv_scene_begin(state, sizeof(struct scene));
     return 0;
 }
 
-#define scene_teardown kv_rig_teardown
+#define scene_teardown kv_scene_end
 
 static void test_store_by_threads_keeps_contents_apart(void **state)
 {

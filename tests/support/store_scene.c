@@ -6,12 +6,8 @@ uint32_t store_tokens[KV_BLOCKS * KV_TOKENS];
 
 int store_scene_setup(void **state)
 {
-    struct store_scene *scene = calloc(1, sizeof *scene);
-    *state = scene;
-    if (scene == NULL)
-        return -1;
+    struct store_scene *scene = kv_scene_begin(state, sizeof *scene);
     kv_tokens(store_tokens, KV_BLOCKS * KV_TOKENS, 5);
-    kv_rig_init(&scene->rig);
     kv_rig_open(&scene->rig);
     return 0;
 }
@@ -29,18 +25,9 @@ struct kvb_tier_stats device_stats(struct kv_rig *rig)
     return kv_stats(rig).tiers[KVB_TIER_DEVICE];
 }
 
-struct kvb_block *store_one(struct kv_rig *rig, uint64_t seed)
-{
-    uint32_t tokens[KV_TOKENS];
-    struct kvb_block *block = NULL;
-    kv_tokens(tokens, KV_TOKENS, seed);
-    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, 1, &block);
-    return block;
-}
-
 void store_park(struct kv_rig *rig, uint64_t seed, uint32_t priority, uint64_t duration_ns)
 {
-    struct kvb_block *block = store_one(rig, seed);
+    struct kvb_block *block = life_store(rig, seed);
     kv_ok(kvb_block_set_priority(rig->kv, &block, 1, priority, duration_ns, NULL));
     kv_unref(rig, block);
 }
@@ -50,16 +37,6 @@ bool store_has(struct kv_rig *rig, uint64_t seed)
     uint32_t tokens[KV_TOKENS];
     kv_tokens(tokens, KV_TOKENS, seed);
     return kv_run_length(rig, 0, tokens, KV_TOKENS) == 1;
-}
-
-struct kvb_seq store_name(struct kv_rig *rig, uint64_t seed)
-{
-    uint32_t tokens[KV_TOKENS];
-    struct kvb_seq name = {0};
-    size_t count = 0;
-    kv_tokens(tokens, KV_TOKENS, seed);
-    kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, tokens, KV_TOKENS, &name, 1, &count));
-    return name;
 }
 
 void store_take(struct store_scene *scene, uint32_t count)

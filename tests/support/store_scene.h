@@ -11,8 +11,7 @@
 #ifndef KVB_TEST_SUPPORT_STORE_SCENE_H
 #define KVB_TEST_SUPPORT_STORE_SCENE_H
 
-#include "support/kv_test.h"
-#include "support/test.h"
+#include "support/life.h"
 
 struct store_scene {
     struct kv_rig rig; /* comes first: *state is a rig as well */
@@ -28,13 +27,11 @@ extern uint32_t store_tokens[KV_BLOCKS * KV_TOKENS];
 
 struct kvb_tier_stats device_stats(struct kv_rig *rig);
 
-/* The content of this seed: registered and held; registered and parked with a priority. */
-struct kvb_block *store_one(struct kv_rig *rig, uint64_t seed);
+/* The content of this seed (life_store), parked with a priority. */
 void store_park(struct kv_rig *rig, uint64_t seed, uint32_t priority, uint64_t duration_ns);
 
-/* Whether it is found, and its name. */
+/* Whether it is found. */
 bool store_has(struct kv_rig *rig, uint64_t seed);
-struct kvb_seq store_name(struct kv_rig *rig, uint64_t seed);
 
 /* Blocks taken, to leave no room. */
 void store_take(struct store_scene *scene, uint32_t count);
