@@ -9,7 +9,7 @@
  *     scene->rig.config.progress = ...;                 // change what the test is about
  *     cuda_scene_open(scene);
  *     ...
- *     ... TEST(cuda_scene, test_something) ...          // nothing may be left that was reported and not taken
+ *     ... TEST(cuda_scene, test_something) ...          // nothing is left that was reported
  *
  * TEST(cuda_opened, ...) has four blocks in each tier and is open. A scene of a test's own has this
  * one in front:

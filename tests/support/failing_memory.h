@@ -4,9 +4,9 @@
  * tests of one module.
  *
  *     struct failing_memory failing;
- *     struct kvbi_memory memory = failing_memory(&failing, 2);  // two succeed, from then on all fail
+ *     struct kvbi_memory memory = failing_memory(&failing, 2);  // two succeed, then none
  *     ...
- *     assert_int_equal(failing.live_bytes, 0);                  // freed with the sizes they were allocated with
+ *     assert_int_equal(failing.live_bytes, 0);  // freed with the sizes they were allocated with
  */
 #ifndef KVB_TEST_FAILING_MEMORY_H
 #define KVB_TEST_FAILING_MEMORY_H
