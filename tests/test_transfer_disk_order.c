@@ -5,8 +5,8 @@
 
 #include "support/disk_engines.h"
 #include "support/give_up.h"
-#include "transfer/disk/tier.h"
 #include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 /* ---- Order ----------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/disk_shelf.h"
-#include "transfer/disk/tier.h"
 #include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 #include <fcntl.h>
 #include <stdio.h>
