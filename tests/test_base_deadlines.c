@@ -104,23 +104,25 @@ static void test_deadlines_random_operations_match_the_model(void **state)
     }
 }
 
-static void test_deadlines_set_before_another_come_out_directly_before_it(void **state)
+static void test_deadlines_handed_over_keep_their_turn(void **state)
 {
     struct kvbi_deadlines *deadlines = *state;
-    static const uint32_t order[] = {3, 4, 0, 5, 1, 2};
+    static const uint32_t order[] = {3, 4, 5, 2};
     uint32_t id;
     for (id = 0; id < 3; id++)
         kvbi_deadlines_set(deadlines, id, 10);
     kvbi_deadlines_set(deadlines, 3, 9);
-    kvbi_deadlines_set_before(deadlines, 4, 0);
-    kvbi_deadlines_set_before(deadlines, 5, 1);
+    kvbi_deadlines_hand_over(deadlines, 0, 4);
+    kvbi_deadlines_hand_over(deadlines, 1, 5);
+    assert_false(kvbi_deadlines_contains(deadlines, 0));
     assert_true(kvbi_deadlines_is_due(deadlines, 5, 10));
     assert_false(kvbi_deadlines_is_due(deadlines, 5, 9));
     assert_false(kvbi_deadlines_is_due(deadlines, 6, UINT64_MAX));
-    for (uint32_t i = 0; i < 6; i++) {
+    for (uint32_t i = 0; i < 4; i++) {
         assert_true(kvbi_deadlines_pop_due(deadlines, 10, &id));
         assert_int_equal(id, order[i]);
     }
+    assert_false(kvbi_deadlines_pop_due(deadlines, UINT64_MAX, &id));
 }
 
 static void test_deadlines_full_come_out_in_order(void **state)
@@ -196,7 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(heap, test_deadlines_random_operations_match_the_model),
-        TEST(heap, test_deadlines_set_before_another_come_out_directly_before_it),
+        TEST(heap, test_deadlines_handed_over_keep_their_turn),
         TEST(heap, test_deadlines_full_come_out_in_order),
         TEST(bare, test_deadlines_without_ids_are_empty),
         TEST(bare, test_deadlines_create_without_memory_leaks_nothing),

@@ -153,6 +153,41 @@ static void order_is_that_of_deadlines_dealt_with_on_time(struct policy_trial *t
     policy_trial_close(trial);
 }
 
+/* Several below one parent, and below one that is below it, while its own turn is still to come. */
+static void several_below_a_parent_that_has_ended_are_in_their_order(struct policy_trial *trial)
+{
+    static const uint32_t below[][2] = {{9, 0}, {8, 0}, {7, 9}, {6, 8}, {5, 0}, {4, 7}, {3, 8}};
+    for (uint32_t removed = 0; removed < FEW; removed++) {
+        policy_trial_open(trial, SOME + FEW);
+        trial->now_ns = policy_trial_insert_retained(trial, SOME);
+        policy_trial_insert(trial, SOME, DEFAULT, 0);
+        for (uint32_t i = 0; i < sizeof below / sizeof *below; i++)
+            policy_trial_insert_below(trial, SOME + below[i][0], DEFAULT, 0, SOME + below[i][1]);
+        policy_trial_insert(trial, SOME + 1, DEFAULT, 0);
+        if (trial->model.slots[SOME + removed].linked)
+            policy_trial_remove(trial, SOME + removed);
+        policy_trial_insert_below(trial, SOME + 2, DEFAULT, 0, SOME + 8);
+        policy_trial_insert_oldest(trial, SOME + 10, KVB_PRIORITY_MAX, 0);
+        policy_trial_evict_all(trial);
+        policy_trial_close(trial);
+    }
+}
+
+/* It was used while others waited, and its own deadline has passed before its turn came. */
+static void deadline_that_passes_before_its_turn_counts_as_used_then(struct policy_trial *trial)
+{
+    policy_trial_open(trial, SOME + FEW);
+    uint64_t end_ns = policy_trial_insert_retained(trial, SOME);
+    trial->now_ns = end_ns;
+    policy_trial_insert(trial, SOME, DEFAULT, end_ns + 200);
+    policy_trial_insert(trial, SOME + 1, HIGH, end_ns + 100);
+    policy_trial_insert_below(trial, SOME + 2, DEFAULT, end_ns + 150, SOME / 2);
+    trial->now_ns = end_ns + 300;
+    policy_trial_insert(trial, SOME + 3, DEFAULT, 0);
+    policy_trial_evict_all(trial);
+    policy_trial_close(trial);
+}
+
 /* ---- Cold ------------------------------------------------------------------------------------ */
 
 static void the_oldest_tenth_is_told_each_once(struct policy_trial *trial)
@@ -282,6 +317,8 @@ const struct policy_check policy_timed_checks[] = {
     POLICY_CHECK(no_call_deals_with_all_deadlines_at_once),
     POLICY_CHECK(victim_keeps_to_its_budget),
     POLICY_CHECK(order_is_that_of_deadlines_dealt_with_on_time),
+    POLICY_CHECK(several_below_a_parent_that_has_ended_are_in_their_order),
+    POLICY_CHECK(deadline_that_passes_before_its_turn_counts_as_used_then),
     POLICY_CHECK(the_oldest_tenth_is_told_each_once),
     POLICY_CHECK(inserted_among_the_cold_is_told),
     POLICY_CHECK(random_operations_agree_with_the_model),
