@@ -49,16 +49,11 @@ void mv_open_narrow(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_bl
     kv_rig_open(rig);
 }
 
-void mv_open(struct kv_rig *rig, struct mv_copies *copies)
-{
-    memset(copies, 0, sizeof *copies);
-    copies->hooks = (struct kvbi_hooks){.copy_fault = mv_copy_fault, .context = copies};
-    kv_rig_open_hooked(rig, &copies->hooks);
-}
-
 void mv_open_recorded(struct kv_rig *rig)
 {
-    mv_open(rig, &rig->copies);
+    const struct kvbi_hooks hooks = {.copy_fault = mv_copy_fault, .context = &rig->copies};
+    memset(&rig->copies, 0, sizeof rig->copies);
+    kv_rig_open_hooked(rig, &hooks);
 }
 
 static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,

@@ -44,7 +44,6 @@ void mv_open_narrow(struct kv_rig *rig, uint32_t device_blocks, uint32_t host_bl
 
 /* Open with every copy recorded, in rig->copies. */
 void mv_open_recorded(struct kv_rig *rig);
-void mv_open(struct kv_rig *rig, struct mv_copies *copies); /* or elsewhere */
 
 /*
  * Open so that each copy takes 10 ms of the rig's clock, which is more than progress does between
