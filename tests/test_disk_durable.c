@@ -102,7 +102,7 @@ static uint64_t write_calls(void)
 static uint64_t publish_at_once(struct disk_shelf *shelf, uint32_t count, uint32_t step)
 {
     struct kvbi_disk_publication list[KVBI_DISK_PUBLISH_MAX];
-    struct kvbi_disk_label labels[KVBI_DISK_PUBLISH_MAX];
+    struct kvbi_label labels[KVBI_DISK_PUBLISH_MAX];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = i * step % SHELF_SLOTS_MAX;
         const struct kvbi_identity identity = shelf_identity(BASE + slot);

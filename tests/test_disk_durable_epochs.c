@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "support/disk_shelf.h"
+#include "transfer/disk/io.h"
 
 #define BASE 1000
 

@@ -116,11 +116,11 @@ static void test_errors_are_counted_by_path(void **state)
         report_failures(scene, path, KVB_DISK_ERRORS_MAX - 1);
     settle(scene);
     for (uint32_t path = 0; path < PATHS; path++)
-        assert_int_equal(state_of(scene, path), KVBI_PATH_IN_SERVICE);
+        assert_int_equal(state_of(scene, path), KVBI_FILE_IN_SERVICE);
     report_failures(scene, 2, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_IN_SERVICE);
-    assert_int_equal(state_of(scene, 2), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_IN_SERVICE);
+    assert_int_equal(state_of(scene, 2), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 /* The device did what it was asked to. A kill leaves torn blocks behind, and side by side. */
@@ -128,13 +128,13 @@ static void test_content_that_fails_verification_says_nothing_about_its_path(voi
 {
     struct disk_scene *scene = *state;
     report(scene, FAILING, 3 * KVB_DISK_ERRORS_MAX, KVB_ECORRUPT);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
     report(scene, FAILING, 1, KVB_ECORRUPT);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 static void test_success_between_errors_begins_the_count_anew(void **state)
@@ -143,7 +143,7 @@ static void test_success_between_errors_begins_the_count_anew(void **state)
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
     report(scene, FAILING, 1, KVB_OK);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
 }
 
 static void test_tier_is_out_of_service_with_its_last_path(void **state)
@@ -209,13 +209,13 @@ static void test_path_is_busy_while_something_moves_there(void **state)
 {
     struct mv_run run;
     struct disk_scene *scene = scene_with_writes_under_way(state, &run);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_BUSY);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_BUSY);
     assert_false(put_back_step(scene, FAILING));
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_EBUSY);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_BUSY);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_BUSY);
     hold_io(scene, false);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 /*
@@ -251,7 +251,7 @@ static void lose_and_put_back(struct disk_scene *scene)
 {
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX);
     kvbi_lock(scene->rig.kv);
-    while (kvbi_pipeline_forget_lost_locked(&scene->rig.kv->pipeline))
+    while (kvbi_health_forget_locked(&scene->rig.kv->pipeline.health))
         ;
     kvbi_unlock(scene->rig.kv);
     (void)put_back(scene, FAILING);

@@ -17,10 +17,10 @@ static void put_back_one_of(struct disk_scene *scene)
     store_on_disk(scene, &run, 1, 12);
     lose_by_writes(scene, ENOSPC);
     settle(scene);
-    assert_int_equal(state_of(scene, path), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, path), KVBI_FILE_OUT_OF_SERVICE);
     assert_true(retired_on(scene, path) >= 12 / path_count);
     kv_ok(kvb_disk_put_back(scene->rig.kv, path));
-    assert_int_equal(state_of(scene, path), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, path), KVBI_FILE_IN_SERVICE);
     assert_int_equal(retired_on(scene, path), 0);
     assert_false(disk_lost(scene));
     store_with_slots(scene, &run, 2, 20, slots);
@@ -47,10 +47,10 @@ static void test_path_put_back_is_lost_again_only_after_as_many_errors(void **st
     settle(scene);
     (void)put_back(scene, FAILING);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 static void test_slot_condemned_by_itself_stays_retired_when_its_path_is_put_back(void **state)
@@ -118,7 +118,7 @@ static void hold_a_suspect_over_the_loss(void **state, bool past_the_return)
     assert_int_equal(disk_pool(scene)->slots[hits[0].slot].flags, KVBI_SLOT_CONDEMNED);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX - 1);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
     if (!past_the_return)
         kv_unref(&scene->rig, held);
     (void)put_back(scene, 0);
@@ -145,7 +145,7 @@ static void test_put_back_of_a_path_in_service_does_nothing(void **state)
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_ESTATE);
     report_failures(scene, FAILING, 1); /* the errors before it still count */
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 static void test_put_back_goes_in_steps(void **state)
@@ -166,11 +166,11 @@ static void test_put_back_ends_when_the_path_is_lost_again(void **state)
     assert_true(put_back_step(scene, 0));
     kvbi_lock(scene->rig.kv); /* or progress may have forgotten the path by the second step */
     report_locked(scene, 0, KVB_DISK_ERRORS_MAX, KVB_EIO);
-    bool more = kvbi_pipeline_put_back_locked(&scene->rig.kv->pipeline, 0);
+    bool more = kvbi_health_put_back_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), 0);
     kvbi_unlock(scene->rig.kv);
     assert_false(more);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
 }
 
 /* Matched before the loss, let go after the path is back: the slot is free like any other. */

@@ -205,7 +205,7 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
     shelf_open(shelf);
     for (uint32_t slot = 0; slot < FEW; slot++) {
         const struct kvbi_identity identity = shelf_identity(BASE + slot);
-        const struct kvbi_disk_label label = shelf_label(BASE + slot, 0);
+        const struct kvbi_label label = shelf_label(BASE + slot, 0);
         struct kvbi_disk_publication publication = {
             .slot = slot,
             .name = kvbi_disk_name(shelf->disk, slot, &identity),
@@ -215,7 +215,7 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
     }
     shelf_kill(shelf);
     for (int i = 0; i < 3; i++) {
-        struct kvbi_disk_found found[64];
+        struct kvbi_found found[64];
         uint64_t cursor = 0;
         uint32_t count, next = 0;
         shelf->config.block_count = sizes[i];

@@ -59,7 +59,7 @@ static void test_reshape_file_of_version_1_is_read(void **state)
     assert_int_equal(shelf->disk->digest_seed, 0x5eed);
     assert_int_equal(shelf_scan(shelf), 1);
     assert_true(shelf->found[0].retired);
-    const struct kvbi_disk_found *found = &shelf->found[1];
+    const struct kvbi_found *found = &shelf->found[1];
     assert_int_equal(found->sequence, 41);
     assert_int_equal(found->age, 43);
     assert_true(found->label.parent_hash == 0xbbb1 && found->label.has_parent == 1 &&

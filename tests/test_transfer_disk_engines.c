@@ -205,9 +205,9 @@ static void test_disk_engine_other_identity_is_corrupt(void **state)
 static void test_disk_engine_labelled_blocks_are_found_by_the_next_process(void **state)
 {
     enum { N = 40 };
-    static struct kvbi_disk_label labels[N];
+    static struct kvbi_label labels[N];
     struct disk_rig *rig = *state;
-    struct kvbi_disk_found found[N + 1];
+    struct kvbi_found found[N + 1];
     uint64_t cursor = 0;
     rig_must_open(rig, 20000, N, NULL);
     assert_int_equal(rig_reopen(rig, 3), 0);
@@ -223,7 +223,7 @@ static void test_disk_engine_labelled_blocks_are_found_by_the_next_process(void 
     assert_true(rig_wait(rig, N));
     assert_int_equal(rig_reopen(rig, 3), 0);
     rig_must_start(rig);
-    assert_int_equal(kvbi_disk_scan(rig->disk.disk, &cursor, found, N + 1), N);
+    assert_int_equal(kvbi_disk_scan(kvbi_disk_of(&rig->disk), &cursor, found, N + 1), N);
     for (uint32_t i = 0; i < N; i++) {
         uint32_t slot = found[i].slot;
         assert_int_equal(found[i].label.hash, 100 + slot);
@@ -265,7 +265,7 @@ static void test_disk_engine_says_what_it_is(void **state)
     const struct disk_rig_variant *variant = rig->variant;
     rig_begin(rig, 65536, 4);
     assert_non_null(strstr(rig->said, variant->engine == KVBI_DISK_URING ? "uring (" : "posix, "));
-    assert_non_null(strstr(rig->said, rig->disk.disk->mode));
+    assert_non_null(strstr(rig->said, kvbi_disk_of(&rig->disk)->mode));
     assert_string_equal(rig->engine->ops->name,
                         variant->engine == KVBI_DISK_URING ? "uring" : "posix");
     if (variant->engine == KVBI_DISK_URING)

@@ -76,7 +76,7 @@ static int expect_engine(struct disk_rig *rig, const struct disk_rig_variant *va
     CHECK(open_rig(rig, variant, 65536, 64, NULL) == 0);
     CHECK(rig_start(rig) == 0);
     CHECK(strcmp(rig->engine->ops->name, name) == 0);
-    CHECK(says(rig, words) && says(rig, more) && says(rig, rig->disk.disk->mode));
+    CHECK(says(rig, words) && says(rig, more) && says(rig, kvbi_disk_of(&rig->disk)->mode));
     CHECK(round_trip(rig));
     CHECK(rig_close(rig));
     return 0;

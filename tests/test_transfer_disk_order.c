@@ -5,6 +5,7 @@
 
 #include "support/disk_engines.h"
 #include "support/give_up.h"
+#include "transfer/disk/io.h"
 
 /* ---- Order ----------------------------------------------------------------------------------- */
 
@@ -107,7 +108,7 @@ static void test_disk_engine_event_is_readable_when_done(void **state)
 static void read_as_many_directly(const struct disk_rig *rig, uint32_t count)
 {
     _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN];
-    const struct kvbi_disk *disk = rig->disk.disk;
+    const struct kvbi_disk *disk = kvbi_disk_of(&rig->disk);
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(kvbi_disk_read(disk->paths[0].file.fd, page, sizeof page,
                                         disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES),

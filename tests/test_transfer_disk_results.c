@@ -24,7 +24,7 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
 {
     struct disk_rig *rig = *state;
     rig_begin(rig, 65536, 8);
-    const struct kvbi_disk_path *path = &rig->disk.disk->paths[0];
+    const struct kvbi_disk_path *path = &kvbi_disk_of(&rig->disk)->paths[0];
     rig_store(rig, 1, 20);
     rig_flip(rig, 1, 5);
     assert_int_equal(rig_load(rig, 1, 20), KVB_ECORRUPT);
@@ -41,7 +41,8 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
     assert_int_equal(rig_load(rig, 3, 31), KVB_ECORRUPT);
     assert_false(rig->condemned[0]);
     assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IDENTITY], 1);
-    assert_int_equal(truncate(rig->place.file, (off_t)kvbi_disk_offset(rig->disk.disk, 3)), 0);
+    assert_int_equal(
+        truncate(rig->place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig->disk), 3)), 0);
     assert_int_equal(rig_load(rig, 3, 30), KVB_EIO);
     assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_SHORT], 1);
     rig->plan = (struct rig_plan){.results = {-ENOSPC}, .count = 1, .write = true};
@@ -57,10 +58,10 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
 static void test_disk_engine_unpublished_block_fails(void **state)
 {
     struct disk_rig *rig = *state;
-    static struct kvbi_disk_label label;
+    static struct kvbi_label label;
     label = rig_label(9);
     rig_begin(rig, 65536, 8);
-    disk_table_break(&rig->disk.disk->paths[0]);
+    disk_table_break(&kvbi_disk_of(&rig->disk)->paths[0]);
     struct kvbi_copy copy = rig_down(rig, 1, 1, 9, 0);
     copy.label = &label;
     rig_fill(rig, 1, 9);
@@ -78,7 +79,7 @@ static void test_disk_engine_file_cut_under_it_fails(void **state)
         rig_begin(rig, sizes[i], 4);
         rig_store(rig, 1, 5);
         rig_store(rig, 3, 6);
-        off_t end = (off_t)kvbi_disk_offset(rig->disk.disk, 3);
+        off_t end = (off_t)kvbi_disk_offset(kvbi_disk_of(&rig->disk), 3);
         assert_int_equal(truncate(rig->place.file, end + (off_t)sizes[i] / 2), 0);
         assert_int_equal(rig_load(rig, 3, 6), KVB_EIO);
         assert_int_equal(truncate(rig->place.file, end + 100), 0);

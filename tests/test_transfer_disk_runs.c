@@ -264,7 +264,7 @@ static void limit_files(const struct flights *f, uint64_t bytes)
 static void write_up_to(struct flights *f, uint32_t good)
 {
     open_flights(f, 64 * KIB, 1);
-    limit_files(f, kvbi_disk_offset(f->rig.disk.disk, good));
+    limit_files(f, kvbi_disk_offset(kvbi_disk_of(&f->rig.disk), good));
     for (uint32_t i = 0; i < 16; i++)
         launch(f, i, i, true);
     assert_int_equal(prepared(f), 1);
@@ -289,7 +289,8 @@ static void test_runs_that_come_back_short_are_one_read_at_first(void **state)
 {
     struct flights *f = *state;
     open_flights(f, 64 * KIB, 1);
-    assert_int_equal(truncate(f->rig.place.file, (off_t)kvbi_disk_offset(f->rig.disk.disk, 3)), 0);
+    assert_int_equal(
+        truncate(f->rig.place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&f->rig.disk), 3)), 0);
     for (uint32_t i = 0; i < 8; i++)
         launch(f, i, i, false);
     assert_int_equal(prepared(f), 1);
@@ -370,10 +371,12 @@ static void test_runs_that_come_back_short_fail_only_blocks_behind_the_end(void 
     struct disk_rig *rig = *state;
     open_engine(rig, &direct);
     move_all(rig, true);
-    assert_int_equal(truncate(rig->place.file, (off_t)kvbi_disk_offset(rig->disk.disk, GOOD)), 0);
+    assert_int_equal(
+        truncate(rig->place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig->disk), GOOD)), 0);
     move_all(rig, false);
     expect_good_before_the_end(rig);
-    assert_int_equal(rig->disk.disk->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT], COUNT - GOOD);
+    assert_int_equal(kvbi_disk_of(&rig->disk)->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT],
+                     COUNT - GOOD);
 }
 
 static int fail_slot(void *context, bool write, uint32_t slot, int64_t *result)

@@ -70,14 +70,14 @@ static const char *check_locked(struct kvb_manager *manager)
     const char *wrong = kvbi_store_check_locked(&manager->store);
     if (wrong == NULL)
         wrong = check_waiting(manager);
+    for (uint32_t i = 0; i < pipeline->lanes.count && wrong == NULL; i++)
+        wrong = check_lane(&pipeline->lanes.all[i]);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && wrong == NULL; tier++) {
-        if (!kvbi_pipeline_has_lane(pipeline, tier))
+        if (!kvbi_lanes_leave(&pipeline->lanes, tier))
             continue;
         const struct kvbi_onboard_lane *up = &pipeline->onboard.lanes[tier];
-        wrong = check_lane(&pipeline->lanes[tier]);
-        if (wrong == NULL)
-            wrong = check_book(&up->book.stats,
-                               (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);
+        wrong =
+            check_book(&up->book.stats, (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);
     }
     return wrong;
 }

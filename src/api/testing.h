@@ -13,6 +13,11 @@
 
 #include "base/hooks.h"
 
+/*
+ * `hooks` (may be NULL) must outlive the manager. With kinds in them a tier is of another kind than
+ * its configuration means: DISK and REMOTE in memory (transfer/kind.h, kvbi_kind_memory), or a kind
+ * of the test's own.
+ */
 int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvbi_hooks *hooks,
                                struct kvb_manager **manager, struct kvb_diagnosis *diagnosis);
 

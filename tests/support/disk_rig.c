@@ -26,8 +26,8 @@ static int open_disk(struct disk_rig *rig, uint32_t path_count)
     int error = kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message,
                                       sizeof rig->message);
     if (error == 0)
-        error = kvbi_disk_settle(rig->disk.disk, rig->message, sizeof rig->message);
-    rig->config.disk = rig->disk.disk;
+        error = kvbi_disk_settle(kvbi_disk_of(&rig->disk), rig->message, sizeof rig->message);
+    rig->config.disk = kvbi_disk_of(&rig->disk);
     return error;
 }
 
@@ -175,9 +175,9 @@ bool rig_has(struct disk_rig *rig, uint32_t slot, uint64_t key)
     return true;
 }
 
-struct kvbi_disk_label rig_label(uint64_t key)
+struct kvbi_label rig_label(uint64_t key)
 {
-    return (struct kvbi_disk_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
+    return (struct kvbi_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
 }
 
 static int open_file(const struct disk_rig *rig)
@@ -189,7 +189,7 @@ static int open_file(const struct disk_rig *rig)
 
 static off_t place_of(const struct disk_rig *rig, uint32_t slot, uint64_t offset)
 {
-    return (off_t)(kvbi_disk_offset(rig->disk.disk, slot) + offset);
+    return (off_t)(kvbi_disk_offset(kvbi_disk_of(&rig->disk), slot) + offset);
 }
 
 void rig_peek(const struct disk_rig *rig, uint32_t slot, uint64_t offset, void *bytes, size_t count)

@@ -26,6 +26,8 @@
 #include "support/failing_memory.h"
 #include "support/test.h"
 #include "transfer/disk/engine.h"
+#include "transfer/disk/tier.h"
+#include "transfer/memory/tier.h"
 
 #define RIG_TAGS 1024
 #define RIG_PENDING 1000 /* no result yet */
@@ -56,7 +58,7 @@ struct disk_rig {
     const struct kvbi_tier *memories[1];
     struct kvbi_disk_engine_config config;
     struct kvbi_engine *engine;
-    char said[KVBI_DISK_SAID_BYTES];
+    char said[KVBI_ENGINE_SAID_BYTES];
     char message[256];
     int results[RIG_TAGS];
     bool condemned[RIG_TAGS];
@@ -103,7 +105,7 @@ void rig_fill(struct disk_rig *rig, uint32_t slot, uint64_t key);
 bool rig_has(struct disk_rig *rig, uint32_t slot, uint64_t key);
 
 /* The label of the content, written for the first time, as copies below name it. */
-struct kvbi_disk_label rig_label(uint64_t key);
+struct kvbi_label rig_label(uint64_t key);
 
 /* `count` bytes of a slot of a disk of one file, from `offset` on, behind the engine's back. */
 void rig_peek(const struct disk_rig *rig, uint32_t slot, uint64_t offset, void *bytes,

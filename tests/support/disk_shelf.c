@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "transfer/disk/io.h"
+
 int disk_shelf_setup(void **state)
 {
     struct disk_shelf *shelf = calloc(1, sizeof *shelf);
@@ -37,10 +39,10 @@ int shelf_try(struct disk_shelf *shelf)
     int error = kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config,
                                       shelf->message, sizeof shelf->message);
     if (error == 0)
-        error = kvbi_disk_settle(shelf->tier.disk, shelf->message, sizeof shelf->message);
+        error = kvbi_disk_settle(kvbi_disk_of(&shelf->tier), shelf->message, sizeof shelf->message);
     if (error != 0)
         kvbi_tier_destroy(&shelf->tier);
-    shelf->disk = shelf->tier.disk;
+    shelf->disk = kvbi_disk_of(&shelf->tier);
     return error;
 }
 
@@ -96,19 +98,19 @@ struct kvbi_identity shelf_identity(uint64_t content)
         .hash = content, .digest = {content + 1, content + 2}, .generation = content + 3};
 }
 
-struct kvbi_disk_label shelf_label(uint64_t content, uint64_t clears)
+struct kvbi_label shelf_label(uint64_t content, uint64_t clears)
 {
-    return (struct kvbi_disk_label){.hash = content,
-                                    .digest = {content + 1, content + 2},
-                                    .parent_hash = content - 1,
-                                    .space_hash = 9,
-                                    .space_digest = {8, 7},
-                                    .generation = content + 3,
-                                    .clears = clears,
-                                    .has_parent = 1,
-                                    .priority = (uint8_t)(content % 101),
-                                    .key = {(unsigned char)content, 2, 3, 4, 5, 6, 7, 8},
-                                    .parent_key = {8, 7, 6, 5, 4, 3, 2, 1}};
+    return (struct kvbi_label){.hash = content,
+                               .digest = {content + 1, content + 2},
+                               .parent_hash = content - 1,
+                               .space_hash = 9,
+                               .space_digest = {8, 7},
+                               .generation = content + 3,
+                               .clears = clears,
+                               .has_parent = 1,
+                               .priority = (uint8_t)(content % 101),
+                               .key = {(unsigned char)content, 2, 3, 4, 5, 6, 7, 8},
+                               .parent_key = {8, 7, 6, 5, 4, 3, 2, 1}};
 }
 
 uint64_t shelf_write(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
@@ -126,7 +128,7 @@ uint64_t shelf_write(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
 int shelf_put_after(struct disk_shelf *shelf, uint32_t slot, uint64_t content, uint64_t clears)
 {
     const struct kvbi_identity identity = shelf_identity(content);
-    const struct kvbi_disk_label label = shelf_label(content, clears);
+    const struct kvbi_label label = shelf_label(content, clears);
     struct kvbi_disk_publication publication = {.slot = slot,
                                                 .name =
                                                     kvbi_disk_name(shelf->disk, slot, &identity),
@@ -173,7 +175,7 @@ bool shelf_get(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
 
 uint32_t shelf_scan(struct disk_shelf *shelf)
 {
-    struct kvbi_disk_found some[7];
+    struct kvbi_found some[7];
     uint64_t cursor = 0;
     uint32_t count, blocks = 0;
     memset(shelf->seen, 0, sizeof shelf->seen);
@@ -199,7 +201,7 @@ uint64_t shelf_dropped(const struct disk_shelf *shelf)
 
 void shelf_expect(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
 {
-    struct kvbi_disk_label label = shelf_label(content, 0);
+    struct kvbi_label label = shelf_label(content, 0);
     if (!shelf->seen[slot])
         fail_msg("slot %u was not found", slot);
     label.clears = shelf->found[slot].label.clears;

@@ -40,7 +40,7 @@ struct disk_shelf {
     struct kvbi_disk *disk;
     char message[256];
     bool seen[SHELF_SLOTS_MAX];
-    struct kvbi_disk_found found[SHELF_SLOTS_MAX];
+    struct kvbi_found found[SHELF_SLOTS_MAX];
     uint32_t retired;
 };
 
@@ -63,7 +63,7 @@ void shelf_close(struct disk_shelf *shelf, const uint32_t *order, uint32_t count
 /* ---- Blocks ---------------------------------------------------------------------------------- */
 
 struct kvbi_identity shelf_identity(uint64_t content);
-struct kvbi_disk_label shelf_label(uint64_t content, uint64_t clears);
+struct kvbi_label shelf_label(uint64_t content, uint64_t clears);
 
 /* The payload alone, as after its last byte was reported written. Its checksum. */
 uint64_t shelf_write(struct disk_shelf *shelf, uint32_t slot, uint64_t content);

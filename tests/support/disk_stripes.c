@@ -48,10 +48,11 @@ uint32_t path_of_slot(struct disk_scene *scene, uint32_t slot)
     return slot % disk_pool(scene)->path_count;
 }
 
-enum kvbi_path_state state_of(struct disk_scene *scene, uint32_t path)
+enum kvbi_file_state state_of(struct disk_scene *scene, uint32_t path)
 {
     kvbi_lock(scene->rig.kv);
-    enum kvbi_path_state state = kvbi_pipeline_path_state_locked(&scene->rig.kv->pipeline, path);
+    enum kvbi_file_state state =
+        kvbi_health_state_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), path);
     kvbi_unlock(scene->rig.kv);
     return state;
 }
@@ -70,7 +71,7 @@ void lose_by_writes(struct disk_scene *scene, int error)
     uint32_t path = FAILING % disk_pool(scene)->path_count;
     struct mv_run run;
     scene->io.write_errno = error;
-    for (uint64_t seed = 1000; state_of(scene, path) == KVBI_PATH_IN_SERVICE; seed++) {
+    for (uint64_t seed = 1000; state_of(scene, path) == KVBI_FILE_IN_SERVICE; seed++) {
         assert_true(seed < 1010);
         mv_park(&scene->rig, &run, KVB_TIER_DEVICE, seed, 20);
         settle(scene);
@@ -81,10 +82,10 @@ void lose_by_writes(struct disk_scene *scene, int error)
 /* The engine reports so many results in a row from a path, without any I/O. */
 void report_locked(struct disk_scene *scene, uint32_t path, uint32_t count, int result)
 {
-    struct kvbi_pipeline *pipeline = &scene->rig.kv->pipeline;
+    struct kvbi_health *health = &scene->rig.kv->pipeline.health;
     for (uint32_t i = 0; i < count; i++) {
-        kvbi_pipeline_disk_begun_locked(pipeline, disk_pool(scene), path);
-        kvbi_pipeline_disk_answered_locked(pipeline, disk_pool(scene), path, result, false);
+        kvbi_health_begun_locked(health, disk_pool(scene), path);
+        kvbi_health_answered_locked(health, disk_pool(scene), path, result, false);
     }
 }
 
@@ -114,7 +115,8 @@ void set_out(struct disk_scene *scene, uint32_t path, bool out)
 bool put_back_step(struct disk_scene *scene, uint32_t path)
 {
     kvbi_lock(scene->rig.kv);
-    bool more = kvbi_pipeline_put_back_locked(&scene->rig.kv->pipeline, path);
+    bool more =
+        kvbi_health_put_back_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), path);
     kvbi_unlock(scene->rig.kv);
     return more;
 }

@@ -5,7 +5,7 @@
  *
  *     struct disk_scene *scene = *state;          // TEST(three_paths, ...) or TEST(one_path, ...)
  *     lose_by_writes(scene, ENOSPC);
- *     assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+ *     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
  */
 #ifndef KVB_TEST_DISK_STRIPES_H
 #define KVB_TEST_DISK_STRIPES_H
@@ -28,7 +28,7 @@ struct kvbi_pool *disk_pool(struct disk_scene *scene);
 
 uint32_t path_of_slot(struct disk_scene *scene, uint32_t slot);
 
-enum kvbi_path_state state_of(struct disk_scene *scene, uint32_t path);
+enum kvbi_file_state state_of(struct disk_scene *scene, uint32_t path);
 
 uint32_t retired_on(struct disk_scene *scene, uint32_t path);
 

@@ -2,6 +2,8 @@
 /* See kv_test.h. */
 #include "support/kv_test.h"
 
+#include "transfer/kind.h"
+
 /* ---- Assertions ------------------------------------------------------------------------------ */
 
 void kv_expect_at(int got, int want, const char *call, const char *file, int line)
@@ -170,6 +172,16 @@ void kv_rig_no_tiers(struct kv_rig *rig)
     rig->config.tier_count = 0;
 }
 
+void kv_hooks_in_memory(struct kvbi_hooks *hooks, const struct kvb_config *config)
+{
+    for (uint32_t i = 0; i < config->tier_count; i++) {
+        const struct kvb_tier_config *tier = &config->tiers[i];
+        bool elsewhere = tier->path != NULL || tier->path_count > 0 || tier->tier < KVB_TIER_DISK;
+        if (!elsewhere && hooks->kinds[tier->tier] == NULL)
+            hooks->kinds[tier->tier] = &kvbi_kind_memory;
+    }
+}
+
 void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
 {
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
@@ -177,10 +189,10 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
     rig->on_device = true;
     rig->events.key_bytes =
         rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
-    rig->hooks = hooks != NULL ? *hooks : (struct kvbi_hooks){0};
-    int code = hooks == NULL
-                   ? kvb_manager_create(&rig->config, &rig->kv, &diagnosis)
-                   : kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
+    if (hooks != NULL)
+        rig->hooks = *hooks;
+    kv_hooks_in_memory(&rig->hooks, &rig->config);
+    int code = kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
     if (code != 0) {
         print_error("create: %s: %s\n", kvb_error_name(code), diagnosis.message);
     }

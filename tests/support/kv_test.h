@@ -155,6 +155,11 @@ struct kvb_tier_config *kv_rig_add_tier(struct kv_rig *rig, uint32_t tier, uint3
 void kv_rig_no_tiers(struct kv_rig *rig);
 
 void kv_rig_open(struct kv_rig *rig);
+/*
+ * Tiers below HOST that have no files are memory, by the door in api/testing.h, unless the hooks
+ * name a kind for them. kv_rig_open does so.
+ */
+void kv_hooks_in_memory(struct kvbi_hooks *hooks, const struct kvb_config *config);
 /* The hooks are copied; their context is not. */
 void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks);
 
