@@ -5,7 +5,6 @@
 
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
-#include "transfer/disk/io.h"
 
 #define BASE 1000
 

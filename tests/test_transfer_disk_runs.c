@@ -11,7 +11,6 @@
 
 #include "support/disk_rig.h"
 #include "transfer/disk/copy.h"
-#include "transfer/disk/tier.h"
 #include "transfer/disk/uring_flights.h"
 
 #define KIB 1024u
