@@ -381,7 +381,7 @@ static void test_copy_behind_a_step_is_looked_at_seldom(void **state)
     struct mv_run run;
     cuda_scene_init(&scene, 4, 4);
     cuda_scene_open(&scene);
-    struct kvbi_engine *engine = scene.rig.kv->pipeline.engines.cuda;
+    struct kvbi_engine *engine = scene.rig.kv->pipeline.engines.streams;
     fake_cuda_hold(NULL);
     struct kvb_fence fence = cuda_scene_fence(&scene);
     cuda_scene_store(&scene, &run, 1, 1, &fence);
@@ -440,7 +440,7 @@ static void test_engine_is_asked_by_one_thread_while_another_works(void **state)
     pthread_t thread;
     cuda_scene_init(&scene, 16, 32);
     cuda_scene_open(&scene);
-    struct asking asking = {.engine = scene.rig.kv->pipeline.engines.cuda};
+    struct asking asking = {.engine = scene.rig.kv->pipeline.engines.streams};
     assert_int_equal(pthread_create(&thread, NULL, ask_and_ask, &asking), 0);
     for (uint32_t round = 0; round < 50; round++) {
         mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1 + round, 16);

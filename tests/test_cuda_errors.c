@@ -4,6 +4,7 @@
  * state in the runtime is left as it was.
  */
 #include "support/cuda_scene.h"
+#include "transfer/cuda/cuda.h"
 #include "transfer/cuda/device.h"
 
 /* ---- One copy ----------------------------------------------------------------------------------------------------- */
@@ -312,7 +313,8 @@ static void test_call_that_finds_the_context_lost_wakes_progress(void **state)
     mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 1);
     mv_step(&scene.rig);
     (void)kvbi_cuda_check_own(
-        &(struct kvbi_cuda_scope){.cuda = scene.rig.kv->pipeline.tiers[KVB_TIER_DEVICE].cuda},
+        &(struct kvbi_cuda_scope){.cuda =
+                                      kvbi_cuda_of(&scene.rig.kv->pipeline.tiers[KVB_TIER_DEVICE])},
         cudaErrorLaunchFailure); /* as some thread's call has seen it that nobody was told of */
     kv_expect(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL), KVB_EDEVICE);
     kv_ok(kvb_manager_next_timeout(scene.rig.kv, &timeout_ns));

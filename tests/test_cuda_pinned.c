@@ -6,6 +6,7 @@
 
 #include "support/cuda_scene.h"
 #include "transfer/cuda/pinned.h"
+#include "transfer/memory/tier.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -68,11 +69,11 @@ static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void 
     open_bench(&b);
     pin(&b, memory + 64, 260, MIB);
     for (uint32_t slot = 0; slot < 260; slot++) { /* an edge is 256 MiB behind the first page */
-        assert_int_equal(kvbi_pinning_covers(b.tier.pinning, slot), slot != 255);
+        assert_int_equal(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), slot), slot != 255);
         assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b.tier, slot), MIB));
     }
-    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 259 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), MIB);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 259 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), MIB);
     close_bench(&b);
     assert_int_equal(munmap(memory, 261 * MIB), 0);
 }
@@ -85,8 +86,8 @@ static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
     open_bench(&b);
     pin(&b, memory + 64, 2,
         256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
-    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 512 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 0);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 512 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 0);
     close_bench(&b);
     assert_int_equal(munmap(memory, 513 * MIB), 0);
 }
@@ -98,7 +99,7 @@ static void test_last_piece_ends_with_the_memory(void **state)
     unsigned char *memory = map(520 * MIB);
     open_bench(&b);
     pin(&b, memory, 257, MIB);
-    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 257 * MIB);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 257 * MIB);
     assert_true(fake_cuda_is_pinned(memory + 256 * MIB, MIB));
     assert_false(fake_cuda_is_pinned(memory + 257 * MIB, 1));
     close_bench(&b);
@@ -112,7 +113,7 @@ static void test_blocks_of_two_pieces_have_different_registrations(void **state)
     unsigned char *memory = map(257 * MIB);
     open_bench(&b);
     pin(&b, memory, 257, MIB);
-    const struct kvbi_pinning *pinning = b.tier.pinning;
+    const struct kvbi_pinning *pinning = kvbi_pinning_of(&b.tier);
     assert_ptr_equal(kvbi_pinning_registration(pinning, 0),
                      kvbi_pinning_registration(pinning, 255));
     assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255),
@@ -132,9 +133,9 @@ static void test_memory_pinned_at_both_ends_only_does_not_count_as_pinned(void *
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 3 * 4096, 4096, cudaHostRegisterPortable));
     pin(&b, memory, 4, 4096);
-    assert_false(kvbi_pinning_covers(b.tier.pinning, 1));
-    assert_false(kvbi_pinning_covers(b.tier.pinning, 2));
-    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 4 * 4096);
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 1));
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 2));
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 4 * 4096);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 3 * 4096));
     close_bench(&b);
@@ -151,9 +152,10 @@ static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 4096, 4096, cudaHostRegisterPortable));
     pin(&b, memory, 2, 4096);
-    assert_true(kvbi_pinning_covers(b.tier.pinning, 0) && kvbi_pinning_covers(b.tier.pinning, 1));
-    assert_ptr_not_equal(kvbi_pinning_registration(b.tier.pinning, 0),
-                         kvbi_pinning_registration(b.tier.pinning, 1));
+    assert_true(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 0) &&
+                kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 1));
+    assert_ptr_not_equal(kvbi_pinning_registration(kvbi_pinning_of(&b.tier), 0),
+                         kvbi_pinning_registration(kvbi_pinning_of(&b.tier), 1));
     kvbi_tier_destroy(&b.tier);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 4096));
@@ -228,9 +230,9 @@ static void test_own_memory_that_was_registered_before_takes_the_detour(void **s
     cuda_ok(cudaHostRegister(b.tier.base, 4 * MIB,
                              cudaHostRegisterPortable)); /* as of a former owner of the addresses */
     kv_ok(kvbi_pinning_create(&b.tier, b.cuda, &b.log, 0));
-    assert_false(kvbi_pinning_covers(b.tier.pinning, 0));
-    assert_int_equal(kvbi_pinning_bytes(b.tier.pinning), 0);
-    assert_int_equal(kvbi_pinning_refused_bytes(b.tier.pinning), 4 * MIB);
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 0));
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 0);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 4 * MIB);
     cuda_ok(cudaHostUnregister(b.tier.base));
     close_bench(&b);
 }
@@ -262,8 +264,8 @@ static void test_own_memory_is_kept_from_children_while_it_is_pinned(void **stat
     open_bench(&b);
     pin(&b, NULL, 4, MIB);
     assert_true(is_kept_from_children(b.tier.base));
-    kvbi_pinning_destroy(b.tier.pinning);
-    b.tier.pinning = NULL;
+    kvbi_pinning_destroy(kvbi_pinning_of(&b.tier));
+    b.tier.registration = NULL;
     assert_false(is_kept_from_children(b.tier.base));
     close_bench(&b);
 }

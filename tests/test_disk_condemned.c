@@ -85,8 +85,8 @@ static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worke
     store_on_disk(scene, &other, 2, 1);
     assert_true(is_told(scene, slot));
     assert_int_equal(retired(scene), 1);
-    assert_int_equal(scene->rig.kv->pipeline.tiers[KVB_TIER_DISK].disk->entries[slot].name, 0);
-    assert_int_equal(scene->rig.kv->pipeline.paths[0].moving, 0);
+    assert_int_equal(kvbi_disk_of(&scene->rig.kv->tiers[KVB_TIER_DISK])->entries[slot].name, 0);
+    assert_int_equal(scene->rig.kv->pipeline.health.files[KVB_TIER_DISK][0].moving, 0);
     restart(scene);
     assert_int_equal(retired(scene), 1);
     scene_end(scene);
@@ -116,7 +116,7 @@ static void test_slot_condemned_for_its_content_is_retired_in_the_file_at_once(v
     flip_payload(scene, slot);
     assert_int_equal(fetch(scene, &run), 0);
     assert_true(is_told(scene, slot));
-    assert_int_equal(scene->rig.kv->pipeline.paths[0].moving, 0);
+    assert_int_equal(scene->rig.kv->pipeline.health.files[KVB_TIER_DISK][0].moving, 0);
     restart(scene);
     assert_int_equal(retired(scene), 1);
     scene_end(scene);

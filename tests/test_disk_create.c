@@ -157,11 +157,11 @@ static void test_one_bad_path_of_several_leaves_nothing_of_the_others(void **sta
 static void test_disk_options_without_a_file_are_refused(void **state)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
-    disk_of(scene)->path = NULL;
-    disk_of(scene)->write_bytes_per_day = 1;
+    struct kvb_tier_config *host = &scene->rig.tiers[1];
+    host->write_bytes_per_day = 1;
     expect_clean_refusal(scene, KVB_EINVAL, "write_bytes_per_day is 1, must be 0 without path");
-    disk_of(scene)->write_bytes_per_day = 0;
-    disk_of(scene)->disk_flags = KVB_DISK_START_EMPTY;
+    host->write_bytes_per_day = 0;
+    host->disk_flags = KVB_DISK_START_EMPTY;
     expect_clean_refusal(scene, KVB_EINVAL, "disk_flags is 0x1, must be 0 without path");
     scene_free(scene);
 }
@@ -171,7 +171,7 @@ static void test_disk_alone_is_refused(void **state)
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     kv_rig_no_tiers(&scene->rig);
     add_disk(scene, DISK_BLOCKS);
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[0] (DISK): path is given");
+    expect_clean_refusal(scene, KVB_EINVAL, "tiers[0] (DISK): must have a tier in memory above it");
     scene_free(scene);
 }
 
@@ -179,7 +179,7 @@ static void test_tier_below_a_file_is_refused(void **state)
 {
     struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
     kv_rig_add_tier(&scene->rig, KVB_TIER_REMOTE, 8, KVB_OFFLOAD_MANUAL);
-    expect_clean_refusal(scene, KVB_EINVAL, "tiers[REMOTE]");
+    expect_clean_refusal(scene, KVB_EUNSUPPORTED, "tiers[3] (REMOTE): ");
     scene_free(scene);
 }
 

@@ -2,6 +2,7 @@
 /* What a disk tier's file still holds after a restart, and that no damage to it brings back anything else. */
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
+#include "transfer/disk/io.h"
 
 #include <errno.h>
 
@@ -101,7 +102,7 @@ static uint64_t write_calls(void)
 static uint64_t publish_at_once(struct shelf *shelf, uint32_t count, uint32_t step)
 {
     struct kvbi_disk_publication list[KVBI_DISK_PUBLISH_MAX];
-    struct kvbi_disk_label labels[KVBI_DISK_PUBLISH_MAX];
+    struct kvbi_label labels[KVBI_DISK_PUBLISH_MAX];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = i * step % SHELF_SLOTS_MAX;
         const struct kvbi_identity identity = shelf_identity(BASE + slot);

@@ -44,10 +44,11 @@ static uint32_t path_of_slot(struct scene *scene, uint32_t slot)
     return slot % disk_pool(scene)->path_count;
 }
 
-static enum kvbi_path_state state_of(struct scene *scene, uint32_t path)
+static enum kvbi_file_state state_of(struct scene *scene, uint32_t path)
 {
     kvbi_lock(scene->rig.kv);
-    enum kvbi_path_state state = kvbi_pipeline_path_state_locked(&scene->rig.kv->pipeline, path);
+    enum kvbi_file_state state =
+        kvbi_health_state_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), path);
     kvbi_unlock(scene->rig.kv);
     return state;
 }
@@ -66,7 +67,7 @@ static void lose_by_writes(struct scene *scene, int error)
     uint32_t path = FAILING % disk_pool(scene)->path_count;
     struct mv_run run;
     scene->io.write_errno = error;
-    for (uint64_t seed = 1000; state_of(scene, path) == KVBI_PATH_IN_SERVICE; seed++) {
+    for (uint64_t seed = 1000; state_of(scene, path) == KVBI_FILE_IN_SERVICE; seed++) {
         assert_true(seed < 1010);
         mv_park(&scene->rig, &run, KVB_TIER_DEVICE, seed, 20);
         settle(scene);
@@ -77,10 +78,10 @@ static void lose_by_writes(struct scene *scene, int error)
 /* The engine reports so many results in a row from a path, without any I/O. */
 static void report_locked(struct scene *scene, uint32_t path, uint32_t count, int result)
 {
-    struct kvbi_pipeline *pipeline = &scene->rig.kv->pipeline;
+    struct kvbi_health *health = &scene->rig.kv->pipeline.health;
     for (uint32_t i = 0; i < count; i++) {
-        kvbi_pipeline_disk_begun_locked(pipeline, disk_pool(scene), path);
-        kvbi_pipeline_disk_answered_locked(pipeline, disk_pool(scene), path, result, false);
+        kvbi_health_begun_locked(health, disk_pool(scene), path);
+        kvbi_health_answered_locked(health, disk_pool(scene), path, result, false);
     }
 }
 
@@ -110,7 +111,8 @@ static void set_out(struct scene *scene, uint32_t path, bool out)
 static bool put_back_step(struct scene *scene, uint32_t path)
 {
     kvbi_lock(scene->rig.kv);
-    bool more = kvbi_pipeline_put_back_locked(&scene->rig.kv->pipeline, path);
+    bool more =
+        kvbi_health_put_back_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), path);
     kvbi_unlock(scene->rig.kv);
     return more;
 }
@@ -248,11 +250,11 @@ static void test_errors_are_counted_by_path(void **state)
         report_failures(scene, path, KVB_DISK_ERRORS_MAX - 1);
     settle(scene);
     for (uint32_t path = 0; path < PATHS; path++)
-        assert_int_equal(state_of(scene, path), KVBI_PATH_IN_SERVICE);
+        assert_int_equal(state_of(scene, path), KVBI_FILE_IN_SERVICE);
     report_failures(scene, 2, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_IN_SERVICE);
-    assert_int_equal(state_of(scene, 2), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_IN_SERVICE);
+    assert_int_equal(state_of(scene, 2), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 
@@ -261,13 +263,13 @@ static void test_content_that_fails_verification_says_nothing_about_its_path(voi
 {
     struct scene *scene = scene_striped(state, DISK_BLOCKS, PATHS);
     report(scene, FAILING, 3 * KVB_DISK_ERRORS_MAX, KVB_ECORRUPT);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
     report(scene, FAILING, 1, KVB_ECORRUPT);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 
@@ -277,7 +279,7 @@ static void test_success_between_errors_begins_the_count_anew(void **state)
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
     report(scene, FAILING, 1, KVB_OK);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     scene_close(scene);
 }
 
@@ -347,13 +349,13 @@ static void test_path_is_busy_while_something_moves_there(void **state)
 {
     struct mv_run run;
     struct scene *scene = scene_with_writes_under_way(state, &run);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_BUSY);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_BUSY);
     assert_false(put_back_step(scene, FAILING));
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_EBUSY);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_BUSY);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_BUSY);
     hold_io(&scene->io, false);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 
@@ -388,7 +390,7 @@ static void lose_and_put_back(struct scene *scene)
 {
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX);
     kvbi_lock(scene->rig.kv);
-    while (kvbi_pipeline_forget_lost_locked(&scene->rig.kv->pipeline))
+    while (kvbi_health_forget_locked(&scene->rig.kv->pipeline.health))
         ;
     kvbi_unlock(scene->rig.kv);
     (void)put_back(scene, FAILING);
@@ -409,10 +411,10 @@ static void put_back_one_of(void **state, uint32_t path_count)
     store_on_disk(scene, &run, 1, 12);
     lose_by_writes(scene, ENOSPC);
     settle(scene);
-    assert_int_equal(state_of(scene, path), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, path), KVBI_FILE_OUT_OF_SERVICE);
     assert_true(retired_on(scene, path) >= 12 / path_count);
     kv_ok(kvb_disk_put_back(scene->rig.kv, path));
-    assert_int_equal(state_of(scene, path), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, path), KVBI_FILE_IN_SERVICE);
     assert_int_equal(retired_on(scene, path), 0);
     assert_false(disk_lost(scene));
     store_with_slots(scene, &run, 2, 20, slots);
@@ -440,10 +442,10 @@ static void test_path_put_back_is_lost_again_only_after_as_many_errors(void **st
     settle(scene);
     (void)put_back(scene, FAILING);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_IN_SERVICE);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 
@@ -511,7 +513,7 @@ static void hold_a_suspect_over_the_loss(void **state, bool past_the_return)
     assert_int_equal(disk_pool(scene)->slots[hits[0].slot].flags, KVBI_SLOT_CONDEMNED);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX - 1);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
     if (!past_the_return)
         kv_unref(&scene->rig, held);
     (void)put_back(scene, 0);
@@ -539,7 +541,7 @@ static void test_put_back_of_a_path_in_service_does_nothing(void **state)
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_ESTATE);
     report_failures(scene, FAILING, 1); /* the errors before it still count */
     settle(scene);
-    assert_int_equal(state_of(scene, FAILING), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 
@@ -560,10 +562,10 @@ static void test_put_back_ends_when_the_path_is_lost_again(void **state)
     assert_true(put_back_step(scene, 0));
     kvbi_lock(scene->rig.kv); /* or progress may have forgotten the path by the second step */
     report_locked(scene, 0, KVB_DISK_ERRORS_MAX, KVB_EIO);
-    assert_false(kvbi_pipeline_put_back_locked(&scene->rig.kv->pipeline, 0));
+    assert_false(kvbi_health_put_back_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), 0));
     kvbi_unlock(scene->rig.kv);
     settle(scene);
-    assert_int_equal(state_of(scene, 0), KVBI_PATH_OUT);
+    assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
     scene_close(scene);
 }
 

@@ -70,7 +70,7 @@ static void test_reshape_file_of_version_1_is_read(void **state)
     assert_int_equal(shelf->disk->digest_seed, 0x5eed);
     assert_int_equal(shelf_scan(shelf), 1);
     assert_true(shelf->found[0].retired);
-    const struct kvbi_disk_found *found = &shelf->found[1];
+    const struct kvbi_found *found = &shelf->found[1];
     assert_int_equal(found->sequence, 41);
     assert_int_equal(found->age, 43);
     assert_true(found->label.parent_hash == 0xbbb1 && found->label.has_parent == 1 &&
@@ -551,7 +551,7 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
     shelf_open(shelf);
     for (uint32_t slot = 0; slot < FEW; slot++) {
         const struct kvbi_identity identity = shelf_identity(BASE + slot);
-        const struct kvbi_disk_label label = shelf_label(BASE + slot, 0);
+        const struct kvbi_label label = shelf_label(BASE + slot, 0);
         struct kvbi_disk_publication publication = {
             .slot = slot,
             .name = kvbi_disk_name(shelf->disk, slot, &identity),
@@ -561,7 +561,7 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
     }
     shelf_kill(shelf);
     for (int i = 0; i < 3; i++) {
-        struct kvbi_disk_found found[64];
+        struct kvbi_found found[64];
         uint64_t cursor = 0;
         uint32_t count, next = 0;
         shelf->config.block_count = sizes[i];

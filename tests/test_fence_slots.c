@@ -199,7 +199,7 @@ static void test_stand_in_for_a_target_that_is_written_waits_for_its_own_writer(
     struct mv_done done;
     mv_two_tiers(&rig, 2, 8, KVB_OFFLOAD_MANUAL);
     mv_open(&rig, &copies);
-    copies.hooks.keeps = true;
+    rig.hooks.keeps = true;
     mv_park(&rig, &first, KVB_TIER_HOST, 2, 1);
     mv_park(&rig, &second, KVB_TIER_HOST, 3, 1);
     struct kvb_block *target = alloc_after(&rig, KVB_TIER_DEVICE, EARLIER_FENCE);

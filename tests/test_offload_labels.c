@@ -67,13 +67,13 @@ static void test_label_names_content_parent_and_slot(void **state)
     struct kvbi_copy copies[2];
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 2);
     assert_int_equal(take_copies(scene, copies, 2), 2);
-    struct kvbi_disk_label expected = {.hash = run.seqs[1].hash,
-                                       .digest = {run.seqs[1].digest[0], run.seqs[1].digest[1]},
-                                       .parent_hash = run.seqs[0].hash,
-                                       .generation = generation_of(scene, copies[1].to_slot),
-                                       .has_parent = 1,
-                                       .priority = KVB_PRIORITY_DEFAULT,
-                                       .payload_bytes = KV_LAYERS * KV_PARTS * KV_CHUNK};
+    struct kvbi_label expected = {.hash = run.seqs[1].hash,
+                                  .digest = {run.seqs[1].digest[0], run.seqs[1].digest[1]},
+                                  .parent_hash = run.seqs[0].hash,
+                                  .generation = generation_of(scene, copies[1].to_slot),
+                                  .has_parent = 1,
+                                  .priority = KVB_PRIORITY_DEFAULT,
+                                  .payload_bytes = KV_LAYERS * KV_PARTS * KV_CHUNK};
     const struct kvbi_namespace_name *space = kvbi_space(scene->rig.kv, 0);
     expected.space_hash = space->salt_hash;
     memcpy(expected.space_digest, space->digest, sizeof expected.space_digest);
@@ -160,7 +160,7 @@ static void test_label_stays_as_it_is_until_the_copy_is_over(void **state)
     struct scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copies[4];
-    struct kvbi_disk_label first;
+    struct kvbi_label first;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 4);
     assert_int_equal(take_copies(scene, copies, 1), 1);
     first = *copies[0].label;

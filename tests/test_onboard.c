@@ -197,7 +197,7 @@ static void start_pair(struct pair *pair, uint32_t count, bool moving)
     struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 1};
     mv_two_tiers(&pair->rig, 10, 8, KVB_OFFLOAD_MANUAL);
     mv_open(&pair->rig, &pair->copies);
-    pair->copies.hooks.keeps = true;
+    pair->rig.hooks.keeps = true;
     mv_park(&pair->rig, &pair->first, KVB_TIER_HOST, 1, count);
     mv_name(&pair->rig, &pair->second, 1, count);
     for (uint32_t i = 0; i < 2; i++) {

@@ -249,7 +249,7 @@ static void test_replacement_after_cancel_is_free_since_the_operations_fence(voi
     struct mv_done done;
     mv_two_tiers(&rig, 2, 8, KVB_OFFLOAD_MANUAL);
     mv_open(&rig, &copies);
-    copies.hooks.keeps = true;
+    rig.hooks.keeps = true;
     mv_park(&rig, &first, KVB_TIER_HOST, 1, 1);
     mv_park(&rig, &second, KVB_TIER_HOST, 2, 1);
     struct kvb_block *target = alloc_after(&rig, KVB_TIER_DEVICE, 5);

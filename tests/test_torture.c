@@ -165,7 +165,8 @@ static bool create_fails(uint32_t progress, uint64_t nth, bool onwards)
     rig.heap.fail_at = nth;
     rig.heap.fail_onwards = onwards;
     rig.kv = (struct kvb_manager *)&rig;
-    int code = kvb_manager_create(&rig.config, &rig.kv, &diagnosis);
+    kv_hooks_in_memory(&rig.hooks, &rig.config);
+    int code = kvbi_manager_create_hooked(&rig.config, &rig.hooks, &rig.kv, &diagnosis);
     if (code == 0) {
         assert_true(rig.heap.calls < nth);
         kv_ok(kvb_manager_destroy(rig.kv));

@@ -74,7 +74,8 @@ static int open_tier(struct fixture *f)
     strcpy(f->message, "untouched");
     int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
                                       sizeof f->message);
-    return error == 0 ? kvbi_disk_settle(f->tier.disk, f->message, sizeof f->message) : error;
+    return error == 0 ? kvbi_disk_settle(kvbi_disk_of(&f->tier), f->message, sizeof f->message)
+                      : error;
 }
 
 /* What a file of so many slots of 64 KiB takes. */
@@ -88,7 +89,7 @@ static uint64_t bytes_of(uint32_t slots)
 static void publish(struct fixture *f, uint32_t slot, uint64_t name, uint64_t checksum)
 {
     struct kvbi_disk_publication publication = {.slot = slot, .name = name, .checksum = checksum};
-    kvbi_disk_publish(f->tier.disk, &publication, 1);
+    kvbi_disk_publish(kvbi_disk_of(&f->tier), &publication, 1);
     assert_int_equal(publication.result, 0);
 }
 
@@ -99,7 +100,7 @@ static void expect_refusal(struct fixture *f, int code, const char *words)
     if (result != code || strstr(f->message, words) == NULL ||
         (f->paths[0] != NULL && strstr(f->message, f->paths[0]) == NULL))
         fail_msg("%d (expected %d): \"%s\" (expected \"%s\")", result, code, f->message, words);
-    assert_null(f->tier.disk);
+    assert_null(kvbi_disk_of(&f->tier));
     assert_int_equal(f->failing.live_count, 0);
 }
 
@@ -129,42 +130,44 @@ static void test_disk_new_file_is_private_and_has_its_space(void **state)
     assert_int_equal(status.st_mode, S_IFREG | 0600);
     assert_int_equal(status.st_size, bytes_of(BLOCKS));
     assert_true(status.st_blocks * 512 >= status.st_size);
-    assert_true((fcntl(f->tier.disk->paths[0].file.fd, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_true((fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFD) & FD_CLOEXEC) != 0);
     assert_int_equal(f->tier.tier, KVB_TIER_DISK);
     assert_int_equal(f->tier.block_count, BLOCKS);
     assert_int_equal(f->tier.block_bytes, 65536);
     assert_null(f->tier.base);
-    assert_int_equal(f->tier.disk->slot_bytes, 65536);
-    assert_true(kvbi_disk_bytes(f->tier.disk) >= BLOCKS * 16);
+    assert_int_equal(kvbi_disk_of(&f->tier)->slot_bytes, 65536);
+    assert_true(kvbi_disk_bytes(kvbi_disk_of(&f->tier)) >= BLOCKS * 16);
 }
 
 static void test_disk_mode_says_direct_or_why_not(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(open_tier(f), 0);
-    bool direct = (fcntl(f->tier.disk->paths[0].file.fd, F_GETFL) & O_DIRECT) != 0;
-    assert_int_equal(f->tier.disk->paths[0].file.direct, direct);
-    assert_int_equal(strcmp(f->tier.disk->mode, "O_DIRECT") == 0, direct);
-    assert_int_equal(strstr(f->tier.disk->mode, "buffered (no O_DIRECT: ") != NULL, !direct);
+    bool direct = (fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFL) & O_DIRECT) != 0;
+    assert_int_equal(kvbi_disk_of(&f->tier)->paths[0].file.direct, direct);
+    assert_int_equal(strcmp(kvbi_disk_of(&f->tier)->mode, "O_DIRECT") == 0, direct);
+    assert_int_equal(strstr(kvbi_disk_of(&f->tier)->mode, "buffered (no O_DIRECT: ") != NULL,
+                     !direct);
     kvbi_tier_destroy(&f->tier);
     f->config.buffered = true;
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(fcntl(f->tier.disk->paths[0].file.fd, F_GETFL) & O_DIRECT, 0);
-    assert_string_equal(f->tier.disk->mode, "buffered (asked for)");
+    assert_int_equal(fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFL) & O_DIRECT, 0);
+    assert_string_equal(kvbi_disk_of(&f->tier)->mode, "buffered (asked for)");
 }
 
 static void test_disk_that_takes_no_direct_writes_is_buffered_and_says_so(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(open_tier(f), 0);
-    bool direct = f->tier.disk->paths[0].file.direct;
+    bool direct = kvbi_disk_of(&f->tier)->paths[0].file.direct;
     kvbi_tier_destroy(&f->tier);
     no_direct_writes = true;
     assert_int_equal(open_tier(f), 0);
     no_direct_writes = false;
-    assert_false(f->tier.disk->paths[0].file.direct);
-    assert_non_null(strstr(f->tier.disk->mode, "buffered (no O_DIRECT: "));
-    assert_int_equal(strstr(f->tier.disk->paths[0].note, "takes no direct writes") != NULL, direct);
+    assert_false(kvbi_disk_of(&f->tier)->paths[0].file.direct);
+    assert_non_null(strstr(kvbi_disk_of(&f->tier)->mode, "buffered (no O_DIRECT: "));
+    assert_int_equal(
+        strstr(kvbi_disk_of(&f->tier)->paths[0].note, "takes no direct writes") != NULL, direct);
 }
 
 static void test_disk_odd_block_is_padded_and_says_so(void **state)
@@ -172,9 +175,9 @@ static void test_disk_odd_block_is_padded_and_says_so(void **state)
     struct fixture *f = *state;
     f->config.purpose.block_bytes = 5000;
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(f->tier.disk->slot_bytes, 8192);
-    assert_non_null(strstr(f->tier.disk->mode, "blocks of 5000 bytes padded to 8192"));
-    assert_int_equal(kvbi_disk_offset(f->tier.disk, 3), KVBI_DISK_DATA_OFFSET + 3 * 8192);
+    assert_int_equal(kvbi_disk_of(&f->tier)->slot_bytes, 8192);
+    assert_non_null(strstr(kvbi_disk_of(&f->tier)->mode, "blocks of 5000 bytes padded to 8192"));
+    assert_int_equal(kvbi_disk_offset(kvbi_disk_of(&f->tier), 3), KVBI_DISK_DATA_OFFSET + 3 * 8192);
 }
 
 static void test_disk_file_of_zeros_is_taken(void **state)
@@ -210,11 +213,11 @@ static void test_disk_name_depends_on_slot_and_all_of_the_identity(void **state)
                                         {.hash = 1, .digest = {2, 9}, .generation = 4},
                                         {.hash = 1, .digest = {2, 3}, .generation = 9}};
     assert_int_equal(open_tier(f), 0);
-    uint64_t name = kvbi_disk_name(f->tier.disk, 1, &who[0]);
-    assert_true(name != 0 && name == kvbi_disk_name(f->tier.disk, 1, &who[0]));
-    assert_true(name != kvbi_disk_name(f->tier.disk, 2, &who[0]));
+    uint64_t name = kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[0]);
+    assert_true(name != 0 && name == kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[0]));
+    assert_true(name != kvbi_disk_name(kvbi_disk_of(&f->tier), 2, &who[0]));
     for (int i = 1; i < 5; i++)
-        assert_true(name != kvbi_disk_name(f->tier.disk, 1, &who[i]));
+        assert_true(name != kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[i]));
 }
 
 static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
@@ -224,18 +227,18 @@ static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
     f->config.purpose.block_bytes = sizeof payload;
     assert_int_equal(open_tier(f), 0);
     memset(payload, 7, sizeof payload);
-    uint64_t checksum = kvbi_disk_checksum(f->tier.disk, 1, payload);
-    assert_true(checksum != kvbi_disk_checksum(f->tier.disk, 2, payload));
+    uint64_t checksum = kvbi_disk_checksum(kvbi_disk_of(&f->tier), 1, payload);
+    assert_true(checksum != kvbi_disk_checksum(kvbi_disk_of(&f->tier), 2, payload));
     publish(f, 0, 1, checksum);
-    assert_true(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
-    assert_false(kvbi_disk_verify(f->tier.disk, 0, 2, payload));
+    assert_true(kvbi_disk_verify(kvbi_disk_of(&f->tier), 0, 1, payload));
+    assert_false(kvbi_disk_verify(kvbi_disk_of(&f->tier), 0, 2, payload));
     for (size_t i = 0; i < sizeof payload; i++) {
         payload[i] ^= 1;
-        assert_false(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
+        assert_false(kvbi_disk_verify(kvbi_disk_of(&f->tier), 0, 1, payload));
         payload[i] ^= 1;
     }
-    kvbi_disk_forget(f->tier.disk, 0);
-    assert_false(kvbi_disk_verify(f->tier.disk, 0, 1, payload));
+    kvbi_disk_forget(kvbi_disk_of(&f->tier), 0);
+    assert_false(kvbi_disk_verify(kvbi_disk_of(&f->tier), 0, 1, payload));
 }
 
 /* ---- What is refused ---------------------------------------------------------------------------------------------- */

@@ -16,6 +16,8 @@
 #include "base/lock.h"
 #include "support/disk_rig.h"
 #include "support/disk_table.h"
+#include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 static const struct rig_variant variants[] = {
     {.name = "uring direct", .engine = KVBI_DISK_URING},
@@ -82,7 +84,7 @@ static void touch_file(const struct rig *rig, uint32_t slot, uint64_t offset, vo
                        size_t count, bool write)
 {
     int fd = open(rig->place.file, O_RDWR | O_CLOEXEC);
-    off_t at = (off_t)(kvbi_disk_offset(rig->disk.disk, slot) + offset);
+    off_t at = (off_t)(kvbi_disk_offset(kvbi_disk_of(&rig->disk), slot) + offset);
     assert_int_equal(write ? pwrite(fd, bytes, count, at) : pread(fd, bytes, count, at),
                      (ssize_t)count);
     close(fd);
@@ -326,8 +328,8 @@ static void test_disk_engine_labelled_blocks_are_found_by_the_next_process(void 
 {
     enum { N = 40 };
     struct rig rig;
-    struct kvbi_disk_label labels[N];
-    struct kvbi_disk_found found[N + 1];
+    struct kvbi_label labels[N];
+    struct kvbi_found found[N + 1];
     uint64_t cursor = 0;
     set_up_in(&rig, *state, 20000, N, NULL);
     assert_int_equal(rig_reopen(&rig, 3), 0);
@@ -343,7 +345,7 @@ static void test_disk_engine_labelled_blocks_are_found_by_the_next_process(void 
     assert_true(rig_wait(&rig, N));
     assert_int_equal(rig_reopen(&rig, 3), 0);
     start(&rig);
-    assert_int_equal(kvbi_disk_scan(rig.disk.disk, &cursor, found, N + 1), N);
+    assert_int_equal(kvbi_disk_scan(kvbi_disk_of(&rig.disk), &cursor, found, N + 1), N);
     for (uint32_t i = 0; i < N; i++) {
         uint32_t slot = found[i].slot;
         assert_int_equal(found[i].label.hash, 100 + slot);
@@ -358,7 +360,7 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
     struct rig rig;
     struct plan plan = {.results = {-EIO}, .count = 1};
     set_up(&rig, state, 65536, 8);
-    const struct kvbi_disk_path *path = &rig.disk.disk->paths[0];
+    const struct kvbi_disk_path *path = &kvbi_disk_of(&rig.disk)->paths[0];
     store(&rig, 1, 20);
     flip(&rig, 1, 5);
     assert_int_equal(load(&rig, 1, 20), KVB_ECORRUPT);
@@ -374,7 +376,8 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
     assert_int_equal(load(&rig, 3, 31), KVB_ECORRUPT);
     assert_false(rig.condemned[0]);
     assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IDENTITY], 1);
-    assert_int_equal(truncate(rig.place.file, (off_t)kvbi_disk_offset(rig.disk.disk, 3)), 0);
+    assert_int_equal(truncate(rig.place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig.disk), 3)),
+                     0);
     assert_int_equal(load(&rig, 3, 30), KVB_EIO);
     assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_SHORT], 1);
     plan = (struct plan){.results = {-ENOSPC}, .count = 1, .write = true};
@@ -391,9 +394,9 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
 static void test_disk_engine_unpublished_block_fails(void **state)
 {
     struct rig rig;
-    const struct kvbi_disk_label label = rig_label(9);
+    const struct kvbi_label label = rig_label(9);
     set_up(&rig, state, 65536, 8);
-    disk_table_break(&rig.disk.disk->paths[0]);
+    disk_table_break(&kvbi_disk_of(&rig.disk)->paths[0]);
     struct kvbi_copy copy = rig_down(&rig, 1, 1, 9, 0);
     copy.label = &label;
     rig_fill(&rig, 1, 9);
@@ -412,7 +415,7 @@ static void test_disk_engine_file_cut_under_it_fails(void **state)
         set_up(&rig, state, sizes[i], 4);
         store(&rig, 1, 5);
         store(&rig, 3, 6);
-        off_t end = (off_t)kvbi_disk_offset(rig.disk.disk, 3);
+        off_t end = (off_t)kvbi_disk_offset(kvbi_disk_of(&rig.disk), 3);
         assert_int_equal(truncate(rig.place.file, end + (off_t)sizes[i] / 2), 0);
         assert_int_equal(load(&rig, 3, 6), KVB_EIO);
         assert_int_equal(truncate(rig.place.file, end + 100), 0);
@@ -639,7 +642,7 @@ static void test_disk_engine_event_is_readable_when_done(void **state)
 static void read_as_many_directly(const struct rig *rig, uint32_t count)
 {
     _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN];
-    const struct kvbi_disk *disk = rig->disk.disk;
+    const struct kvbi_disk *disk = kvbi_disk_of(&rig->disk);
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(kvbi_disk_read(disk->paths[0].file.fd, page, sizeof page,
                                         disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES),
@@ -965,7 +968,7 @@ static void test_disk_engine_says_what_it_is(void **state)
     struct rig rig;
     set_up(&rig, state, 65536, 4);
     assert_non_null(strstr(rig.said, variant->engine == KVBI_DISK_URING ? "uring (" : "posix, "));
-    assert_non_null(strstr(rig.said, rig.disk.disk->mode));
+    assert_non_null(strstr(rig.said, kvbi_disk_of(&rig.disk)->mode));
     assert_string_equal(rig.engine->ops->name,
                         variant->engine == KVBI_DISK_URING ? "uring" : "posix");
     if (variant->engine == KVBI_DISK_URING)

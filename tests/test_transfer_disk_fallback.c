@@ -5,6 +5,7 @@
  */
 #include "support/disk_rig.h"
 #include "support/sandbox.h"
+#include "transfer/disk/tier.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,7 +71,7 @@ static int expect_engine(const struct rig_variant *variant, const char *name, co
     CHECK(rig_open(&rig, variant, 65536, 64, NULL) == 0);
     CHECK(rig_start(&rig) == 0);
     CHECK(strcmp(rig.engine->ops->name, name) == 0);
-    CHECK(says(&rig, words) && says(&rig, more) && says(&rig, rig.disk.disk->mode));
+    CHECK(says(&rig, words) && says(&rig, more) && says(&rig, kvbi_disk_of(&rig.disk)->mode));
     CHECK(round_trip(&rig));
     CHECK(rig_close(&rig));
     return 0;

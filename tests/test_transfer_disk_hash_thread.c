@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "support/disk_rig.h"
+#include "transfer/disk/tier.h"
 
 /* Long enough under the thread's hands to be met there. */
 #define BLOCK_BYTES ((uint64_t)1 << 20)
@@ -81,7 +82,8 @@ static void flip_byte_of_slot(const struct rig *rig, uint32_t slot)
     unsigned char byte = 0;
     FILE *file = fopen(rig->place.file, "r+");
     assert_non_null(file);
-    assert_int_equal(fseek(file, (long)kvbi_disk_offset(rig->disk.disk, slot) + 777, SEEK_SET), 0);
+    assert_int_equal(
+        fseek(file, (long)kvbi_disk_offset(kvbi_disk_of(&rig->disk), slot) + 777, SEEK_SET), 0);
     assert_int_equal(fread(&byte, 1, 1, file), 1);
     byte ^= 1;
     assert_int_equal(fseek(file, -1, SEEK_CUR), 0);

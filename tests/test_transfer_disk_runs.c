@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "transfer/disk/copy.h"
+#include "transfer/disk/tier.h"
 #include "transfer/disk/uring_flights.h"
 
 #define KIB 1024u
@@ -37,7 +38,7 @@ static void open_flights(struct fixture *f, uint64_t block_bytes, uint32_t paths
     assert_int_equal(rig_open(&f->rig, &direct, block_bytes, 64, NULL), 0);
     if (paths > 1)
         assert_int_equal(rig_reopen(&f->rig, paths), 0);
-    char why[KVBI_DISK_SAID_BYTES];
+    char why[KVBI_ENGINE_SAID_BYTES];
     if (kvbi_uring_flights_create(&f->flights, &f->rig.memory, &f->rig.config, why) != 0) {
         print_message("no io_uring here: %s\n", why);
         assert_true(rig_close(&f->rig));
@@ -245,7 +246,7 @@ static void write_up_to(uint32_t good)
     struct rlimit before;
     open_flights(&f, 64 * KIB, 1);
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    limit_files(kvbi_disk_offset(f.rig.disk.disk, good), &before);
+    limit_files(kvbi_disk_offset(kvbi_disk_of(&f.rig.disk), good), &before);
     for (uint32_t i = 0; i < 16; i++)
         launch(&f, i, i, true);
     assert_int_equal(prepared(&f), 1);
@@ -275,7 +276,8 @@ static void test_runs_that_come_back_short_are_one_read_at_first(void **state)
     (void)state;
     struct fixture f;
     open_flights(&f, 64 * KIB, 1);
-    assert_int_equal(truncate(f.rig.place.file, (off_t)kvbi_disk_offset(f.rig.disk.disk, 3)), 0);
+    assert_int_equal(
+        truncate(f.rig.place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&f.rig.disk), 3)), 0);
     for (uint32_t i = 0; i < 8; i++)
         launch(&f, i, i, false);
     assert_int_equal(prepared(&f), 1);
@@ -358,10 +360,12 @@ static void test_runs_that_come_back_short_fail_only_blocks_behind_the_end(void 
     struct rig rig;
     open_engine(&rig, &direct);
     move_all(&rig, true);
-    assert_int_equal(truncate(rig.place.file, (off_t)kvbi_disk_offset(rig.disk.disk, GOOD)), 0);
+    assert_int_equal(
+        truncate(rig.place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig.disk), GOOD)), 0);
     move_all(&rig, false);
     expect_good_before_the_end(&rig);
-    assert_int_equal(rig.disk.disk->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT], COUNT - GOOD);
+    assert_int_equal(kvbi_disk_of(&rig.disk)->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT],
+                     COUNT - GOOD);
     assert_true(rig_close(&rig));
 }
 

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "support/failing_memory.h"
+#include "transfer/memory/engine.h"
+#include "transfer/memory/tier.h"
 
 #define FOREVER INT64_MAX
 #define BLOCKS 32

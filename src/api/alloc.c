@@ -111,11 +111,14 @@ static int check_tier(struct kvb_manager *manager, uint32_t tier)
         return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EUNSUPPORTED,
                            "tier is %u (%s), which is kept in a file: only lanes take blocks there",
                            tier, kvbi_tier_name(tier));
-    if (tier != KVB_TIER_DEVICE || !kvbi_engines_device_lost(&manager->pipeline.engines))
+    const struct kvbi_tier *memory = &manager->tiers[tier];
+    if (!memory->ops->lost(memory, NULL, 0))
         return 0;
     kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
-    return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EDEVICE,
-                       "tier DEVICE: its GPU has failed, nothing can be had there any more");
+    return kvbi_refuse(
+        manager, KVBI_CALL_ALLOC, KVB_EDEVICE,
+        "tier is %u (%s), whose memory has failed: nothing can be had there any more", tier,
+        kvbi_tier_name(tier));
 }
 
 static void say_shortage(struct kvb_manager *manager, const struct kvbi_pool *pool, int error,

@@ -85,3 +85,23 @@ void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *
     atomic_store(&block->word, generation << KVBI_USERS_BITS | kvbi_word_users(word));
     kvbi_lock_release(&manager->store.lock);
 }
+
+void kvbi_testing_mute(struct kvb_manager *manager)
+{
+    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    kvbi_lock_take(&manager->store.lock);
+    for (uint32_t i = 0; i < onboarding->op_capacity; i++)
+        if (onboarding->ops[i].state == KVBI_OP_RUNNING)
+            onboarding->ops[i].done = NULL;
+    for (uint32_t i = onboarding->finished.first; i != KVBI_NONE; i = onboarding->ops[i].next)
+        onboarding->ops[i].done = NULL;
+    kvbi_lock_release(&manager->store.lock);
+}
+
+void kvbi_testing_abandon(struct kvb_manager *manager)
+{
+    kvbi_testing_mute(manager);
+    atomic_store(&manager->store.closing, true);
+    kvbi_progress_close(&manager->progress);
+    kvbi_manager_free(manager);
+}

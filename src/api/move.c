@@ -9,7 +9,6 @@
 #include "api/explain.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
-#include "transfer/cuda/cuda.h"
 
 /* ---- Down ------------------------------------------------------------------------------------------------------- */
 
@@ -91,8 +90,7 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
             manager, KVBI_CALL_ONBOARD, KVB_EINVAL,
             "targets[0] is in tier %s, the lowest, must be in one with a tier below it",
             kvbi_tier_name((*pool)->tier));
-    if ((request->flags & KVB_ONBOARD_LAYERS) &&
-        manager->pipeline.tiers[(*pool)->tier].cuda == NULL)
+    if ((request->flags & KVB_ONBOARD_LAYERS) && !manager->tiers[(*pool)->tier].on_streams)
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EUNSUPPORTED,
             "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is "
@@ -290,7 +288,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EINVAL,
                             "layer is %u, must be 0..%u or KVB_ALL_LAYERS", layer,
                             manager->layout.layers - 1);
-    if (error == 0 && pipeline->tiers[op->tier].cuda == NULL)
+    if (error == 0 && !manager->tiers[op->tier].on_streams)
         error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EUNSUPPORTED,
                             "the operation's targets are in tier %s, which is not in CUDA memory",
                             kvbi_tier_name(op->tier));
@@ -305,8 +303,8 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         error = more < 0 ? more : 0;
     }
     if (error == 0)
-        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event,
-                                      stream, layer, &why);
+        error = kvbi_engines_wait_stream(&pipeline->engines, writers.flights, writers.event, stream,
+                                         layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);

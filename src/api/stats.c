@@ -4,9 +4,6 @@
 #include <string.h>
 
 #include "api/manager.h"
-#include "transfer/cuda/cuda.h"
-
-#include "transfer/disk/tier.h"
 
 static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stats)
 {
@@ -73,13 +70,9 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     stats->ops_completed = pipeline->onboard.completed;
     stats->ops_cancelled = pipeline->onboard.cancelled;
     stats->ops_timed_out = pipeline->onboard.timed_out;
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        stats->pinned_bytes += kvbi_pinning_bytes(pipeline->tiers[tier].pinning);
-        stats->unpinnable_bytes += kvbi_pinning_refused_bytes(pipeline->tiers[tier].pinning);
-    }
-    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager;
-    if (kvbi_tiers_disk(manager->tiers) != NULL)
-        stats->table_bytes += kvbi_disk_bytes(kvbi_tiers_disk(manager->tiers));
+    kvbi_tiers_statistics(manager->tiers, stats);
+    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) +
+                         kvbi_tiers_bytes(manager->tiers) + sizeof *manager;
 }
 
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)

@@ -382,7 +382,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     kvbi_budget_spend(&lane->budget, now_ns);
     offer->target = kvbi_pool_slot(lane->to, target);
     offer->label = NULL;
-    if (lane->to_tier->disk != NULL)
+    if (lane->to_tier->lasting != NULL)
         offer->label = kvbi_labels_take_locked(&lane->labels, lane->store, target,
                                                (uint32_t)lane->to_tier->block_bytes);
     *copy = (struct kvbi_copy){.from = lane->from_tier,

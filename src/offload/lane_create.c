@@ -40,7 +40,7 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
                      to->block_bytes);
     int error =
         kvbi_revocable_create(&lane->revocable, store->memory, offers, lane->ondeck_capacity);
-    if (error == 0 && to->disk != NULL)
+    if (error == 0 && to->lasting != NULL)
         error = kvbi_labels_create(&lane->labels, store->memory, lane->inflight_max);
     return error;
 }

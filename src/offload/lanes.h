@@ -150,19 +150,14 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes);
 
 /* ---- Fences ---------------------------------------------------------------------------------- */
 
-static inline bool kvbi_lanes_is_event(const struct kvbi_lanes *lanes, uint64_t ticket)
-{
-    return (ticket & KVBI_TICKET_EVENT) && lanes->engines->cuda != NULL;
-}
-
 /*
- * May this block wait for this fence? An event of the GPU is for blocks in its memory. 0 or
- * KVB_EUNSUPPORTED.
+ * May this block wait for this fence? A point in a device's streams is for blocks in its memory. 0
+ * or KVB_EUNSUPPORTED.
  */
 static inline int kvbi_lanes_takes_ticket(const struct kvbi_lanes *lanes,
                                           const struct kvbi_pool *pool, uint64_t ticket)
 {
-    return kvbi_lanes_is_event(lanes, ticket) && lanes->tiers[pool->tier].cuda == NULL
+    return kvbi_engines_is_event(lanes->engines, ticket) && !lanes->tiers[pool->tier].on_streams
                ? KVB_EUNSUPPORTED
                : 0;
 }
@@ -174,7 +169,7 @@ static inline void kvbi_lanes_set_ticket(const struct kvbi_lanes *lanes,
                                          const struct kvbi_pool *pool, struct kvb_block *block,
                                          uint64_t ticket)
 {
-    if (kvbi_lanes_is_event(lanes, ticket))
+    if (kvbi_engines_is_event(lanes->engines, ticket))
         kvbi_engines_set_event(lanes->engines, kvbi_pool_slot(pool, block), ticket);
     else if (ticket > block->ticket)
         block->ticket = ticket;

@@ -27,7 +27,7 @@
 #include "base/memory.h"
 #include "block/slot.h"
 
-struct kvbi_disk_label;
+struct kvbi_label;
 
 enum kvbi_offer_stage {
     KVBI_OFFER_FREE = 0,
@@ -44,8 +44,8 @@ struct kvbi_offer {
     uint32_t slot;
     uint32_t target; /* TAKEN: slot in the target tier, or KVBI_NONE */
     union {
-        struct kvbi_disk_label *label; /* TAKEN and aimed, of a copy to a disk */
-        uint64_t ondeck_age;           /* ONDECK: how many have gone there before it */
+        struct kvbi_label *label; /* TAKEN and aimed, of a copy to a disk */
+        uint64_t ondeck_age;      /* ONDECK: how many have gone there before it */
     };
     uint32_t other; /* the next in the block's chain, or KVBI_NONE */
     uint8_t stage;

@@ -6,8 +6,6 @@
  */
 #include "offload/onboard.h"
 
-#include "transfer/cuda/cuda.h"
-
 /* What a batch of handing out has in common. */
 struct handout {
     struct kvbi_onboarding *onboarding;
@@ -139,7 +137,7 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
     if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
         return KVB_EAGAIN;
     uint32_t flight =
-        kvbi_engine_cuda_flight(onboarding->engines->cuda, kvbi_pool_slot(pool, moving->target));
+        kvbi_engines_flight(onboarding->engines, kvbi_pool_slot(pool, moving->target));
     if (flight >= KVBI_FLIGHT_NONE)
         return KVB_EAGAIN;
     *flights |= UINT64_C(1) << flight;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lanes, onboarding and engines, put together; a GPU that is lost. See pipeline.h. */
+/* Lanes, onboarding and engines, put together. See pipeline.h. */
 #include "offload/pipeline.h"
 
 #include <stdio.h>
@@ -49,9 +49,11 @@ static int create_engines(struct kvbi_pipeline *pipeline, const struct kvbi_pipe
                                           .configs = config->configs,
                                           .capacity = engine_capacity(pipeline),
                                           .own_thread = config->own_thread,
+                                          .memory = store->memory,
+                                          .clock = store->clock,
                                           .log = store->log,
                                           .hooks = config->hooks};
-    int error = kvbi_engines_create(&pipeline->engines, store->memory, store->clock, &engines);
+    int error = kvbi_engines_create(&pipeline->engines, &engines);
     if (error != 0 && pipeline->engines.said[0] != '\0')
         (void)snprintf(message, message_bytes, "%s", pipeline->engines.said);
     return error;
@@ -61,10 +63,9 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
                          const struct kvbi_pipeline_config *config, char *message,
                          size_t message_bytes)
 {
-    *pipeline = (struct kvbi_pipeline){.store = store,
-                                       .tiers = config->tiers,
-                                       .admission = config->admission,
-                                       .device_lost_cursor = KVBI_NONE};
+    *pipeline = (struct kvbi_pipeline){
+        .store = store, .tiers = config->tiers, .admission = config->admission};
+    kvbi_health_init(&pipeline->health, store, config->tiers);
     int error = create_lanes(pipeline, config);
     if (error == 0)
         error = kvbi_onboarding_create(&pipeline->onboard, &pipeline->lanes, config->configs,
@@ -86,10 +87,8 @@ void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline)
 
 size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
 {
-    size_t bytes = kvbi_onboarding_bytes(&pipeline->onboard) + kvbi_lanes_bytes(&pipeline->lanes);
-    for (uint32_t i = 0; i < pipeline->engines.count; i++)
-        bytes += pipeline->engines.all[i]->ops->bytes(pipeline->engines.all[i]);
-    return bytes;
+    return kvbi_onboarding_bytes(&pipeline->onboard) + kvbi_lanes_bytes(&pipeline->lanes) +
+           kvbi_engines_bytes(&pipeline->engines);
 }
 
 struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline)
@@ -105,30 +104,4 @@ bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)
     kvbi_lock_assert_held(&pipeline->store->lock);
     return kvbi_lanes_idle_locked(&pipeline->lanes) &&
            kvbi_onboarding_idle_locked(&pipeline->onboard);
-}
-
-bool kvbi_pipeline_note_device_locked(struct kvbi_pipeline *pipeline)
-{
-    uint8_t bit = 1u << KVB_TIER_DEVICE;
-    if (!(pipeline->store->serving & bit))
-        return false;
-    pipeline->store->serving &= (uint8_t)~bit;
-    pipeline->device_lost_cursor = 0;
-    return true;
-}
-
-bool kvbi_pipeline_forget_device_locked(struct kvbi_pipeline *pipeline)
-{
-    struct kvbi_pool *pool = &pipeline->store->pools[KVB_TIER_DEVICE];
-    uint32_t *cursor = &pipeline->device_lost_cursor;
-    if (*cursor == KVBI_NONE)
-        return false;
-    for (uint32_t n = 0; n < KVBI_LOCK_BATCH && *cursor < pool->block_count; n++) {
-        struct kvb_block *block = &pool->slots[(*cursor)++];
-        if (block->entry != KVBI_NONE && kvbi_life_get(block).state == KVB_STATE_REGISTERED)
-            kvbi_store_forget_copy_locked(pipeline->store, pool, block);
-    }
-    if (*cursor == pool->block_count)
-        *cursor = KVBI_NONE;
-    return true;
 }

@@ -138,16 +138,16 @@ static bool has_work(const struct kvbi_progress *progress)
 }
 
 /* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. A GPU is not to wait for a wake-up. */
-static bool awaits_disk_only(struct kvbi_progress *progress)
+static bool awaits_files_only(struct kvbi_progress *progress)
 {
     const struct kvbi_pipeline *pipeline = progress->pipeline;
     uint32_t inflight = 0;
-    if (pipeline->engines.cuda != NULL)
+    if (pipeline->engines.streams != NULL)
         return false;
     kvbi_lock_take(&progress->store->lock);
     for (uint32_t i = 0; i < pipeline->lanes.count; i++) {
         const struct kvbi_lane *lane = &pipeline->lanes.all[i];
-        if (lane->to->tier == KVB_TIER_DISK)
+        if (lane->to_tier->lasting != NULL)
             inflight +=
                 lane->book.inflight + pipeline->onboard.lanes[lane->from->tier].book.inflight;
     }
@@ -158,7 +158,7 @@ static bool awaits_disk_only(struct kvbi_progress *progress)
 /* Awake for a while longer only if there was something to do: an engine's descriptor may tick while what it carries takes its time. */
 static void wait_for_work(struct kvbi_progress *progress, bool worked)
 {
-    uint64_t give_up = worked && !awaits_disk_only(progress) ? real_ns() + SPIN_NS : 0;
+    uint64_t give_up = worked && !awaits_files_only(progress) ? real_ns() + SPIN_NS : 0;
     while (!has_work(progress) && real_ns() < give_up)
         ;
     atomic_store(&progress->sleeping, true);

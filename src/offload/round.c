@@ -3,8 +3,6 @@
 #include "offload/round.h"
 
 #include "offload/progress.h"
-#include "transfer/cuda/cuda.h"
-#include "transfer/disk/tier.h"
 
 /*
  * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane
@@ -64,27 +62,9 @@ static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
 static bool forget_lost(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
-    bool worked = kvbi_pipeline_forget_lost_locked(progress->pipeline);
-    worked |= kvbi_pipeline_forget_device_locked(progress->pipeline);
+    bool worked = kvbi_health_forget_locked(&progress->pipeline->health);
     kvbi_lock_release(&progress->store->lock);
     return worked;
-}
-
-/* Said once. What is there is forgotten by the rounds that follow. */
-static bool notice_lost_device(struct kvbi_progress *progress)
-{
-    char why[160];
-    if (!kvbi_engines_device_lost(&progress->pipeline->engines))
-        return false;
-    kvbi_lock_take(&progress->store->lock);
-    bool first = kvbi_pipeline_note_device_locked(progress->pipeline);
-    kvbi_lock_release(&progress->store->lock);
-    if (first) {
-        kvbi_cuda_why(progress->pipeline->engines.device->cuda, why, sizeof why);
-        kvbi_log(progress->store->log, KVB_LOG_ERROR, KVB_EDEVICE,
-                 "tier DEVICE is out of service: %s; its blocks are misses from now on", why);
-    }
-    return first;
 }
 
 static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
@@ -131,8 +111,9 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     bool worked = count > 0 || lane->queue.count != before || lane->search_on ||
                   lane->fenced.changes != changes || lane->fenced.walking;
     for (uint32_t i = 0; i < count; i++)
-        kvbi_pipeline_disk_begun_locked(
-            progress->pipeline, &progress->store->pools[copies[i].from->tier], copies[i].from_slot);
+        kvbi_health_begun_locked(&progress->pipeline->health,
+                                 &progress->store->pools[copies[i].from->tier],
+                                 copies[i].from_slot);
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
@@ -212,7 +193,7 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint
         i++;
         if (aim == KVBI_AIM_DROPPED)
             continue;
-        kvbi_pipeline_disk_begun_locked(progress->pipeline, lane->to, copies[ready].to_slot);
+        kvbi_health_begun_locked(&progress->pipeline->health, lane->to, copies[ready].to_slot);
         ready++;
     }
     kvbi_lock_release(&progress->store->lock);
@@ -235,7 +216,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     if (completion->condemned && lane->to->in_memory)
         lane->to->slots[slot].flags |=
             KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
-    kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
+    kvbi_health_answered_locked(&pipeline->health, lane->to, slot, result, completion->condemned);
     if (result == 0 &&
         !(kvbi_store_serves(progress->store, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */
@@ -252,8 +233,8 @@ static void apply_onboard(struct kvbi_progress *progress, const struct kvbi_comp
     uint32_t item = (uint32_t)completion->tag;
     const struct kvb_block *source = kvbi_onboarding_source_locked(&pipeline->onboard, item);
     struct kvbi_pool *from = kvbi_store_pool_of(progress->store, source);
-    kvbi_pipeline_disk_answered_locked(pipeline, from, kvbi_pool_slot(from, source),
-                                       completion->result, completion->condemned);
+    kvbi_health_answered_locked(&pipeline->health, from, kvbi_pool_slot(from, source),
+                                completion->result, completion->condemned);
     kvbi_onboarding_complete_locked(&pipeline->onboard, item, completion->result, now_ns);
 }
 
@@ -286,29 +267,6 @@ static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_compl
     }
 }
 
-/* Slots that the disk's answers have condemned, and paths that are lost: the disk and the log are told, with no lock held. */
-static void tell(struct kvbi_progress *progress, uint32_t lost)
-{
-    struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_disk *disk = pipeline->tiers[KVB_TIER_DISK].disk;
-    const struct kvbi_log *log = progress->store->log;
-    for (uint32_t i = 0; i < pipeline->condemned_count; i++) {
-        kvbi_disk_retire(disk, pipeline->condemned[i]);
-        kvbi_log(log, KVB_LOG_WARN, KVB_EIO, "tier DISK: slot %u is not used any more",
-                 pipeline->condemned[i]);
-    }
-    for (; lost != 0; lost &= lost - 1)
-        kvbi_log(
-            log, KVB_LOG_ERROR, KVB_EIO,
-            "tier DISK: path %d, %s, is out of service after %d errors in a row: its blocks are misses from now on",
-            __builtin_ctz(lost), disk->paths[__builtin_ctz(lost)].name, KVB_DISK_ERRORS_MAX);
-    if (pipeline->condemned_count == 0)
-        return;
-    kvbi_lock_take(&progress->store->lock);
-    kvbi_pipeline_disk_told_locked(pipeline);
-    kvbi_lock_release(&progress->store->lock);
-}
-
 static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uint64_t until_ns)
 {
     struct kvbi_completion completions[KVBI_LOCK_BATCH];
@@ -321,13 +279,11 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
     expect(progress->pipeline, completions, count);
     for (uint32_t i = 0; i < count; i++)
         apply(progress, &completions[i], now_ns);
-    uint32_t lost = progress->pipeline->lost_unsaid;
-    progress->pipeline->lost_unsaid = 0;
     bool ended = kvbi_waiters_any_ended(&progress->pipeline->onboard.waiters);
     kvbi_lock_release(&progress->store->lock);
     if (ended)
         wake_waiters(progress, now_ns);
-    tell(progress, lost);
+    kvbi_health_tell(&progress->pipeline->health);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
             kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result,
@@ -404,7 +360,7 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     uint64_t event = kvbi_engines_reached(&progress->pipeline->engines).event;
     bool worked = attend(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
-    worked |= notice_lost_device(progress);
+    worked |= kvbi_health_look(&progress->pipeline->health);
     worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))

@@ -38,5 +38,6 @@ int main(void)
         cmocka_unit_test(test_replay_serves_no_wrong_byte_from_the_gpu),
         cmocka_unit_test(test_replay_goes_through_all_three_tiers),
     };
+    kv_device_need_gpu();
     return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
 }

@@ -18,6 +18,8 @@
 #include "support/failing_memory.h"
 #include "support/give_up.h"
 #include "transfer/disk/engine.h"
+#include "transfer/disk/tier.h"
+#include "transfer/memory/tier.h"
 
 #define RIG_TAGS 1024
 #define RIG_PENDING 1000 /* no result yet */
@@ -39,7 +41,7 @@ struct rig {
     const struct kvbi_tier *memories[1];
     struct kvbi_disk_engine_config config;
     struct kvbi_engine *engine;
-    char said[KVBI_DISK_SAID_BYTES];
+    char said[KVBI_ENGINE_SAID_BYTES];
     char message[256];
     int results[RIG_TAGS];
     bool condemned[RIG_TAGS];
@@ -105,9 +107,9 @@ static inline struct kvbi_copy rig_up(struct rig *rig, uint32_t disk, uint32_t h
 }
 
 /* The label of that identity. */
-static inline struct kvbi_disk_label rig_label(uint64_t key)
+static inline struct kvbi_label rig_label(uint64_t key)
 {
-    return (struct kvbi_disk_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
+    return (struct kvbi_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
 }
 
 /* The disk tier over so many files, of which the first is place.file. */
@@ -125,8 +127,8 @@ static inline int rig_open_disk(struct rig *rig, uint32_t path_count)
     int error = kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message,
                                       sizeof rig->message);
     if (error == 0)
-        error = kvbi_disk_settle(rig->disk.disk, rig->message, sizeof rig->message);
-    rig->config.disk = rig->disk.disk;
+        error = kvbi_disk_settle(kvbi_disk_of(&rig->disk), rig->message, sizeof rig->message);
+    rig->config.disk = kvbi_disk_of(&rig->disk);
     return error;
 }
 

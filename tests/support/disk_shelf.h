@@ -25,6 +25,7 @@
 
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
+#include "transfer/disk/io.h"
 #include "transfer/disk/tier.h"
 
 #define SHELF_BLOCK_BYTES 5000 /* padded to 8192 */
@@ -44,7 +45,7 @@ struct shelf {
     struct kvbi_disk *disk;
     char message[256];
     bool seen[SHELF_SLOTS_MAX];
-    struct kvbi_disk_found found[SHELF_SLOTS_MAX];
+    struct kvbi_found found[SHELF_SLOTS_MAX];
     uint32_t retired;
 };
 
@@ -76,10 +77,10 @@ static inline int shelf_try(struct shelf *shelf)
     int error = kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config,
                                       shelf->message, sizeof shelf->message);
     if (error == 0)
-        error = kvbi_disk_settle(shelf->tier.disk, shelf->message, sizeof shelf->message);
+        error = kvbi_disk_settle(kvbi_disk_of(&shelf->tier), shelf->message, sizeof shelf->message);
     if (error != 0)
         kvbi_tier_destroy(&shelf->tier);
-    shelf->disk = shelf->tier.disk;
+    shelf->disk = kvbi_disk_of(&shelf->tier);
     return error;
 }
 
@@ -135,19 +136,19 @@ static inline struct kvbi_identity shelf_identity(uint64_t content)
         .hash = content, .digest = {content + 1, content + 2}, .generation = content + 3};
 }
 
-static inline struct kvbi_disk_label shelf_label(uint64_t content, uint64_t clears)
+static inline struct kvbi_label shelf_label(uint64_t content, uint64_t clears)
 {
-    return (struct kvbi_disk_label){.hash = content,
-                                    .digest = {content + 1, content + 2},
-                                    .parent_hash = content - 1,
-                                    .space_hash = 9,
-                                    .space_digest = {8, 7},
-                                    .generation = content + 3,
-                                    .clears = clears,
-                                    .has_parent = 1,
-                                    .priority = (uint8_t)(content % 101),
-                                    .key = {(unsigned char)content, 2, 3, 4, 5, 6, 7, 8},
-                                    .parent_key = {8, 7, 6, 5, 4, 3, 2, 1}};
+    return (struct kvbi_label){.hash = content,
+                               .digest = {content + 1, content + 2},
+                               .parent_hash = content - 1,
+                               .space_hash = 9,
+                               .space_digest = {8, 7},
+                               .generation = content + 3,
+                               .clears = clears,
+                               .has_parent = 1,
+                               .priority = (uint8_t)(content % 101),
+                               .key = {(unsigned char)content, 2, 3, 4, 5, 6, 7, 8},
+                               .parent_key = {8, 7, 6, 5, 4, 3, 2, 1}};
 }
 
 /* The payload alone, as after its last byte was reported written. Its checksum. */
@@ -168,7 +169,7 @@ static inline int shelf_put_after(struct shelf *shelf, uint32_t slot, uint64_t c
                                   uint64_t clears)
 {
     const struct kvbi_identity identity = shelf_identity(content);
-    const struct kvbi_disk_label label = shelf_label(content, clears);
+    const struct kvbi_label label = shelf_label(content, clears);
     struct kvbi_disk_publication publication = {.slot = slot,
                                                 .name =
                                                     kvbi_disk_name(shelf->disk, slot, &identity),
@@ -211,7 +212,7 @@ static inline bool shelf_get(struct shelf *shelf, uint32_t slot, uint64_t conten
 /* How many blocks the tables hold; a few at a time, so that windows and calls do not end together. */
 static inline uint32_t shelf_scan(struct shelf *shelf)
 {
-    struct kvbi_disk_found some[7];
+    struct kvbi_found some[7];
     uint64_t cursor = 0;
     uint32_t count, blocks = 0;
     memset(shelf->seen, 0, sizeof shelf->seen);
@@ -237,7 +238,7 @@ static inline uint64_t shelf_dropped(const struct shelf *shelf)
 
 static inline void shelf_expect(struct shelf *shelf, uint32_t slot, uint64_t content)
 {
-    struct kvbi_disk_label label = shelf_label(content, 0);
+    struct kvbi_label label = shelf_label(content, 0);
     if (!shelf->seen[slot])
         fail_msg("slot %u was not found", slot);
     label.clears = shelf->found[slot].label.clears;

@@ -22,32 +22,6 @@ struct failing_memory {
     int64_t live_count;
 };
 
-static inline void *failing_memory_alloc(void *context, size_t bytes, size_t alignment)
-{
-    struct failing_memory *failing = context;
-    if (failing->left-- <= 0)
-        return NULL;
-    void *pointer = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-    if (pointer == NULL)
-        return NULL;
-    memset(pointer, 0xa5, bytes);
-    failing->live_bytes += (int64_t)bytes;
-    failing->live_count++;
-    return pointer;
-}
-
-static inline void failing_memory_free(void *context, void *pointer, size_t bytes)
-{
-    struct failing_memory *failing = context;
-    failing->live_bytes -= (int64_t)bytes;
-    failing->live_count--;
-    free(pointer);
-}
-
-static inline struct kvbi_memory failing_memory(struct failing_memory *failing, int64_t successes)
-{
-    *failing = (struct failing_memory){.left = successes};
-    return (struct kvbi_memory){{failing_memory_alloc, failing_memory_free, failing}};
-}
+struct kvbi_memory failing_memory(struct failing_memory *failing, int64_t successes);
 
 #endif

@@ -17,7 +17,8 @@
 #include "block/lifecycle.h"
 #include "offload/lanes.h"
 #include "support/failing_memory.h"
-#include "transfer/engine.h"
+#include "transfer/memory/engine.h"
+#include "transfer/memory/tier.h"
 
 /* More of them than are revoked in one go. */
 enum { WAYS_BLOCKS = KVBI_LOCK_BATCH + 16, WAYS_TOKENS = 4, WAYS_BYTES = 256 };
