@@ -186,6 +186,13 @@ struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct
 /* Nothing queued, on deck or in transfer. */
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes);
 
+/*
+ * Adds what there is to say of each lane to the picture, and to the tier below it: what is known of
+ * the tiers stands there already.
+ */
+void kvbi_lanes_stats_locked(const struct kvbi_lanes *lanes, uint64_t now_ns,
+                             struct kvb_stats *stats);
+
 /* ---- Checking -------------------------------------------------------------------------------- */
 
 /* Every invariant of lanes and offers, by walking everything. NULL, or which one is broken. */
