@@ -10,73 +10,18 @@
  *            all, and its events tell which is true (include/kvblock.h says how). Not from within a
  *            callback: nothing moves until that returns, and the ring that overflows meanwhile asks
  *            for the next walk.
- * Why        a batch of entries is taken down, each with a user of its record, so that names and
- *            tokens stay readable while their blocks are evicted. The pictures lie on the stack (10
- *            KiB): a walk allocates nothing.
+ * Why        batches of entries are the store's (store/walk.h); they lie on the stack here.
  */
 #include "api/manager.h"
 
-struct walk {
-    uint32_t next;  /* the first entry that has not been looked at */
-    uint32_t count; /* entries of the latest batch that have copies to show */
-    struct kvbi_event_item items[KVBI_LOCK_BATCH];
-    uint8_t tiers[KVBI_LOCK_BATCH]; /* of each: bit per tier with a copy */
-};
+#include "store/walk.h"
 
-static void give_back_locked(struct kvbi_store *store, struct walk *walk)
-{
-    for (uint32_t i = 0; i < walk->count; i++) {
-        store->walked -= walk->items[i].record != KVBI_NONE;
-        kvbi_records_unref(&store->records, walk->items[i].record);
-    }
-    walk->count = 0;
-}
-
-/* Entries may lie one after the other, their records do not. */
-static void expect_records(const struct kvbi_store *store, uint32_t first, uint32_t end)
-{
-    for (uint32_t id = first; id < end; id++) {
-        uint32_t record = kvbi_index_at(&store->index, id)->record;
-        if (record != KVBI_NONE)
-            __builtin_prefetch(kvbi_records_at(&store->records, record), 1);
-    }
-}
-
-static void take_down_locked(struct kvbi_store *store, struct walk *walk, uint32_t id)
-{
-    const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
-    if (!entry->used || !kvbi_index_alive(&store->index, entry) || entry->ready == 0)
-        return;
-    struct kvbi_event_item *item = &walk->items[walk->count];
-    kvbi_store_picture_locked(store, KVB_EVENT_STORED, 0, id, item);
-    walk->tiers[walk->count++] = entry->ready;
-    if (item->record == KVBI_NONE)
-        return;
-    kvbi_records_ref(&store->records, item->record);
-    store->walked++;
-}
-
-/* The batch before is given back, the next one taken down. False: there is none. */
-static bool next_batch_locked(struct kvbi_store *store, struct walk *walk)
-{
-    uint32_t first = walk->next, untouched = store->index.untouched;
-    give_back_locked(store, walk);
-    if (first >= untouched)
-        return false;
-    uint32_t end = untouched - first > KVBI_LOCK_BATCH ? first + KVBI_LOCK_BATCH : untouched;
-    expect_records(store, first, end);
-    for (uint32_t id = first; id < end; id++)
-        take_down_locked(store, walk, id);
-    walk->next = end;
-    return true;
-}
-
-static int visit_batch(const struct kvbi_store *store, struct walk *walk,
+static int visit_batch(const struct kvbi_store *store, struct kvbi_walk *walk,
                        int (*visit)(void *arg, const struct kvb_event *event), void *arg)
 {
     int result = 0;
     for (uint32_t i = 0; i < walk->count && result == 0; i++) {
-        struct kvb_event event = kvbi_event_view(&walk->items[i], &store->records);
+        struct kvb_event event = kvbi_walk_view(walk, store, i);
         for (event.tier = 0; event.tier < KVB_TIER_COUNT && result == 0; event.tier++)
             if (walk->tiers[i] & 1u << event.tier)
                 result = visit(arg, &event);
@@ -84,32 +29,22 @@ static int visit_batch(const struct kvbi_store *store, struct walk *walk,
     return result;
 }
 
-/*
- * False: there is nothing to visit, or (*error: KVB_EAGAIN) there are too many walks; each may keep
- * a batch of records alive.
- */
-static bool begin(struct kvb_manager *manager, struct walk *walk, int *error)
+/* False: there is nothing to visit, or (*error: KVB_EAGAIN) there are too many walks. */
+static bool begin(struct kvb_manager *manager, struct kvbi_walk *walk, int *error)
 {
-    struct kvbi_store *store = &manager->store;
-    walk->next = walk->count = 0;
+    bool admitted;
     kvbi_lock(manager);
-    bool admitted = store->walkers < KVBI_WALKERS_MAX;
-    bool more = admitted && next_batch_locked(store, walk);
-    store->walkers += more;
+    bool more = kvbi_walk_begin_locked(walk, &manager->store, &admitted);
     kvbi_unlock(manager);
     *error = admitted ? 0 : KVB_EAGAIN;
     return more;
 }
 
 /* To the next batch, unless the visitor has said stop. False: the walk is over. */
-static bool go_on(struct kvb_manager *manager, struct walk *walk, bool stop)
+static bool go_on(struct kvb_manager *manager, struct kvbi_walk *walk, bool stop)
 {
-    struct kvbi_store *store = &manager->store;
     kvbi_lock(manager);
-    if (stop)
-        give_back_locked(store, walk);
-    bool more = !stop && next_batch_locked(store, walk);
-    store->walkers -= !more;
+    bool more = kvbi_walk_next_locked(walk, &manager->store, stop);
     kvbi_unlock(manager);
     return more;
 }
@@ -117,7 +52,7 @@ static bool go_on(struct kvb_manager *manager, struct walk *walk, bool stop)
 int kvb_index_walk(struct kvb_manager *manager,
                    int (*visit)(void *arg, const struct kvb_event *event), void *arg)
 {
-    struct walk walk;
+    struct kvbi_walk walk;
     int result = kvbi_enter(manager);
     if (result == 0)
         result = visit != NULL

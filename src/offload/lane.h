@@ -70,6 +70,9 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
 /* One that came back with `result`, and whether its content was published. */
 void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
                              uint64_t bytes, uint64_t now_ns);
+/* The public picture, of a lane on which so many wait or are on deck. */
+void kvbi_lane_book_stats(const struct kvbi_lane_book *book, uint32_t queued, uint32_t ondeck,
+                          uint64_t now_ns, struct kvb_lane_stats *stats);
 /* Does it balance, with so many that wait or are on deck? NULL, or what is wrong. */
 const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting);
 

@@ -32,6 +32,20 @@ void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool publi
     kvbi_lane_book_end(book, now_ns);
 }
 
+void kvbi_lane_book_stats(const struct kvbi_lane_book *book, uint32_t queued, uint32_t ondeck,
+                          uint64_t now_ns, struct kvb_lane_stats *stats)
+{
+    *stats = book->stats;
+    stats->queued = queued;
+    stats->ondeck = ondeck;
+    stats->inflight = book->inflight;
+    stats->pending = (uint64_t)queued + ondeck + book->inflight;
+    if (book->inflight > 0 && now_ns > book->busy_since_ns)
+        stats->busy_ns += now_ns - book->busy_since_ns;
+    if (book->throttled && now_ns > book->throttled_since_ns)
+        stats->throttled_ns += now_ns - book->throttled_since_ns;
+}
+
 const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting)
 {
     const struct kvb_lane_stats *stats = &book->stats;

@@ -324,3 +324,17 @@ bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes)
             return false;
     return true;
 }
+
+void kvbi_lanes_stats_locked(const struct kvbi_lanes *lanes, uint64_t now_ns,
+                             struct kvb_stats *stats)
+{
+    kvbi_lock_assert_held(&lanes->store->lock);
+    for (uint32_t i = 0; i < lanes->count; i++) {
+        const struct kvbi_lane *lane = &lanes->all[i];
+        struct kvb_lane_stats *own = &stats->lanes[stats->lane_count++];
+        struct kvb_tier_stats *below = &stats->tiers[lane->to->tier];
+        kvbi_lane_book_stats(&lane->book, kvbi_in_queue_count(&lane->queue), kvbi_lane_ondeck(lane),
+                             now_ns, own);
+        below->bytes_per_hit = below->hits > 0 ? own->bytes / below->hits : 0;
+    }
+}

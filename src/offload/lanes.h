@@ -151,9 +151,8 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes);
 /* ---- Fences ---------------------------------------------------------------------------------- */
 
 /*
- * May this block wait for this fence? A point in a device's streams is for blocks
- * in its memory. 0 or
- * KVB_EUNSUPPORTED.
+ * May this block wait for this fence? A point in a device's streams is for blocks in its memory. 0
+ * or KVB_EUNSUPPORTED.
  */
 static inline int kvbi_lanes_takes_ticket(const struct kvbi_lanes *lanes,
                                           const struct kvbi_pool *pool, uint64_t ticket)
@@ -186,6 +185,13 @@ struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct
 
 /* Nothing queued, on deck or in transfer. */
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes);
+
+/*
+ * Adds what there is to say of each lane to the picture, and to the tier below it: what is known of
+ * the tiers stands there already.
+ */
+void kvbi_lanes_stats_locked(const struct kvbi_lanes *lanes, uint64_t now_ns,
+                             struct kvb_stats *stats);
 
 /* ---- Checking -------------------------------------------------------------------------------- */
 

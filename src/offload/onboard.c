@@ -420,15 +420,3 @@ void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op)
     onboarding->op_free = kvbi_op_id(onboarding, op);
     onboarding->op_count--;
 }
-
-uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding)
-{
-    uint64_t handles = 0;
-    for (uint32_t i = 0; i < onboarding->item_count; i++) {
-        const struct kvbi_item *item = &onboarding->items[i];
-        if (item->op == KVBI_NONE || onboarding->ops[item->op].taken)
-            continue; /* of the latter, the handles are the caller's from the first one on */
-        handles += item->stage == KVBI_ITEM_GOOD && item->result != item->target ? 2 : 1;
-    }
-    return handles;
-}

@@ -281,5 +281,15 @@ struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onbo
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding);
 /* Handles that operations hold, for destroy's count. */
 uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding);
+/* As kvbi_lanes_stats_locked, of the lanes up and of operations. */
+void kvbi_onboarding_stats_locked(const struct kvbi_onboarding *onboarding, uint64_t now_ns,
+                                  struct kvb_stats *stats);
+
+/* ---- For tests --------------------------------------------------------------------------------- */
+
+/* Every invariant, by walking everything. NULL, or which one is broken. */
+const char *kvbi_onboarding_check_locked(const struct kvbi_onboarding *onboarding);
+/* No `done` of an operation that is under way is called any more. */
+void kvbi_onboarding_mute_locked(struct kvbi_onboarding *onboarding);
 
 #endif

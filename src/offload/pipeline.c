@@ -105,3 +105,18 @@ bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)
     return kvbi_lanes_idle_locked(&pipeline->lanes) &&
            kvbi_onboarding_idle_locked(&pipeline->onboard);
 }
+
+void kvbi_pipeline_stats_locked(const struct kvbi_pipeline *pipeline, uint64_t now_ns,
+                                struct kvb_stats *stats)
+{
+    kvbi_lock_assert_held(&pipeline->store->lock);
+    kvbi_lanes_stats_locked(&pipeline->lanes, now_ns, stats);
+    kvbi_onboarding_stats_locked(&pipeline->onboard, now_ns, stats);
+}
+
+const char *kvbi_pipeline_check_locked(const struct kvbi_pipeline *pipeline)
+{
+    kvbi_lock_assert_held(&pipeline->store->lock);
+    const char *wrong = kvbi_onboarding_check_locked(&pipeline->onboard);
+    return wrong != NULL ? wrong : kvbi_lanes_check_locked(&pipeline->lanes);
+}

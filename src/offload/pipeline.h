@@ -54,4 +54,10 @@ struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipelin
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);
 
+/* Its part of the picture, after the store's: lanes and operations. */
+void kvbi_pipeline_stats_locked(const struct kvbi_pipeline *pipeline, uint64_t now_ns,
+                                struct kvb_stats *stats);
+/* Every invariant, by walking everything. For tests. NULL, or which one is broken. */
+const char *kvbi_pipeline_check_locked(const struct kvbi_pipeline *pipeline);
+
 #endif

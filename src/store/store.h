@@ -15,6 +15,7 @@
  *            store_paths     paths that go out of service and come back
  *            store_adopt     what outlived an earlier process
  *            store_expect    bringing in what a batch will touch
+ *            store_stats     the part of statistics
  *            store_check     every invariant, for tests
  * Callers    offload/ and api/. Functions named ..._locked want `lock` held (asserted in debug builds).
  * Invariants those of its parts, and between them:
@@ -403,6 +404,11 @@ void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t ti
 /* The same picture without putting it into the ring. Tokens' record is named, not held. */
 void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
                                uint32_t entry, struct kvbi_event_item *item);
+
+/* ---- Statistics --------------------------------------------------------------------------------- */
+
+/* Its part of the picture: tiers, index, events, pins. */
+void kvbi_store_stats_locked(const struct kvbi_store *store, struct kvb_stats *stats);
 
 /* ---- Checking --------------------------------------------------------------------------------------------------- */
 

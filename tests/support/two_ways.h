@@ -17,7 +17,6 @@
 #include "block/lifecycle.h"
 #include "offload/lanes.h"
 #include "support/failing_memory.h"
-#include "transfer/engine.h"
 #include "transfer/memory/engine.h"
 #include "transfer/memory/tier.h"
 
