@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support/disk_engines.h"
+#include "transfer/disk/tier.h"
 
 /* ---- Round trips ----------------------------------------------------------------------------- */
 

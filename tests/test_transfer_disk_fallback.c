@@ -18,6 +18,7 @@
 #include "support/child.h"
 #include "support/disk_rig.h"
 #include "support/sandbox.h"
+#include "transfer/disk/tier.h"
 
 /* What a child found wrong: a line of this file; 0 nothing. */
 #define CHECK(condition)                                                                           \

@@ -6,6 +6,7 @@
 #include "base/lock.h"
 #include "support/disk_engines.h"
 #include "support/disk_table.h"
+#include "transfer/disk/tier.h"
 
 /* A write of a block, or a read of what it holds: the next ones, as rig->plan says. */
 static int move_as_planned(struct disk_rig *rig)

@@ -5,30 +5,6 @@
 #include "api/manager.h"
 #include "api/testing.h"
 
-static const char *check_book(const struct kvb_lane_stats *stats, uint64_t pending)
-{
-    if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed +
-                              stats->failed + stats->cancelled + pending)
-        return "offered = transferred + skipped + discarded + shed + failed + cancelled + pending";
-    if (stats->skipped != stats->skipped_present + stats->skipped_no_target +
-                              stats->skipped_admission + stats->skipped_out_of_service)
-        return "every skip has a reason";
-    if (stats->failed != stats->failed_transfer + stats->failed_invalidated)
-        return "every failure has a reason";
-    return NULL;
-}
-
-static const char *check_lane(const struct kvbi_lane *lane)
-{
-    uint32_t ondeck = kvbi_lane_ondeck(lane);
-    if (ondeck > lane->ondeck_capacity || lane->book.inflight > lane->inflight_max)
-        return "a lane pins no more than its bounds";
-    if (lane->unready > lane->unready_max ||
-        kvbi_in_queue_count(&lane->queue) > lane->queue.capacity)
-        return "a lane lets no more wait than its bounds";
-    return check_book(&lane->book.stats, kvbi_lane_pending(lane));
-}
-
 /* A block that has come is pinned while somebody who waited for it is to be told. */
 static bool came_and_stays(const struct kvb_manager *manager, uint32_t id)
 {
@@ -70,14 +46,11 @@ static const char *check_locked(struct kvb_manager *manager)
     const char *wrong = kvbi_store_check_locked(&manager->store);
     if (wrong == NULL)
         wrong = check_waiting(manager);
-    for (uint32_t i = 0; i < pipeline->lanes.count && wrong == NULL; i++)
-        wrong = check_lane(&pipeline->lanes.all[i]);
+    if (wrong == NULL)
+        wrong = kvbi_lanes_check_locked(&pipeline->lanes);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && wrong == NULL; tier++) {
-        if (!kvbi_lanes_leave(&pipeline->lanes, tier))
-            continue;
         const struct kvbi_onboard_lane *up = &pipeline->onboard.lanes[tier];
-        wrong =
-            check_book(&up->book.stats, (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);
+        wrong = kvbi_lane_book_check(&up->book, kvbi_onboard_lane_queued(up));
     }
     return wrong;
 }

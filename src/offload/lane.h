@@ -70,6 +70,8 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
 /* One that came back with `result`, and whether its content was published. */
 void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
                              uint64_t bytes, uint64_t now_ns);
+/* Does it balance, with so many that wait or are on deck? NULL, or what is wrong. */
+const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting);
 
 /* Under which name a disk keeps `named`'s content in `slot`. Under the store's lock; `named` has an entry. */
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,

@@ -187,4 +187,9 @@ struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct
 /* Nothing queued, on deck or in transfer. */
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes);
 
+/* ---- Checking -------------------------------------------------------------------------------- */
+
+/* Every invariant of lanes and offers, by walking everything. NULL, or which one is broken. */
+const char *kvbi_lanes_check_locked(const struct kvbi_lanes *lanes);
+
 #endif

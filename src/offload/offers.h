@@ -8,8 +8,9 @@
  * Callers    offload/lanes, which has one for each tier that lanes leave; offload/lane and
  *            offload/in_queue, each with the offers of its own lane.
  * Invariants an offer that is not free is in the chain of its slot's block, which has one of each
- *            lane at most, unless the slot has another life by now. There are as many offers as
- *            all lanes out of the tier can have at once.
+ *            lane at most. A slot that becomes free has none: what waits of it is dropped before,
+ *            what is taken pins it. There are as many offers as all lanes out of the tier can have
+ *            at once.
  * Lock       the store's.
  * Why        a slot is one cache line, with room for one number. An offer has room for the next,
  *            in a line that whoever goes that far needs anyway; so a block that is not offered, or

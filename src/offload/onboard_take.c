@@ -65,7 +65,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
-    block->offer = KVBI_NONE;
+    KVBI_ASSERT(block->offer == KVBI_NONE);
     kvbi_slot_forget_content(block);
     block->record = kvbi_records_take(&store->records);
     return block;

@@ -166,8 +166,9 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
     uint64_t generation =
         kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
     bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
+    KVBI_ASSERT(block->offer == KVBI_NONE);
     kvbi_pool_leave(pool, block);
-    block->entry = block->offer = KVBI_NONE;
+    block->entry = KVBI_NONE;
     kvbi_slot_forget_content(block); /* `ticket` stays: who wrote here last may be writing still */
     block->flags = 0;
     if (generation < KVBI_GENERATION_MAX)

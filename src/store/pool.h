@@ -113,8 +113,8 @@ bool kvbi_pool_pass(struct kvbi_pool *pool);
 /* A free slot, in place `place`. NULL: none is free, or cut short. */
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place);
 /*
- * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED or its path is out. Its life is Empty
- * by now.
+ * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED
+ * or its path is out. Its life is Empty by now, and it is not offered any more.
  */
 void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block);
 /* A slot of a path that is out was CONDEMNED for what the path is to blame for: it is LOST with the others, now or when it is given back. */

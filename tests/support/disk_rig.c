@@ -10,6 +10,8 @@
 
 #include "base/lock.h"
 #include "support/give_up.h"
+#include "transfer/disk/tier.h"
+#include "transfer/memory/tier.h"
 
 /* The disk tier over so many files, of which the first is place.file. */
 static int open_disk(struct disk_rig *rig, uint32_t path_count)

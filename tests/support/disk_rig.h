@@ -26,8 +26,6 @@
 #include "support/failing_memory.h"
 #include "support/test.h"
 #include "transfer/disk/engine.h"
-#include "transfer/disk/tier.h"
-#include "transfer/memory/tier.h"
 
 #define RIG_TAGS 1024
 #define RIG_PENDING 1000 /* no result yet */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/disk_shelf.h"
+#include "transfer/disk/io.h"
+#include "transfer/disk/tier.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,8 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "transfer/disk/io.h"
 
 int disk_shelf_setup(void **state)
 {

@@ -189,8 +189,8 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
     rig->on_device = true;
     rig->events.key_bytes =
         rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
-    if (hooks != NULL)
-        rig->hooks = *hooks;
+    rig->hooks = hooks != NULL ? *hooks : (struct kvbi_hooks){0};
+    memcpy(rig->hooks.kinds, rig->kinds, sizeof rig->hooks.kinds);
     kv_hooks_in_memory(&rig->hooks, &rig->config);
     int code = kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
     if (code != 0) {
