@@ -5,6 +5,7 @@
 
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
+#include "transfer/disk/io.h"
 
 #define BASE 1000
 

@@ -11,6 +11,7 @@
 
 #include "support/disk_rig.h"
 #include "transfer/disk/copy.h"
+#include "transfer/disk/tier.h"
 #include "transfer/disk/uring_flights.h"
 
 #define KIB 1024u

@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "transfer/disk/io.h"
-
 int disk_shelf_setup(void **state)
 {
     struct disk_shelf *shelf = calloc(1, sizeof *shelf);
