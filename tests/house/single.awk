@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# single: no braces round a single statement, unless it comes with a comment above it or another
-# branch of the same condition needs them; then all branches have them.
+# single: no braces round a single statement, unless a comment stands above it, it has branches of
+# its own, or another branch of the same condition needs them; then all branches have them.
 #
 # Told by the indentation, which the formatter makes. For each open brace of an if, else, for or
 # while there is one place in the lists below, the innermost last; a chain of branches shares one.
@@ -26,6 +26,8 @@ function single_close(more,    i) {
     if (single_statements[single_top] != 1 || single_other[single_top] ||
         single_nested[single_top] && more)
         single_needed[single_top] = 1
+    if (more && single_top > 1)
+        single_other[single_top - 1] = 1 # round a statement of several branches
     if (!more) {
         if (single_mixed[single_top])
             told_of(FILENAME, single_line[single_top, 1], "one branch has braces, another has none")

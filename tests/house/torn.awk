@@ -11,7 +11,7 @@ function torn_begin() {
 
 function torn_begin_file() {
     torn_lines = 0
-    torn_before = ""
+    torn_before = torn_macro = ""
 }
 
 function torn_width(a, b) {
@@ -20,6 +20,16 @@ function torn_width(a, b) {
 }
 
 function torn_line(code, text) {
+    if (directive) {
+        if (torn_macro != "" && comments && code !~ /\\$/ &&
+            length(torn_width(torn_macro, code)) <= 100)
+            told_of(FILENAME, FNR - 1, "torn apart by the comment behind it, which belongs above")
+        torn_macro = ""
+        if (code ~ /^ *#define [A-Za-z_0-9]+ *\\$/) {
+            torn_macro = code
+            sub(/ *\\$/, "", torn_macro)
+        }
+    }
     if (directive || code ~ /^ *$/) {
         if (torn_lines > 0 && text !~ /^ *$/)
             torn_apart = 1 # a comment or a directive in between has its reasons
