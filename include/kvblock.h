@@ -266,6 +266,10 @@ struct kvb_op;    /* an onboarding under way */
 #define KVB_KEY_BYTES_MAX 64
 #define KVB_TOKENS_PER_BLOCK_MAX 65535
 
+/*
+ * DEVICE and HOST lie in memory, DISK in files, REMOTE in a store beyond the machine. No store can be
+ * given in this version: a REMOTE is refused (KVB_EUNSUPPORTED).
+ */
 enum kvb_tier { KVB_TIER_DEVICE = 0, KVB_TIER_HOST = 1, KVB_TIER_DISK = 2, KVB_TIER_REMOTE = 3 };
 #define KVB_TIER_COUNT 4
 
@@ -549,7 +553,7 @@ enum kvb_disk_flags {
  * memory NULL: block_count x block bytes come from the allocator. Else the caller's: at least that much, aligned to 64,
  * must outlive the manager.
  *
- * path, or paths: the blocks are kept in files (or block devices), block b in file b % path_count, each slot padded to
+ * path, or paths, of which a DISK needs one: the blocks are kept in files (or block devices), block b in file b % path_count, each slot padded to
  * 4096 bytes; made if they are not there, mode 0600, all of their space taken at once, one process at a time (one that
  * was just killed is waited for, up to a second). Direct I/O where the file system takes it. What a file holds is found
  * again at create, without reading payloads, in about the order of its last use. docs/disk-format.md describes the
@@ -586,8 +590,8 @@ struct kvb_tier_config {
     uint32_t queue_capacity; /* weak handles in the in-queue; default 65536, 1..2^24 */
     void *memory;
     uint64_t memory_bytes;
-    const char *
-        path; /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks; NULL: paths, or in memory */
+    /* KVB_TIER_DISK, the lowest tier: the file that holds its blocks. It has this, or paths. */
+    const char *path;
     uint32_t disk_engine;     /* enum kvb_disk_engine */
     uint32_t disk_flags;      /* enum kvb_disk_flags, or-ed */
     const char *const *paths; /* several files instead of one */
@@ -681,7 +685,8 @@ struct kvb_diagnosis {
  *            disk tier's files are as they were, unless writing to one of them is what failed.
  * Errors     KVB_EINVAL  a field out of its range, sizes that overflow, an unknown tail:
  *            `diagnosis` (may be NULL) says which; diagnosis->size is not set: the log says so
- *            KVB_ENOMEM  the allocator failed, or a thread could not be started       KVB_EUNSUPPORTED  unknown policy, no
+ *            KVB_ENOMEM  the allocator failed, or a thread could not be started
+ *            KVB_EUNSUPPORTED  a REMOTE tier, unknown policy, no
  *            io_uring where it alone was asked for, a file system that cannot hold the file
  *            KVB_ENOSPC, KVB_EBUSY, KVB_EIO, KVB_ENOENT, KVB_EMISMATCH, KVB_EINVAL  the disk tier's file: full, in use, failing, its
  *            folder missing, of other content, of the wrong kind or owner: `diagnosis` names path and reason

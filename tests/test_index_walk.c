@@ -5,49 +5,26 @@
  * else: of a visit and an event about one copy the one with the greater sequence counts. Contents
  * come and go in the visits themselves, and are delivered at any moment.
  */
-#include "support/kv_test.h"
+#include "support/life.h"
 
 #include "store/store.h"
 
 enum { BLOCKS = 300, HOST_BLOCKS = 160, SEEDS = 500 };
 
-static struct kv_rig rig;
-
-static void open_rig(uint32_t event_capacity, struct kvb_event_sink sink)
+static void open_rig(struct kv_rig *rig, uint32_t event_capacity, struct kvb_event_sink sink)
 {
-    kv_rig_init(&rig);
-    kv_rig_no_tiers(&rig);
-    kv_rig_add_tier(&rig, KVB_TIER_DEVICE, BLOCKS, KVB_OFFLOAD_ON_REGISTER);
-    kv_rig_add_tier(&rig, KVB_TIER_HOST, HOST_BLOCKS, KVB_OFFLOAD_MANUAL);
-    rig.config.event_capacity = event_capacity;
-    rig.config.sink = sink;
-    kv_rig_open(&rig);
+    kv_rig_no_tiers(rig);
+    kv_rig_add_tier(rig, KVB_TIER_DEVICE, BLOCKS, KVB_OFFLOAD_ON_REGISTER);
+    kv_rig_add_tier(rig, KVB_TIER_HOST, HOST_BLOCKS, KVB_OFFLOAD_MANUAL);
+    rig->config.event_capacity = event_capacity;
+    rig->config.sink = sink;
+    kv_rig_open(rig);
 }
 
-/* Registers a root block of this seed and lets it go; a match does where it is there already. */
-static void store_one(uint64_t seed)
+static void forget_one(struct kv_rig *rig, uint64_t seed)
 {
-    uint32_t tokens[KV_TOKENS];
-    struct kvb_block *block = NULL;
-    kv_tokens(tokens, KV_TOKENS, seed);
-    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, 1, &block);
-    kv_unref(&rig, block);
-}
-
-static struct kvb_seq name_of(uint64_t seed)
-{
-    uint32_t tokens[KV_TOKENS];
-    struct kvb_seq seq = {0};
-    size_t count = 0;
-    kv_tokens(tokens, KV_TOKENS, seed);
-    kv_ok(kvb_hash_tokens(rig.kv, 0, NULL, tokens, KV_TOKENS, &seq, 1, &count));
-    return seq;
-}
-
-static void forget_one(uint64_t seed)
-{
-    struct kvb_seq name = name_of(seed);
-    int code = kvb_invalidate(rig.kv, &name, 1, NULL);
+    struct kvb_seq name = life_name(rig, seed);
+    int code = kvb_invalidate(rig->kv, &name, 1, NULL);
     assert_true(code == 0 || code == KVB_ENOENT);
 }
 
@@ -62,18 +39,17 @@ static int count_visit(void *arg, const struct kvb_event *event)
 
 static void test_walk_takes_the_lock_once_for_64_entries(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     uint32_t visits = 0;
-    open_rig(0, (struct kvb_event_sink){NULL, NULL});
+    open_rig(rig, 0, (struct kvb_event_sink){NULL, NULL});
     for (uint64_t i = 0; i < BLOCKS; i++)
-        store_one(i);
+        life_park(rig, i);
     uint64_t before = kvbi_lock_taken_count();
-    kv_ok(kvb_index_walk(rig.kv, count_visit, &visits));
+    kv_ok(kvb_index_walk(rig->kv, count_visit, &visits));
     /* One for each batch, and one in which the last batch's records are given back. */
     assert_int_equal(kvbi_lock_taken_count() - before,
                      (BLOCKS + KVBI_LOCK_BATCH - 1) / KVBI_LOCK_BATCH + 1);
     assert_int_equal(visits, BLOCKS);
-    kv_rig_close(&rig);
 }
 
 /*
@@ -81,6 +57,7 @@ static void test_walk_takes_the_lock_once_for_64_entries(void **state)
  * other content.
  */
 struct reader {
+    struct kv_rig *rig;
     uint32_t visits, wrong;
 };
 
@@ -91,27 +68,26 @@ static int read_tokens(void *arg, const struct kvb_event *event)
     size_t count = 0;
     if (reader->visits++ == 0) {
         for (uint64_t i = 0; i < BLOCKS; i++)
-            store_one(1000 + i);
-        kv_check(&rig);
+            life_park(reader->rig, 1000 + i);
+        kv_check(reader->rig);
     }
     memcpy(&key, event->key, sizeof key);
-    kv_ok(
-        kvb_hash_tokens(rig.kv, 0, NULL, event->tokens, event->token_count, &computed, 1, &count));
+    kv_ok(kvb_hash_tokens(reader->rig->kv, 0, NULL, event->tokens, event->token_count, &computed, 1,
+                          &count));
     reader->wrong += memcmp(&key, &computed, sizeof key) != 0;
     return 0;
 }
 
 static void test_walk_shows_tokens_of_what_is_gone_meanwhile(void **state)
 {
-    (void)state;
-    struct reader reader = {0};
-    open_rig(0, (struct kvb_event_sink){NULL, NULL});
+    struct kv_rig *rig = *state;
+    struct reader reader = {.rig = rig};
+    open_rig(rig, 0, (struct kvb_event_sink){NULL, NULL});
     for (uint64_t i = 0; i < BLOCKS; i++)
-        store_one(i);
-    kv_ok(kvb_index_walk(rig.kv, read_tokens, &reader));
+        life_park(rig, i);
+    kv_ok(kvb_index_walk(rig->kv, read_tokens, &reader));
     assert_int_equal(reader.wrong, 0);
     assert_true(reader.visits >= KVBI_LOCK_BATCH);
-    kv_rig_close(&rig);
 }
 
 static int stop_at_once(void *arg, const struct kvb_event *event)
@@ -123,14 +99,13 @@ static int stop_at_once(void *arg, const struct kvb_event *event)
 
 static void test_walk_that_is_stopped_gives_every_record_back(void **state)
 {
-    (void)state;
-    open_rig(0, (struct kvb_event_sink){NULL, NULL});
+    struct kv_rig *rig = *state;
+    open_rig(rig, 0, (struct kvb_event_sink){NULL, NULL});
     for (uint64_t i = 0; i < BLOCKS; i++)
-        store_one(i);
+        life_park(rig, i);
     for (int i = 0; i < 2 * KVBI_WALKERS_MAX; i++)
-        assert_int_equal(kvb_index_walk(rig.kv, stop_at_once, NULL), 5);
-    kv_check(&rig);
-    kv_rig_close(&rig);
+        assert_int_equal(kvb_index_walk(rig->kv, stop_at_once, NULL), 5);
+    kv_check(rig);
 }
 
 /* ---- What is there all the time -------------------------------------------------------------- */
@@ -142,6 +117,7 @@ static void test_walk_that_is_stopped_gives_every_record_back(void **state)
 enum { KEPT = 150, PASSING = 140 };
 
 struct churn {
+    struct kv_rig *rig;
     uint64_t seed;
     uint32_t kept[KEPT], unknown, twice;
     struct kvb_seq kept_names[KEPT], seen[2 * SEEDS];
@@ -174,31 +150,32 @@ static int visit_and_churn(void *arg, const struct kvb_event *event)
         churn->kept[kept]++;
     else
         note_seen(churn, &name);
-    forget_one(KEPT + kv_random(&churn->seed, PASSING));
-    store_one(KEPT + kv_random(&churn->seed, PASSING));
+    forget_one(churn->rig, KEPT + kv_random(&churn->seed, PASSING));
+    life_park(churn->rig, KEPT + kv_random(&churn->seed, PASSING));
     return 0;
 }
 
 static void test_walk_visits_what_is_there_from_begin_to_end_exactly_once(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     static struct churn churn;
     uint32_t twice = 0;
     for (uint64_t round = 0; round < 10; round++) {
         memset(&churn, 0, sizeof churn);
+        churn.rig = rig;
         churn.seed = round << 32;
-        open_rig(0, (struct kvb_event_sink){NULL, NULL});
+        open_rig(rig, 0, (struct kvb_event_sink){NULL, NULL});
         for (uint64_t i = 0; i < KEPT + PASSING; i++)
-            store_one(i % 2 == 0 ? i / 2 : i / 2 < PASSING ? KEPT + i / 2 : i / 2);
+            life_park(rig, i % 2 == 0 ? i / 2 : i / 2 < PASSING ? KEPT + i / 2 : i / 2);
         for (uint64_t i = 0; i < KEPT; i++) {
-            store_one(i);
-            churn.kept_names[i] = name_of(i);
+            life_park(rig, i);
+            churn.kept_names[i] = life_name(rig, i);
         }
-        kv_ok(kvb_index_walk(rig.kv, visit_and_churn, &churn));
+        kv_ok(kvb_index_walk(rig->kv, visit_and_churn, &churn));
         for (uint32_t i = 0; i < KEPT; i++)
             assert_int_equal(churn.kept[i], 1);
         twice += churn.twice;
-        kv_rig_close(&rig);
+        kv_rig_close(rig);
     }
     assert_true(twice > 0); /* what goes and comes back may be seen twice: the header says so */
 }
@@ -216,6 +193,7 @@ struct word {
 };
 
 struct receiver {
+    struct kv_rig *rig;
     uint64_t seed, visits, overruled, lost;
     uint64_t cleared; /* by the latest CLEARED, which is about copies not heard of yet as well */
     uint32_t count;
@@ -274,13 +252,13 @@ static void do_something(void)
 {
     uint32_t what = kv_random(&receiver.seed, 500);
     if (what < 300)
-        store_one(kv_random(&receiver.seed, SEEDS));
+        life_park(receiver.rig, kv_random(&receiver.seed, SEEDS));
     else if (what < 450)
-        forget_one(kv_random(&receiver.seed, SEEDS));
+        forget_one(receiver.rig, kv_random(&receiver.seed, SEEDS));
     else if (what < 451)
-        kv_ok(kvb_manager_clear(rig.kv));
+        kv_ok(kvb_manager_clear(receiver.rig->kv));
     else if (what < 475)
-        assert_true(kvb_manager_poll(rig.kv, 0) >= 0);
+        assert_true(kvb_manager_poll(receiver.rig->kv, 0) >= 0);
 }
 
 static int visit_and_do_something(void *arg, const struct kvb_event *event)
@@ -303,11 +281,11 @@ static int compare_visit(void *arg, const struct kvb_event *event)
 }
 
 /* Nothing is delivered any more: what the receiver believes is what is there. */
-static void compare(void)
+static void compare(struct kv_rig *rig)
 {
     uint32_t there = 0, known = 0, believed = 0;
-    kv_ok(kvb_index_walk(rig.kv, count_visit, &there));
-    kv_ok(kvb_index_walk(rig.kv, compare_visit, &known));
+    kv_ok(kvb_index_walk(rig->kv, count_visit, &there));
+    kv_ok(kvb_index_walk(rig->kv, compare_visit, &known));
     for (uint32_t i = 0; i < receiver.count; i++)
         believed += receiver.words[i].stored;
     assert_int_equal(known, there);
@@ -320,22 +298,23 @@ static void compare(void)
  */
 static void test_walk_and_events_by_sequence_are_the_truth(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     uint64_t visits = 0, overruled = 0;
     for (uint64_t round = 0; round < 40; round++) {
         memset(&receiver, 0, sizeof receiver);
+        receiver.rig = rig;
         receiver.seed = round << 32;
-        open_rig(1u << 16, (struct kvb_event_sink){receive, NULL});
+        open_rig(rig, 1u << 16, (struct kvb_event_sink){receive, NULL});
         for (int i = 0; i < 600; i++)
             do_something();
         receiver.count = 0; /* as after a loss: everything is forgotten */
-        kv_ok(kvb_index_walk(rig.kv, visit_and_do_something, NULL));
-        kv_poll(&rig);
+        kv_ok(kvb_index_walk(rig->kv, visit_and_do_something, NULL));
+        kv_poll(rig);
         assert_int_equal(receiver.lost, 0);
-        compare();
+        compare(rig);
         visits += receiver.visits;
         overruled += receiver.overruled;
-        kv_rig_close(&rig);
+        kv_rig_close(rig);
     }
     assert_true(visits > 2000 && overruled > 100);
 }
@@ -343,11 +322,11 @@ static void test_walk_and_events_by_sequence_are_the_truth(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_walk_takes_the_lock_once_for_64_entries),
-        cmocka_unit_test(test_walk_shows_tokens_of_what_is_gone_meanwhile),
-        cmocka_unit_test(test_walk_that_is_stopped_gives_every_record_back),
-        cmocka_unit_test(test_walk_visits_what_is_there_from_begin_to_end_exactly_once),
-        cmocka_unit_test(test_walk_and_events_by_sequence_are_the_truth),
+        TEST(kv_rig, test_walk_takes_the_lock_once_for_64_entries),
+        TEST(kv_rig, test_walk_shows_tokens_of_what_is_gone_meanwhile),
+        TEST(kv_rig, test_walk_that_is_stopped_gives_every_record_back),
+        TEST(kv_rig, test_walk_visits_what_is_there_from_begin_to_end_exactly_once),
+        TEST(kv_rig, test_walk_and_events_by_sequence_are_the_truth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,8 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
     if (error == 0)
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
-        struct kvb_block *block = kvbi_pipeline_take_locked(&manager->pipeline, pool, true, now_ns);
+        struct kvb_block *block =
+            kvbi_lanes_take_locked(&manager->pipeline.lanes, pool, true, now_ns);
         if (block == NULL && pool->cut_short)
             break; /* many pinned ones stand before those that can go: on in the next hold */
         if (block == NULL) { /* only if slots were retired under our hands */
@@ -92,7 +93,7 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
         kvbi_engines_forget_spoiled(&manager->pipeline.engines,
                                     &manager->pipeline.tiers[pool->tier],
                                     kvbi_pool_slot(pool, blocks[i]));
-        kvbi_pipeline_set_ticket(&manager->pipeline, pool, blocks[i], ticket);
+        kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, blocks[i], ticket);
     }
     return error;
 }
@@ -110,11 +111,14 @@ static int check_tier(struct kvb_manager *manager, uint32_t tier)
         return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EUNSUPPORTED,
                            "tier is %u (%s), which is kept in a file: only lanes take blocks there",
                            tier, kvbi_tier_name(tier));
-    if (tier != KVB_TIER_DEVICE || !kvbi_engines_device_lost(&manager->pipeline.engines))
+    const struct kvbi_tier *memory = &manager->tiers[tier];
+    if (!memory->ops->lost(memory, NULL, 0))
         return 0;
     kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
-    return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EDEVICE,
-                       "tier DEVICE: its GPU has failed, nothing can be had there any more");
+    return kvbi_refuse(
+        manager, KVBI_CALL_ALLOC, KVB_EDEVICE,
+        "tier is %u (%s), whose memory has failed: nothing can be had there any more", tier,
+        kvbi_tier_name(tier));
 }
 
 static void say_shortage(struct kvb_manager *manager, const struct kvbi_pool *pool, int error,

@@ -199,13 +199,13 @@ static int register_locked(struct kvb_manager *manager, struct kvb_block **block
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
     struct kvb_block *own = *block;
-    int refused = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    int refused = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
     if (refused != 0)
         return refused;
-    kvbi_pipeline_set_ticket(&manager->pipeline, pool, own, ticket);
+    kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, own, ticket);
     int error = kvbi_store_register_locked(&manager->store, pool, block, share, now_ns);
     if (error == 0 && *block == own)
-        kvbi_pipeline_registered_locked(&manager->pipeline, pool, own);
+        kvbi_lanes_registered_locked(&manager->pipeline.lanes, pool, own);
     return error;
 }
 

@@ -338,11 +338,11 @@ static int retire_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
         error = KVB_ESTATE;
     const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
     if (error == 0)
-        error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+        error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
     if (error == 0) {
         uint64_t before = block->ticket;
         /* ahead of the move: who sees the block Complete sees what to wait for */
-        kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
+        kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, block, ticket);
         error = kvbi_life_move(block, event, &move, NULL);
         if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;

@@ -5,30 +5,6 @@
 #include "api/manager.h"
 #include "api/testing.h"
 
-static const char *check_book(const struct kvb_lane_stats *stats, uint64_t pending)
-{
-    if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed +
-                              stats->failed + stats->cancelled + pending)
-        return "offered = transferred + skipped + discarded + shed + failed + cancelled + pending";
-    if (stats->skipped != stats->skipped_present + stats->skipped_no_target +
-                              stats->skipped_admission + stats->skipped_out_of_service)
-        return "every skip has a reason";
-    if (stats->failed != stats->failed_transfer + stats->failed_invalidated)
-        return "every failure has a reason";
-    return NULL;
-}
-
-static const char *check_lane(const struct kvbi_lane *lane)
-{
-    uint32_t ondeck = kvbi_lane_ondeck(lane);
-    if (ondeck > lane->ondeck_capacity || lane->book.inflight > lane->inflight_max)
-        return "a lane pins no more than its bounds";
-    if (lane->unready > lane->unready_max ||
-        kvbi_in_queue_count(&lane->queue) > lane->queue.capacity)
-        return "a lane lets no more wait than its bounds";
-    return check_book(&lane->book.stats, kvbi_lane_pending(lane));
-}
-
 /* A block that has come is pinned while somebody who waited for it is to be told. */
 static bool came_and_stays(const struct kvb_manager *manager, uint32_t id)
 {
@@ -70,14 +46,11 @@ static const char *check_locked(struct kvb_manager *manager)
     const char *wrong = kvbi_store_check_locked(&manager->store);
     if (wrong == NULL)
         wrong = check_waiting(manager);
+    if (wrong == NULL)
+        wrong = kvbi_lanes_check_locked(&pipeline->lanes);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT && wrong == NULL; tier++) {
-        if (!kvbi_pipeline_has_lane(pipeline, tier))
-            continue;
         const struct kvbi_onboard_lane *up = &pipeline->onboard.lanes[tier];
-        wrong = check_lane(&pipeline->lanes[tier]);
-        if (wrong == NULL)
-            wrong = check_book(&up->book.stats,
-                               (uint64_t)kvbi_onboard_lane_queued(up) + up->book.inflight);
+        wrong = kvbi_lane_book_check(&up->book, kvbi_onboard_lane_queued(up));
     }
     return wrong;
 }
@@ -111,4 +84,24 @@ void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *
     uint64_t word = atomic_load(&block->word);
     atomic_store(&block->word, generation << KVBI_USERS_BITS | kvbi_word_users(word));
     kvbi_lock_release(&manager->store.lock);
+}
+
+void kvbi_testing_mute(struct kvb_manager *manager)
+{
+    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    kvbi_lock_take(&manager->store.lock);
+    for (uint32_t i = 0; i < onboarding->op_capacity; i++)
+        if (onboarding->ops[i].state == KVBI_OP_RUNNING)
+            onboarding->ops[i].done = NULL;
+    for (uint32_t i = onboarding->finished.first; i != KVBI_NONE; i = onboarding->ops[i].next)
+        onboarding->ops[i].done = NULL;
+    kvbi_lock_release(&manager->store.lock);
+}
+
+void kvbi_testing_abandon(struct kvb_manager *manager)
+{
+    kvbi_testing_mute(manager);
+    atomic_store(&manager->store.closing, true);
+    kvbi_progress_close(&manager->progress);
+    kvbi_manager_free(manager);
 }

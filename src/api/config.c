@@ -8,9 +8,7 @@
 
 #include "api/manager.h"
 #include "base/struct_in.h"
-#include "transfer/strides.h"
 
-#define DEPTH_ABOVE_DISK 4
 #define PIN_THREADS 4
 #define EVENTS_DEFAULT_MIN 4096
 #define EVENTS_DEFAULT_MAX (1u << 20)
@@ -97,41 +95,62 @@ static int read_layout(struct kvbi_config *config, struct kvb_diagnosis *diagnos
     return 0;
 }
 
-/*
- * A lane to a file has twice as much with the engine as the engine has with the device: while what has come back together is
- * verified and applied, the device works on the rest. At 64 KiB that is 0.86 against 0.96 of a bare ring (docs/performance.md).
- */
-static void deepen_lane_above_disk(struct kvbi_config *config)
+/* A kind may want more on its way to it than others. */
+static void deepen_lanes(struct kvbi_config *config)
 {
-    uint32_t above = KVB_TIER_DISK - 1;
-    while (config->tiers[above].block_count == 0)
-        above--;
-    if (!(config->depths_given & 1u << above))
-        config->tiers[above].depth = DEPTH_ABOVE_DISK;
+    uint32_t above = KVBI_NONE;
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        const struct kvbi_kind *kind = config->kinds[tier];
+        if (kind == NULL)
+            continue;
+        if (above != KVBI_NONE && kind->lane_depth != 0 && !(config->depths_given & 1u << above))
+            config->tiers[above].depth = kind->lane_depth;
+        above = tier;
+    }
 }
 
-/* A GPU's counterpart is pinned, by threads unless the manager is to run without any. */
-static int pair_with_cuda(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
+/* What some kinds ask of their neighbours. `last`: the lowest tier. */
+static int check_neighbours(const struct kvbi_config *config, uint32_t last,
+                            struct kvb_diagnosis *diagnosis)
+{
+    for (uint32_t tier = 0, position = 0; tier < KVB_TIER_COUNT; tier++) {
+        const struct kvbi_kind *kind = config->kinds[tier];
+        if (kind != NULL && kind->below_memory && tier != last)
+            return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                                 "tiers[%u] (%s): must be the lowest, there is a tier below it",
+                                 position, kvbi_tier_name(tier));
+        if (kind != NULL && kind->below_memory && position == 0)
+            return kvbi_diagnose(diagnosis, KVB_EINVAL,
+                                 "tiers[0] (%s): must have a tier in memory above it",
+                                 kvbi_tier_name(tier));
+        position += kind != NULL;
+    }
+    return 0;
+}
+
+/* Memory below a device is registered with it, by threads unless the manager is to run without. */
+static int pair_with_device(struct kvbi_config *config, struct kvb_diagnosis *diagnosis)
 {
     const struct kvb_layout *layout = &config->layout;
-    struct kvb_tier_config *device = &config->tiers[KVB_TIER_DEVICE],
-                           *host = &config->tiers[KVB_TIER_HOST];
-    bool cuda = device->memory_kind == KVB_MEMORY_CUDA;
-    if (!cuda && (layout->layer_stride | layout->part_stride | layout->block_stride) != 0)
+    const struct kvbi_kind *device = config->kinds[KVB_TIER_DEVICE];
+    struct kvb_tier_config *host = &config->tiers[KVB_TIER_HOST];
+    bool strided = device != NULL && device->strided;
+    bool registers = device != NULL && device->registers_memory;
+    if (!strided && (layout->layer_stride | layout->part_stride | layout->block_stride) != 0)
         return kvbi_diagnose(diagnosis, KVB_EINVAL,
                              "layout.%s is given, must be 0 without a tier in CUDA memory",
                              layout->layer_stride != 0  ? "layer_stride"
                              : layout->part_stride != 0 ? "part_stride"
                                                         : "block_stride");
     for (unsigned tier = 0, position = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (config->tiers[tier].pin_threads != 0 && (!cuda || tier != KVB_TIER_HOST))
+        if (config->tiers[tier].pin_threads != 0 && (!registers || tier != KVB_TIER_HOST))
             return kvbi_diagnose(
                 diagnosis, KVB_EINVAL,
                 "tiers[%u] (%s): pin_threads is %u, must be 0 but for a HOST below CUDA memory",
                 position, kvbi_tier_name(tier), config->tiers[tier].pin_threads);
         position += config->tiers[tier].block_count > 0;
     }
-    if (cuda && host->pin_threads == 0 && config->c.progress == KVB_PROGRESS_THREAD)
+    if (registers && host->pin_threads == 0 && config->c.progress == KVB_PROGRESS_THREAD)
         host->pin_threads = PIN_THREADS;
     return 0;
 }
@@ -172,19 +191,11 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
         error =
             kvbi_config_read_tier(config, kvbi_stride(config->c.tiers, config->c.tiers[0].size, i),
                                   i, &previous, diagnosis);
-    if (error == 0 && kvbi_config_in_files(&config->tiers[KVB_TIER_DISK]) &&
-        previous != KVB_TIER_DISK)
-        return kvbi_diagnose(
-            diagnosis, KVB_EINVAL,
-            "tiers[REMOTE] is given, must not be below a DISK that is kept in files");
-    if (error == 0 && kvbi_config_in_files(&config->tiers[KVB_TIER_DISK]) &&
-        config->c.tier_count == 1)
-        return kvbi_diagnose(diagnosis, KVB_EINVAL,
-                             "tiers[0] (DISK): path is given, must have a tier in memory above it");
-    if (error == 0 && kvbi_config_in_files(&config->tiers[KVB_TIER_DISK]))
-        deepen_lane_above_disk(config);
     if (error == 0)
-        error = pair_with_cuda(config, diagnosis);
+        error = check_neighbours(config, (uint32_t)previous, diagnosis);
+    if (error == 0)
+        error = pair_with_device(config, diagnosis);
+    deepen_lanes(config);
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
         blocks += config->tiers[tier].block_count;
     default_event_capacity(&config->c, blocks);
@@ -246,9 +257,9 @@ static int read_scalars(struct kvbi_config *config, struct kvb_diagnosis *diagno
 }
 
 int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given,
-                     struct kvb_diagnosis *diagnosis)
+                     const struct kvbi_hooks *hooks, struct kvb_diagnosis *diagnosis)
 {
-    *config = (struct kvbi_config){0};
+    *config = (struct kvbi_config){.hooks = hooks};
     if (given == NULL)
         return kvbi_diagnose(diagnosis, KVB_EINVAL, "config is NULL");
     if (kvbi_struct_in(&config->c, sizeof config->c, sizeof config->c, given) != 0)

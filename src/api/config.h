@@ -12,6 +12,9 @@
 #include <kvblock.h>
 
 #include "store/policy.h"
+#include "transfer/kind.h"
+
+struct kvbi_hooks;
 
 struct kvbi_config {
     struct kvb_config c; /* layout and tiers below instead of its pointers */
@@ -19,13 +22,15 @@ struct kvbi_config {
     struct kvb_tier_config
         tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent; one path is paths[0] of one */
     uint64_t block_bytes;
-    uint32_t depths_given; /* bit per tier */
+    uint32_t depths_given;                         /* bit per tier */
+    const struct kvbi_kind *kinds[KVB_TIER_COUNT]; /* by tier; NULL: absent */
+    const struct kvbi_hooks *hooks;                /* or NULL */
     const struct kvbi_policy_ops *policy;
 };
 
 /* 0, or KVB_EINVAL or KVB_EUNSUPPORTED with `diagnosis` (may be NULL) filled in. */
 int kvbi_config_read(struct kvbi_config *config, const struct kvb_config *given,
-                     struct kvb_diagnosis *diagnosis);
+                     const struct kvbi_hooks *hooks, struct kvb_diagnosis *diagnosis);
 
 /*
  * Tells the configuration's logger why there is no manager; not if the size of the configuration is

@@ -8,10 +8,10 @@
 #include <stdio.h>
 
 #include "api/manager.h"
+#include "base/hooks.h"
 #include "base/struct_in.h"
-#include "transfer/strides.h"
+#include "transfer/kind.h"
 
-#define MEMORY_ALIGNMENT 64
 #define PIN_THREADS_MAX 64
 #define BLOCKS_MAX (UINT32_MAX - 1)
 
@@ -51,92 +51,18 @@ static int read_lane(struct kvb_tier_config *tier, const struct tier_reader *at)
     return error;
 }
 
-/*
- * What the memory of a tier on a GPU spans. Whether it is what it is said to be only the GPU's
- * runtime can tell.
- */
-static int read_cuda_memory(const struct kvbi_config *config, const struct kvb_tier_config *tier,
-                            const struct tier_reader *at)
-{
-    struct kvbi_strides strides;
-    char message[sizeof at->diagnosis->message] = "";
-    bool layered = tier->layer_memory != NULL, given = layered || tier->memory != NULL;
-    const struct kvb_layout *layout = &config->layout;
-    if (layered && tier->memory != NULL)
-        return refuse_tier(at, "%s", "memory and layer_memory are given, must be one of them");
-    if (!given && (layout->layer_stride | layout->part_stride | layout->block_stride) != 0)
-        return refuse_tier(
-            at, "%s",
-            "memory and layer_memory are NULL and the layout has strides, must be without");
-    if (!given && tier->memory_bytes != 0)
-        return refuse_tier(at, "memory_bytes is %llu without memory, must be 0",
-                           (unsigned long long)tier->memory_bytes);
-    if (kvbi_strides_read(&strides, layout, tier->block_count, layered, message, sizeof message) !=
-            0 ||
-        (layered &&
-         kvbi_strides_check_bases(&strides, tier->layer_memory, message, sizeof message) != 0))
-        return refuse_tier(at, "%s", message);
-    if (given && tier->memory_bytes < strides.span_bytes)
-        return refuse_tier(
-            at, "memory_bytes is %llu, must be at least %llu: so much the strides span",
-            (unsigned long long)tier->memory_bytes, (unsigned long long)strides.span_bytes);
-    return 0;
-}
-
-static int read_memory(const struct kvbi_config *config, const struct kvb_tier_config *tier,
-                       const struct tier_reader *at)
-{
-    if (tier->memory_kind == KVB_MEMORY_CUDA)
-        return read_cuda_memory(config, tier, at);
-    uint64_t needed;
-    if (__builtin_mul_overflow((uint64_t)tier->block_count, config->block_bytes, &needed) ||
-        needed > SIZE_MAX / 2)
-        return refuse_tier(at, "block_count is %u, too many of %llu bytes each", tier->block_count,
-                           (unsigned long long)config->block_bytes);
-    if (tier->memory == NULL && tier->memory_bytes != 0)
-        return refuse_tier(at, "memory_bytes is %llu without memory, must be 0",
-                           (unsigned long long)tier->memory_bytes);
-    if (tier->memory == NULL)
-        return 0;
-    if ((uintptr_t)tier->memory % MEMORY_ALIGNMENT != 0)
-        return refuse_tier(at, "memory is %p, must be aligned to %d", tier->memory,
-                           MEMORY_ALIGNMENT);
-    if (tier->memory_bytes < needed)
-        return refuse_tier(at, "memory_bytes is %llu, must be at least %llu for its blocks",
-                           (unsigned long long)tier->memory_bytes, (unsigned long long)needed);
-    return 0;
-}
-
-/* What only memory_kind CUDA has. */
-static int read_host_kind(const struct kvb_tier_config *tier, const struct tier_reader *at)
-{
-    if (tier->device != 0)
-        return refuse_tier(at, "device is %u, must be 0 unless memory_kind is KVB_MEMORY_CUDA",
-                           tier->device);
-    if (tier->copy_method != 0)
-        return refuse_tier(at, "copy_method is %u, must be 0 unless memory_kind is KVB_MEMORY_CUDA",
-                           tier->copy_method);
-    if (tier->layer_memory != NULL)
-        return refuse_tier(
-            at, "%s", "layer_memory is given, must be NULL unless memory_kind is KVB_MEMORY_CUDA");
-    return 0;
-}
-
-static int read_kind(const struct kvb_tier_config *tier, const struct tier_reader *at)
+static int read_memory_kind(const struct kvb_tier_config *tier, const struct tier_reader *at)
 {
     if (tier->memory_kind > KVB_MEMORY_CUDA)
         return refuse_tier(at, "memory_kind is %u, must be 0..%d (enum kvb_memory_kind)",
                            tier->memory_kind, KVB_MEMORY_CUDA);
-    if (tier->memory_kind == KVB_MEMORY_CUDA && tier->tier != KVB_TIER_DEVICE)
-        return refuse_tier(at, "%s",
-                           "memory_kind is KVB_MEMORY_CUDA, must be KVB_MEMORY_HOST below DEVICE");
     if (tier->copy_method > KVB_COPY_KERNEL)
         return refuse_tier(at, "copy_method is %u, must be 0..%d (enum kvb_copy_method)",
                            tier->copy_method, KVB_COPY_KERNEL);
     if (tier->pin_threads > PIN_THREADS_MAX)
         return refuse_tier(at, "pin_threads is %u, must be 0..%d", tier->pin_threads,
                            PIN_THREADS_MAX);
-    return tier->memory_kind == KVB_MEMORY_HOST ? read_host_kind(tier, at) : 0;
+    return 0;
 }
 
 static int read_paths(const struct kvb_tier_config *tier, const struct tier_reader *at)
@@ -165,7 +91,6 @@ static int read_paths(const struct kvb_tier_config *tier, const struct tier_read
     return 0;
 }
 
-/* What only a tier in files may ask for. */
 static int read_disk_options(const struct kvb_tier_config *tier, const struct tier_reader *at)
 {
     const uint32_t known =
@@ -178,34 +103,27 @@ static int read_disk_options(const struct kvb_tier_config *tier, const struct ti
     if (tier->disk_flags & ~known)
         return refuse_tier(at, "disk_flags is 0x%x, must be of 0x%x (enum kvb_disk_flags)",
                            tier->disk_flags, known);
-    if (kvbi_config_in_files(tier))
-        return 0;
-    if (tier->disk_flags != 0)
-        return refuse_tier(at, "disk_flags is 0x%x, must be 0 without path or paths",
-                           tier->disk_flags);
-    if (tier->write_bytes_per_second != 0)
-        return refuse_tier(at, "write_bytes_per_second is %llu, must be 0 without path or paths",
-                           (unsigned long long)tier->write_bytes_per_second);
-    if (tier->write_bytes_per_day != 0)
-        return refuse_tier(at, "write_bytes_per_day is %llu, must be 0 without path or paths",
-                           (unsigned long long)tier->write_bytes_per_day);
     return 0;
 }
 
-static int read_disk(const struct kvb_tier_config *tier, const struct tier_reader *at)
+/* Whose memory it is: what no kind has is refused by what it lacks. */
+static int find_kind(struct kvbi_config *config, const struct kvb_tier_config *tier,
+                     const struct tier_reader *at)
 {
-    int error = read_disk_options(tier, at);
-    if (error == 0)
-        error = read_paths(tier, at);
-    if (error != 0 || !kvbi_config_in_files(tier))
-        return error;
-    if (tier->tier != KVB_TIER_DISK)
-        return refuse_tier(at, "%s is given, only DISK is kept in files",
-                           tier->path != NULL ? "path" : "paths");
-    if (tier->memory != NULL)
-        return refuse_tier(at, "%s and memory are given, must be one of them",
-                           tier->path != NULL ? "path" : "paths");
-    return 0;
+    const struct kvbi_hooks *hooks = config->hooks;
+    const struct kvbi_kind **kind = &config->kinds[tier->tier];
+    char message[sizeof at->diagnosis->message] = "";
+    if (hooks != NULL && hooks->kinds[tier->tier] != NULL)
+        *kind = hooks->kinds[tier->tier];
+    else
+        *kind = kvbi_kind_of(tier);
+    if (*kind == NULL && tier->tier == KVB_TIER_DISK)
+        return refuse_tier(at, "%s", "path and paths are NULL, one of them must name its files");
+    if (*kind == NULL)
+        return kvbi_diagnose(at->diagnosis, KVB_EUNSUPPORTED,
+                             "%s: needs a store, and this version has none", at->name);
+    int error = (*kind)->check(tier, &config->layout, config->block_bytes, message, sizeof message);
+    return error == 0 ? 0 : kvbi_diagnose(at->diagnosis, error, "%s: %s", at->name, message);
 }
 
 /* Which tier it is, and how many blocks. */
@@ -243,11 +161,13 @@ int kvbi_config_read_tier(struct kvbi_config *config, const void *given, uint32_
     config->depths_given |= (tier.depth != 0 ? 1u : 0u) << tier.tier;
     error = read_lane(&tier, &at);
     if (error == 0)
-        error = read_kind(&tier, &at);
+        error = read_memory_kind(&tier, &at);
     if (error == 0)
-        error = read_memory(config, &tier, &at);
+        error = read_disk_options(&tier, &at);
     if (error == 0)
-        error = read_disk(&tier, &at);
+        error = read_paths(&tier, &at);
+    if (error == 0)
+        error = find_kind(config, &tier, &at);
     *previous = (int)tier.tier;
     struct kvb_tier_config *kept = &config->tiers[tier.tier];
     *kept = tier;

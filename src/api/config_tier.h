@@ -17,11 +17,6 @@
 int kvbi_config_read_tier(struct kvbi_config *config, const void *given, uint32_t position,
                           int *previous, struct kvb_diagnosis *diagnosis);
 
-static inline bool kvbi_config_in_files(const struct kvb_tier_config *tier)
-{
-    return tier->path != NULL || tier->path_count > 0;
-}
-
 /*
  * 0 becomes `otherwise` (which is 0 where the default is not one number: then *value must not be).
  * Anything outside [low, high] is refused by name, after `where`.

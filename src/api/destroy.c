@@ -48,17 +48,17 @@ static int close_to_callers(struct kvb_manager *manager)
 }
 
 /* Nothing moves any more: the order of use goes into the files. */
-static void close_disk(struct kvb_manager *manager)
+static void close_files(struct kvb_manager *manager)
 {
-    struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
-    const struct kvbi_pool *pool = &manager->store.pools[KVB_TIER_DISK];
-    if (disk == NULL)
+    struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
+    if (files == NULL)
         return;
+    const struct kvbi_pool *pool = &manager->store.pools[files->tier];
     uint32_t *order = kvbi_memory_alloc_raw(&manager->memory, pool->block_count, sizeof *order, 0);
     kvbi_lock(manager);
     uint32_t count = order != NULL ? kvbi_pool_order(pool, order, pool->block_count) : 0;
     kvbi_unlock(manager);
-    kvbi_disk_close_clean(disk, order, count);
+    files->lasting->close(files, order, count);
     kvbi_memory_free(&manager->memory, order, pool->block_count, sizeof *order);
 }
 
@@ -75,7 +75,7 @@ int kvb_manager_destroy(struct kvb_manager *manager)
     if (error != 0)
         return error;
     kvbi_progress_close(&manager->progress);
-    close_disk(manager);
+    close_files(manager);
     kvbi_manager_free(manager);
     return 0;
 }

@@ -15,12 +15,12 @@ static const char *kind_name(uint32_t kind)
 static void say_why(const struct kvb_manager *manager, const struct kvb_fence *fence,
                     struct kvbi_why *why)
 {
-    bool cuda = manager->pipeline.engines.cuda != NULL;
+    bool streams = manager->pipeline.engines.streams != NULL;
     if (fence->reserved != 0)
         kvbi_why_else(why, "reserved is %u, must be 0", fence->reserved);
-    else if (fence->kind > KVB_FENCE_CUDA_EVENT || cuda)
+    else if (fence->kind > KVB_FENCE_CUDA_EVENT || streams)
         kvbi_why_else(why, "must be one of 0..%d, with a handle of that kind",
-                      cuda ? KVB_FENCE_CUDA_EVENT : KVB_FENCE_COUNTER);
+                      streams ? KVB_FENCE_CUDA_EVENT : KVB_FENCE_COUNTER);
     else
         kvbi_why_else(why, STREAM_FENCES_NEED ", which this manager has not");
 }
@@ -49,7 +49,7 @@ int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,
 int kvbi_takes_fence(struct kvb_manager *manager, enum kvbi_call call, const struct kvbi_pool *pool,
                      const struct kvb_fence *fence, uint64_t ticket)
 {
-    int error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
+    int error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
     return error == 0
                ? 0
                : kvbi_refuse(manager, call, error,

@@ -7,7 +7,6 @@
 
 #include "api/config.h"
 #include "api/testing.h"
-#include "transfer/strides.h"
 
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)
@@ -84,15 +83,15 @@ void kvbi_turn_end(struct kvbi_turn *turn)
 {
     if (turn->left == 0)
         return;
-    kvbi_pipeline_parked_locked(&turn->manager->pipeline, &turn->parking);
+    kvbi_lanes_parked_locked(&turn->manager->pipeline.lanes, &turn->parking);
     turn->left = 0;
     kvbi_unlock(turn->manager);
 }
 
 void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    kvbi_pipeline_release_locked(&turn->manager->pipeline, &turn->parking, pool, block,
-                                 turn->now_ns);
+    kvbi_lanes_release_locked(&turn->manager->pipeline.lanes, &turn->parking, pool, block,
+                              turn->now_ns);
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -106,21 +105,22 @@ static int create_tiers(struct kvb_manager *manager, const struct kvbi_config *c
                         char *message, size_t message_bytes)
 {
     struct kvbi_tiers_config tiers = {.configs = config->tiers,
-                                      .layout = &config->layout,
-                                      .block_bytes = config->block_bytes,
-                                      .tokens_per_block = config->c.tokens_per_block,
-                                      .key_bytes = config->c.key_bytes,
-                                      .digest_seed = config->c.digest_seed,
-                                      .model = config->c.model,
-                                      .hash = kvbi_hash_select(kvbi_isa_detect())};
+                                      .kinds = config->kinds,
+                                      .purpose = {.layout = &config->layout,
+                                                  .block_bytes = config->block_bytes,
+                                                  .tokens_per_block = config->c.tokens_per_block,
+                                                  .key_bytes = config->c.key_bytes,
+                                                  .digest_seed = config->c.digest_seed,
+                                                  .model = config->c.model,
+                                                  .hash = kvbi_hash_select(kvbi_isa_detect())}};
     return kvbi_tiers_create(manager->tiers, &manager->memory, &tiers, message, message_bytes);
 }
 
 /* Names in files were made with the files' seed, and are compared with names made with this one. */
 static uint64_t choose_seed(struct kvb_manager *manager, const struct kvbi_config *config)
 {
-    const struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
-    uint64_t seed = disk != NULL ? disk->digest_seed : config->c.digest_seed;
+    const struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
+    uint64_t seed = files != NULL ? files->lasting->seed(files) : config->c.digest_seed;
     if (seed == 0 && kvbi_random_u64(&seed) != 0)
         seed = kvbi_clock_now(&manager->clock) ^ (uint64_t)(uintptr_t)manager;
     return seed;
@@ -143,8 +143,10 @@ static int create_store(struct kvb_manager *manager, const struct kvbi_config *c
                                       .namespace_capacity = config->c.namespace_capacity};
     for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
         store.block_counts[tier] = config->tiers[tier].block_count;
-        store.on_disk[tier] = config->tiers[tier].path_count > 0;
-        store.path_counts[tier] = config->tiers[tier].path_count;
+        const struct kvbi_tier *memory = &manager->tiers[tier];
+        store.on_disk[tier] = memory->lasting != NULL;
+        if (memory->lasting != NULL)
+            store.path_counts[tier] = memory->lasting->file_count(memory);
     }
     return kvbi_store_create(&manager->store, &store);
 }
@@ -184,13 +186,13 @@ static int create_parts(struct kvb_manager *manager, const struct kvbi_config *c
     if (error == 0)
         error = create_pipeline(manager, config, hooks, message, message_bytes);
     if (error == 0)
-        error = kvbi_tiers_pin(manager->tiers, config->tiers, &manager->log);
+        error = kvbi_tiers_register(manager->tiers, config->tiers, &manager->log);
     if (error == 0)
         error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config->c.sink,
                                      config->c.progress == KVB_PROGRESS_THREAD);
-    if (error == 0 && kvbi_tiers_disk(manager->tiers) != NULL) /* last: it writes to the files */
-        error = kvbi_recover(&manager->store, kvbi_tiers_disk(manager->tiers), &manager->recovery,
-                             message, message_bytes);
+    struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
+    if (error == 0 && files != NULL) /* last: it writes to the files */
+        error = kvbi_recover(&manager->store, files, &manager->recovery, message, message_bytes);
     if (error == 0)
         kvbi_progress_begin(&manager->progress);
     return error;
@@ -203,7 +205,7 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
     struct kvbi_memory memory;
     char message[sizeof diagnosis->message] =
         ""; /* of the part that failed, if it has something to say */
-    int error = kvbi_config_read(&config, given, diagnosis);
+    int error = kvbi_config_read(&config, given, hooks, diagnosis);
     if (error == 0)
         error = kvbi_memory_init(&memory, &config.c.allocator);
     if (error != 0)
@@ -227,7 +229,7 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              manager->pipeline.engines.said, manager->store.hash.ops->name);
-    kvbi_recovery_log(&manager->recovery, kvbi_tiers_disk(manager->tiers), &manager->log);
+    kvbi_recovery_log(&manager->recovery, kvbi_tiers_lasting(manager->tiers), &manager->log);
     *out = manager;
     return kvbi_diagnose(diagnosis, 0, "ready");
 }
@@ -318,7 +320,7 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         return error;
     struct kvbi_store *store = &manager->store;
-    struct kvbi_disk *disk = kvbi_tiers_disk(manager->tiers);
+    struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
     uint32_t cursor = 0;
     uint64_t removed = 0;
     bool more = true;
@@ -327,8 +329,8 @@ int kvb_manager_clear(struct kvb_manager *manager)
     kvbi_store_begin_clear_locked(store);
     uint64_t clears = store->clears;
     kvbi_unlock(manager);
-    if (disk != NULL)
-        error = kvbi_disk_clear(disk, clears);
+    if (files != NULL)
+        error = files->lasting->clear(files, clears);
     while (more) {
         kvbi_lock(manager);
         more = kvbi_store_sweep_locked(store, &cursor, NULL, &removed);
@@ -338,8 +340,9 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         kvbi_log(
             &manager->log, KVB_LOG_ERROR, error,
-            "kvb_manager_clear: a file of tier DISK could not be written; what it holds may come back "
-            "after a restart");
+            "kvb_manager_clear: a file of tier %s could not be written; what it holds may come back "
+            "after a restart",
+            kvbi_tier_name(files->tier));
     return error;
 }
 
@@ -367,19 +370,16 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
     if (error != 0)
         return error;
     const struct kvbi_tier *memory = &manager->tiers[tier];
-    if (memory->disk != NULL ||
-        (memory->strides != NULL && !kvbi_strides_contiguous(memory->strides)))
+    if (memory->ops == NULL)
+        return kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_ENOENT,
+                           "tier is %u (%s), which is not configured", tier, kvbi_tier_name(tier));
+    const char *apart = memory->ops->apart(memory);
+    if (apart != NULL)
         return kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_EUNSUPPORTED, "tier is %u (%s), %s",
-                           tier, kvbi_tier_name(tier),
-                           memory->disk != NULL
-                               ? "which is kept in a file and has no memory"
-                               : "whose blocks lie apart (strides): ask kvb_block_address");
+                           tier, kvbi_tier_name(tier), apart);
     *base = memory->base;
     *bytes = (uint64_t)memory->block_count * memory->block_bytes;
-    return memory->block_count > 0 ? 0
-                                   : kvbi_refuse(manager, KVBI_CALL_TIER_MEMORY, KVB_ENOENT,
-                                                 "tier is %u (%s), which is not configured", tier,
-                                                 kvbi_tier_name(tier));
+    return 0;
 }
 
 int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)

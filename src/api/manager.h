@@ -93,12 +93,6 @@ int kvbi_takes_fence(struct kvb_manager *manager, enum kvbi_call call, const str
 void kvbi_roll_fence(struct kvbi_roll *roll, uint32_t i, const struct kvb_block *block,
                      const struct kvb_fence *fence);
 
-/* Element i of an array of structs that say their own size. */
-static inline const void *kvbi_stride(const void *array, uint32_t size, uint32_t i)
-{
-    return (const unsigned char *)array + (size_t)size * i;
-}
-
 struct kvbi_namespace_name;
 /* NULL: no such namespace. */
 static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_manager *manager,

@@ -9,28 +9,8 @@
 #include "api/explain.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
-#include "transfer/cuda/cuda.h"
 
 /* ---- Down ------------------------------------------------------------------------------------------------------- */
-
-static int offer_locked(struct kvb_manager *manager, struct kvbi_pool *pool,
-                        struct kvb_block *block, uint32_t priority, uint64_t ticket)
-{
-    const struct kvbi_index *index = &manager->store.index;
-    if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
-        !kvbi_index_alive(index, kvbi_index_at(index, block->entry)))
-        return KVB_ESTATE;
-    if (!kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
-        return KVB_ENOENT;
-    if (block->offer != KVBI_NONE)
-        return KVB_EBUSY;
-    int error = kvbi_pipeline_takes_ticket(&manager->pipeline, pool, ticket);
-    if (error != 0)
-        return error;
-    kvbi_pipeline_set_ticket(&manager->pipeline, pool, block, ticket);
-    kvbi_lane_offer_locked(&manager->pipeline.lanes[pool->tier], block, priority);
-    return 0;
-}
 
 int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                       uint32_t priority, const struct kvb_fence *fence, int *results)
@@ -52,7 +32,8 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
         kvbi_turn_next(&turn);
         kvbi_note(&roll, i,
                   pool == NULL ? KVB_EINVAL
-                               : offer_locked(manager, pool, blocks[i], priority, ticket));
+                               : kvbi_lanes_offer_locked(&manager->pipeline.lanes, pool, blocks[i],
+                                                         priority, ticket));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))
@@ -71,11 +52,11 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
-        int result = pool == NULL ? KVB_EINVAL : KVB_ENOENT;
         kvbi_turn_next(&turn);
-        if (pool != NULL && kvbi_pipeline_has_lane(&manager->pipeline, pool->tier))
-            result = kvbi_lane_cancel_locked(&manager->pipeline.lanes[pool->tier], blocks[i]);
-        kvbi_note(&roll, i, result);
+        kvbi_note(&roll, i,
+                  pool == NULL
+                      ? KVB_EINVAL
+                      : kvbi_lanes_cancel_locked(&manager->pipeline.lanes, pool, blocks[i]));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))
@@ -104,13 +85,12 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     if (*pool == NULL)
         return kvbi_refuse_not_held(manager, KVBI_CALL_ONBOARD, "request.targets[0]",
                                     request->targets[0]);
-    if (!kvbi_pipeline_has_lane(&manager->pipeline, (*pool)->tier))
+    if (!kvbi_lanes_leave(&manager->pipeline.lanes, (*pool)->tier))
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EINVAL,
             "targets[0] is in tier %s, the lowest, must be in one with a tier below it",
             kvbi_tier_name((*pool)->tier));
-    if ((request->flags & KVB_ONBOARD_LAYERS) &&
-        manager->pipeline.tiers[(*pool)->tier].cuda == NULL)
+    if ((request->flags & KVB_ONBOARD_LAYERS) && !manager->tiers[(*pool)->tier].on_streams)
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EUNSUPPORTED,
             "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is "
@@ -308,7 +288,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EINVAL,
                             "layer is %u, must be 0..%u or KVB_ALL_LAYERS", layer,
                             manager->layout.layers - 1);
-    if (error == 0 && pipeline->tiers[op->tier].cuda == NULL)
+    if (error == 0 && !manager->tiers[op->tier].on_streams)
         error = kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, KVB_EUNSUPPORTED,
                             "the operation's targets are in tier %s, which is not in CUDA memory",
                             kvbi_tier_name(op->tier));
@@ -323,8 +303,8 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
         error = more < 0 ? more : 0;
     }
     if (error == 0)
-        error = kvbi_engine_cuda_wait(pipeline->engines.cuda, writers.flights, writers.event,
-                                      stream, layer, &why);
+        error = kvbi_engines_wait_stream(&pipeline->engines, writers.flights, writers.event, stream,
+                                         layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);

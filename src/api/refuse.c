@@ -21,12 +21,6 @@ static const struct {
 #undef CALL
 };
 
-const char *kvbi_tier_name(uint32_t tier)
-{
-    static const char *const names[KVB_TIER_COUNT] = {"DEVICE", "HOST", "DISK", "REMOTE"};
-    return tier < KVB_TIER_COUNT ? names[tier] : "";
-}
-
 /* ---- Lines ----------------------------------------------------------------------------------- */
 
 bool kvbi_line_limit_pass(struct kvbi_line_limit *limit, uint64_t now_ns, uint32_t *left_out)

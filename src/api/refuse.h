@@ -228,9 +228,4 @@ static inline int kvbi_roll_end(struct kvbi_roll *roll)
 int kvbi_refuse_not_held(struct kvb_manager *manager, enum kvbi_call call, const char *name,
                          const struct kvb_block *block);
 
-/* ---- Words ----------------------------------------------------------------------------------- */
-
-/* "DEVICE", ... "" for a number that is no tier. */
-const char *kvbi_tier_name(uint32_t tier);
-
 #endif

@@ -4,9 +4,6 @@
 #include <string.h>
 
 #include "api/manager.h"
-#include "transfer/cuda/cuda.h"
-
-#include "transfer/disk/tier.h"
 
 static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stats)
 {
@@ -50,18 +47,16 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
             tier_stats(&store->pools[tier], &stats->tiers[tier]);
             stats->tiers[tier].out_of_service = !(store->serving & 1u << tier);
         }
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier))
-            lane_stats(&pipeline->lanes[tier].book,
-                       kvbi_in_queue_count(&pipeline->lanes[tier].queue),
-                       kvbi_lane_ondeck(&pipeline->lanes[tier]), now_ns,
-                       &stats->lanes[stats->lane_count++]);
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++)
+        lane_stats(&pipeline->lanes.all[i].book, kvbi_in_queue_count(&pipeline->lanes.all[i].queue),
+                   kvbi_lane_ondeck(&pipeline->lanes.all[i]), now_ns,
+                   &stats->lanes[stats->lane_count++]);
     for (uint32_t i = 0; i < stats->lane_count; i++) {
         struct kvb_tier_stats *below = &stats->tiers[stats->lanes[i].to_tier];
         below->bytes_per_hit = below->hits > 0 ? stats->lanes[i].bytes / below->hits : 0;
     }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier))
+        if (kvbi_lanes_leave(&pipeline->lanes, tier))
             lane_stats(&pipeline->onboard.lanes[tier].book,
                        kvbi_onboard_lane_queued(&pipeline->onboard.lanes[tier]), 0, now_ns,
                        &stats->lanes[stats->lane_count++]);
@@ -75,13 +70,9 @@ static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
     stats->ops_completed = pipeline->onboard.completed;
     stats->ops_cancelled = pipeline->onboard.cancelled;
     stats->ops_timed_out = pipeline->onboard.timed_out;
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        stats->pinned_bytes += kvbi_pinning_bytes(pipeline->tiers[tier].pinning);
-        stats->unpinnable_bytes += kvbi_pinning_refused_bytes(pipeline->tiers[tier].pinning);
-    }
-    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) + sizeof *manager;
-    if (kvbi_tiers_disk(manager->tiers) != NULL)
-        stats->table_bytes += kvbi_disk_bytes(kvbi_tiers_disk(manager->tiers));
+    kvbi_tiers_statistics(manager->tiers, stats);
+    stats->table_bytes = kvbi_store_bytes(store) + kvbi_pipeline_bytes(pipeline) +
+                         kvbi_tiers_bytes(manager->tiers) + sizeof *manager;
 }
 
 int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)

@@ -13,6 +13,11 @@
 
 #include "base/hooks.h"
 
+/*
+ * `hooks` (may be NULL) must outlive the manager. With kinds in them a tier is of another kind than
+ * its configuration means: DISK and REMOTE in memory (transfer/kind.h, kvbi_kind_memory), or a kind
+ * of the test's own.
+ */
 int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvbi_hooks *hooks,
                                struct kvb_manager **manager, struct kvb_diagnosis *diagnosis);
 
@@ -33,5 +38,18 @@ uint32_t kvbi_testing_longest_hold(struct kvb_manager *manager);
 /* Give a held block's slot another generation, to reach the wrap-around without 2^44 reuses. */
 void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block,
                                  uint64_t generation);
+
+/*
+ * From now on the end of an operation is told to nobody: what its `done` would write to is gone. One
+ * that is being told at this moment is told.
+ */
+void kvbi_testing_mute(struct kvb_manager *manager);
+
+/*
+ * The end of a manager that kvb_manager_destroy refuses, because handles are held that nobody knows
+ * any more, or that is not sound: its threads stop, its files are closed as by a kill, its memory is
+ * given back. Every handle is void. No other thread may be inside a call.
+ */
+void kvbi_testing_abandon(struct kvb_manager *manager);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * What white-box tests may put in place of the real thing. In every build; api/testing.h is the only door to set it.
  *
- * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, offload/engines
- *            `keeps`. Immutable after create.
+ * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, transfer/engines
+ *            `keeps`, api/config `kinds`. Immutable after create.
  */
 #ifndef KVBI_BASE_HOOKS_H
 #define KVBI_BASE_HOOKS_H
@@ -12,6 +12,9 @@
 #include <stdint.h>
 
 struct kvbi_hash_ops;
+struct kvbi_kind;
+
+#define KVBI_HOOKS_TIERS 4 /* KVB_TIER_COUNT */
 
 struct kvbi_hooks {
     /* In place of the dispatched XXH3, to force collisions; NULL: the real one. */
@@ -24,6 +27,12 @@ struct kvbi_hooks {
      * changed *result instead. NULL: it believes the system. Runs in progress or in a thread of the engine, no lock held.
      */
     int (*io_fault)(void *context, bool write, uint32_t slot, int64_t *result);
+    /*
+     * By tier (enum kvb_tier): a kind of memory that this tier is to be of, whatever its
+     * configuration says; NULL: the kind that it means. Three tiers in memory are had so
+     * (transfer/kind.h: kvbi_kind_memory), and kinds of a test's own.
+     */
+    const struct kvbi_kind *kinds[KVBI_HOOKS_TIERS];
     bool keeps; /* Engines give back nothing that they have taken: as if all of it had begun. */
     void *context;
 };

@@ -14,6 +14,7 @@
 #include <kvblock.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/why.h"
 
@@ -41,5 +42,11 @@ KVB_NODISCARD bool kvbi_struct_fits(const void *src, size_t size, size_t known);
  */
 void kvbi_struct_why(struct kvbi_why *why, const char *name, const char *type, const void *src,
                      size_t size, size_t known);
+
+/* Element i of an array of structs that say their own size. */
+static inline const void *kvbi_stride(const void *array, uint32_t size, uint32_t i)
+{
+    return (const unsigned char *)array + (size_t)size * i;
+}
 
 #endif

@@ -41,13 +41,16 @@ enum kvbi_place {
     KVBI_PLACE_RETIRED /* not given out: out of generations, condemned, or on a path that is out of service */
 };
 
+/* From this bit of the flags on: how many of a slot's pins are on a lane's deck, 15 at most. */
+#define KVBI_SLOT_ONDECK_SHIFT 4
+
 enum kvbi_slot_flags {
     KVBI_SLOT_PASSED =
         1, /* parked, but taken out of the order by an eviction that met a lane's pin */
-    KVBI_SLOT_REVOCABLE = 2, /* the only pin is an on-deck one that no engine has taken */
     KVBI_SLOT_CONDEMNED =
         4, /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
     KVBI_SLOT_LOST = 8, /* retired with its path, and comes back with it */
+    KVBI_SLOT_ONDECK = 1 << KVBI_SLOT_ONDECK_SHIFT /* one of those pins */
 };
 
 struct kvb_block {
@@ -60,7 +63,7 @@ struct kvb_block {
 
     /* the store lock's */
     uint32_t entry; /* index entry, or KVBI_NONE */
-    uint32_t offer; /* node of its pending offer in the lane below, or KVBI_NONE */
+    uint32_t offer; /* the first of its pending offers to lanes, or KVBI_NONE */
     uint8_t place;  /* enum kvbi_place */
     uint8_t priority;
     uint8_t lane_pins; /* lanes and operations that read or write the slot */
@@ -70,6 +73,17 @@ struct kvb_block {
 };
 
 _Static_assert(sizeof(struct kvb_block) == 64, "a slot is one cache line");
+
+static inline uint32_t kvbi_slot_ondeck(const struct kvb_block *block)
+{
+    return block->flags >> KVBI_SLOT_ONDECK_SHIFT;
+}
+
+/* Is it pinned by on-deck offers alone, which no engine has taken? Then the pins can be taken back. */
+static inline bool kvbi_slot_is_revocable(const struct kvb_block *block)
+{
+    return block->lane_pins > 0 && block->lane_pins == kvbi_slot_ondeck(block);
+}
 
 static inline uint64_t kvbi_word_users(uint64_t word)
 {

@@ -63,6 +63,17 @@ uint32_t kvbi_fenced_next(struct kvbi_fenced *fenced);
 void kvbi_fenced_keep(struct kvbi_fenced *fenced, struct kvbi_point point,
                       struct kvbi_point reached);
 
+/* `until`, or in either order what comes before it here. */
+static inline struct kvbi_point kvbi_fenced_earlier(const struct kvbi_fenced *fenced,
+                                                    struct kvbi_point until)
+{
+    if (fenced->until.ticket < until.ticket)
+        until.ticket = fenced->until.ticket;
+    if (fenced->until.event < until.event)
+        until.event = fenced->until.event;
+    return until;
+}
+
 static inline uint32_t kvbi_fenced_count(const struct kvbi_fenced *fenced)
 {
     return kvbi_bands_count(&fenced->list);

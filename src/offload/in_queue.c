@@ -1,57 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weak handles in priority order, from a fixed pool. See in_queue.h. */
+/* Weak handles in priority order. See in_queue.h. */
 #include "offload/in_queue.h"
 
-#include <kvblock.h>
-
-int kvbi_in_queue_create(struct kvbi_in_queue *queue, const struct kvbi_memory *memory,
-                         uint32_t capacity, uint32_t others)
+void kvbi_in_queue_init(struct kvbi_in_queue *queue, struct kvbi_offer *offers, uint32_t capacity)
 {
-    /* One more: the new offer exists while room is made for it. */
-    *queue = (struct kvbi_in_queue){.memory = memory,
-                                    .capacity = capacity,
-                                    .offer_count = capacity + others + 1,
-                                    .free_head = KVBI_NONE};
-    queue->offers = kvbi_memory_alloc(memory, queue->offer_count, sizeof *queue->offers, 64);
-    if (queue->offers == NULL) {
-        *queue = (struct kvbi_in_queue){0};
-        return KVB_ENOMEM;
-    }
-    kvbi_bands_init(&queue->waiting, &queue->offers[0].node, sizeof *queue->offers);
-    kvbi_fenced_init(&queue->fenced, &queue->offers[0].node, sizeof *queue->offers);
-    return 0;
-}
-
-void kvbi_in_queue_destroy(struct kvbi_in_queue *queue)
-{
-    if (queue->memory != NULL)
-        kvbi_memory_free(queue->memory, queue->offers, queue->offer_count, sizeof *queue->offers);
-    *queue = (struct kvbi_in_queue){0};
-}
-
-size_t kvbi_in_queue_bytes(const struct kvbi_in_queue *queue)
-{
-    return (size_t)queue->offer_count * sizeof *queue->offers;
-}
-
-uint32_t kvbi_in_queue_new(struct kvbi_in_queue *queue, uint32_t slot, uint64_t generation,
-                           uint8_t priority)
-{
-    uint32_t id = queue->free_head;
-    if (id != KVBI_NONE)
-        queue->free_head = queue->offers[id].node.next;
-    else
-        id = queue->untouched++;
-    queue->offers[id] = (struct kvbi_offer){
-        .slot = slot, .generation = generation, .priority = priority, .target = KVBI_NONE};
-    return id;
-}
-
-void kvbi_in_queue_free(struct kvbi_in_queue *queue, uint32_t id)
-{
-    queue->offers[id].stage = KVBI_OFFER_FREE;
-    queue->offers[id].node.next = queue->free_head;
-    queue->free_head = id;
+    *queue = (struct kvbi_in_queue){.offers = offers, .capacity = capacity};
+    kvbi_bands_init(&queue->waiting, &offers[0].node, sizeof *offers);
+    kvbi_fenced_init(&queue->fenced, &offers[0].node, sizeof *offers);
 }
 
 /* The next to be shed, which stays where it is. KVBI_NONE: nothing waits. */

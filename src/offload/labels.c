@@ -34,14 +34,14 @@ size_t kvbi_labels_bytes(const struct kvbi_labels *labels)
     return (size_t)labels->capacity * (sizeof *labels->labels + sizeof *labels->free_stack);
 }
 
-static void describe(struct kvbi_disk_label *label, const struct kvbi_store *store,
+static void describe(struct kvbi_label *label, const struct kvbi_store *store,
                      const struct kvb_block *block, uint32_t payload_bytes)
 {
     const struct kvbi_index *index = &store->index;
     const struct kvbi_entry *entry = kvbi_index_at(index, block->entry);
     const struct kvbi_namespace_name *space =
         kvbi_namespaces_name(&store->namespaces, entry->namespace_id);
-    *label = (struct kvbi_disk_label){
+    *label = (struct kvbi_label){
         .hash = entry->name.hash,
         .digest = {entry->name.digest[0], entry->name.digest[1]},
         .space_hash = space->salt_hash,
@@ -61,19 +61,18 @@ static void describe(struct kvbi_disk_label *label, const struct kvbi_store *sto
         memcpy(label->parent_key, kvbi_index_parent_key(index, block->entry), index->key_bytes);
 }
 
-struct kvbi_disk_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
-                                                const struct kvbi_store *store,
-                                                const struct kvb_block *block,
-                                                uint32_t payload_bytes)
+struct kvbi_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
+                                           const struct kvbi_store *store,
+                                           const struct kvb_block *block, uint32_t payload_bytes)
 {
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(labels->free_count > 0);
-    struct kvbi_disk_label *label = &labels->labels[labels->free_stack[--labels->free_count]];
+    struct kvbi_label *label = &labels->labels[labels->free_stack[--labels->free_count]];
     describe(label, store, block, payload_bytes);
     return label;
 }
 
-void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_disk_label *label)
+void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_label *label)
 {
     labels->free_stack[labels->free_count++] = (uint32_t)(label - labels->labels);
 }

@@ -14,11 +14,11 @@
 
 #include "base/memory.h"
 #include "store/store.h"
-#include "transfer/disk/format.h"
+#include "transfer/label.h"
 
 struct kvbi_labels {
     const struct kvbi_memory *memory;
-    struct kvbi_disk_label *labels;
+    struct kvbi_label *labels;
     uint32_t *free_stack;
     uint32_t capacity, free_count;
 };
@@ -32,10 +32,9 @@ size_t kvbi_labels_bytes(const struct kvbi_labels *labels);
  * Describes `block`, a slot of the disk that is about to be filled with its entry's content. There must be one left. A priority that
  * holds for a time only is not written down: after a restart it would hold for ever.
  */
-struct kvbi_disk_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
-                                                const struct kvbi_store *store,
-                                                const struct kvb_block *block,
-                                                uint32_t payload_bytes);
-void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_disk_label *label);
+struct kvbi_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
+                                           const struct kvbi_store *store,
+                                           const struct kvb_block *block, uint32_t payload_bytes);
+void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_label *label);
 
 #endif

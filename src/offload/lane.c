@@ -46,9 +46,8 @@ void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t id)
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *block = source_of(lane, offer);
     kvbi_lane_unclaim_locked(lane, offer);
-    if (block->offer == id)
-        block->offer = KVBI_NONE; /* else the slot has another life by now */
-    kvbi_in_queue_free(&lane->queue, id);
+    kvbi_offers_unlink(lane->offers, block, id);
+    kvbi_offers_free(lane->offers, id);
 }
 
 static void note_pinned(struct kvbi_lane *lane)
@@ -62,18 +61,21 @@ static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
 {
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *block = source_of(lane, offer);
-    offer->stage = KVBI_OFFER_ONDECK;
     offer->ondeck_age = lane->ondeck_ages++;
     kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
     kvbi_store_pin_locked(lane->from, block);
-    kvbi_pool_set_revocable(lane->from, block, true);
+    offer->stage = KVBI_OFFER_ONDECK; /* pinned already: now it may be said to be revocable */
+    kvbi_pool_put_on_deck(lane->from, block);
     note_pinned(lane);
 }
 
+/* It is pinned still. */
 static void take_off_deck(struct kvbi_lane *lane, uint32_t id)
 {
+    struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     kvbi_bands_remove(&lane->deck, id);
-    kvbi_pool_set_revocable(lane->from, source_of(lane, kvbi_in_queue_at(&lane->queue, id)), false);
+    kvbi_pool_take_off_deck(lane->from, source_of(lane, offer));
+    offer->stage = KVBI_OFFER_TAKEN;
 }
 
 static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
@@ -82,12 +84,11 @@ static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
                             source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
 }
 
-/* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offer. */
+/* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offers. */
 static void drop_pinned(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
     struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
-    if (block->offer == id)
-        block->offer = KVBI_NONE;
+    kvbi_offers_unlink(lane->offers, block, id);
     unpin_source(lane, id, now_ns);
     kvbi_lane_drop_locked(lane, id);
 }
@@ -112,7 +113,8 @@ static void queue_up(struct kvbi_lane *lane, uint32_t id)
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    KVBI_ASSERT(block->offer == KVBI_NONE && block->entry != KVBI_NONE);
+    KVBI_ASSERT(kvbi_offers_find(lane->offers, block, lane->number) == KVBI_NONE);
+    KVBI_ASSERT(block->entry != KVBI_NONE);
     lane->book.stats.offered++;
     lane->store->work = true;
     bool in_service = lane->store->serving & 1u << lane->to->tier;
@@ -122,14 +124,11 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
         lane->book.stats.skipped_out_of_service += !in_service;
         return;
     }
-    uint64_t generation =
-        kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
-    uint32_t id = kvbi_in_queue_new(&lane->queue, kvbi_pool_slot(lane->from, block), generation,
-                                    (uint8_t)priority);
+    uint32_t id = kvbi_offers_new(lane->offers, block, kvbi_pool_slot(lane->from, block),
+                                  lane->number, (uint8_t)priority);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     bool room =
         kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_ready(&lane->queue) == 0;
-    block->offer = id;
     if (!kvbi_lane_claim_locked(lane, offer) || (offer->unready && !room))
         kvbi_lane_fence_locked(lane, id, 0);
     else if (room)
@@ -141,7 +140,7 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
 int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t id = block->offer;
+    uint32_t id = kvbi_offers_find(lane->offers, block, lane->number);
     if (id == KVBI_NONE)
         return KVB_ENOENT;
     if (kvbi_in_queue_at(&lane->queue, id)->stage >= KVBI_OFFER_ONDECK)
@@ -153,10 +152,9 @@ int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block)
     return 0;
 }
 
-void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block)
+void kvbi_lane_forget_locked(struct kvbi_lane *lane, uint32_t id)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t id = block->offer;
     enum kvbi_offer_stage stage = kvbi_in_queue_at(&lane->queue, id)->stage;
     if (stage == KVBI_OFFER_TAKEN)
         return;
@@ -171,20 +169,13 @@ void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block)
     }
 }
 
-bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns)
+void kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    uint32_t wanted = lane->from->revocable_count < KVBI_LOCK_BATCH ? lane->from->revocable_count
-                                                                    : KVBI_LOCK_BATCH;
-    KVBI_ASSERT(lane->from->revocable_count == lane->revocable.count);
-    for (uint32_t revoked = 0; revoked < wanted; revoked++) {
-        kvbi_lock_step();
-        uint32_t id = kvbi_revocable_youngest(&lane->revocable);
-        take_off_deck(lane, id);
-        unpin_source(lane, id, now_ns);
-        queue_up(lane, id);
-    }
-    return wanted > 0;
+    kvbi_lock_step();
+    take_off_deck(lane, id);
+    unpin_source(lane, id, now_ns);
+    queue_up(lane, id);
 }
 
 /* One offer that has not been taken. False: there is none. */
@@ -310,7 +301,6 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
             put_behind_fence(lane, id, 0, now_ns);
             continue;
         }
-        kvbi_in_queue_at(&lane->queue, id)->stage = KVBI_OFFER_TAKEN;
         offers[count++] = id;
     }
     kvbi_lane_book_begin(&lane->book, count, now_ns);
@@ -392,7 +382,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     kvbi_budget_spend(&lane->budget, now_ns);
     offer->target = kvbi_pool_slot(lane->to, target);
     offer->label = NULL;
-    if (lane->to_tier->disk != NULL)
+    if (lane->to_tier->lasting != NULL)
         offer->label = kvbi_labels_take_locked(&lane->labels, lane->store, target,
                                                (uint32_t)lane->to_tier->block_bytes);
     *copy = (struct kvbi_copy){.from = lane->from_tier,

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An offload lane: one tier to the next lower one, in three stages.
+ * An offload lane: one tier to a lower one, in three stages.
  *
  *    offer ──► on deck (pinned, bounded) ──take──► engine ──complete──► copy registered below, source unpinned
  *       │          ▲            │ revoke: room was needed
  *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
  *          behind a fence (weak): until its point is reached
  *
- * Owns       the offers of the lane and its counters; above a disk the labels of what is written there, and the budget of writes.
- * Callers    offload/pipeline (triggers, room), offload/progress (take, complete).
+ * Owns       its offers' stages and its counters; above a disk the labels of what is written there,
+ *            and the budget of writes.
+ * Callers    offload/lanes (triggers, room), offload/round and offload/progress (take, complete).
  * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
  *            is released by progress; those behind a fence do not count. Of copies whose source or
  *            target is not ready at most unready_max, half of inflight_max, are on deck or taken:
- *            the rest waits behind a fence, and holds up nobody. A block has at most one offer
- *            (block->offer names it). offered = transferred + skipped + discarded + shed + failed +
+ *            the rest waits behind a fence, and holds up nobody. A block has at most one offer to
+ *            a lane (kvbi_offers_find). offered = transferred + skipped + discarded + shed + failed +
  *            cancelled + pending, after every call.
  * Lock       the store's.
  */
@@ -28,6 +29,7 @@
 #include "offload/budget.h"
 #include "offload/in_queue.h"
 #include "offload/labels.h"
+#include "offload/offers.h"
 #include "offload/revocable.h"
 #include "store/store.h"
 #include "transfer/engine.h"
@@ -44,6 +46,8 @@ struct kvbi_lane_book {
 
 struct kvbi_lane {
     struct kvbi_store *store;
+    struct kvbi_offers *offers; /* out of the tier `from`: its own and those of other lanes */
+    uint8_t number;             /* among the lanes out of `from`: what names its own */
     struct kvbi_pool *from, *to;
     const struct kvbi_tier *from_tier, *to_tier;
     uint32_t trigger; /* enum kvb_trigger, resolved */
@@ -66,30 +70,37 @@ void kvbi_lane_book_end(struct kvbi_lane_book *book, uint64_t now_ns);
 /* One that came back with `result`, and whether its content was published. */
 void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool published,
                              uint64_t bytes, uint64_t now_ns);
+/* Does it balance, with so many that wait or are on deck? NULL, or what is wrong. */
+const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting);
 
 /* Under which name a disk keeps `named`'s content in `slot`. Under the store's lock; `named` has an entry. */
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
                                         const struct kvb_block *named,
                                         const struct kvb_block *slot);
 
-/* configs: one a tier, by index. KVB_ENOMEM. */
+struct kvbi_lane_config {
+    const struct kvbi_engines *engines;
+    const struct kvbi_tier *from, *to;
+    const struct kvb_tier_config *above, *below; /* theirs */
+    struct kvbi_offers *offers;
+    uint8_t number;
+};
+
+/* How many offers the lane can have at once; `above`: the tier that it leaves. */
+uint32_t kvbi_lane_offer_count(const struct kvb_tier_config *above);
 int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
-                     const struct kvbi_engines *engines, const struct kvb_tier_config *configs,
-                     const struct kvbi_tier *from, const struct kvbi_tier *to);
-void kvbi_lane_destroy(struct kvbi_lane *lane); /* legal on a zeroed object */
+                     const struct kvbi_lane_config *config); /* KVB_ENOMEM */
+void kvbi_lane_destroy(struct kvbi_lane *lane);              /* legal on a zeroed object */
 size_t kvbi_lane_bytes(const struct kvbi_lane *lane);
 
-/* Offers a Registered, indexed block that has no offer yet. */
+/* Offers a Registered, indexed block that the lane has no offer of yet. */
 void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uint32_t priority);
 /* Takes back what waits. 0, KVB_ENOENT or KVB_EBUSY. */
 int kvbi_lane_cancel_locked(struct kvbi_lane *lane, struct kvb_block *block);
-/*
- * The content is forgotten: what waits of it, in the queue or on deck, is discarded. A taken offer
- * stays.
- */
-void kvbi_lane_forget_locked(struct kvbi_lane *lane, struct kvb_block *block);
-/* Turns the youngest on-deck handles on blocks that nobody else holds into weak ones, a batch. False: there are none. */
-bool kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint64_t now_ns);
+/* An offer's content is forgotten: if it waits, in the queue or on deck, it is discarded. */
+void kvbi_lane_forget_locked(struct kvbi_lane *lane, uint32_t offer);
+/* One that is on deck waits in the queue again, pinning nothing, or is shed. */
+void kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
 /* Cancels what has not been taken (destroy), KVBI_LOCK_BATCH at a time. False: nothing was left. */
 bool kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
 

@@ -31,3 +31,18 @@ void kvbi_lane_book_complete(struct kvbi_lane_book *book, int result, bool publi
     }
     kvbi_lane_book_end(book, now_ns);
 }
+
+const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting)
+{
+    const struct kvb_lane_stats *stats = &book->stats;
+    uint64_t pending = (uint64_t)waiting + book->inflight;
+    if (stats->offered != stats->transferred + stats->skipped + stats->discarded + stats->shed +
+                              stats->failed + stats->cancelled + pending)
+        return "offered = transferred + skipped + discarded + shed + failed + cancelled + pending";
+    if (stats->skipped != stats->skipped_present + stats->skipped_no_target +
+                              stats->skipped_admission + stats->skipped_out_of_service)
+        return "every skip has a reason";
+    if (stats->failed != stats->failed_transfer + stats->failed_invalidated)
+        return "every failure has a reason";
+    return NULL;
+}

@@ -5,8 +5,6 @@
  */
 #include "offload/onboard.h"
 
-#include "offload/pipeline.h"
-
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
 
 static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
@@ -18,23 +16,25 @@ static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
     kvbi_fenced_init(&lane->fenced, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->inflight_max = config->batch * config->depth;
     lane->unready_max = lane->inflight_max / 2;
-    lane->book.stats.from_tier = onboarding->pipeline->lower[tier];
+    lane->book.stats.from_tier = onboarding->down->out[tier].lanes[0]->to->tier;
     lane->book.stats.to_tier = tier;
 }
 
-int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
-                           const struct kvb_tier_config *tiers, uint32_t op_capacity)
+int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_lanes *down,
+                           const struct kvb_tier_config *configs, uint32_t op_capacity)
 {
-    *onboarding = (struct kvbi_onboarding){.pipeline = pipeline,
-                                           .store = pipeline->store,
+    *onboarding = (struct kvbi_onboarding){.down = down,
+                                           .store = down->store,
+                                           .engines = down->engines,
+                                           .tiers = down->tiers,
                                            .op_capacity = op_capacity,
                                            .aborted = op_capacity,
                                            .attention = KVBI_NONE,
                                            .finished = {KVBI_NONE, KVBI_NONE}};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        bool has_lane = kvbi_pipeline_has_lane(pipeline, tier);
+        bool has_lane = kvbi_lanes_leave(down, tier);
         onboarding->base[tier] = has_lane ? onboarding->item_count : KVBI_NONE;
-        onboarding->item_count += has_lane ? tiers[tier].block_count : 0;
+        onboarding->item_count += has_lane ? configs[tier].block_count : 0;
     }
     const struct kvbi_memory *memory = onboarding->store->memory;
     uint32_t items = onboarding->item_count > 0 ? onboarding->item_count : 1;
@@ -51,8 +51,8 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipel
     for (uint32_t i = 0; i < op_capacity; i++)
         onboarding->ops[i].next = i + 1 < op_capacity ? i + 1 : KVBI_NONE;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier))
-            create_lane(onboarding, tier, &tiers[tier]);
+        if (kvbi_lanes_leave(down, tier))
+            create_lane(onboarding, tier, &configs[tier]);
     return 0;
 }
 
@@ -91,6 +91,16 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
             return false;
     return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
            !kvbi_waiters_any_ended(&onboarding->waiters) && !is_aborting(onboarding);
+}
+
+struct kvbi_point kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
+                                               struct kvbi_point until)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_lanes_leave(onboarding->down, tier))
+            until = kvbi_fenced_earlier(&onboarding->lanes[tier].fenced, until);
+    return until;
 }
 
 /* ---- Lists ------------------------------------------------------------------------------------------------------ */
@@ -240,12 +250,11 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
         op->first = id;
     op->last = id;
     op->pending++;
-    kvbi_pipeline_set_ticket(onboarding->pipeline, pool, target, ticket);
+    kvbi_lanes_set_ticket(onboarding->down, pool, target, ticket);
     if (target->ticket > op->ticket)
         op->ticket = target->ticket;
-    uint64_t event =
-        kvbi_engines_event(&onboarding->pipeline->engines, &onboarding->pipeline->tiers[op->tier],
-                           kvbi_pool_slot(pool, target));
+    uint64_t event = kvbi_engines_event(onboarding->engines, &onboarding->tiers[op->tier],
+                                        kvbi_pool_slot(pool, target));
     if (event > op->event)
         op->event = event;
     if (op->failed_at < item->index)
@@ -262,8 +271,7 @@ void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_o
     if (op->ticket > block->ticket)
         block->ticket = op->ticket;
     if (op->event != 0)
-        kvbi_engines_set_event(&onboarding->pipeline->engines, kvbi_pool_slot(pool, block),
-                               op->event);
+        kvbi_engines_set_event(onboarding->engines, kvbi_pool_slot(pool, block), op->event);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */

@@ -33,10 +33,8 @@
 
 #include "base/bands.h"
 #include "base/deadlines.h"
-#include "offload/lane.h"
+#include "offload/lanes.h"
 #include "offload/waiters.h"
-
-struct kvbi_pipeline;
 
 /* In the tag of an item's copy, beside its number. */
 #define KVBI_TAG_ONBOARD (UINT64_C(1) << 63)
@@ -122,9 +120,11 @@ struct kvbi_op_list {
 };
 
 struct kvbi_onboarding {
-    struct kvbi_pipeline *pipeline;
+    struct kvbi_lanes *down; /* the lanes of offloading: neighbours, room, triggers */
     struct kvbi_store *store;
-    struct kvbi_item *items; /* one a slot of every tier but the lowest */
+    const struct kvbi_engines *engines;
+    const struct kvbi_tier *tiers; /* by tier */
+    struct kvbi_item *items;       /* one a slot of every tier but the lowest */
     uint32_t item_count;
     struct kvbi_waiters waiters;   /* by item */
     uint32_t base[KVB_TIER_COUNT]; /* item of slot 0, or KVBI_NONE for the lowest tier */
@@ -203,12 +203,15 @@ bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding,
 void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                           struct kvb_block *block);
 
-int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_pipeline *pipeline,
-                           const struct kvb_tier_config *tiers,
-                           uint32_t op_capacity);                 /* KVB_ENOMEM */
+/* Engines and tiers are those of the lanes, which must outlive it. KVB_ENOMEM. */
+int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_lanes *down,
+                           const struct kvb_tier_config *configs, uint32_t op_capacity);
 void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding); /* legal on a zeroed object */
 size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding);
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
+/* As kvbi_lanes_until_locked, of items. */
+struct kvbi_point kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
+                                               struct kvbi_point until);
 
 /* ---- For api/ ------------------------------------------------------------------------------------------------------ */
 
@@ -261,12 +264,12 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 /* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
 void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
                                             const uint32_t *items, uint32_t count);
-/*
- * The engine's word on item `id`, as in struct kvbi_completion. The block that was published, or
- * NULL.
- */
+/* The block that a moving item reads. */
+const struct kvb_block *kvbi_onboarding_source_locked(const struct kvbi_onboarding *onboarding,
+                                                      uint32_t id);
+/* The engine's result of item `id`. The block that was published, or NULL. */
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
-                                                  int result, bool condemned, uint64_t now_ns);
+                                                  int result, uint64_t now_ns);
 /* The fill of a slot by an offload lane is over. */
 void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
                                    bool good);

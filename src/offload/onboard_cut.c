@@ -6,8 +6,6 @@
  */
 #include "offload/onboard_item.h"
 
-#include "offload/pipeline.h"
-
 /*
  * The transfer goes on for the one who wants to join: the two operations exchange their targets,
  * and the one that gives up has an Empty block at once. Each memory keeps its own fence.
@@ -28,7 +26,7 @@ static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item
 static bool orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, uint64_t now_ns)
 {
     struct kvbi_pool *pool = kvbi_item_pool(onboarding, item);
-    struct kvb_block *other = kvbi_pipeline_take_locked(onboarding->pipeline, pool, true, now_ns);
+    struct kvb_block *other = kvbi_lanes_take_locked(onboarding->down, pool, true, now_ns);
     if (other == NULL && pool->cut_short)
         return false;
     const struct kvb_op *op = &onboarding->ops[item->op];

@@ -9,8 +9,6 @@
  */
 #include "offload/onboard.h"
 
-#include "offload/pipeline.h"
-
 static uint32_t id_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
 {
     return (uint32_t)(item - onboarding->items);
@@ -19,15 +17,14 @@ static uint32_t id_of(const struct kvbi_onboarding *onboarding, const struct kvb
 static struct kvbi_point point_of(const struct kvbi_onboarding *onboarding,
                                   const struct kvb_block *block)
 {
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     const struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, block);
-    return kvbi_engines_point(&pipeline->engines, &pipeline->tiers[pool->tier],
+    return kvbi_engines_point(onboarding->engines, &onboarding->tiers[pool->tier],
                               kvbi_pool_slot(pool, block), block->ticket);
 }
 
 static struct kvbi_point reached(const struct kvbi_onboarding *onboarding)
 {
-    return kvbi_engines_reached(&onboarding->pipeline->engines);
+    return kvbi_engines_reached(onboarding->engines);
 }
 
 struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint32_t tier,
@@ -117,11 +114,10 @@ void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t
 
 bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
 {
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     if (item->node.mark != KVBI_ITEM_UNREADY)
         return false;
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
-    return kvbi_engines_recall(&pipeline->engines, &pipeline->tiers[from->tier],
-                               &pipeline->tiers[item->tier], item->node.extra,
+    return kvbi_engines_recall(onboarding->engines, &onboarding->tiers[from->tier],
+                               &onboarding->tiers[item->tier], item->node.extra,
                                KVBI_TAG_ONBOARD | id_of(onboarding, item));
 }

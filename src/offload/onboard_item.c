@@ -7,8 +7,6 @@
  */
 #include "offload/onboard_item.h"
 
-#include "offload/pipeline.h"
-
 struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier,
                                uint32_t slot)
 {
@@ -37,7 +35,7 @@ struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
                                          const struct kvbi_item *item)
 {
     const struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, item->source);
-    return &onboarding->lanes[onboarding->pipeline->upper[pool->tier]];
+    return &onboarding->lanes[onboarding->down->upper[pool->tier]];
 }
 
 void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -91,14 +89,12 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 
 static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvbi_copy *copy)
 {
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
     uint64_t after = item->source->ticket, free_since = item->target->ticket;
     item->stage = KVBI_ITEM_MOVING;
-    kvbi_pipeline_disk_begun_locked(onboarding->pipeline, from, kvbi_pool_slot(from, item->source));
     *copy = (struct kvbi_copy){
-        .from = &pipeline->tiers[from->tier],
-        .to = &pipeline->tiers[item->tier],
+        .from = &onboarding->tiers[from->tier],
+        .to = &onboarding->tiers[item->tier],
         .from_slot = kvbi_pool_slot(from, item->source),
         .to_slot = kvbi_pool_slot(kvbi_item_pool(onboarding, item), item->target),
         .ticket = after > free_since ? after : free_since,
@@ -116,8 +112,7 @@ static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct
                                       uint32_t tier, struct kvbi_wish *wish, uint64_t now_ns)
 {
     struct kvbi_pool *pool = &onboarding->store->pools[tier];
-    struct kvb_block *target =
-        kvbi_pipeline_take_target_locked(onboarding->pipeline, pool, wish, now_ns);
+    struct kvb_block *target = kvbi_lanes_take_target_locked(onboarding->down, pool, wish, now_ns);
     if (target == NULL)
         return NULL;
     struct kvbi_item *carrier = kvbi_item_at(onboarding, tier, kvbi_pool_slot(pool, target));
@@ -174,7 +169,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
     struct kvbi_wish wish = kvbi_carrier_wish(onboarding, tier);
-    if (!is_readable(onboarding, item) || !kvbi_pipeline_serves(onboarding->pipeline, item->tier)) {
+    if (!is_readable(onboarding, item) || !kvbi_store_serves(onboarding->store, item->tier)) {
         book->stats.discarded++;
         kvbi_item_drop_source(onboarding, item, now_ns);
         kvbi_item_fail_claim(onboarding, item);
@@ -203,14 +198,13 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
  * of its end? If not, waiting for it would be for ever. */
 static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t tier)
 {
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
-    uint32_t above = pipeline->upper[tier];
-    uint64_t moving = onboarding->lanes[tier].book.inflight + pipeline->lanes[tier].book.inflight;
+    uint32_t above = onboarding->down->upper[tier];
+    uint64_t moving = (uint64_t)onboarding->lanes[tier].book.inflight +
+                      kvbi_lanes_moving_locked(onboarding->down, tier);
     if (above !=
         KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
         moving += onboarding->lanes[above].book.inflight +
-                  kvbi_onboard_lane_queued(&onboarding->lanes[above]) +
-                  pipeline->lanes[above].book.inflight;
+                  kvbi_onboard_lane_queued(&onboarding->lanes[above]);
     return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
 }
 
@@ -305,14 +299,10 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
 /* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure, nor is a disk
  * for a GPU's. */
 static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source,
-                              int result, bool condemned)
+                              int result)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, source);
-    if (pool->in_memory)
-        return;
-    kvbi_pipeline_disk_answered_locked(onboarding->pipeline, pool, kvbi_pool_slot(pool, source),
-                                       result, condemned);
-    if (result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE &&
+    if (!pool->in_memory && result != 0 && result != KVB_ECANCELED && result != KVB_EDEVICE &&
         source->entry != KVBI_NONE)
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
 }
@@ -326,8 +316,15 @@ void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboar
     expect_ends(onboarding, items, count);
 }
 
+const struct kvb_block *kvbi_onboarding_source_locked(const struct kvbi_onboarding *onboarding,
+                                                      uint32_t id)
+{
+    kvbi_lock_assert_held(&onboarding->store->lock);
+    return onboarding->items[id].source;
+}
+
 struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboarding, uint32_t id,
-                                                  int result, bool condemned, uint64_t now_ns)
+                                                  int result, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *item = &onboarding->items[id];
@@ -335,16 +332,16 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     kvbi_item_unclaim_locked(onboarding, item);
     if (result == KVB_ECANCELED && kvbi_item_revive_locked(onboarding, item, now_ns)) {
         kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, false, 0, now_ns);
-        forget_unreadable(onboarding, item->source, said, condemned);
+        forget_unreadable(onboarding, item->source, said);
         return NULL;
     }
-    if (result == 0 && !kvbi_pipeline_serves(onboarding->pipeline, item->tier))
+    if (result == 0 && !kvbi_store_serves(onboarding->store, item->tier))
         result = KVB_EDEVICE; /* what a lost tier says now is not believed */
     bool published = kvbi_store_fill_end_locked(onboarding->store, kvbi_item_pool(onboarding, item),
                                                 item->target, result == 0, now_ns);
     kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, published,
-                            onboarding->pipeline->tiers[item->tier].block_bytes, now_ns);
-    forget_unreadable(onboarding, item->source, said, condemned);
+                            onboarding->tiers[item->tier].block_bytes, now_ns);
+    forget_unreadable(onboarding, item->source, said);
     kvbi_item_drop_source(onboarding, item, now_ns);
     item->claims = false;
     kvbi_item_filled(onboarding, item, published);

@@ -6,9 +6,6 @@
  */
 #include "offload/onboard.h"
 
-#include "offload/pipeline.h"
-#include "transfer/cuda/cuda.h"
-
 /* What a batch of handing out has in common. */
 struct handout {
     struct kvbi_onboarding *onboarding;
@@ -21,8 +18,8 @@ struct handout {
 /* A handle that the operation gives up. It may be the block's last one, as any user's. */
 static void give_up(struct handout *handout, struct kvb_block *block)
 {
-    kvbi_pipeline_release_locked(handout->onboarding->pipeline, &handout->parking, handout->pool,
-                                 block, handout->now_ns);
+    kvbi_lanes_release_locked(handout->onboarding->down, &handout->parking, handout->pool, block,
+                              handout->now_ns);
 }
 
 /*
@@ -32,15 +29,14 @@ static void give_up(struct handout *handout, struct kvb_block *block)
  */
 static struct kvb_block *exchange(struct handout *handout, struct kvb_block *block, bool *again)
 {
-    struct kvbi_pipeline *pipeline = handout->onboarding->pipeline;
-    struct kvb_block *other =
-        kvbi_pipeline_take_locked(pipeline, handout->pool, true, handout->now_ns);
+    struct kvbi_lanes *lanes = handout->onboarding->down;
+    struct kvb_block *other = kvbi_lanes_take_locked(lanes, handout->pool, true, handout->now_ns);
     *again = other == NULL && handout->pool->cut_short;
     if (*again)
         return NULL;
     give_up(handout, block);
     if (other == NULL)
-        other = kvbi_pipeline_take_locked(pipeline, handout->pool, true, handout->now_ns);
+        other = kvbi_lanes_take_locked(lanes, handout->pool, true, handout->now_ns);
     if (other != NULL)
         kvbi_op_fence_locked(handout->onboarding, handout->op, other);
     return other;
@@ -69,7 +65,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
-    block->offer = KVBI_NONE;
+    KVBI_ASSERT(block->offer == KVBI_NONE);
     kvbi_slot_forget_content(block);
     block->record = kvbi_records_take(&store->records);
     return block;
@@ -122,7 +118,7 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
             break;
         kvbi_op_unlink_locked(onboarding, item);
     }
-    kvbi_pipeline_parked_locked(onboarding->pipeline, &handout.parking);
+    kvbi_lanes_parked_locked(onboarding->down, &handout.parking);
     return op->last != KVBI_NONE;
 }
 
@@ -140,8 +136,8 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
     }
     if (moving->stage != KVBI_ITEM_MOVING || moving->tier != item->tier)
         return KVB_EAGAIN;
-    uint32_t flight = kvbi_engine_cuda_flight(onboarding->pipeline->engines.cuda,
-                                              kvbi_pool_slot(pool, moving->target));
+    uint32_t flight =
+        kvbi_engines_flight(onboarding->engines, kvbi_pool_slot(pool, moving->target));
     if (flight >= KVBI_FLIGHT_NONE)
         return KVB_EAGAIN;
     *flights |= UINT64_C(1) << flight;
@@ -152,11 +148,10 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
 static void add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
                        struct kvbi_op_writers *writers)
 {
-    const struct kvbi_pipeline *pipeline = onboarding->pipeline;
     if (item->result == item->target)
         return;
     uint64_t event =
-        kvbi_engines_event(&pipeline->engines, &pipeline->tiers[item->tier],
+        kvbi_engines_event(onboarding->engines, &onboarding->tiers[item->tier],
                            kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
     if (event > writers->event)
         writers->event = event;

@@ -9,8 +9,6 @@
  */
 #include "offload/onboard_item.h"
 
-#include "offload/pipeline.h"
-
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* In the lane's queue, or in front of it behind a fence. False: in neither. */

@@ -87,9 +87,9 @@ static uint64_t until_deadline(struct kvbi_progress *progress)
         deadline_ns = first.deadline_ns;
     if (kvbi_pins_next_deadline(&progress->store->pins, &other_ns) && other_ns < deadline_ns)
         deadline_ns = other_ns;
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_lane_next_locked(&progress->pipeline->lanes[tier], &other_ns) &&
-            other_ns < deadline_ns)
+    const struct kvbi_lanes *lanes = &progress->pipeline->lanes;
+    for (uint32_t i = 0; i < lanes->count; i++)
+        if (kvbi_lane_next_locked(&lanes->all[i], &other_ns) && other_ns < deadline_ns)
             deadline_ns = other_ns;
     kvbi_lock_release(&progress->store->lock);
     if (deadline_ns == UINT64_MAX)
@@ -138,18 +138,19 @@ static bool has_work(const struct kvbi_progress *progress)
 }
 
 /* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. A GPU is not to wait for a wake-up. */
-static bool awaits_disk_only(struct kvbi_progress *progress)
+static bool awaits_files_only(struct kvbi_progress *progress)
 {
     const struct kvbi_pipeline *pipeline = progress->pipeline;
     uint32_t inflight = 0;
-    if (pipeline->engines.cuda != NULL)
+    if (pipeline->engines.streams != NULL)
         return false;
     kvbi_lock_take(&progress->store->lock);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier) &&
-            pipeline->lanes[tier].to->tier == KVB_TIER_DISK)
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++) {
+        const struct kvbi_lane *lane = &pipeline->lanes.all[i];
+        if (lane->to_tier->lasting != NULL)
             inflight +=
-                pipeline->lanes[tier].book.inflight + pipeline->onboard.lanes[tier].book.inflight;
+                lane->book.inflight + pipeline->onboard.lanes[lane->from->tier].book.inflight;
+    }
     kvbi_lock_release(&progress->store->lock);
     return inflight > 0;
 }
@@ -157,7 +158,7 @@ static bool awaits_disk_only(struct kvbi_progress *progress)
 /* Awake for a while longer only if there was something to do: an engine's descriptor may tick while what it carries takes its time. */
 static void wait_for_work(struct kvbi_progress *progress, bool worked)
 {
-    uint64_t give_up = worked && !awaits_disk_only(progress) ? real_ns() + SPIN_NS : 0;
+    uint64_t give_up = worked && !awaits_files_only(progress) ? real_ns() + SPIN_NS : 0;
     while (!has_work(progress) && real_ns() < give_up)
         ;
     atomic_store(&progress->sleeping, true);
@@ -416,13 +417,10 @@ void kvbi_progress_close(struct kvbi_progress *progress)
     kvbi_lock_take(&progress->store->lock);
     progress->closing = true;
     kvbi_onboarding_abort_all_locked(&pipeline->onboard);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier))
-            pipeline->lanes[tier].trigger = KVB_OFFLOAD_MANUAL; /* nothing new */
+    kvbi_lanes_close_locked(&pipeline->lanes); /* nothing new */
     kvbi_lock_release(&progress->store->lock);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(pipeline, tier))
-            cancel_lane(progress, &pipeline->lanes[tier], now_ns);
+    for (uint32_t i = 0; i < pipeline->lanes.count; i++)
+        cancel_lane(progress, &pipeline->lanes.all[i], now_ns);
     if (!progress->own_thread) /* whoever destroys drives the rest */
         atomic_store(&progress->runner, this_thread());
     kvbi_progress_wake(progress);

@@ -13,7 +13,7 @@ struct aged {
 struct pass {
     struct kvbi_store *store;
     struct kvbi_pool *pool;
-    struct kvbi_disk *disk;
+    struct kvbi_tier *tier;
     struct kvbi_recovery *recovery;
     uint64_t *sequences;        /* by slot, of those adopted */
     struct aged *aged, *sorted; /* adopted ones; one that was superseded is still among them */
@@ -32,7 +32,7 @@ static uint64_t real_ns(void)
 
 /* ---- Blocks ------------------------------------------------------------------------------------------------------- */
 
-static int find_space(struct pass *pass, const struct kvbi_disk_label *label)
+static int find_space(struct pass *pass, const struct kvbi_label *label)
 {
     struct kvbi_namespace_name name = {.salt_hash = label->space_hash,
                                        .digest = {label->space_digest[0], label->space_digest[1]}};
@@ -44,28 +44,28 @@ static int find_space(struct pass *pass, const struct kvbi_disk_label *label)
     return error;
 }
 
-static void give_up(struct pass *pass, const struct kvbi_disk_found *found, uint64_t *counter)
+static void give_up(struct pass *pass, const struct kvbi_found *found, uint64_t *counter)
 {
-    kvbi_disk_forget(pass->disk, found->slot);
+    pass->tier->lasting->forget(pass->tier, found->slot);
     kvbi_store_adopt_generation_locked(pass->store, pass->pool, found->slot,
                                        found->label.generation);
     ++*counter;
 }
 
-static void take_slot(struct pass *pass, const struct kvbi_disk_found *found)
+static void take_slot(struct pass *pass, const struct kvbi_found *found)
 {
     pass->sequences[found->slot] = found->sequence;
     pass->aged[pass->count++] = (struct aged){.age = found->age, .slot = found->slot};
-    pass->recovery->paths[found->slot % pass->disk->path_count].recovered++;
+    pass->recovery->files[found->slot % pass->pool->path_count].recovered++;
 }
 
 static uint64_t *superseded(struct pass *pass, uint32_t slot)
 {
-    return &pass->recovery->paths[slot % pass->disk->path_count].superseded;
+    return &pass->recovery->files[slot % pass->pool->path_count].superseded;
 }
 
 /* Another slot of the same name was met before: the later written stays. */
-static void settle(struct pass *pass, const struct kvbi_disk_found *found,
+static void settle(struct pass *pass, const struct kvbi_found *found,
                    const struct kvbi_adoption *adoption, uint32_t other)
 {
     if (found->sequence <= pass->sequences[other]) {
@@ -73,17 +73,17 @@ static void settle(struct pass *pass, const struct kvbi_disk_found *found,
         return;
     }
     kvbi_store_adopt_replace_locked(pass->store, pass->pool, adoption, other);
-    kvbi_disk_forget(pass->disk, other);
+    pass->tier->lasting->forget(pass->tier, other);
     pass->sequences[other] = 0;
-    pass->recovery->paths[other % pass->disk->path_count].recovered--;
+    pass->recovery->files[other % pass->pool->path_count].recovered--;
     ++*superseded(pass, other);
     take_slot(pass, found);
 }
 
-static void adopt(struct pass *pass, const struct kvbi_disk_found *found)
+static void adopt(struct pass *pass, const struct kvbi_found *found)
 {
-    const struct kvbi_disk_label *label = &found->label;
-    uint64_t *dropped = &pass->recovery->paths[found->slot % pass->disk->path_count].dropped;
+    const struct kvbi_label *label = &found->label;
+    uint64_t *dropped = &pass->recovery->files[found->slot % pass->pool->path_count].dropped;
     uint32_t other = KVBI_NONE;
     if (found->retired) {
         kvbi_store_adopt_retired_locked(pass->store, pass->pool, found->slot);
@@ -116,12 +116,17 @@ static void adopt(struct pass *pass, const struct kvbi_disk_found *found)
     }
 }
 
+static uint32_t scan(struct pass *pass, uint64_t *cursor, struct kvbi_found *found)
+{
+    return pass->tier->lasting->scan(pass->tier, cursor, found, KVBI_LOCK_BATCH);
+}
+
 static void adopt_all(struct pass *pass)
 {
-    struct kvbi_disk_found found[KVBI_LOCK_BATCH];
+    struct kvbi_found found[KVBI_LOCK_BATCH];
     uint64_t cursor = 0;
     uint32_t count;
-    while ((count = kvbi_disk_scan(pass->disk, &cursor, found, KVBI_LOCK_BATCH)) > 0) {
+    while ((count = scan(pass, &cursor, found)) > 0) {
         kvbi_lock_take(&pass->store->lock);
         for (uint32_t i = 0; i < count; i++)
             kvbi_store_adopt_expect_locked(pass->store, found[i].label.hash);
@@ -131,8 +136,8 @@ static void adopt_all(struct pass *pass)
             adopt(pass, &found[i]);
         kvbi_lock_release(&pass->store->lock);
     }
-    for (uint32_t i = 0; i < pass->disk->path_count; i++)
-        pass->recovery->paths[i].dropped += pass->disk->paths[i].dropped;
+    for (uint32_t i = 0; i < pass->pool->path_count; i++)
+        pass->recovery->files[i].dropped += pass->tier->lasting->dropped(pass->tier, i);
 }
 
 /* ---- Order -------------------------------------------------------------------------------------------------------- */
@@ -160,18 +165,19 @@ static void sort_by_age(struct pass *pass)
 }
 
 /* Did all files that were kept say in which order their blocks were used? */
-static bool all_stamped(const struct kvbi_disk *disk)
+static bool all_stamped(const struct kvbi_tier *tier)
 {
+    const struct kvbi_lasting_ops *ops = tier->lasting;
     bool all = true;
-    for (uint32_t i = 0; i < disk->path_count; i++)
-        all &= disk->paths[i].stamped || !disk->paths[i].kept;
+    for (uint32_t i = 0; i < ops->file_count(tier); i++)
+        all &= ops->stamped(tier, i) || !ops->kept(tier, i);
     return all;
 }
 
 static void order_all(struct pass *pass)
 {
     sort_by_age(pass);
-    bool written = !all_stamped(pass->disk);
+    bool written = !all_stamped(pass->tier);
     for (uint32_t i = 0; i < pass->count;) {
         uint32_t slots[KVBI_LOCK_BATCH], count = 0;
         for (; i < pass->count && count < KVBI_LOCK_BATCH; i++)
@@ -199,25 +205,25 @@ static void run(struct pass *pass)
     pass->recovery->elapsed_ns = real_ns() - began_ns;
 }
 
-static bool anything_kept(const struct kvbi_disk *disk)
+static bool anything_kept(const struct kvbi_tier *tier)
 {
     bool kept = false;
-    for (uint32_t i = 0; i < disk->path_count; i++)
-        kept |= disk->paths[i].kept;
+    for (uint32_t i = 0; i < tier->lasting->file_count(tier); i++)
+        kept |= tier->lasting->kept(tier, i);
     return kept;
 }
 
-int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_recovery *recovery,
+int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier, struct kvbi_recovery *recovery,
                  char *message, size_t message_bytes)
 {
     const struct kvbi_memory *memory = store->memory;
-    uint32_t slots = disk->slot_count;
+    uint32_t slots = tier->block_count;
     *recovery = (struct kvbi_recovery){.elapsed_ns = 0};
-    if (!anything_kept(disk))
-        return kvbi_disk_settle(disk, message, message_bytes);
+    if (!anything_kept(tier))
+        return tier->lasting->settle(tier, message, message_bytes);
     struct pass pass = {.store = store,
-                        .pool = &store->pools[KVB_TIER_DISK],
-                        .disk = disk,
+                        .pool = &store->pools[tier->tier],
+                        .tier = tier,
                         .recovery = recovery,
                         .sequences =
                             kvbi_memory_alloc_raw(memory, slots, sizeof *pass.sequences, 0),
@@ -225,7 +231,7 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_r
     struct aged *all = kvbi_memory_alloc_raw(memory, slots, 2 * sizeof *all, 0);
     int error = KVB_ENOMEM;
     if (pass.sequences != NULL && all != NULL)
-        error = kvbi_disk_settle(disk, message, message_bytes);
+        error = tier->lasting->settle(tier, message, message_bytes);
     if (error == 0) {
         pass.aged = all;
         pass.sorted = all + slots;
@@ -236,25 +242,26 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_disk *disk, struct kvbi_r
     return error;
 }
 
-static void log_path(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk,
-                     uint32_t path, const struct kvbi_log *log)
+static void log_file(const struct kvbi_recovery *recovery, const struct kvbi_tier *tier,
+                     uint32_t file, const struct kvbi_log *log)
 {
-    const struct kvbi_disk_path *file = &disk->paths[path];
-    if (file->note[0] != '\0')
-        kvbi_log(log, KVB_LOG_WARN, 0, "%s: %s", file->name, file->note);
-    if (file->kept)
-        kvbi_log(
-            log, recovery->paths[path].dropped > 0 ? KVB_LOG_WARN : KVB_LOG_INFO, 0,
-            "%s: %llu blocks found again, %llu superseded, %llu dropped as damaged or without room, in %llu ms",
-            file->name, (unsigned long long)recovery->paths[path].recovered,
-            (unsigned long long)recovery->paths[path].superseded,
-            (unsigned long long)recovery->paths[path].dropped,
-            (unsigned long long)(recovery->elapsed_ns / 1000000));
+    const char *name = tier->lasting->file_name(tier, file),
+               *note = tier->lasting->note(tier, file);
+    if (note[0] != '\0')
+        kvbi_log(log, KVB_LOG_WARN, 0, "%s: %s", name, note);
+    if (tier->lasting->kept(tier, file))
+        kvbi_log(log, recovery->files[file].dropped > 0 ? KVB_LOG_WARN : KVB_LOG_INFO, 0,
+                 "%s: %llu blocks found again, %llu superseded, %llu dropped as damaged or without "
+                 "room, in %llu ms",
+                 name, (unsigned long long)recovery->files[file].recovered,
+                 (unsigned long long)recovery->files[file].superseded,
+                 (unsigned long long)recovery->files[file].dropped,
+                 (unsigned long long)(recovery->elapsed_ns / 1000000));
 }
 
-void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_disk *disk,
+void kvbi_recovery_log(const struct kvbi_recovery *recovery, const struct kvbi_tier *tier,
                        const struct kvbi_log *log)
 {
-    for (uint32_t i = 0; disk != NULL && i < disk->path_count; i++)
-        log_path(recovery, disk, i, log);
+    for (uint32_t i = 0; tier != NULL && i < tier->lasting->file_count(tier); i++)
+        log_file(recovery, tier, i, log);
 }

@@ -4,8 +4,8 @@
  *
  * Owns       a heap of offers by the time at which they went on deck, and in each offer its place
  *            there (node.extra). It says nothing about those on deck whose block somebody holds.
- * Callers    offload/lane, which is told by the pool whenever a block becomes revocable or is no
- *            longer.
+ * Callers    offload/lanes, which is told by the pool whenever a block becomes revocable or is no
+ *            longer; offload/lane.
  * Lock       the store's.
  * Why        a block becomes revocable long after its offer went on deck, when its last user lets
  *            go. To look for the youngest along the deck is to pass all that are held, under the
@@ -14,7 +14,7 @@
 #ifndef KVBI_OFFLOAD_REVOCABLE_H
 #define KVBI_OFFLOAD_REVOCABLE_H
 
-#include "offload/in_queue.h"
+#include "offload/offers.h"
 
 struct kvbi_revocable_offer {
     uint64_t age;
@@ -23,7 +23,7 @@ struct kvbi_revocable_offer {
 
 struct kvbi_revocable {
     const struct kvbi_memory *memory;
-    struct kvbi_offer *offers; /* of the lane's in-queue, by id */
+    struct kvbi_offer *offers; /* of the lane's tier, by id */
     struct kvbi_revocable_offer *heap;
     uint32_t count, capacity;
 };

@@ -3,14 +3,12 @@
 #include "offload/round.h"
 
 #include "offload/progress.h"
-#include "transfer/cuda/cuda.h"
-#include "transfer/disk/tier.h"
 
 /*
  * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane
- * below a tier.
+ * with this number in the list.
  */
-#define TAG_TIER_SHIFT 32
+#define TAG_LANE_SHIFT 32
 
 /* ---- Before the engine ------------------------------------------------------------------------------------------ */
 
@@ -26,10 +24,10 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
            (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
         store->pins_expired++;
         count++;
-        kvbi_pipeline_release_locked(progress->pipeline, &parking, kvbi_store_pool_of(store, block),
-                                     block, now_ns);
+        kvbi_lanes_release_locked(&progress->pipeline->lanes, &parking,
+                                  kvbi_store_pool_of(store, block), block, now_ns);
     }
-    kvbi_pipeline_parked_locked(progress->pipeline, &parking);
+    kvbi_lanes_parked_locked(&progress->pipeline->lanes, &parking);
     kvbi_lock_release(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         kvbi_log(store->log, KVB_LOG_WARN, 0, "pin of owner %llu released: its lifetime has ended",
@@ -64,38 +62,20 @@ static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
 static bool forget_lost(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
-    bool worked = kvbi_pipeline_forget_lost_locked(progress->pipeline);
-    worked |= kvbi_pipeline_forget_device_locked(progress->pipeline);
+    bool worked = kvbi_health_forget_locked(&progress->pipeline->health);
     kvbi_lock_release(&progress->store->lock);
     return worked;
-}
-
-/* Said once. What is there is forgotten by the rounds that follow. */
-static bool notice_lost_device(struct kvbi_progress *progress)
-{
-    char why[160];
-    if (!kvbi_engines_device_lost(&progress->pipeline->engines))
-        return false;
-    kvbi_lock_take(&progress->store->lock);
-    bool first = kvbi_pipeline_note_device_locked(progress->pipeline);
-    kvbi_lock_release(&progress->store->lock);
-    if (first) {
-        kvbi_cuda_why(progress->pipeline->engines.device->cuda, why, sizeof why);
-        kvbi_log(progress->store->log, KVB_LOG_ERROR, KVB_EDEVICE,
-                 "tier DEVICE is out of service: %s; its blocks are misses from now on", why);
-    }
-    return first;
 }
 
 static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 {
     bool more = false;
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (!kvbi_pipeline_has_lane(progress->pipeline, tier))
+        if (!kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             continue;
         kvbi_lock_take(&progress->store->lock);
-        more |=
-            kvbi_pipeline_cold_locked(progress->pipeline, &progress->store->pools[tier], now_ns);
+        more |= kvbi_lanes_cold_locked(&progress->pipeline->lanes, &progress->store->pools[tier],
+                                       now_ns);
         kvbi_lock_release(&progress->store->lock);
     }
     return more;
@@ -130,6 +110,10 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
     bool worked = count > 0 || lane->queue.count != before || lane->search_on ||
                   lane->fenced.changes != changes || lane->fenced.walking;
+    for (uint32_t i = 0; i < count; i++)
+        kvbi_health_begun_locked(&progress->pipeline->health,
+                                 &progress->store->pools[copies[i].from->tier],
+                                 copies[i].from_slot);
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
@@ -182,9 +166,9 @@ static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *
     return kept;
 }
 
-static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)
+static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint64_t now_ns)
 {
-    struct kvbi_lane *lane = &progress->pipeline->lanes[tier];
+    struct kvbi_lane *lane = &progress->pipeline->lanes.all[number];
     struct kvbi_copy copies[KVBI_LOCK_BATCH];
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
@@ -209,12 +193,12 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t tier, uint64
         i++;
         if (aim == KVBI_AIM_DROPPED)
             continue;
-        kvbi_pipeline_disk_begun_locked(progress->pipeline, lane->to, copies[ready].to_slot);
+        kvbi_health_begun_locked(&progress->pipeline->health, lane->to, copies[ready].to_slot);
         ready++;
     }
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < ready; i++)
-        copies[i].tag |= (uint64_t)tier << TAG_TIER_SHIFT;
+        copies[i].tag |= (uint64_t)number << TAG_LANE_SHIFT;
     submit(progress, copies, ready, false);
     return true;
 }
@@ -225,21 +209,33 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
                           uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_lane *lane = &pipeline->lanes[completion->tag >> TAG_TIER_SHIFT];
+    struct kvbi_lane *lane = &pipeline->lanes.all[completion->tag >> TAG_LANE_SHIFT];
     uint32_t offer = (uint32_t)completion->tag;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
     if (completion->condemned && lane->to->in_memory)
         lane->to->slots[slot].flags |=
             KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
-    kvbi_pipeline_disk_answered_locked(pipeline, lane->to, slot, result, completion->condemned);
+    kvbi_health_answered_locked(&pipeline->health, lane->to, slot, result, completion->condemned);
     if (result == 0 &&
-        !(kvbi_pipeline_serves(pipeline, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
+        !(kvbi_store_serves(progress->store, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
         result = KVB_EIO; /* what a lost tier or path says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL);
     if (block != NULL)
-        kvbi_pipeline_arrived_locked(pipeline, lane->to, block);
+        kvbi_lanes_arrived_locked(&pipeline->lanes, lane->to, block);
+}
+
+static void apply_onboard(struct kvbi_progress *progress, const struct kvbi_completion *completion,
+                          uint64_t now_ns)
+{
+    struct kvbi_pipeline *pipeline = progress->pipeline;
+    uint32_t item = (uint32_t)completion->tag;
+    const struct kvb_block *source = kvbi_onboarding_source_locked(&pipeline->onboard, item);
+    struct kvbi_pool *from = kvbi_store_pool_of(progress->store, source);
+    kvbi_health_answered_locked(&pipeline->health, from, kvbi_pool_slot(from, source),
+                                completion->result, completion->condemned);
+    kvbi_onboarding_complete_locked(&pipeline->onboard, item, completion->result, now_ns);
 }
 
 static void apply(struct kvbi_progress *progress, const struct kvbi_completion *completion,
@@ -247,8 +243,7 @@ static void apply(struct kvbi_progress *progress, const struct kvbi_completion *
 {
     kvbi_lock_step();
     if (completion->tag & KVBI_TAG_ONBOARD)
-        kvbi_onboarding_complete_locked(&progress->pipeline->onboard, (uint32_t)completion->tag,
-                                        completion->result, completion->condemned, now_ns);
+        apply_onboard(progress, completion, now_ns);
     else
         apply_offload(progress, completion, now_ns);
 }
@@ -262,37 +257,14 @@ static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_compl
         if (completions[i].tag & KVBI_TAG_ONBOARD)
             ids[onboarded++] = (uint32_t)completions[i].tag;
     kvbi_onboarding_expect_complete_locked(&pipeline->onboard, ids, onboarded);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT && onboarded < count; tier++) {
+    for (uint32_t lane = 0; lane < pipeline->lanes.count && onboarded < count; lane++) {
         uint32_t offloaded = 0;
         for (uint32_t i = 0; i < count; i++)
-            if (completions[i].tag >> TAG_TIER_SHIFT == tier)
+            if (completions[i].tag >> TAG_LANE_SHIFT == lane)
                 ids[offloaded++] = (uint32_t)completions[i].tag;
         if (offloaded > 0)
-            kvbi_lane_expect_complete_locked(&pipeline->lanes[tier], ids, offloaded);
+            kvbi_lane_expect_complete_locked(&pipeline->lanes.all[lane], ids, offloaded);
     }
-}
-
-/* Slots that the disk's answers have condemned, and paths that are lost: the disk and the log are told, with no lock held. */
-static void tell(struct kvbi_progress *progress, uint32_t lost)
-{
-    struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_disk *disk = pipeline->tiers[KVB_TIER_DISK].disk;
-    const struct kvbi_log *log = progress->store->log;
-    for (uint32_t i = 0; i < pipeline->condemned_count; i++) {
-        kvbi_disk_retire(disk, pipeline->condemned[i]);
-        kvbi_log(log, KVB_LOG_WARN, KVB_EIO, "tier DISK: slot %u is not used any more",
-                 pipeline->condemned[i]);
-    }
-    for (; lost != 0; lost &= lost - 1)
-        kvbi_log(
-            log, KVB_LOG_ERROR, KVB_EIO,
-            "tier DISK: path %d, %s, is out of service after %d errors in a row: its blocks are misses from now on",
-            __builtin_ctz(lost), disk->paths[__builtin_ctz(lost)].name, KVB_DISK_ERRORS_MAX);
-    if (pipeline->condemned_count == 0)
-        return;
-    kvbi_lock_take(&progress->store->lock);
-    kvbi_pipeline_disk_told_locked(pipeline);
-    kvbi_lock_release(&progress->store->lock);
 }
 
 static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uint64_t until_ns)
@@ -307,13 +279,11 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
     expect(progress->pipeline, completions, count);
     for (uint32_t i = 0; i < count; i++)
         apply(progress, &completions[i], now_ns);
-    uint32_t lost = progress->pipeline->lost_unsaid;
-    progress->pipeline->lost_unsaid = 0;
     bool ended = kvbi_waiters_any_ended(&progress->pipeline->onboard.waiters);
     kvbi_lock_release(&progress->store->lock);
     if (ended)
         wake_waiters(progress, now_ns);
-    tell(progress, lost);
+    kvbi_health_tell(&progress->pipeline->health);
     for (uint32_t i = 0; i < count; i++)
         if (completions[i].result != 0 && completions[i].result != KVB_ECANCELED)
             kvbi_log(progress->store->log, KVB_LOG_WARN, completions[i].result,
@@ -390,15 +360,14 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     uint64_t event = kvbi_engines_reached(&progress->pipeline->engines).event;
     bool worked = attend(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
-    worked |= notice_lost_device(progress);
+    worked |= kvbi_health_look(&progress->pipeline->health);
     worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
+        if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))
             worked |= submit_onboard(progress, tier, now_ns);
     worked |= offer_cold(progress, now_ns);
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pipeline_has_lane(progress->pipeline, tier))
-            worked |= submit_offload(progress, tier, now_ns);
+    for (uint32_t lane = 0; lane < progress->pipeline->lanes.count; lane++)
+        worked |= submit_offload(progress, lane, now_ns);
     for (uint32_t i = progress->pipeline->engines.count;
          i-- > 0;) /* the disk's first: the memory's copies here */
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);

@@ -3,7 +3,7 @@
  * The index: one entry per content, from its name to its copies in all tiers.
  *
  * Owns       the entries, the buckets, the caller's keys beside them.
- * Callers    store/store.c and friends, under the store's lock.
+ * Callers    store/, under the store's lock.
  * Invariants an entry exists exactly while it has a copy, ready or being filled, so there are never more entries than blocks:
  *            capacity is fixed at create and nothing rehashes. `ready` bit t: copies[t] is published; without it that copy is being
  *            filled. An entry of an older epoch is dead: nobody finds it, a clear frees it. `record` is there exactly while a memory

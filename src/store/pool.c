@@ -83,14 +83,9 @@ static uint32_t *retired_on_path(struct kvbi_pool *pool, const struct kvb_block 
     return &pool->paths[kvbi_pool_path(pool, kvbi_pool_slot(pool, block))].retired;
 }
 
-static bool revocable(const struct kvb_block *block)
-{
-    return block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
-}
-
 static void count_revocable(struct kvbi_pool *pool, const struct kvb_block *block, bool enters)
 {
-    if (!revocable(block))
+    if (!kvbi_slot_is_revocable(block))
         return;
     pool->revocable_count += enters ? 1 : UINT32_MAX;
     if (pool->watch.revocable != NULL)
@@ -171,8 +166,9 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
     uint64_t generation =
         kvbi_word_generation(atomic_load_explicit(&block->word, memory_order_relaxed));
     bool condemned = block->flags & KVBI_SLOT_CONDEMNED;
+    KVBI_ASSERT(block->offer == KVBI_NONE);
     kvbi_pool_leave(pool, block);
-    block->entry = block->offer = KVBI_NONE;
+    block->entry = KVBI_NONE;
     kvbi_slot_forget_content(block); /* `ticket` stays: who wrote here last may be writing still */
     block->flags = 0;
     if (generation < KVBI_GENERATION_MAX)
@@ -292,11 +288,20 @@ void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t n
     }
 }
 
-void kvbi_pool_set_revocable(struct kvbi_pool *pool, struct kvb_block *block, bool value)
+void kvbi_pool_put_on_deck(struct kvbi_pool *pool, struct kvb_block *block)
 {
     enum kvbi_place place = block->place;
     kvbi_pool_leave(pool, block);
-    block->flags =
-        (uint8_t)(value ? block->flags | KVBI_SLOT_REVOCABLE : block->flags & ~KVBI_SLOT_REVOCABLE);
+    block->flags = (uint8_t)(block->flags + KVBI_SLOT_ONDECK);
+    KVBI_ASSERT(block->lane_pins >= kvbi_slot_ondeck(block));
+    kvbi_pool_enter(pool, block, place);
+}
+
+void kvbi_pool_take_off_deck(struct kvbi_pool *pool, struct kvb_block *block)
+{
+    enum kvbi_place place = block->place;
+    kvbi_pool_leave(pool, block);
+    KVBI_ASSERT(kvbi_slot_ondeck(block) > 0);
+    block->flags = (uint8_t)(block->flags - KVBI_SLOT_ONDECK);
     kvbi_pool_enter(pool, block, place);
 }

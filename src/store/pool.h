@@ -5,8 +5,9 @@
  * Owns       the slots, the stack of free ones, the eviction order, the counts by place.
  * Callers    store/ only, under the store's lock; slots may be named and found by address without it.
  * Invariants every slot is in exactly one place (enum kvbi_place) and the counts say how many are in each. A slot is in the eviction
- *            order exactly while it is PARKED and not PASSED. `pinned`: PARKED with lane_pins > 0; `revocable`: those whose only pin is an
- *            on-deck one. available = free + parked - pinned + revocable.
+ *            order exactly while it is PARKED and not PASSED. `pinned`: PARKED with lane_pins > 0;
+ *            `revocable`: those of which all pins are on-deck ones. available = free + parked -
+ *            pinned + revocable.
  *            Slot s is kept on path s % path_count; memory has one path, which is never out. No slot of a path that is out is given
  *            out or freed: it is retired, and marked LOST. Those that were free stay on the stack until they come up.
  * Lock       the store's.
@@ -96,7 +97,7 @@ static inline bool kvbi_pool_serves(const struct kvbi_pool *pool, uint32_t slot)
 /* Is it a slot of this pool? By address alone. */
 bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block);
 
-/* Take the block out of its place's counts, and put it into another's. Every change of place, pins or REVOCABLE is in between. */
+/* Take the block out of its place's counts, and put it into another's. Every change of place, or of pins, is in between. */
 void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_place place);
 
@@ -112,8 +113,8 @@ bool kvbi_pool_pass(struct kvbi_pool *pool);
 /* A free slot, in place `place`. NULL: none is free, or cut short. */
 struct kvb_block *kvbi_pool_take(struct kvbi_pool *pool, enum kvbi_place place);
 /*
- * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED or its path is out. Its life is Empty
- * by now.
+ * Back to the free stack with the next generation; or retired, if there is none, if it is CONDEMNED
+ * or its path is out. Its life is Empty by now, and it is not offered any more.
  */
 void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block);
 /* A slot of a path that is out was CONDEMNED for what the path is to blame for: it is LOST with the others, now or when it is given back. */
@@ -144,6 +145,8 @@ uint32_t kvbi_pool_order(const struct kvbi_pool *pool, uint32_t *slots, uint32_t
 /* One lane or operation more, or less, that reads or writes the block. unpin puts a PASSED block back into the order. */
 void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
-void kvbi_pool_set_revocable(struct kvbi_pool *pool, struct kvb_block *block, bool revocable);
+/* One of its pins, which is there already, is on a lane's deck; or is no longer, and still there. */
+void kvbi_pool_put_on_deck(struct kvbi_pool *pool, struct kvb_block *block);
+void kvbi_pool_take_off_deck(struct kvbi_pool *pool, struct kvb_block *block);
 
 #endif

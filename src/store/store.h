@@ -4,6 +4,18 @@
  *
  * Owns       pools, index, records, events, pins, namespaces. It knows neither lanes nor engines: a lane pins blocks, takes
  *            targets and reports fills through the calls below.
+ * Files      store_build     create, destroy, bytes
+ *            store_handles   who uses a block, users and lanes' pins, and its end
+ *            store_room      slots for new content: taking, evicting, giving back
+ *            store_target    which slot a transfer writes
+ *            store_fills     a transfer begins, ends, or is given up
+ *            store_register  publishing what was computed
+ *            store_match     finding
+ *            store_forget    dropping contents from the index; events and pictures of them
+ *            store_paths     paths that go out of service and come back
+ *            store_adopt     what outlived an earlier process
+ *            store_expect    bringing in what a batch will touch
+ *            store_check     every invariant, for tests
  * Callers    offload/ and api/. Functions named ..._locked want `lock` held (asserted in debug builds).
  * Invariants those of its parts, and between them:
  *            - a block with an entry is named in that entry's copies; one being filled has its ready bit clear;
@@ -39,9 +51,6 @@
 #include "store/pins.h"
 #include "store/pool.h"
 #include "store/records.h"
-
-/* The most blocks that are handled under one hold of the lock. */
-#define KVBI_LOCK_BATCH 64
 
 /* Index walks at the same time. */
 #define KVBI_WALKERS_MAX 16
@@ -123,6 +132,12 @@ size_t kvbi_store_bytes(const struct kvbi_store *store);
 /* The pool of a block, by address; NULL for foreign pointers. */
 struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
 
+/* Is the tier in service? Of a disk: any of its paths. Under the lock. */
+static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t tier)
+{
+    return (store->serving >> tier & 1) != 0;
+}
+
 static inline struct kvbi_record *kvbi_store_record(const struct kvbi_store *store, uint32_t record)
 {
     return kvbi_records_at(&store->records, record);
@@ -146,6 +161,14 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
                                             struct kvb_block *block, uint64_t now_ns);
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
+
+/* Of the store's own files: a slot has become free or evictable. */
+static inline void kvbi_store_note_room_locked(struct kvbi_store *store, struct kvbi_pool *pool)
+{
+    pool->room++;
+    store->work |= pool->room_wanted;
+    pool->room_wanted = false;
+}
 
 /*
  * A free slot, or an evicted one of a band of at most band_max. user: HELD with one user and a record; else TRANSFER with one pin

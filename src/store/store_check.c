@@ -19,6 +19,8 @@ static const char *check_place(const struct kvbi_store *store, const struct kvbi
         return "in the order exactly while PARKED and not PASSED";
     if (passed && block->lane_pins == 0)
         return "PASSED only while pinned";
+    if (block->lane_pins < kvbi_slot_ondeck(block))
+        return "what is on deck is pinned";
     if ((block->flags & KVBI_SLOT_LOST) && block->place != KVBI_PLACE_RETIRED)
         return "LOST only while RETIRED";
     switch (block->place) {
@@ -70,7 +72,7 @@ static const char *check_pool(const struct kvbi_store *store, const struct kvbi_
         retired[kvbi_pool_path(pool, i)] += block->place == KVBI_PLACE_RETIRED;
         if (block->place == KVBI_PLACE_PARKED) {
             pinned += block->lane_pins > 0;
-            revocable += block->lane_pins == 1 && (block->flags & KVBI_SLOT_REVOCABLE);
+            revocable += kvbi_slot_is_revocable(block);
             ordered += !(block->flags & KVBI_SLOT_PASSED);
         }
         wrong = kvbi_life_check(block, store->hash.tokens_per_block);

@@ -25,14 +25,7 @@
 #include "base/why.h"
 #include "transfer/tier.h"
 
-/* The content of a slot of a disk, by name: what is written under one identity is read under the same one only. */
-struct kvbi_identity {
-    uint64_t hash, digest[2]; /* struct kvb_seq */
-    uint64_t generation;      /* of the slot: how often it has been taken */
-};
-
 #define KVBI_TICKET_EVENT (UINT64_C(1) << 63)
-struct kvbi_disk_label;
 
 /*
  * How far something has come, or has to, in both orders: of the counter, and of the GPU's events
@@ -59,22 +52,25 @@ struct kvbi_copy {
     uint64_t ticket; /* not before this point */
     uint64_t event;  /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
     uint64_t tag;    /* the submitter's, returned with the completion */
-    uint32_t
-        *place; /* submit says here what `recall` is to name it by; NULL: it will not be recalled */
-    struct kvbi_identity identity; /* of the disk's side; where there is none it means nothing */
-    const struct kvbi_disk_label
-        *label; /* a write to a disk: what its table is to say. The submitter's, until completion */
-    bool layered; /* onto a GPU: layer by layer, so that its streams can wait for each */
+    /* submit says here what `recall` is to name it by; NULL: it will not be recalled. */
+    uint32_t *place;
+    /* Of the side that outlives the process; where there is none it means nothing. */
+    struct kvbi_identity identity;
+    /* To such a side: what it is to say of the block. The submitter's, until completion. */
+    const struct kvbi_label *label;
+    bool layered; /* onto a device's streams: layer by layer, so that they can wait for each */
 };
 
 struct kvbi_completion {
     uint64_t tag;
     int result; /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
-    bool
-        condemned; /* not to be used again: the disk's slot, or a target in memory that a lost GPU may still write */
+    /* Not to be used again: a slot of a file, or a target that a lost device may still write. */
+    bool condemned;
 };
 
+struct kvbi_clock;
 struct kvbi_engine;
+struct kvbi_hooks;
 
 struct kvbi_engine_ops {
     const char *name;
@@ -116,21 +112,62 @@ struct kvbi_engine_ops {
     bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t tag);
 };
 
-struct kvbi_engine {
-    const struct kvbi_engine_ops *ops;
-    bool
-        edges; /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
+/*
+ * Of an engine that works on the streams of a device. Events are points in these streams, numbered
+ * in one order; a flight is a batch of copies that has begun.
+ */
+#define KVBI_FLIGHT_NONE 64u
+#define KVBI_FLIGHT_QUEUED 65u
+struct kvbi_stream_ops {
+    /*
+     * The flight, below 64, that writes this slot of the device. KVBI_FLIGHT_NONE: the engine has
+     * no copy into it; KVBI_FLIGHT_QUEUED: it has not begun. Any thread; no lock.
+     */
+    uint32_t (*flight)(struct kvbi_engine *engine, uint32_t slot);
+    /*
+     * Was this number the fence of a stream or event that turned out to be part of a capture? What
+     * waits for it fails. Any thread.
+     */
+    bool (*spoiled)(struct kvbi_engine *engine, uint64_t event);
+    /* The event up to which all are known to be reached. Any thread, no lock, no driver's call. */
+    uint64_t (*reached)(struct kvbi_engine *engine);
+    /*
+     * As long as no event beyond `until` is reached, event_fd is to become readable now and then
+     * (UINT64_MAX: not for that). From progress.
+     */
+    void (*watch)(struct kvbi_engine *engine, uint64_t until);
+    /*
+     * Makes `stream`, the caller's, wait for the flights of which a bit is set, up to and including
+     * `layer`, and for `event` (0: none). A flight that is over by then costs nothing; one that has
+     * begun anew since is waited for as well: more than was asked for, and never less. Any thread,
+     * no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited
+     * for. `why` gets words where the device's runtime has some.
+     */
+    int (*wait)(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream,
+                uint32_t layer, struct kvbi_why *why);
 };
 
-struct kvbi_hooks;
-struct kvbi_clock;
+/* What an engine says of itself, with a little room. */
+#define KVBI_ENGINE_SAID_BYTES 448
 
-/*
- * Host to host. `capacity`: copies in the queue at most; taken at create. `hooks` (may be NULL): fault injection, see
- * base/hooks.h. KVB_ENOMEM.
- */
-int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                              struct kvbi_clock *clock, uint32_t capacity,
-                              const struct kvbi_hooks *hooks);
+struct kvbi_engine {
+    const struct kvbi_engine_ops *ops;
+    const struct kvbi_stream_ops *streams; /* NULL: it knows none */
+    /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
+    bool edges;
+};
+
+/* What an engine is made from: by transfer/engines, for operation create_engine of a tier. */
+struct kvbi_engines_config {
+    const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
+    const struct kvb_tier_config *configs;
+    const struct kvbi_tier *between; /* memory of a relay that it will also copy to; or NULL */
+    uint32_t capacity;               /* copies with each engine at most */
+    bool own_thread; /* submit and reap come from the manager's thread; else from whoever polls */
+    const struct kvbi_memory *memory;
+    struct kvbi_clock *clock;
+    const struct kvbi_log *log;
+    const struct kvbi_hooks *hooks; /* or NULL */
+};
 
 #endif

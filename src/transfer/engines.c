@@ -5,126 +5,150 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/debug.h"
 #include "base/hooks.h"
-#include "transfer/cuda/cuda.h"
-#include "transfer/disk/engine.h"
+#include "transfer/kind.h"
 #include "transfer/relay.h"
 
-/* What a relay holds between a GPU and a disk: enough for the disk's queue, unless blocks are large. */
+/* What a relay holds in between: enough for the queue of a disk, unless blocks are large. */
 #define BETWEEN_BYTES ((uint64_t)64 << 20)
 #define BETWEEN_BLOCKS_MIN 4u
 #define BETWEEN_BLOCKS_MAX 64u
 
-static const struct kvbi_tier *disk_of(const struct kvbi_engines_config *config)
+/* One more; `said` is added to what the others have said, or is the reason of the error. */
+static int add(struct kvbi_engines *engines, int error, struct kvbi_engine *engine,
+               const char *said)
 {
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (config->tiers[tier].disk != NULL)
-            return &config->tiers[tier];
+    size_t used = error == 0 ? strlen(engines->said) : 0;
+    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "",
+                   said);
+    if (error == 0)
+        engines->all[engines->count++] = engine;
+    return error;
+}
+
+/* The engine of another tier of the same kind, or NULL. */
+static struct kvbi_engine *shared(const struct kvbi_engines *engines,
+                                  const struct kvbi_engines_config *config,
+                                  const struct kvbi_tier *tier)
+{
+    for (uint32_t i = 0; i < KVB_TIER_COUNT; i++)
+        if (engines->of[i] != NULL && config->tiers[i].ops == tier->ops)
+            return engines->of[i];
     return NULL;
 }
 
-static int create_disk(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                       struct kvbi_clock *clock, const struct kvbi_engines_config *config,
-                       const struct kvbi_tier *disk)
+static int create_of(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
+                     const struct kvbi_tier *tier)
 {
-    char said[KVBI_DISK_SAID_BYTES] = "";
-    const struct kvbi_tier *memories[KVB_TIER_COUNT + 1];
-    struct kvbi_disk_engine_config engine = {
-        .engine = (enum kvbi_disk_engine)config->configs[disk->tier].disk_engine,
-        .disk = disk->disk,
-        .memories = memories,
-        .capacity = config->capacity,
-        .single_issuer = config->own_thread,
-        .edges = config->own_thread && engines->between.block_count == 0,
-        .poll = !config->own_thread,
-        .hooks = config->hooks};
-    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (config->tiers[tier].block_count > 0 && config->tiers[tier].disk == NULL &&
-            config->tiers[tier].cuda == NULL)
-            memories[engine.memory_count++] = &config->tiers[tier];
-    if (engines->between.block_count > 0)
-        memories[engine.memory_count++] = &engines->between;
-    int error = kvbi_disk_engine_create(&engines->all[engines->count], memory, clock, &engine, said,
-                                        sizeof said);
-    size_t used = error == 0 ? strlen(engines->said) : 0;
-    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "",
-                   said);
-    engines->disk = engines->all[engines->count];
-    engines->count += error == 0;
+    char said[KVBI_ENGINE_SAID_BYTES] = "";
+    struct kvbi_engine *engine = NULL;
+    int error = tier->ops->create_engine(tier, &engine, config, said);
+    error = add(engines, error, engine, said);
+    engines->of[tier->tier] = error == 0 ? engine : NULL;
     return error;
 }
 
-static int create_cuda(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                       const struct kvbi_engines_config *config, const struct kvbi_tier *device)
+static int create_streams(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
+                          const struct kvbi_tier *device)
 {
-    char said[KVBI_DISK_SAID_BYTES] = "";
-    struct kvbi_engine_cuda_config engine = {
-        .device = device,
-        .method = (enum kvb_copy_method)config->configs[device->tier].copy_method,
-        .capacity = config->capacity,
-        .log = config->log,
-        .hooks = config->hooks};
-    engines->events = kvbi_memory_alloc(memory, device->block_count, sizeof *engines->events, 0);
+    engines->events =
+        kvbi_memory_alloc(config->memory, device->block_count, sizeof *engines->events, 0);
     if (engines->events == NULL)
         return KVB_ENOMEM;
-    engines->memory = memory;
     engines->device = device;
-    int error = kvbi_engine_cuda_create(&engines->cuda, memory, &engine, said, sizeof said);
-    size_t used = error == 0 ? strlen(engines->said) : 0;
-    (void)snprintf(engines->said + used, sizeof engines->said - used, "%s%s", used > 0 ? "; " : "",
-                   said);
-    engines->all[engines->count] = engines->cuda;
-    engines->count += error == 0;
+    int error = create_of(engines, config, device);
+    engines->streams = engines->of[device->tier];
     return error;
 }
 
-static int create_between(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                          const struct kvbi_engines_config *config, const struct kvbi_tier *device)
+static int create_for(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
+                      const struct kvbi_tier *tier)
+{
+    if (tier->ops->create_engine == kvbi_memory_create_engine) {
+        engines->of[tier->tier] = engines->all[0];
+        return 0;
+    }
+    engines->of[tier->tier] = shared(engines, config, tier);
+    if (engines->of[tier->tier] != NULL)
+        return 0;
+    return tier->on_streams ? create_streams(engines, config, tier)
+                            : create_of(engines, config, tier);
+}
+
+/* The first tier that is not on the host and stands directly above another that is not; or NULL. */
+static const struct kvbi_tier *find_relayed(const struct kvbi_tier *tiers,
+                                            const struct kvbi_tier **below)
+{
+    const struct kvbi_tier *above = NULL;
+    for (uint32_t i = 0; i < KVB_TIER_COUNT; i++) {
+        if (tiers[i].ops == NULL)
+            continue;
+        if (above != NULL && !above->on_host && !tiers[i].on_host) {
+            *below = &tiers[i];
+            return above;
+        }
+        above = &tiers[i];
+    }
+    return NULL;
+}
+
+static int create_between(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
+                          const struct kvbi_tier *device)
 {
     uint64_t blocks = BETWEEN_BYTES / device->block_bytes;
     blocks = blocks < BETWEEN_BLOCKS_MIN   ? BETWEEN_BLOCKS_MIN
              : blocks > BETWEEN_BLOCKS_MAX ? BETWEEN_BLOCKS_MAX
                                            : blocks;
-    int error = kvbi_tier_host_create(&engines->between, memory, KVB_TIER_HOST, (uint32_t)blocks,
-                                      device->block_bytes, NULL);
+    const struct kvb_tier_config host = {.tier = KVB_TIER_HOST, .block_count = (uint32_t)blocks};
+    const struct kvbi_purpose purpose = {.block_bytes = device->block_bytes};
+    int error = kvbi_kind_memory.create(&engines->between, config->memory, &host, &purpose,
+                                        engines->said, sizeof engines->said);
     return error != 0 ? error
-                      : kvbi_pinning_create(&engines->between, device->cuda, config->log, 0);
+                      : device->ops->register_memory(device, &engines->between, config->log, 0);
 }
 
-/* The GPU's engine and the disk's become one. */
-static int create_relay(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                        const struct kvbi_engines_config *config)
+/* The engines of the two become one. */
+static int create_relay(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
+                        const struct kvbi_tier *above, const struct kvbi_tier *below)
 {
-    struct kvbi_relay_config relay = {.device = engines->cuda,
-                                      .disk = engines->disk,
+    struct kvbi_relay_config relay = {.device = engines->of[above->tier],
+                                      .lower = engines->of[below->tier],
                                       .between = &engines->between,
                                       .capacity = config->capacity};
+    KVBI_ASSERT(engines->all[engines->count - 1] == relay.lower &&
+                engines->all[engines->count - 2] == relay.device);
     engines->count -= 2;
-    int error = kvbi_engine_relay_create(&engines->disk, memory, &relay);
-    engines->all[engines->count] = engines->disk;
-    engines->count += error == 0;
+    int error = kvbi_engine_relay_create(&engines->relay, config->memory, &relay);
+    if (error == 0)
+        engines->all[engines->count++] = engines->relay;
+    else
+        engines->streams = NULL;
     return error;
 }
 
-int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                        struct kvbi_clock *clock, const struct kvbi_engines_config *config)
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_engines_config *given)
 {
-    *engines = (struct kvbi_engines){.awaited = UINT64_MAX, .hooks = config->hooks};
-    int error =
-        kvbi_engine_memcpy_create(&engines->all[0], memory, clock, config->capacity, config->hooks);
+    char said[KVBI_ENGINE_SAID_BYTES] = "";
+    struct kvbi_engines_config config = *given;
+    struct kvbi_engine *memory = NULL;
+    const struct kvbi_tier *below = NULL, *above = find_relayed(config.tiers, &below);
+    *engines = (struct kvbi_engines){
+        .awaited = UINT64_MAX, .hooks = config.hooks, .memory = config.memory};
+    int error = kvbi_memory_create_engine(NULL, &memory, &config, said);
     if (error != 0)
         return error;
-    engines->count = 1;
-    (void)snprintf(engines->said, sizeof engines->said, "%s", engines->all[0]->ops->name);
-    if (config->tiers[KVB_TIER_DEVICE].cuda != NULL)
-        error = create_cuda(engines, memory, config, &config->tiers[KVB_TIER_DEVICE]);
-    const struct kvbi_tier *disk = disk_of(config), *device = engines->device;
-    bool relay = device != NULL && disk != NULL && config->tiers[KVB_TIER_HOST].block_count == 0;
-    if (error == 0 && relay)
-        error = create_between(engines, memory, config, device);
-    if (error == 0 && disk != NULL)
-        error = create_disk(engines, memory, clock, config, disk);
-    return error == 0 && relay ? create_relay(engines, memory, config) : error;
+    (void)add(engines, 0, memory, said);
+    for (uint32_t i = 0; error == 0 && i < KVB_TIER_COUNT; i++) {
+        const struct kvbi_tier *tier = &config.tiers[i];
+        if (tier == below && above != NULL) {
+            error = create_between(engines, &config, above);
+            config.between = &engines->between;
+        }
+        if (error == 0 && tier->ops != NULL)
+            error = create_for(engines, &config, tier);
+    }
+    return error == 0 && above != NULL ? create_relay(engines, &config, above, below) : error;
 }
 
 void kvbi_engines_destroy(struct kvbi_engines *engines)
@@ -140,18 +164,28 @@ void kvbi_engines_destroy(struct kvbi_engines *engines)
     engines->events = NULL;
 }
 
+size_t kvbi_engines_bytes(const struct kvbi_engines *engines)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < engines->count; i++)
+        bytes += engines->all[i]->ops->bytes(engines->all[i]);
+    return bytes;
+}
+
 struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
                                          const struct kvbi_tier *from, const struct kvbi_tier *to)
 {
-    if (from->disk != NULL || to->disk != NULL)
-        return engines->disk;
-    return from->cuda != NULL || to->cuda != NULL ? engines->cuda : engines->all[0];
+    if (!from->on_host && !to->on_host)
+        return engines->relay;
+    if (from->on_host && to->on_host) /* the lower one's, if it has one of its own */
+        return engines->of[from->tier > to->tier ? from->tier : to->tier];
+    return engines->of[from->on_host ? to->tier : from->tier];
 }
 
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
                         uint64_t *ticket, struct kvbi_why *why)
 {
-    struct kvbi_engine *engine = engines->cuda != NULL ? engines->cuda : engines->all[0];
+    struct kvbi_engine *engine = engines->streams != NULL ? engines->streams : engines->all[0];
     return engine->ops->import(engine, fence, ticket, why);
 }
 
@@ -159,7 +193,7 @@ void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struc
                                  uint32_t slot)
 {
     uint64_t event = kvbi_engines_event(engines, tier, slot);
-    if (event != 0 && kvbi_engine_cuda_spoiled(engines->cuda, event))
+    if (event != 0 && engines->streams->streams->spoiled(engines->streams, event))
         atomic_store_explicit(&engines->events[slot], 0, memory_order_relaxed);
 }
 
@@ -176,13 +210,8 @@ void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, u
 uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
                             uint32_t slot)
 {
-    return tier->cuda != NULL ? atomic_load_explicit(&engines->events[slot], memory_order_relaxed)
-                              : 0;
-}
-
-bool kvbi_engines_device_lost(const struct kvbi_engines *engines)
-{
-    return engines->device != NULL && kvbi_cuda_lost(engines->device->cuda);
+    return tier->on_streams ? atomic_load_explicit(&engines->events[slot], memory_order_relaxed)
+                            : 0;
 }
 
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
@@ -201,14 +230,16 @@ bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
 
 uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines)
 {
-    return kvbi_engines_device_lost(engines) ? UINT64_MAX : kvbi_engine_cuda_reached(engines->cuda);
+    return engines->device->ops->lost(engines->device, NULL, 0)
+               ? UINT64_MAX
+               : engines->streams->streams->reached(engines->streams);
 }
 
 bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until)
 {
     atomic_store(&engines->awaited, until.ticket);
-    if (engines->cuda != NULL)
-        kvbi_engine_cuda_watch(engines->cuda, until.event);
+    if (engines->streams != NULL)
+        engines->streams->streams->watch(engines->streams, until.event);
     struct kvbi_point reached = kvbi_engines_reached(engines);
     return reached.ticket <= until.ticket && reached.event <= until.event;
 }
@@ -219,6 +250,17 @@ bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_t
     struct kvbi_engine *engine = kvbi_engines_between(engines, from, to);
     bool keeps = engines->hooks != NULL && engines->hooks->keeps;
     return !keeps && engine->ops->recall(engine, place, tag);
+}
+
+uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot)
+{
+    return engines->streams->streams->flight(engines->streams, slot);
+}
+
+int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights, uint64_t event,
+                             void *stream, uint32_t layer, struct kvbi_why *why)
+{
+    return engines->streams->streams->wait(engines->streams, flights, event, stream, layer, why);
 }
 
 bool kvbi_engines_ready(const struct kvbi_engines *engines)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engines of a manager: one for memory, one for the GPU and one for the disk if there are, and who moves what. A GPU and a disk
- * with no host tier in between work one after the other (transfer/relay.h).
+ * The engines of a manager: one for host memory, and one for each other kind that its tiers are of, and
+ * who moves what. Of two tiers the one that is not on the host says which engine; two of which neither
+ * is work one after the other (transfer/relay.h).
  *
  * Owns       the engines.
  * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
@@ -19,42 +20,36 @@
 
 #include <kvblock.h>
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "transfer/engine.h"
 #include "transfer/tier.h"
 
-#define KVBI_ENGINE_MAX 3
+/* One for host memory, and one for each kind of another that a tier is of. */
+#define KVBI_ENGINE_MAX (KVB_TIER_COUNT + 1)
 
 struct kvbi_engines {
     struct kvbi_engine *all[KVBI_ENGINE_MAX]; /* [0]: memory to memory */
     uint32_t count;
-    struct kvbi_engine *cuda,
-        *disk; /* of those, or NULL. With a relay between the two `disk` is the relay, and owns `cuda` */
-    struct kvbi_tier between;       /* the relay's pinned memory */
-    const struct kvbi_tier *device; /* the tier in CUDA memory, or NULL */
-    _Atomic uint64_t *events;       /* by its slots */
-    _Atomic uint64_t counter;       /* signalled so far */
-    _Atomic uint64_t
-        awaited; /* what goes beyond it wakes progress: an offer or an item waits for that */
+    /* By tier: who moves blocks into and out of it; those of one kind share one. NULL: absent. */
+    struct kvbi_engine *of[KVB_TIER_COUNT];
+    /* Between two tiers of which neither is on the host. It owns both of their engines. Or NULL. */
+    struct kvbi_engine *relay;
+    struct kvbi_tier between; /* the relay's memory */
+    /* Of the tier on a device's streams, which knows their fences; both NULL: there is none. */
+    struct kvbi_engine *streams;
+    const struct kvbi_tier *device;
+    _Atomic uint64_t *events; /* by the device's slots */
+    _Atomic uint64_t counter; /* signalled so far */
+    _Atomic uint64_t awaited; /* what goes beyond it wakes progress: somebody waits for that */
     const struct kvbi_memory *memory;
     const struct kvbi_hooks *hooks; /* or NULL */
     char said[512];                 /* which ones, how, and why not others */
 };
 
-struct kvbi_engines_config {
-    const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
-    const struct kvb_tier_config *configs;
-    uint32_t capacity; /* copies with each engine at most */
-    bool own_thread;   /* submit and reap come from the manager's thread; else from whoever polls */
-    const struct kvbi_log *log;
-    const struct kvbi_hooks *hooks;
-};
-
-/* 0; else `said` has the reason. */
-int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_memory *memory,
-                        struct kvbi_clock *clock, const struct kvbi_engines_config *config);
+/* 0; else `said` has the reason. `config`->between is filled in here. */
+int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_engines_config *config);
 void kvbi_engines_destroy(struct kvbi_engines *engines); /* legal on a zeroed object */
+/* What all of them have allocated for their tables. */
+size_t kvbi_engines_bytes(const struct kvbi_engines *engines);
 
 /* Who copies between these two. */
 struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
@@ -70,8 +65,6 @@ uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvb
 /* The block has a new owner: an event that nobody can wait for, and that fails what would, was the former one's. */
 void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
                                  uint32_t slot);
-/* The GPU has failed. Any thread. */
-bool kvbi_engines_device_lost(const struct kvbi_engines *engines);
 /* True if progress may have something to do. Any thread. */
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
 
@@ -79,12 +72,12 @@ bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
  * How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has
  * failed: all the way.
  */
-uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* there is a GPU */
+uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* `streams` is set */
 static inline struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
 {
-    return (struct kvbi_point){.ticket = atomic_load(&engines->counter),
-                               .event =
-                                   engines->cuda != NULL ? kvbi_engines_event_reached(engines) : 0};
+    return (struct kvbi_point){
+        .ticket = atomic_load(&engines->counter),
+        .event = engines->streams != NULL ? kvbi_engines_event_reached(engines) : 0};
 }
 /* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
 static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *engines,
@@ -105,6 +98,15 @@ bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until);
  */
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
                          const struct kvbi_tier *to, uint32_t place, uint64_t tag);
+/* May this ticket be waited for by blocks of a device only? */
+static inline bool kvbi_engines_is_event(const struct kvbi_engines *engines, uint64_t ticket)
+{
+    return (ticket & KVBI_TICKET_EVENT) && engines->streams != NULL;
+}
+/* For operations on a device: kvbi_stream_ops of its engine. */
+uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot);
+int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights, uint64_t event,
+                             void *stream, uint32_t layer, struct kvbi_why *why);
 /* Something that reap could complete now. */
 bool kvbi_engines_ready(const struct kvbi_engines *engines);
 void kvbi_engines_drain(const struct kvbi_engines *engines);

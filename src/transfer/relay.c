@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "base/debug.h"
-#include "transfer/cuda/cuda.h"
 #include "transfer/ticket_queue.h"
 
 #define REAP_MAX 64u
@@ -23,7 +22,7 @@ struct leg {
 struct relay_engine {
     struct kvbi_engine engine;
     struct kvbi_memory memory;
-    struct kvbi_engine *device, *disk;
+    struct kvbi_engine *device, *lower;
     struct kvbi_tier *between;
     struct leg *legs;    /* by item */
     uint32_t *free_list; /* blocks in between */
@@ -77,7 +76,10 @@ static struct kvbi_copy leg_copy(const struct relay_engine *r, uint32_t index)
     return copy;
 }
 
-/* Of the disk's failures the pipeline draws conclusions about the disk, so a GPU's must not look like one. */
+/*
+ * Of the lower tier's failures the pipeline draws conclusions about its files, so a device's must
+ * not look like one.
+ */
 static int as_said_by(const struct relay_engine *r, const struct kvbi_engine *engine, int result)
 {
     return engine == r->device && result != 0 && result != KVB_ECANCELED ? KVB_EDEVICE : result;
@@ -86,8 +88,8 @@ static int as_said_by(const struct relay_engine *r, const struct kvbi_engine *en
 static void submit_leg(struct relay_engine *r, uint32_t index)
 {
     struct kvbi_copy copy = leg_copy(r, index);
-    struct kvbi_engine *engine =
-        copy.from->disk != NULL || copy.to->disk != NULL ? r->disk : r->device;
+    const struct kvbi_tier *end = copy.from == r->between ? copy.to : copy.from;
+    struct kvbi_engine *engine = end->on_streams ? r->device : r->lower;
     int error = engine->ops->submit(engine, &copy, 1, r->queue.items[index].urgent);
     r->begun = true;
     if (error != 0)
@@ -98,7 +100,7 @@ static void submit_leg(struct relay_engine *r, uint32_t index)
 static bool has_room_locked(const struct relay_engine *r, const struct kvbi_ticket_list *ready)
 {
     const struct kvbi_copy *copy = &r->queue.items[ready->first].copy;
-    return copy->from->disk != NULL || r->free_count > r->between->block_count / 4;
+    return !copy->from->on_streams || r->free_count > r->between->block_count / 4;
 }
 
 /* What is held goes back in front of what is ready. */
@@ -162,7 +164,7 @@ static void refuse_ready(struct relay_engine *r)
 static void start(struct relay_engine *r)
 {
     uint32_t index;
-    uint64_t reached = kvbi_engine_cuda_reached(r->device);
+    uint64_t reached = r->device->streams->reached(r->device);
     if (r->lost)
         refuse_ready(r);
     if (holds(r) && (reached > r->held_reached || r->behind < r->between->block_count / 2)) {
@@ -192,7 +194,7 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
             int result = as_said_by(r, engine, completions[i].result);
             bool condemned = completions[i].condemned;
             r->lost |= condemned && engine == r->device;
-            leg->condemned |= condemned && engine == r->disk;
+            leg->condemned |= condemned && engine == r->lower;
             if (result != 0 || leg->second || r->draining) {
                 finish(r, index, result == 0 && !leg->second ? KVB_ECANCELED : result);
                 continue;
@@ -220,7 +222,7 @@ static uint32_t relay_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     struct relay_engine *r = of(engine);
     r->begun = false;
     advance(r, r->device, until_ns);
-    advance(r, r->disk, until_ns);
+    advance(r, r->lower, until_ns);
     start(r);
     kvbi_lock_take(&r->queue.lock);
     uint32_t count = kvbi_ticket_complete_cancelled_locked(&r->queue, completions, max);
@@ -249,7 +251,7 @@ static bool relay_ready(struct kvbi_engine *engine)
     bool ready = r->finished.count > 0 || q->cancelled.count > 0 ||
                  (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
     kvbi_lock_release(&r->queue.lock);
-    return ready || r->device->ops->ready(r->device) || r->disk->ops->ready(r->disk);
+    return ready || r->device->ops->ready(r->device) || r->lower->ops->ready(r->lower);
 }
 
 static void relay_drain(struct kvbi_engine *engine)
@@ -261,7 +263,7 @@ static void relay_drain(struct kvbi_engine *engine)
     kvbi_lock_release(&r->queue.lock);
     r->draining = true; /* for good: drain is the beginning of the end */
     r->device->ops->drain(r->device);
-    r->disk->ops->drain(r->disk);
+    r->lower->ops->drain(r->lower);
 }
 
 static int relay_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
@@ -285,7 +287,7 @@ static size_t relay_bytes(const struct kvbi_engine *engine)
     const struct relay_engine *r = (const struct relay_engine *)(const void *)engine;
     return sizeof *r + kvbi_ticket_queue_bytes(&r->queue) + r->queue.capacity * sizeof *r->legs +
            r->between->block_count * sizeof *r->free_list + r->device->ops->bytes(r->device) +
-           r->disk->ops->bytes(r->disk);
+           r->lower->ops->bytes(r->lower);
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -295,7 +297,7 @@ static void relay_destroy(struct kvbi_engine *engine)
     struct relay_engine *r = of(engine);
     struct kvbi_memory memory = r->memory;
     r->device->ops->destroy(r->device);
-    r->disk->ops->destroy(r->disk);
+    r->lower->ops->destroy(r->lower);
     if (r->epoll_fd >= 0)
         (void)close(r->epoll_fd);
     kvbi_memory_free(&memory, r->legs, r->queue.capacity, sizeof *r->legs);
@@ -316,7 +318,10 @@ static const struct kvbi_engine_ops relay_ops = {.name = "relay",
                                                  .signal = relay_signal,
                                                  .recall = relay_recall};
 
-/* Both descriptors behind one. The disk's may be none: then it works in reap only, and the GPU's timer does not stand for it. */
+/*
+ * Both descriptors behind one. The lower one's may be none: then it works in reap only, and the
+ * device's timer does not stand for it.
+ */
 static bool watch(const struct relay_engine *r, struct kvbi_engine *engine)
 {
     int fd = engine->ops->event_fd(engine);
@@ -330,7 +335,7 @@ static int fill(struct relay_engine *r, uint32_t capacity)
     r->free_list = kvbi_memory_alloc(&r->memory, r->between->block_count, sizeof *r->free_list, 0);
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (r->legs == NULL || r->free_list == NULL || r->epoll_fd < 0 || !watch(r, r->device) ||
-        !watch(r, r->disk))
+        !watch(r, r->lower))
         return KVB_ENOMEM;
     while (r->free_count < r->between->block_count) {
         r->free_list[r->free_count] = r->free_count;
@@ -349,14 +354,14 @@ int kvbi_engine_relay_create(struct kvbi_engine **engine, const struct kvbi_memo
         *r = (struct relay_engine){.engine = {.ops = &relay_ops},
                                    .memory = *memory,
                                    .device = config->device,
-                                   .disk = config->disk,
+                                   .lower = config->lower,
                                    .between = config->between,
                                    .epoll_fd = -1};
         error = kvbi_ticket_queue_create(&r->queue, &r->memory, config->capacity);
     }
     if (error != 0) {
         config->device->ops->destroy(config->device);
-        config->disk->ops->destroy(config->disk);
+        config->lower->ops->destroy(config->lower);
         kvbi_memory_free(memory, r, 1, sizeof *r);
         return error;
     }

@@ -6,10 +6,12 @@
 #include <kvblock.h>
 
 #include "adapter.h"
+#include "base/hooks.h"
 
 enum { BATCH_MAX = 256 }; /* names in one call */
 
 struct kv {
+    struct kvbi_hooks hooks;
     struct kvb_manager *manager;
     struct kv_setup setup;
     size_t name_bytes;

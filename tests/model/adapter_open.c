@@ -9,6 +9,7 @@
 
 #include "adapter_inside.h"
 #include "api/testing.h"
+#include "transfer/kind.h"
 
 /* ---- What is injected ------------------------------------------------------------------------ */
 
@@ -135,7 +136,9 @@ int kv_open(const struct kv_setup *setup, struct kv **out, char why[256])
         config.clock = (struct kvb_clock){0};
     if (setup->admit != NULL)
         config.admission = (struct kvb_admission){pass_admission, kv};
-    int error = kvb_manager_create(&config, &kv->manager, &diagnosis);
+    for (uint32_t t = 0; t < TIERS; t++) /* without a file it is memory: a door for tests */
+        kv->hooks.kinds[t] = setup->tiers[t].path == NULL ? &kvbi_kind_memory : NULL;
+    int error = kvbi_manager_create_hooked(&config, &kv->hooks, &kv->manager, &diagnosis);
     memcpy(why, diagnosis.message, sizeof diagnosis.message);
     if (error != 0)
         free(kv);

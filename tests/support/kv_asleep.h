@@ -18,21 +18,9 @@
  * does, or its next deadline. In this order: it takes note of a wake-up awake, so who sleeps after
  * that has looked at everything that came up before.
  */
-static inline bool kv_is_asleep(struct kvb_manager *kv)
-{
-    return !atomic_load(&kv->progress.signalled) && atomic_load(&kv->progress.sleeping);
-}
+bool kv_is_asleep(struct kvb_manager *kv);
 
 /* Within KV_GIVE_UP_S, which only a failure takes. */
-static inline bool kv_falls_asleep(struct kvb_manager *kv)
-{
-    time_t give_up = time(NULL) + KV_GIVE_UP_S;
-    while (!kv_is_asleep(kv)) {
-        if (time(NULL) > give_up)
-            return false;
-        (void)sched_yield();
-    }
-    return true;
-}
+bool kv_falls_asleep(struct kvb_manager *kv);
 
 #endif

@@ -23,7 +23,7 @@ endif()
 
 file(GLOB kvb_cuda_engine_sources CONFIGURE_DEPENDS ${kvb_cuda_folder}/*.c)
 list(REMOVE_ITEM kvb_cuda_engine_sources ${kvb_cuda_folder}/gather_none.c ${kvb_cuda_folder}/absent.c)
-set(kvb_cuda_absent_source ${PROJECT_SOURCE_DIR}/src/transfer/cuda/absent.c)
+set(kvb_cuda_absent_source ${kvb_cuda_folder}/absent.c ${kvb_cuda_folder}/check.c)
 
 if(NOT KVB_CUDA_BUILT)
     message(STATUS "kvblock: without CUDA (KVB_CUDA=${KVB_CUDA}); KVB_MEMORY_CUDA will be refused")

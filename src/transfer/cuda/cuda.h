@@ -18,18 +18,38 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "transfer/engine.h"
+#include "transfer/kind.h"
 #include "transfer/tier.h"
 
 struct kvbi_cuda;
+struct kvbi_pinning;
+
+extern const struct kvbi_kind kvbi_kind_cuda;
 
 /*
- * A tier in the memory of the GPU `config->device`: the caller's, or its own. Everything that is wrong with driver, device, layout
- * or memory is found here and said in `message`. KVB_EUNSUPPORTED, KVB_EINVAL, KVB_ENOMEM, KVB_EDEVICE.
+ * For kvbi_kind_cuda: is what a configuration says of a tier in CUDA memory right, as far as can be
+ * seen without a GPU. Also in a build without CUDA, which refuses such a tier only after it.
+ */
+int kvbi_cuda_check_config(const struct kvb_tier_config *config, const struct kvb_layout *layout,
+                           uint64_t block_bytes, char *message, size_t message_bytes);
+
+/*
+ * A tier in the memory of the GPU `config->device`: the caller's, or its own. Everything that is
+ * wrong with driver, device, layout or memory is found here and said in `message`.
+ * KVB_EUNSUPPORTED, KVB_EINVAL, KVB_ENOMEM, KVB_EDEVICE.
  */
 int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memory,
                           const struct kvb_tier_config *config, const struct kvb_layout *layout,
                           uint64_t block_bytes, char *message, size_t message_bytes);
-/* For kvbi_tier_destroy. Legal on NULL. */
+
+extern const struct kvbi_tier_ops kvbi_cuda_ops;
+
+/* The GPU behind a tier of this kind; NULL: it is of another. */
+static inline struct kvbi_cuda *kvbi_cuda_of(const struct kvbi_tier *tier)
+{
+    return tier->ops == &kvbi_cuda_ops ? tier->self : NULL;
+}
+/* Legal on NULL. */
 void kvbi_cuda_close(struct kvbi_cuda *cuda, unsigned char *owned_base);
 
 /* Has the GPU failed, or the tier's memory gone? Any thread. */
@@ -60,35 +80,9 @@ struct kvbi_engine_cuda_config {
     const struct kvbi_hooks *hooks;
 };
 
-#define KVBI_CUDA_SAID_BYTES 96
 /* 0; else `said` has the reason. Afterwards `said` tells the statistics how it copies. */
 int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
                             const struct kvbi_engine_cuda_config *config, char *said,
                             size_t said_bytes);
-
-/*
- * The flight, below 64, that writes this slot of the device. KVBI_FLIGHT_NONE: the engine has no copy into it; KVBI_FLIGHT_QUEUED:
- * it has not begun. Any thread; no lock.
- */
-#define KVBI_FLIGHT_NONE 64u
-#define KVBI_FLIGHT_QUEUED 65u
-uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot);
-/* Was this number the fence of a stream or event that turned out to be part of a capture? What waits for it fails. Any thread. */
-bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event);
-/* The fence up to which all are known to be reached. Any thread, no lock, no call of CUDA's. */
-uint64_t kvbi_engine_cuda_reached(struct kvbi_engine *engine);
-/*
- * As long as no fence beyond `until` is reached, event_fd is to become readable now and then
- * (UINT64_MAX: not for that). From progress.
- */
-void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until);
-/*
- * Makes `stream` (a cudaStream_t) wait for the flights of which a bit is set, up to and including `layer`, and for the fence `event` (0:
- * none). A flight that is over by then costs nothing; one that has begun anew since is waited for as well, which is more than was asked
- * for and never less. Any thread, no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited for.
- * `why` gets words where CUDA has some.
- */
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
-                          void *stream, uint32_t layer, struct kvbi_why *why);
 
 #endif

@@ -30,7 +30,8 @@ struct batch {
 static bool host_is_pinned(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
     const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
-    return kvbi_pinning_covers(host->pinning, to_device(e, copy) ? copy->from_slot : copy->to_slot);
+    return kvbi_pinning_covers(kvbi_pinning_of(host),
+                               to_device(e, copy) ? copy->from_slot : copy->to_slot);
 }
 
 static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
@@ -42,7 +43,7 @@ static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struc
 static const void *host_registration(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
     const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
-    return kvbi_pinning_registration(host->pinning,
+    return kvbi_pinning_registration(kvbi_pinning_of(host),
                                      to_device(e, copy) ? copy->from_slot : copy->to_slot);
 }
 

@@ -176,22 +176,22 @@ static size_t cuda_bytes(const struct kvbi_engine *engine)
 
 /* ---- Streams that wait -------------------------------------------------------------------------------------------- */
 
-uint32_t kvbi_engine_cuda_flight(struct kvbi_engine *engine, uint32_t slot)
+static uint32_t cuda_flight(struct kvbi_engine *engine, uint32_t slot)
 {
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
-bool kvbi_engine_cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
+static bool cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
 {
     return kvbi_cuda_fences_spoiled(&of(engine)->fences, event);
 }
 
-uint64_t kvbi_engine_cuda_reached(struct kvbi_engine *engine)
+static uint64_t cuda_reached(struct kvbi_engine *engine)
 {
     return atomic_load_explicit(&of(engine)->fences.reached, memory_order_acquire);
 }
 
-void kvbi_engine_cuda_watch(struct kvbi_engine *engine, uint64_t until)
+static void cuda_watch(struct kvbi_engine *engine, uint64_t until)
 {
     if (of(engine)->watched == until)
         return;
@@ -244,8 +244,8 @@ static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scop
                                                        : 0; /* last: it may have passed meanwhile */
 }
 
-int kvbi_engine_cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event,
-                          void *stream, uint32_t layer, struct kvbi_why *why)
+static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream,
+                     uint32_t layer, struct kvbi_why *why)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
@@ -301,6 +301,12 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
                                                 .signal = cuda_signal,
                                                 .recall = cuda_recall};
 
+static const struct kvbi_stream_ops cuda_stream_ops = {.flight = cuda_flight,
+                                                       .spoiled = cuda_spoiled,
+                                                       .reached = cuda_reached,
+                                                       .watch = cuda_watch,
+                                                       .wait = cuda_wait};
+
 static void say(const struct kvbi_cuda_engine *e, char *said, size_t said_bytes)
 {
     (void)snprintf(said, said_bytes, "cuda %d, down %s, up %s", e->cuda->device,
@@ -323,11 +329,12 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
         return KVB_ENOMEM;
     }
     e->engine.ops = &cuda_ops;
+    e->engine.streams = &cuda_stream_ops;
     e->held_event = e->watched = UINT64_MAX;
     e->hooks = config->hooks;
     e->log = config->log;
     e->device = config->device;
-    e->cuda = config->device->cuda;
+    e->cuda = kvbi_cuda_of(config->device);
     int error = take_tables(e, config->capacity);
     if (error == 0)
         error = kvbi_cuda_fences_create(&e->fences, e->cuda, e->log);

@@ -286,6 +286,7 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
         kvbi_memory_alloc(cuda->memory, 1, sizeof *pinning, _Alignof(struct kvbi_pinning));
     if (pinning == NULL)
         return KVB_ENOMEM;
+    pinning->registration.ops = &kvbi_pinning_ops;
     pinning->cuda = cuda;
     pinning->memory = cuda->memory;
     pinning->log = log;
@@ -304,7 +305,7 @@ int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const st
         kvbi_memory_free(pinning->memory, pinning, 1, sizeof *pinning);
         return KVB_ENOMEM;
     }
-    tier->pinning = pinning;
+    tier->registration = &pinning->registration;
     if (!tier->owned &&
         is_given(pinning,
                  tier->block_count)) { /* ours is new: what is pinned there is a leftover */
@@ -382,3 +383,29 @@ uint64_t kvbi_pinning_refused_bytes(const struct kvbi_pinning *pinning)
 {
     return pinning != NULL ? atomic_load(&pinning->refused_bytes) : 0;
 }
+
+/* ---- How the tier knows it ------------------------------------------------------------------- */
+
+static struct kvbi_pinning *of(struct kvbi_registration *registration)
+{
+    return (struct kvbi_pinning *)(void *)registration;
+}
+
+static bool destroy(struct kvbi_registration *registration)
+{
+    return kvbi_pinning_destroy(of(registration));
+}
+
+static uint64_t bytes_pinned(const struct kvbi_registration *registration)
+{
+    return kvbi_pinning_bytes((const struct kvbi_pinning *)(const void *)registration);
+}
+
+static uint64_t bytes_refused(const struct kvbi_registration *registration)
+{
+    return kvbi_pinning_refused_bytes((const struct kvbi_pinning *)(const void *)registration);
+}
+
+const struct kvbi_registration_ops kvbi_pinning_ops = {.destroy = destroy,
+                                                       .bytes = bytes_pinned,
+                                                       .refused_bytes = bytes_refused};

@@ -27,6 +27,7 @@
 #define KVBI_PIN_THREADS_MAX 64u
 
 struct kvbi_pinning {
+    struct kvbi_registration registration; /* how the tier knows it; its first member */
     struct kvbi_cuda *cuda;
     const struct kvbi_memory *memory;
     const struct kvbi_log *log;
@@ -48,6 +49,17 @@ struct kvbi_pinning {
     bool *touched;
     bool pinning; /* a thread is registering */
 };
+
+extern const struct kvbi_registration_ops kvbi_pinning_ops;
+
+/* What has been pinned of this tier; NULL: it has not been tried. */
+static inline struct kvbi_pinning *kvbi_pinning_of(const struct kvbi_tier *tier)
+{
+    struct kvbi_registration *registration = tier->registration;
+    return registration != NULL && registration->ops == &kvbi_pinning_ops
+               ? (struct kvbi_pinning *)(void *)registration
+               : NULL;
+}
 
 static inline bool kvbi_pinning_covers(const struct kvbi_pinning *pinning, uint32_t slot)
 {

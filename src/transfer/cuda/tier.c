@@ -105,29 +105,32 @@ int kvbi_tier_cuda_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
                           uint64_t block_bytes, char *message, size_t message_bytes)
 {
     struct kvbi_cuda_scope scope;
-    *tier = (struct kvbi_tier){
-        .tier = config->tier, .block_count = config->block_count, .block_bytes = block_bytes};
-    int error = kvbi_cuda_open(&tier->cuda, memory, config->device, message, message_bytes);
-    if (error != 0) {
-        *tier = (struct kvbi_tier){.memory = NULL};
+    struct kvbi_cuda *cuda;
+    *tier = (struct kvbi_tier){.ops = NULL};
+    int error = kvbi_cuda_open(&cuda, memory, config->device, message, message_bytes);
+    if (error != 0)
         return error;
-    }
-    tier->memory = memory;
-    kvbi_cuda_enter(tier->cuda, &scope);
-    error = kvbi_strides_read(&tier->cuda->strides, layout, config->block_count,
+    *tier = (struct kvbi_tier){.ops = &kvbi_cuda_ops,
+                               .tier = config->tier,
+                               .block_count = config->block_count,
+                               .block_bytes = block_bytes,
+                               .on_streams = true,
+                               .memory = memory,
+                               .self = cuda};
+    kvbi_cuda_enter(cuda, &scope);
+    error = kvbi_strides_read(&cuda->strides, layout, config->block_count,
                               config->layer_memory != NULL, message, message_bytes);
     if (error == 0)
         error = find_memory(&scope, tier, config, message, message_bytes);
     kvbi_cuda_leave(&scope);
-    if (error == 0 && kvbi_cuda_lost(tier->cuda)) {
-        kvbi_cuda_why(tier->cuda, message, message_bytes);
+    if (error == 0 && kvbi_cuda_lost(cuda)) {
+        kvbi_cuda_why(cuda, message, message_bytes);
         error = KVB_EDEVICE;
     }
-    tier->strides = &tier->cuda->strides;
     if (error != 0) {
         kvbi_tier_destroy(tier);
         return error;
     }
-    tier->cuda->first_byte = kvbi_strides_chunk(tier->strides, tier->base, 0, 0, 0);
+    cuda->first_byte = kvbi_strides_chunk(&cuda->strides, tier->base, 0, 0, 0);
     return 0;
 }

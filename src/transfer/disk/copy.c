@@ -7,6 +7,7 @@
 
 #include "base/debug.h"
 #include "base/hooks.h"
+#include "transfer/disk/io.h"
 
 static uint64_t aligned_up(uint64_t bytes)
 {
@@ -39,10 +40,10 @@ static int fault_of(const struct kvbi_hooks *hooks, const struct kvbi_copy *copy
 int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struct kvbi_copy *copy,
                          const struct kvbi_hooks *hooks)
 {
-    bool write = copy->to->disk != NULL;
-    struct kvbi_disk *disk = write ? copy->to->disk : copy->from->disk;
+    bool write = kvbi_disk_of(copy->to) != NULL;
+    struct kvbi_disk *disk = write ? kvbi_disk_of(copy->to) : kvbi_disk_of(copy->from);
     const struct kvbi_tier *memory = write ? copy->from : copy->to;
-    KVBI_ASSERT(disk != NULL && memory->disk == NULL && memory->block_bytes == disk->block_bytes);
+    KVBI_ASSERT(disk != NULL && memory->on_host && memory->block_bytes == disk->block_bytes);
     *state = (struct kvbi_disk_copy){
         .disk = disk,
         .label = copy->label,

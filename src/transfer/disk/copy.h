@@ -31,7 +31,7 @@
 struct kvbi_disk_copy {
     struct kvbi_disk *disk;
     struct kvbi_disk_path *path; /* of the slot */
-    const struct kvbi_disk_label *label;
+    const struct kvbi_label *label;
     unsigned char *memory; /* the block at the other end */
     uint32_t slot;
     bool write;

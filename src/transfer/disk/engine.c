@@ -19,7 +19,7 @@ int kvbi_disk_engine_create(struct kvbi_engine **engine, const struct kvbi_memor
                             struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
                             char *said, size_t said_bytes)
 {
-    char why[KVBI_DISK_SAID_BYTES] = "";
+    char why[KVBI_ENGINE_SAID_BYTES] = "";
     int error;
     if (config->engine != KVBI_DISK_POSIX) {
         error = kvbi_engine_uring_create(engine, memory, clock, config, why);

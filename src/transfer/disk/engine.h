@@ -24,9 +24,6 @@
 #define KVBI_DISK_THREADS_MAX 16
 #define KVBI_DISK_MEMORIES_MAX 4
 
-/* What an engine says of itself, with a little room: KVBI_DISK_SAID_BYTES hold it all. */
-#define KVBI_DISK_SAID_BYTES 448
-
 enum kvbi_disk_engine { KVBI_DISK_AUTO, KVBI_DISK_URING, KVBI_DISK_POSIX };
 
 struct kvbi_disk_engine_config {
@@ -58,7 +55,7 @@ KVB_NODISCARD int kvbi_disk_engine_create(struct kvbi_engine **engine,
                                           const struct kvbi_disk_engine_config *config, char *said,
                                           size_t said_bytes);
 
-/* For kvbi_disk_engine_create: one each. `why`, of KVBI_DISK_SAID_BYTES: how it works, or why it does not. */
+/* For kvbi_disk_engine_create: one each. `why`, of KVBI_ENGINE_SAID_BYTES: how it works, or why it does not. */
 int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
                              struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
                              char *why);

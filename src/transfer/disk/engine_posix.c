@@ -170,7 +170,7 @@ static bool should_tell_locked(const struct posix_engine *e)
     if (landed->count == 0)
         return false;
     return e->active == 0 || landed->count >= TOGETHER ||
-           e->queue.items[landed->last].copy.to->disk == NULL;
+           e->queue.items[landed->last].copy.to->lasting == NULL;
 }
 
 static void *run_worker(void *argument)

@@ -79,7 +79,7 @@ static struct taken next_locked(struct uring_engine *e, bool begun_only)
 static bool taken_alone(const struct uring_engine *e, struct taken taken)
 {
     return e->disk->block_bytes > KVBI_DISK_PIECE_BYTES ||
-           (taken.fresh && e->queue.items[taken.item].copy.to->disk != NULL);
+           (taken.fresh && e->queue.items[taken.item].copy.to->lasting != NULL);
 }
 
 /* Blocks for `room` flights at most. Whoever hashes is told whether room was left: of a block taken alone that is asked again at once. */
@@ -106,7 +106,7 @@ static void begin(struct uring_engine *e, uint32_t item)
 {
     /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
     if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES &&
-        e->queue.items[item].copy.to->disk != NULL)
+        e->queue.items[item].copy.to->lasting != NULL)
         kvbi_uring_flights_enter(&e->flights, false);
     kvbi_disk_hasher_begin(&e->hasher, item);
 }
@@ -143,7 +143,7 @@ static void launch(struct uring_engine *e, uint32_t item)
 static uint64_t place_of(const struct uring_engine *e, uint32_t item)
 {
     const struct kvbi_copy *copy = &e->queue.items[item].copy;
-    bool write = copy->to->disk != NULL;
+    bool write = copy->to->lasting != NULL;
     uint32_t slot = write ? copy->to_slot : copy->from_slot;
     uint64_t path = slot % e->disk->path_count;
     return (uint64_t)write << 63 | path << 32 | kvbi_disk_place_of(e->disk, slot);
@@ -396,7 +396,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
                              char *why)
 {
     *engine = NULL;
-    (void)snprintf(why, KVBI_DISK_SAID_BYTES, "no memory");
+    (void)snprintf(why, KVBI_ENGINE_SAID_BYTES, "no memory");
     struct uring_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct uring_engine));
     if (e == NULL)
         return KVB_ENOMEM;

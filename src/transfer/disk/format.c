@@ -154,7 +154,7 @@ bool kvbi_disk_record_blank(const struct kvbi_disk_record *record)
 }
 
 static bool label_consistent(const struct kvbi_disk_purpose *purpose,
-                             const struct kvbi_disk_label *label)
+                             const struct kvbi_label *label)
 {
     size_t rest = KVB_KEY_BYTES_MAX - purpose->key_bytes;
     return label->payload_bytes == purpose->block_bytes && label->has_parent <= 1 &&

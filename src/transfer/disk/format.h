@@ -19,6 +19,7 @@
 #include <kvblock.h>
 
 #include "base/hash.h"
+#include "transfer/label.h"
 
 #define KVBI_DISK_MAGIC "kvblock"
 #define KVBI_DISK_VERSION 1
@@ -75,29 +76,17 @@ enum kvbi_disk_entry_state {
     KVBI_DISK_ENTRY_RETIRED = 2
 };
 
-/* What a block is, apart from where it lies: all that is needed to find it again. Zero where it does not apply. */
-struct kvbi_disk_label {
-    uint64_t hash, digest[2]; /* struct kvb_seq; hash: with the caller's keys the key's tag */
-    uint64_t parent_hash;
-    uint64_t space_hash, space_digest[2]; /* of the namespace: struct kvbi_namespace_name */
-    uint64_t generation;                  /* of the slot: how often it had been taken */
-    uint64_t
-        clears; /* that this process had seen when the write was decided; in the file: the epoch */
-    uint8_t has_parent;
-    uint8_t priority;
-    uint8_t zero[2];
-    uint32_t payload_bytes;
-    unsigned char key[KVB_KEY_BYTES_MAX],
-        parent_key[KVB_KEY_BYTES_MAX]; /* the caller's, zero behind key_bytes */
-};
-
+/*
+ * The label is what a block is, apart from where it lies: all that is needed to find it again. Zero
+ * where it does not apply.
+ */
 struct kvbi_disk_record {
     uint32_t state; /* enum kvbi_disk_entry_state */
     uint32_t slot;  /* of the file */
     uint64_t uuid[2];
     uint64_t
         sequence; /* of the write, from 1, in this and all other files of the tier: the newer of two has the larger one */
-    struct kvbi_disk_label
+    struct kvbi_label
         label; /* clears: the epoch; payload_bytes: those of every block of the file */
     uint64_t
         payload_checksum; /* XXH3-64 of block_bytes, seeded with the name (kvbi_disk_name_of) */
@@ -105,7 +94,7 @@ struct kvbi_disk_record {
 };
 
 #define KVBI_DISK_ENTRY_BYTES ((uint64_t)sizeof(struct kvbi_disk_record))
-_Static_assert(sizeof(struct kvbi_disk_label) == 208, "without padding");
+_Static_assert(sizeof(struct kvbi_label) == 208, "without padding");
 _Static_assert(sizeof(struct kvbi_disk_record) == 256, "16 entries a page, none across two");
 
 /* How many slots' stamps are checked together: kvbi_disk_stamps_checksum is a chain, each link begun with the one before. */

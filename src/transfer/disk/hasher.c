@@ -43,7 +43,7 @@ static struct kvbi_ticket_list *stageable_locked(struct kvbi_disk_hasher *hasher
 {
     uint64_t ahead = ahead_locked(hasher);
     struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(hasher->queue);
-    if (ready->count == 0 || hasher->queue->items[ready->first].copy.to->disk == NULL)
+    if (ready->count == 0 || hasher->queue->items[ready->first].copy.to->lasting == NULL)
         return NULL;
     return ahead == 0 || ahead + hasher->disk->block_bytes <= hasher->ahead_bytes ? ready : NULL;
 }

@@ -2,6 +2,8 @@
 /* disk/path - see path.h. */
 #include "transfer/disk/path.h"
 
+#include "transfer/disk/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/debug.h"
+#include "transfer/disk/io.h"
 
 static uint64_t entry_offset(const struct kvbi_disk *disk, uint32_t slot)
 {
@@ -232,7 +233,7 @@ static bool epoch_counts(struct kvbi_disk_path *path, uint64_t epoch)
 
 /* False: nothing to tell about that slot. */
 static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place,
-                        struct kvbi_disk_found *found)
+                        struct kvbi_found *found)
 {
     struct kvbi_disk_path *path = &disk->paths[index];
     const struct kvbi_disk_record *record = record_at(disk, place - disk->window.first);
@@ -249,11 +250,11 @@ static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place,
     if (!retired && !epoch_counts(path, record->label.clears))
         return false;
     uint64_t stamp = stamps_of(disk)[place - disk->window.first];
-    *found = (struct kvbi_disk_found){.slot = slot,
-                                      .retired = retired,
-                                      .label = record->label,
-                                      .sequence = record->sequence,
-                                      .age = stamp != 0 ? stamp : record->sequence};
+    *found = (struct kvbi_found){.slot = slot,
+                                 .retired = retired,
+                                 .label = record->label,
+                                 .sequence = record->sequence,
+                                 .age = stamp != 0 ? stamp : record->sequence};
     if (!retired)
         disk->entries[slot] = (struct kvbi_disk_entry){
             .name = kvbi_disk_name_of(disk->hash, path->uuid, place, record->label.hash,
@@ -263,7 +264,7 @@ static bool take_record(struct kvbi_disk *disk, uint32_t index, uint32_t place,
 }
 
 /* The cursor: a path in its upper half, a place in its table in the lower. */
-uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found,
+uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_found *found,
                         uint32_t max)
 {
     uint32_t count = 0, index = (uint32_t)(*cursor >> 32), place = (uint32_t)*cursor;

@@ -7,6 +7,7 @@
 
 #include "base/debug.h"
 #include "base/platform.h"
+#include "transfer/disk/io.h"
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------ */
 
@@ -249,7 +250,7 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
 {
     struct kvbi_disk_say say = {
         .path = path_at(config, 0), .text = message, .bytes = message_bytes};
-    *tier = (struct kvbi_tier){.memory = NULL};
+    *tier = (struct kvbi_tier){.ops = NULL};
     if (message_bytes > 0)
         message[0] = '\0';
     int error = check_config(config, &say);
@@ -275,11 +276,13 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
     }
     disk->map_error = map_tables(disk);
     describe(disk);
-    *tier = (struct kvbi_tier){.tier = id,
+    *tier = (struct kvbi_tier){.ops = &kvbi_disk_ops,
+                               .tier = id,
                                .block_count = disk->slot_count,
                                .block_bytes = disk->block_bytes,
+                               .lasting = &kvbi_disk_lasting_ops,
                                .memory = memory,
-                               .disk = disk};
+                               .self = disk};
     return 0;
 }
 

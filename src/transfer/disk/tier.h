@@ -34,7 +34,8 @@
 
 #include "transfer/disk/path.h"
 #include "transfer/disk/scatter.h"
-#include "transfer/engine.h"
+#include "transfer/kind.h"
+#include "transfer/label.h"
 #include "transfer/tier.h"
 
 struct kvbi_disk_entry {
@@ -79,6 +80,17 @@ struct kvbi_disk_config {
     bool buffered;                    /* never direct I/O */
     const struct kvbi_hash_ops *hash; /* NULL: the fastest of this machine */
 };
+
+extern const struct kvbi_kind kvbi_kind_disk;
+
+extern const struct kvbi_tier_ops kvbi_disk_ops;
+extern const struct kvbi_lasting_ops kvbi_disk_lasting_ops;
+
+/* The disk behind a tier of this kind; NULL: it is of another. */
+static inline struct kvbi_disk *kvbi_disk_of(const struct kvbi_tier *tier)
+{
+    return tier->ops == &kvbi_disk_ops ? tier->self : NULL;
+}
 
 /*
  * A tier of enum kvb_tier `id` with a disk and no addresses. `memory` must outlive it. kvbi_tier_destroy closes the files.
@@ -148,10 +160,10 @@ bool kvbi_disk_note_write(struct kvbi_disk *disk, uint32_t slot, int result, boo
 struct kvbi_disk_publication {
     uint32_t slot;
     uint64_t name, checksum;
-    const struct kvbi_disk_label *label; /* NULL: in memory only (engine tests without a store) */
-    int result;                          /* out: 0 or KVB_EIO, KVB_ENOSPC: then it holds nothing */
-    bool medium;  /* out, of a result that is not 0: kvbi_disk_blames_medium */
-    bool written; /* out: its entry is in the file */
+    const struct kvbi_label *label; /* NULL: in memory only (engine tests without a store) */
+    int result;                     /* out: 0 or KVB_EIO, KVB_ENOSPC: then it holds nothing */
+    bool medium;                    /* out, of a result that is not 0: kvbi_disk_blames_medium */
+    bool written;                   /* out: its entry is in the file */
 };
 
 /*
@@ -164,21 +176,12 @@ void kvbi_disk_publish(struct kvbi_disk *disk, struct kvbi_disk_publication *lis
 
 /* ---- What outlives the process ------------------------------------------------------------------------------------ */
 
-/* What the table of a file says of one slot. */
-struct kvbi_disk_found {
-    uint32_t slot;
-    bool retired;
-    struct kvbi_disk_label label; /* of a slot that holds a block */
-    uint64_t sequence; /* of the write: of two copies of one content the larger one counts */
-    uint64_t age;      /* larger: used later. As of the last clean close, else by the writes */
-};
-
 /*
  * Reads the tables of the files that were kept, and names in memory what they hold; whoever does not want a block calls
  * kvbi_disk_forget. Between create and the first copy. *cursor: 0 at first. Returns how many of `found` it has filled, 0 at the end.
  * Entries of an earlier epoch are passed over, damaged ones are too and counted in their path's `dropped`.
  */
-uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_disk_found *found,
+uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_found *found,
                         uint32_t max);
 
 /*

@@ -384,7 +384,7 @@ int kvbi_uring_flights_create(struct kvbi_uring_flights *flights, const struct k
                                            .open = {.first = KVBI_NONE},
                                            .landing = KVBI_NONE,
                                            .ring = {.ring = {.ring_fd = -1}, .wake = {.fd = -1}}};
-    (void)snprintf(why, KVBI_DISK_SAID_BYTES, "no memory");
+    (void)snprintf(why, KVBI_ENGINE_SAID_BYTES, "no memory");
     int error = take_memory(flights, config);
     if (error == 0)
         error =

@@ -69,7 +69,7 @@ struct kvbi_uring_flights {
     uint64_t broken_until_ns;
 };
 
-/* `why`, of KVBI_DISK_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM, KVB_EUNSUPPORTED. */
+/* `why`, of KVBI_ENGINE_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM, KVB_EUNSUPPORTED. */
 KVB_NODISCARD int kvbi_uring_flights_create(struct kvbi_uring_flights *flights,
                                             const struct kvbi_memory *memory,
                                             const struct kvbi_disk_engine_config *config,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "transfer/disk/copy.h"
+#include "transfer/disk/io.h"
 
 /* What the kernel takes as one registered buffer. */
 #define BUFFER_BYTES_MAX ((uint64_t)1 << 30)
@@ -108,12 +109,12 @@ static void say_refusal(const struct trial *trial, char *why)
 {
     char disabled = '0';
     int used =
-        snprintf(why, KVBI_DISK_SAID_BYTES, "%s: %s", trial->step, kvbi_errno_text(trial->error));
+        snprintf(why, KVBI_ENGINE_SAID_BYTES, "%s: %s", trial->step, kvbi_errno_text(trial->error));
     int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
     if (read(fd, &disabled, 1) == 1 && disabled != '0')
-        (void)snprintf(why + used, KVBI_DISK_SAID_BYTES - (size_t)used,
+        (void)snprintf(why + used, KVBI_ENGINE_SAID_BYTES - (size_t)used,
                        "; kernel.io_uring_disabled is %c", disabled);
     (void)close(fd);
 }
@@ -232,7 +233,7 @@ static void say_how(const struct kvbi_uring_ring *ring,
     if (!ring->fixed_buffers)
         (void)snprintf(buffers, sizeof buffers, "buffers not registered: %s",
                        buffer_error != 0 ? kvbi_errno_text(buffer_error) : "asked for");
-    (void)snprintf(why, KVBI_DISK_SAID_BYTES, "uring (%s), %s, %s, %s", flag_names[set],
+    (void)snprintf(why, KVBI_ENGINE_SAID_BYTES, "uring (%s), %s, %s, %s", flag_names[set],
                    config->disk->mode, file, buffers);
 }
 

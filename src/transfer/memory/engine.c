@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_memcpy - copies between tiers in host memory; stands in for a GPU's copy engine where there is none
+ * memory/engine - copies between tiers in host memory; stands in for a GPU's copy engine where there is none
  *
  * Owns       nothing but its queue. "Begun" are the items in the run that reap is copying.
  * Callers    see engine.h. No thread of its own: the copying is done in reap, without the lock.
@@ -13,8 +13,8 @@
 #include "base/hooks.h"
 #include "base/platform.h"
 
-#include "transfer/engine.h"
 #include "transfer/memory/copy.h"
+#include "transfer/memory/engine.h"
 #include "transfer/ticket_queue.h"
 
 #define RUN_BYTES ((uint64_t)1 << 20)
