@@ -108,8 +108,7 @@ static uint32_t harvest(struct bare_loop *loop)
 {
     struct io_uring_cqe *cqe;
     unsigned head, count = 0;
-    io_uring_for_each_cqe(&loop->ring, head, cqe)
-    {
+    io_uring_for_each_cqe (&loop->ring, head, cqe) {
         if (cqe->res < 0 || (uint64_t)cqe->res != cqe->user_data)
             fail(cqe->res < 0 ? "an I/O" : "an I/O came back short",
                  cqe->res < 0 ? -cqe->res : EIO);
