@@ -46,14 +46,15 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     kvbi_lock(manager);
     uint32_t wanted = count - *taken;
-    int error = atomic_load(&manager->store.closing) ? KVB_ESTATE
-                                                     : look_for_room_locked(pool, wanted, missing);
+    int error = kvbi_store_is_closing(&manager->store)
+                    ? KVB_ESTATE
+                    : look_for_room_locked(pool, wanted, missing);
     uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
     if (error == 0)
         kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
         struct kvb_block *block =
-            kvbi_lanes_take_locked(&manager->pipeline.lanes, pool, true, now_ns);
+            kvbi_lanes_take_locked(kvbi_pipeline_lanes(&manager->pipeline), pool, true, now_ns);
         if (block == NULL && pool->cut_short)
             break; /* many pinned ones stand before those that can go: on in the next hold */
         if (block == NULL) { /* only if slots were retired under our hands */
@@ -90,10 +91,9 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
         released_since(manager, pool, released))
         error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
-        kvbi_engines_forget_spoiled(&manager->pipeline.engines,
-                                    &manager->pipeline.tiers[pool->tier],
-                                    kvbi_pool_slot(pool, blocks[i]));
-        kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, blocks[i], ticket);
+        kvbi_engines_forget_spoiled(kvbi_pipeline_engines(&manager->pipeline),
+                                    &manager->tiers[pool->tier], kvbi_pool_slot(pool, blocks[i]));
+        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, blocks[i], ticket);
     }
     return error;
 }
@@ -104,10 +104,10 @@ static int check_tier(struct kvb_manager *manager, uint32_t tier)
     if (tier >= KVB_TIER_COUNT)
         return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EINVAL, "tier is %u, must be 0..%d", tier,
                            KVB_TIER_COUNT - 1);
-    if (manager->store.pools[tier].slots == NULL)
+    if (kvbi_store_pool(&manager->store, tier)->slots == NULL)
         return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_ENOENT,
                            "tier is %u (%s), which is not configured", tier, kvbi_tier_name(tier));
-    if (!manager->store.pools[tier].in_memory)
+    if (!kvbi_store_pool(&manager->store, tier)->in_memory)
         return kvbi_refuse(manager, KVBI_CALL_ALLOC, KVB_EUNSUPPORTED,
                            "tier is %u (%s), which is kept in a file: only lanes take blocks there",
                            tier, kvbi_tier_name(tier));
@@ -144,18 +144,17 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
         memset(blocks, 0, count * sizeof *blocks);
     if (error == 0)
         error = check_tier(manager, tier);
+    struct kvbi_pool *pool = error == 0 ? kvbi_store_pool(&manager->store, tier) : NULL;
     if (error == 0 && fence != NULL)
-        error = look_for_room(manager, &manager->store.pools[tier], count, &lacking, &released);
+        error = look_for_room(manager, pool, count, &lacking, &released);
     if (error == 0)
         error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     if (error == 0)
-        error =
-            kvbi_takes_fence(manager, KVBI_CALL_ALLOC, &manager->store.pools[tier], fence, ticket);
+        error = kvbi_takes_fence(manager, KVBI_CALL_ALLOC, pool, fence, ticket);
     while (error == 0 && taken < count)
-        error = alloc_some(manager, &manager->store.pools[tier], count, blocks, &taken, &lacking);
+        error = alloc_some(manager, pool, count, blocks, &taken, &lacking);
     if (error == 0)
-        error = set_fences(manager, &manager->store.pools[tier], fence, released, ticket, blocks,
-                           count);
+        error = set_fences(manager, pool, fence, released, ticket, blocks, count);
     if (error != 0 && taken > 0) {
         (void)kvb_block_unref(manager, blocks, taken, NULL);
         memset(blocks, 0, taken * sizeof *blocks);
@@ -163,7 +162,7 @@ int kvb_alloc(struct kvb_manager *manager, uint32_t tier, uint32_t count,
     if (missing != NULL)
         *missing = lacking;
     if (lacking > 0)
-        say_shortage(manager, &manager->store.pools[tier], error, count, lacking);
+        say_shortage(manager, pool, error, count, lacking);
     else if (error == KVB_ESTATE)
         (void)kvbi_refuse(manager, KVBI_CALL_ALLOC, error, KVBI_CLOSING);
     return error;

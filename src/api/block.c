@@ -92,12 +92,10 @@ static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *
     uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
     if (kvbi_word_generation(word) != generation)
         return KVB_ESTALE;
-    if (atomic_load(&manager->store.closing))
+    if (kvbi_store_is_closing(&manager->store))
         return KVB_ESTATE;
-    const struct kvbi_index *index = &manager->store.index;
     if (kvbi_word_users(word) == 0 &&
-        (block->place != KVBI_PLACE_PARKED ||
-         !kvbi_index_alive(index, kvbi_index_at(index, block->entry))))
+        (block->place != KVBI_PLACE_PARKED || !kvbi_store_is_known_locked(&manager->store, block)))
         return KVB_ESTALE; /* of the latter, a clear has just not come to the slot yet */
     return kvbi_store_hold_locked(&manager->store, pool, block);
 }
@@ -106,10 +104,10 @@ static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *
 static int settle_upgrade(struct kvb_manager *manager, struct kvbi_turn *turn,
                           struct kvbi_pool *pool, struct kvb_block *block)
 {
-    if (!atomic_load(&manager->store.closing))
+    if (!kvbi_store_is_closing(&manager->store))
         return 0;
     kvbi_turn_next(turn); /* destroy has decided by then */
-    if (!atomic_load(&manager->store.closing))
+    if (!kvbi_store_is_closing(&manager->store))
         return 0;
     kvbi_turn_release(turn, pool, block);
     return KVB_ESTATE;
@@ -119,9 +117,10 @@ static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
                        struct kvbi_turn *turn, struct kvb_block **out)
 {
     *out = NULL;
-    if (weak->tier >= KVB_TIER_COUNT || weak->slot >= manager->store.pools[weak->tier].block_count)
+    struct kvbi_pool *pool =
+        weak->tier < KVB_TIER_COUNT ? kvbi_store_pool(&manager->store, weak->tier) : NULL;
+    if (pool == NULL || weak->slot >= pool->block_count)
         return weak->generation == 0 ? KVB_ESTALE : KVB_EINVAL;
-    struct kvbi_pool *pool = &manager->store.pools[weak->tier];
     struct kvb_block *block = &pool->slots[weak->slot];
     int error = kvbi_slot_upgrade_held(block, weak->generation);
     if (error == 0)
@@ -174,7 +173,7 @@ static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block
         return kvbi_roll_why(roll, i, KVB_EINVAL, block,
                              ": its parent is missing: init gave a position above 0 and parent "
                              "NULL; only position 0 has none");
-    const struct kvbi_record_shape *shape = &store->records.shape;
+    const struct kvbi_record_shape *shape = kvbi_store_shape(store);
     if (key != NULL && shape->key_bytes > 0) {
         if ((record->flags & KVBI_RECORD_HAS_PARENT) &&
             memcmp(key, kvbi_record_parent_key(shape, record), shape->key_bytes) == 0)
@@ -186,7 +185,8 @@ static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block
     }
     if (record->flags & KVBI_RECORD_NAMED)
         return 0;
-    return kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id), shape, record)
+    return kvbi_record_name(kvbi_store_hash(store), kvbi_space(manager, record->namespace_id),
+                            shape, record)
                ? 0
                : kvbi_roll_why(
                      roll, i, KVB_EINVAL, block,
@@ -199,13 +199,13 @@ static int register_locked(struct kvb_manager *manager, struct kvb_block **block
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
     struct kvb_block *own = *block;
-    int refused = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
+    int refused = kvbi_lanes_takes_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, ticket);
     if (refused != 0)
         return refused;
-    kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, own, ticket);
+    kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, own, ticket);
     int error = kvbi_store_register_locked(&manager->store, pool, block, share, now_ns);
     if (error == 0 && *block == own)
-        kvbi_lanes_registered_locked(&manager->pipeline.lanes, pool, own);
+        kvbi_lanes_registered_locked(kvbi_pipeline_lanes(&manager->pipeline), pool, own);
     return error;
 }
 
@@ -226,8 +226,9 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
     struct kvb_block *named[KVBI_LOCK_BATCH];
     uint32_t named_count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const void *key =
-            what->keys == NULL ? NULL : what->keys + (begin + i) * manager->store.key_stride;
+        const void *key = what->keys == NULL
+                              ? NULL
+                              : what->keys + (begin + i) * kvbi_store_key_stride(&manager->store);
         codes[i] = prepare_register(what->roll, begin + i, blocks[begin + i], key);
         if (codes[i] == 0)
             named[named_count++] = blocks[begin + i];
@@ -276,7 +277,7 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_REGISTER, "blocks", count, results);
     what.keys = options->keys;
-    what.share = options->flags == 0 ? manager->store.duplicate == KVB_DUPLICATE_SHARE
+    what.share = options->flags == 0 ? kvbi_store_shares(&manager->store)
                                      : options->flags == KVB_REGISTER_SHARE;
     what.now_ns = kvbi_clock_now(&manager->clock);
     for (uint32_t begin = 0; begin < count; begin += KVBI_LOCK_BATCH) {
@@ -337,12 +338,11 @@ int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *bloc
     const struct kvbi_pool *pool = kvbi_held_pool(manager, block);
     if (pool == NULL)
         return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_DESCRIBE, "block", block);
-    struct kvbi_store *store = &manager->store;
     uint64_t deadline_ns;
     kvbi_lock(manager);
     struct kvbi_life life = kvbi_life_get(block);
-    bool indexed = block->entry != KVBI_NONE && life.state == KVB_STATE_REGISTERED &&
-                   kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry));
+    bool indexed =
+        life.state == KVB_STATE_REGISTERED && kvbi_store_is_known_locked(&manager->store, block);
     *info = (struct kvb_block_info){
         .size = sizeof *info,
         .tier = pool->tier,
@@ -363,41 +363,14 @@ uint32_t kvb_block_slot(const struct kvb_manager *manager, const struct kvb_bloc
 {
     if (kvbi_enter(manager) != 0)
         return UINT32_MAX;
-    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
-        if (kvbi_pool_owns(&manager->store.pools[tier], block))
-            return kvbi_pool_slot(&manager->store.pools[tier], block);
-    return UINT32_MAX;
-}
-
-static int key_locked(struct kvb_manager *manager, const struct kvb_block *block, void *key)
-{
-    struct kvbi_store *store = &manager->store;
-    if (block->entry != KVBI_NONE) {
-        const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
-        if (!kvbi_index_alive(&store->index, entry))
-            return KVB_ENOENT;
-        memcpy(key,
-               store->index.key_bytes > 0
-                   ? (const void *)kvbi_index_key(&store->index, block->entry)
-                   : &entry->name,
-               store->key_stride);
-        return 0;
-    }
-    struct kvbi_record *record =
-        block->record == KVBI_NONE ? NULL : kvbi_store_record(store, block->record);
-    bool given = record != NULL && (record->flags & (KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN));
-    if (!given || kvbi_life_get(block).state == KVB_STATE_EMPTY)
-        return KVB_ENOENT;
-    memcpy(key, store->index.key_bytes > 0 ? (const void *)kvbi_record_key(record) : &record->name,
-           store->key_stride);
-    return 0;
+    return kvbi_store_slot_of(&manager->store, block);
 }
 
 int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, void *key)
 {
     int error = kvbi_enter(manager);
     if (error == 0 && key != NULL)
-        memset(key, 0, manager->store.key_stride);
+        memset(key, 0, kvbi_store_key_stride(&manager->store));
     if (error == 0)
         error = kvbi_refuse_null(manager, KVBI_CALL_BLOCK_KEY, "key", key);
     if (error != 0)
@@ -405,9 +378,11 @@ int kvb_block_key(struct kvb_manager *manager, const struct kvb_block *block, vo
     if (kvbi_held_pool(manager, block) == NULL)
         return kvbi_refuse_not_held(manager, KVBI_CALL_BLOCK_KEY, "block", block);
     kvbi_lock(manager);
-    error = key_locked(manager, block, key);
+    const void *known = kvbi_store_key_of_locked(&manager->store, block);
+    if (known != NULL)
+        memcpy(key, known, kvbi_store_key_stride(&manager->store));
     kvbi_unlock(manager);
-    return error == 0 ? 0 : kvbi_refuse_key(manager, block, error);
+    return known != NULL ? 0 : kvbi_refuse_key(manager, block, KVB_ENOENT);
 }
 
 int kvb_block_address(struct kvb_manager *manager, const struct kvb_block *block, uint32_t layer,

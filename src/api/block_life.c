@@ -31,7 +31,7 @@ static int move_alone(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
 static void write_names(const struct kvb_manager *manager, struct kvbi_record *record,
                         const struct kvb_block_init *init)
 {
-    const struct kvbi_record_shape *shape = &manager->store.records.shape;
+    const struct kvbi_record_shape *shape = kvbi_store_shape(&manager->store);
     uint32_t users = record->users;
     uint16_t later = init->position > 0 ? KVBI_RECORD_LATER : 0;
     *record = (struct kvbi_record){
@@ -40,14 +40,14 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
      * before the first token is named: whatever is computed for the block is younger than its
      * moment
      */
-    kvbi_record_set_moment(record, kvbi_moments_now(&manager->store.moments));
+    kvbi_record_set_moment(record, kvbi_store_moment(&manager->store));
     if (init->parent != NULL) {
         record->flags |= KVBI_RECORD_HAS_PARENT;
         if (shape->key_bytes == 0) {
             memcpy(&record->parent, init->parent, sizeof record->parent);
         } else {
             record->parent.hash =
-                kvbi_key_tag(&manager->store.hash, init->parent, shape->key_bytes);
+                kvbi_key_tag(kvbi_store_hash(&manager->store), init->parent, shape->key_bytes);
             memcpy(kvbi_record_parent_key(shape, record), init->parent, shape->key_bytes);
         }
     }
@@ -63,8 +63,8 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
 /* No block comes before itself; routers that build trees from events fall over one that does. */
 static bool is_own_parent(const struct kvb_manager *manager, const void *parent, const void *key)
 {
-    size_t bytes =
-        manager->store.index.key_bytes > 0 ? manager->store.index.key_bytes : sizeof(uint64_t);
+    uint32_t key_bytes = kvbi_store_key_bytes(&manager->store);
+    size_t bytes = key_bytes > 0 ? key_bytes : sizeof(uint64_t);
     return parent != NULL && key != NULL &&
            memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
 }
@@ -146,16 +146,16 @@ static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     struct kvbi_life life = kvbi_life_get(block);
-    uint32_t room = store->hash.tokens_per_block - life.tokens;
+    uint32_t room = kvbi_store_tokens_per_block(store) - life.tokens;
     uint32_t fits = append->count < room ? append->count : room;
     if (append->count > 0 && fits == 0)
         return kvbi_roll_why(roll, i, KVB_ENOSPC, block,
                              ": appends[%u].count is %u, and all %u tokens of the block are named",
                              i, append->count, life.tokens);
     if (fits > 0)
-        memcpy(kvbi_record_tokens(&store->records.shape, record) + life.tokens, append->tokens,
+        memcpy(kvbi_record_tokens(kvbi_store_shape(store), record) + life.tokens, append->tokens,
                fits * sizeof *append->tokens);
-    struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block,
+    struct kvbi_move move = {.tokens_per_block = kvbi_store_tokens_per_block(store),
                              .count = fits,
                              .more = append->flags & KVB_MORE};
     error = kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL);
@@ -168,8 +168,8 @@ static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     append->taken = fits;
     if (fits > 0 &&
         fits == room) /* the last token is named: so is the block, if its parent or key is known */
-        (void)kvbi_record_name(&store->hash, kvbi_space(manager, record->namespace_id),
-                               &store->records.shape, record);
+        (void)kvbi_record_name(kvbi_store_hash(store), kvbi_space(manager, record->namespace_id),
+                               kvbi_store_shape(store), record);
     return 0;
 }
 
@@ -331,18 +331,18 @@ static int retire_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
                       uint64_t ticket)
 {
     struct kvb_manager *manager = roll->manager;
-    struct kvbi_move move = {.tokens_per_block = manager->store.hash.tokens_per_block,
+    struct kvbi_move move = {.tokens_per_block = kvbi_store_tokens_per_block(&manager->store),
                              .count = computed};
     int error = kvbi_sole_holder(manager, block);
     if (error == 0 && !kvbi_life_allows(block, event))
         error = KVB_ESTATE;
     const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
     if (error == 0)
-        error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
+        error = kvbi_lanes_takes_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, ticket);
     if (error == 0) {
         uint64_t before = block->ticket;
         /* ahead of the move: who sees the block Complete sees what to wait for */
-        kvbi_lanes_set_ticket(&manager->pipeline.lanes, pool, block, ticket);
+        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, block, ticket);
         error = kvbi_life_move(block, event, &move, NULL);
         if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;

@@ -10,19 +10,6 @@
 #include "api/given.h"
 #include "api/manager.h"
 
-/* The record that knows a block's names and tokens, its own or its entry's. KVBI_NONE: nobody. */
-static uint32_t named_record_locked(const struct kvbi_store *store, const struct kvb_block *block)
-{
-    uint32_t record = block->record;
-    if (record == KVBI_NONE && block->entry != KVBI_NONE) {
-        const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
-        record = kvbi_index_alive(&store->index, entry) ? entry->record : KVBI_NONE;
-    }
-    if (record == KVBI_NONE || kvbi_record_names(kvbi_store_record(store, record)) == NULL)
-        return KVBI_NONE;
-    return record;
-}
-
 /* The moment too: a clone is no younger than the bytes that it will get. */
 static void copy_head(const struct kvbi_record_shape *shape, struct kvbi_record *from,
                       struct kvbi_record *to)
@@ -43,11 +30,9 @@ static int borrow_names(struct kvb_manager *manager, const struct kvb_block *sou
 {
     struct kvbi_store *store = &manager->store;
     kvbi_lock(manager);
-    *borrowed = named_record_locked(store, source);
-    if (*borrowed != KVBI_NONE) {
-        kvbi_records_ref(&store->records, *borrowed);
-        copy_head(&store->records.shape, kvbi_store_record(store, *borrowed), to);
-    }
+    *borrowed = kvbi_store_lend_record_locked(store, source);
+    if (*borrowed != KVBI_NONE)
+        copy_head(kvbi_store_shape(store), kvbi_store_record(store, *borrowed), to);
     kvbi_unlock(manager);
     return *borrowed != KVBI_NONE ? 0 : KVB_ENOENT;
 }
@@ -55,7 +40,7 @@ static int borrow_names(struct kvb_manager *manager, const struct kvb_block *sou
 static void return_record(struct kvb_manager *manager, uint32_t record)
 {
     kvbi_lock(manager);
-    kvbi_records_unref(&manager->store.records, record);
+    kvbi_store_return_record_locked(&manager->store, record);
     kvbi_unlock(manager);
 }
 
@@ -63,7 +48,7 @@ static void return_record(struct kvb_manager *manager, uint32_t record)
 static void copy_tokens(const struct kvb_manager *manager, struct kvbi_record *from,
                         struct kvbi_record *to, uint32_t token_count)
 {
-    const struct kvbi_record_shape *shape = &manager->store.records.shape;
+    const struct kvbi_record_shape *shape = kvbi_store_shape(&manager->store);
     if (token_count < shape->tokens_per_block)
         to->flags &= (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
     memcpy(kvbi_record_tokens(shape, to), kvbi_record_tokens(shape, from),

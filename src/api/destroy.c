@@ -10,16 +10,10 @@
  * Handles that neither pins nor operations account for: the caller's. Steps under way are the
  * caller's too. One look at every slot, however many there are: what is counted must not change.
  */
-static uint64_t foreign_handles_locked(const struct kvb_manager *manager)
+static uint64_t foreign_handles_locked(struct kvb_manager *manager)
 {
-    uint64_t handles = 0;
-    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        const struct kvbi_pool *pool = &manager->store.pools[tier];
-        for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
-            handles += kvbi_word_users(atomic_load(&pool->slots[i].word));
-    }
-    return handles - manager->store.pins.count -
-           kvbi_onboarding_handles_locked(&manager->pipeline.onboard);
+    return kvbi_store_handles_locked(&manager->store) -
+           kvbi_onboarding_handles_locked(kvbi_pipeline_onboarding(&manager->pipeline));
 }
 
 /*
@@ -31,11 +25,11 @@ static int close_to_callers(struct kvb_manager *manager)
     struct kvbi_store *store = &manager->store;
     uint64_t handles = 0;
     kvbi_lock(manager);
-    bool already = atomic_exchange(&store->closing, true);
+    bool already = !kvbi_store_close(store);
     if (!already)
         handles = foreign_handles_locked(manager);
     if (handles > 0)
-        atomic_store(&store->closing, false);
+        kvbi_store_reopen(store);
     kvbi_unlock(manager);
     if (already)
         return kvbi_refuse(manager, KVBI_CALL_MANAGER_DESTROY, KVB_EDEADLK,
@@ -53,7 +47,7 @@ static void close_files(struct kvb_manager *manager)
     struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
     if (files == NULL)
         return;
-    const struct kvbi_pool *pool = &manager->store.pools[files->tier];
+    const struct kvbi_pool *pool = kvbi_store_pool(&manager->store, files->tier);
     uint32_t *order = kvbi_memory_alloc_raw(&manager->memory, pool->block_count, sizeof *order, 0);
     kvbi_lock(manager);
     uint32_t count = order != NULL ? kvbi_pool_order(pool, order, pool->block_count) : 0;

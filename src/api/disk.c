@@ -20,7 +20,7 @@ static int enter_path(struct kvb_manager *manager, enum kvbi_call call, uint32_t
 
 static struct kvbi_pool *pool_of(struct kvb_manager *manager)
 {
-    return &manager->store.pools[kvbi_tiers_lasting(manager->tiers)->tier];
+    return kvbi_store_pool(&manager->store, kvbi_tiers_lasting(manager->tiers)->tier);
 }
 
 static void slot_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_stats *stats)
@@ -30,8 +30,8 @@ static void slot_stats(struct kvb_manager *manager, uint32_t path, struct kvb_di
     stats->slot_count = kvbi_pool_path_slots(pool, path);
     stats->retired_count = pool->paths[path].retired;
     stats->hits = pool->paths[path].hits;
-    stats->out_of_service =
-        kvbi_health_state_locked(&manager->pipeline.health, pool, path) != KVBI_FILE_IN_SERVICE;
+    stats->out_of_service = kvbi_health_state_locked(kvbi_pipeline_health(&manager->pipeline), pool,
+                                                     path) != KVBI_FILE_IN_SERVICE;
     kvbi_unlock(manager);
 }
 
@@ -62,7 +62,7 @@ int kvb_disk_stats(struct kvb_manager *manager, uint32_t path, struct kvb_disk_s
 static int renew(struct kvb_manager *manager, uint32_t path)
 {
     struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
-    struct kvbi_health *health = &manager->pipeline.health;
+    struct kvbi_health *health = kvbi_pipeline_health(&manager->pipeline);
     kvbi_lock(manager);
     enum kvbi_file_state state = kvbi_health_state_locked(health, pool_of(manager), path);
     kvbi_unlock(manager);
@@ -101,9 +101,9 @@ int kvb_disk_put_back(struct kvb_manager *manager, uint32_t path)
         error = kvbi_refuse(manager, KVBI_CALL_DISK_PUT_BACK, KVB_EDEADLK, KVBI_IN_CALLBACK);
     if (error != 0)
         return error;
-    kvbi_lock_take(&manager->store.clear_lock);
+    kvbi_store_lock_clear(&manager->store);
     error = renew(manager, path);
-    kvbi_lock_release(&manager->store.clear_lock);
+    kvbi_store_unlock_clear(&manager->store);
     if (error != 0)
         return refuse_put_back(manager, path, error);
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "tier %s: %s is in service again, empty",

@@ -28,14 +28,14 @@ void kvbi_explain_unref(struct kvbi_roll *roll, const struct kvb_block *block)
 
 void kvbi_explain_upgrade(struct kvbi_roll *roll, const struct kvb_weak *weak)
 {
-    const struct kvbi_pool *pools = roll->manager->store.pools;
     if (roll->told == KVB_EINVAL && weak->tier >= KVB_TIER_COUNT)
         (void)kvbi_roll_why(roll, roll->told_at, KVB_EINVAL, NULL, ".tier is %u, must be 0..%d",
                             weak->tier, KVB_TIER_COUNT - 1);
     else if (roll->told == KVB_EINVAL)
         (void)kvbi_roll_why(roll, roll->told_at, KVB_EINVAL, NULL,
                             ".slot is %u, but %s has %u blocks", weak->slot,
-                            kvbi_tier_name(weak->tier), pools[weak->tier].block_count);
+                            kvbi_tier_name(weak->tier),
+                            kvbi_store_pool(&roll->manager->store, weak->tier)->block_count);
     else if (roll->told == KVB_EAGAIN)
         (void)kvbi_roll_why(roll, roll->told_at, KVB_EAGAIN, NULL,
                             " (%s/%u) has all the %llu handles that it can have",
@@ -81,7 +81,7 @@ int kvbi_refuse_key(struct kvb_manager *manager, const struct kvb_block *block, 
         (void)kvbi_roll_why(
             &roll, 0, error, block,
             " is %s with %u of %u tokens named: it has a name once all are, or if init gives a key",
-            kvbi_state_name(life.state), life.tokens, manager->store.hash.tokens_per_block);
+            kvbi_state_name(life.state), life.tokens, kvbi_store_tokens_per_block(&manager->store));
     kvbi_note(&roll, 0, error);
     return kvbi_roll_end(&roll);
 }
@@ -142,7 +142,7 @@ void kvbi_explain_pin(struct kvbi_roll *roll, const struct kvb_block *block)
     if (roll->told == KVB_ENOSPC)
         (void)kvbi_roll_why(roll, roll->told_at, roll->told, block,
                             " cannot be pinned: all %u pins are in use (pin_capacity)",
-                            roll->manager->store.pins.capacity);
+                            kvbi_store_pins(&roll->manager->store)->capacity);
     else
         kvbi_explain_ref(roll, block);
 }

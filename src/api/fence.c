@@ -15,7 +15,7 @@ static const char *kind_name(uint32_t kind)
 static void say_why(const struct kvb_manager *manager, const struct kvb_fence *fence,
                     struct kvbi_why *why)
 {
-    bool streams = manager->pipeline.engines.streams != NULL;
+    bool streams = kvbi_pipeline_engines(&manager->pipeline)->streams != NULL;
     if (fence->reserved != 0)
         kvbi_why_else(why, "reserved is %u, must be 0", fence->reserved);
     else if (fence->kind > KVB_FENCE_CUDA_EVENT || streams)
@@ -33,7 +33,7 @@ int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,
     if (fence == NULL)
         return 0;
     why.text[0] = '\0';
-    int error = kvbi_engines_import(&manager->pipeline.engines, fence, ticket, &why);
+    int error = kvbi_engines_import(kvbi_pipeline_engines(&manager->pipeline), fence, ticket, &why);
     if (error == 0)
         return 0;
     if (error == KVB_EDEVICE) {
@@ -49,7 +49,7 @@ int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,
 int kvbi_takes_fence(struct kvb_manager *manager, enum kvbi_call call, const struct kvbi_pool *pool,
                      const struct kvb_fence *fence, uint64_t ticket)
 {
-    int error = kvbi_lanes_takes_ticket(&manager->pipeline.lanes, pool, ticket);
+    int error = kvbi_lanes_takes_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, ticket);
     return error == 0
                ? 0
                : kvbi_refuse(manager, call, error,

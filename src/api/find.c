@@ -45,15 +45,14 @@ int kvb_namespace_open(struct kvb_manager *manager, const void *salt, size_t sal
         error = check_string(manager, "adapter", adapter, adapter_bytes);
     if (error != 0)
         return error;
-    struct kvbi_store *store = &manager->store;
     kvbi_lock(manager);
-    error = kvbi_namespaces_open(&store->namespaces, &store->hash, salt, salt_bytes, adapter,
-                                 adapter_bytes, namespace_id);
+    error = kvbi_store_open_namespace_locked(&manager->store, salt, salt_bytes, adapter,
+                                             adapter_bytes, namespace_id);
     kvbi_unlock(manager);
     if (error == KVB_ENOSPC)
         return kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, error,
                            "all %u namespaces are open (namespace_capacity)",
-                           store->namespaces.capacity);
+                           kvbi_store_namespace_capacity(&manager->store));
     return error == 0
                ? 0
                : kvbi_refuse(manager, KVBI_CALL_NAMESPACE_OPEN, error,
@@ -75,14 +74,14 @@ int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
     if (token_count > 0 && tokens == NULL)
         return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_EINVAL,
                            "tokens is NULL, token_count is %zu", token_count);
-    if (manager->store.index.key_bytes > 0)
+    if (kvbi_store_key_bytes(&manager->store) > 0)
         return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_EUNSUPPORTED,
                            "the manager has the caller's keys (key_bytes %u), not built-in hashes",
-                           manager->store.index.key_bytes);
+                           kvbi_store_key_bytes(&manager->store));
     const struct kvbi_namespace_name *space = kvbi_space(manager, namespace_id);
     if (space == NULL)
         return refuse_namespace(manager, KVBI_CALL_HASH_TOKENS, "namespace_id", namespace_id);
-    uint32_t per_block = manager->store.hash.tokens_per_block;
+    uint32_t per_block = kvbi_store_tokens_per_block(&manager->store);
     *count = token_count / per_block;
     if (*count > capacity)
         return kvbi_refuse(manager, KVBI_CALL_HASH_TOKENS, KVB_ENOSPC,
@@ -91,7 +90,7 @@ int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
     if (*count > 0 && seqs == NULL)
         return kvbi_refuse_null(manager, KVBI_CALL_HASH_TOKENS, "seqs", seqs);
     for (size_t i = 0; i < *count; i++)
-        kvbi_name_block(&manager->store.hash, space, i > 0 ? &seqs[i - 1] : parent,
+        kvbi_name_block(kvbi_store_hash(&manager->store), space, i > 0 ? &seqs[i - 1] : parent,
                         tokens + i * per_block, &seqs[i]);
     return 0;
 }
@@ -132,11 +131,11 @@ static int read_query(struct kvb_manager *manager, enum kvbi_call call, struct k
     if (query->tokens == NULL && query->keys == NULL)
         return kvbi_refuse(manager, call, KVB_EINVAL,
                            "query.tokens and query.keys are NULL, must be one of them at least");
-    if (query->keys == NULL && manager->store.index.key_bytes > 0)
+    if (query->keys == NULL && kvbi_store_key_bytes(&manager->store) > 0)
         return kvbi_refuse(
             manager, call, KVB_EUNSUPPORTED,
             "query.keys is NULL, must be given: the manager has the caller's keys (key_bytes %u)",
-            manager->store.index.key_bytes);
+            kvbi_store_key_bytes(&manager->store));
     return 0;
 }
 
@@ -149,7 +148,7 @@ static int open_query(struct cursor *cursor, struct kvb_manager *manager, enum k
         return error;
     const struct kvbi_store *store = &manager->store;
     size_t in_tokens =
-        query->tokens == NULL ? SIZE_MAX : query->token_count / store->hash.tokens_per_block;
+        query->tokens == NULL ? SIZE_MAX : query->token_count / kvbi_store_tokens_per_block(store);
     size_t in_keys = query->keys == NULL ? SIZE_MAX : query->key_count;
     cursor->manager = manager;
     cursor->count = in_tokens < in_keys ? in_tokens : in_keys;
@@ -171,13 +170,14 @@ static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
         struct kvb_seq *name = &cursor->names[i];
         uint64_t own[2];
         *name = (struct kvb_seq){
-            .hash = kvbi_key_tag(&store->hash, probe->keys + (size_t)i * store->index.key_bytes,
-                                 store->index.key_bytes)};
+            .hash = kvbi_key_tag(kvbi_store_hash(store),
+                                 probe->keys + (size_t)i * kvbi_store_key_bytes(store),
+                                 kvbi_store_key_bytes(store))};
         if (probe->tokens == NULL)
             continue;
-        kvbi_digest_tokens(&store->hash, probe->tokens + (size_t)i * store->hash.tokens_per_block,
-                           own);
-        kvbi_digest_chain(&store->hash, before, own, name->digest);
+        kvbi_digest_tokens(kvbi_store_hash(store),
+                           probe->tokens + (size_t)i * kvbi_store_tokens_per_block(store), own);
+        kvbi_digest_chain(kvbi_store_hash(store), before, own, name->digest);
         before = name->digest;
     }
 }
@@ -190,9 +190,9 @@ static void complete_names(struct cursor *cursor, struct kvbi_probe *probe)
         struct kvb_seq *name = &cursor->names[i], computed;
         if (kvbi_digest_known(name->digest))
             continue;
-        kvbi_name_block(&store->hash, cursor->space,
+        kvbi_name_block(kvbi_store_hash(store), cursor->space,
                         i > 0 ? &cursor->names[i - 1] : probe->name_before,
-                        probe->tokens + (size_t)i * store->hash.tokens_per_block, &computed);
+                        probe->tokens + (size_t)i * kvbi_store_tokens_per_block(store), &computed);
         if (computed.hash != name->hash)
             probe->count = i;
         else
@@ -205,8 +205,8 @@ static void name_tokens(struct cursor *cursor, const struct kvbi_probe *probe)
     const struct kvbi_store *store = &cursor->manager->store;
     const struct kvb_seq *parent = probe->name_before;
     for (uint32_t i = 0; i < probe->count; i++) {
-        kvbi_name_block(&store->hash, cursor->space, parent,
-                        probe->tokens + (size_t)i * store->hash.tokens_per_block,
+        kvbi_name_block(kvbi_store_hash(store), cursor->space, parent,
+                        probe->tokens + (size_t)i * kvbi_store_tokens_per_block(store),
                         &cursor->names[i]);
         parent = &cursor->names[i];
     }
@@ -225,15 +225,15 @@ static bool next_probe(struct cursor *cursor, struct kvbi_probe *probe)
                             .namespace_id = cursor->query.namespace_id,
                             .count = left < KVBI_LOCK_BATCH ? (uint32_t)left : KVBI_LOCK_BATCH};
     if (cursor->query.tokens != NULL)
-        probe->tokens = cursor->query.tokens + cursor->done * store->hash.tokens_per_block;
+        probe->tokens = cursor->query.tokens + cursor->done * kvbi_store_tokens_per_block(store);
     if (cursor->done > 0)
         probe->name_before = &cursor->last;
-    if (store->index.key_bytes > 0) {
-        probe->keys = keys + cursor->done * store->key_stride;
-        probe->before = cursor->done > 0 ? probe->keys - store->key_stride : NULL;
+    if (kvbi_store_key_bytes(store) > 0) {
+        probe->keys = keys + cursor->done * kvbi_store_key_stride(store);
+        probe->before = cursor->done > 0 ? probe->keys - kvbi_store_key_stride(store) : NULL;
         name_keys(cursor, probe);
     } else if (keys != NULL) {
-        memcpy(cursor->names, keys + cursor->done * store->key_stride,
+        memcpy(cursor->names, keys + cursor->done * kvbi_store_key_stride(store),
                probe->count * sizeof *cursor->names);
         if (probe->tokens != NULL)
             complete_names(cursor, probe);
@@ -313,26 +313,6 @@ int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
 
 /* ---- Forgetting ------------------------------------------------------------------------------------------------- */
 
-static int invalidate_locked(struct kvb_manager *manager, const unsigned char *key)
-{
-    struct kvbi_store *store = &manager->store;
-    struct kvb_seq name = {0};
-    if (store->index.key_bytes > 0)
-        name.hash = kvbi_key_tag(&store->hash, key, store->index.key_bytes);
-    else
-        memcpy(&name, key, sizeof name);
-    kvbi_store_forget_key_locked(store, name.hash);
-    uint32_t entry = kvbi_store_find_locked(store, name.hash, key);
-    if (entry == KVBI_NONE)
-        return KVB_ENOENT;
-    const struct kvb_seq *indexed = &kvbi_index_at(&store->index, entry)->name;
-    if (store->index.key_bytes == 0 && kvbi_digest_known(name.digest) &&
-        (indexed->digest[0] != name.digest[0] || indexed->digest[1] != name.digest[1]))
-        return KVB_ENOENT; /* other content under the same hash */
-    kvbi_store_forget_locked(store, entry);
-    return 0;
-}
-
 int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count, int *results)
 {
     struct kvbi_roll roll;
@@ -343,8 +323,9 @@ int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count
     struct kvbi_turn turn = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         kvbi_turn_next(&turn);
-        const unsigned char *key = (const unsigned char *)keys + i * manager->store.key_stride;
-        kvbi_note(&roll, i, invalidate_locked(manager, key));
+        const unsigned char *key =
+            (const unsigned char *)keys + i * kvbi_store_key_stride(&manager->store);
+        kvbi_note(&roll, i, kvbi_store_invalidate_locked(&manager->store, key));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))

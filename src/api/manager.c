@@ -54,14 +54,13 @@ int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block)
 
 void kvbi_lock(struct kvb_manager *manager)
 {
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_store_lock(&manager->store);
 }
 
 void kvbi_unlock(struct kvb_manager *manager)
 {
-    bool work = manager->store.work;
-    manager->store.work = false;
-    kvbi_lock_release(&manager->store.lock);
+    bool work = kvbi_store_take_work_locked(&manager->store);
+    kvbi_store_unlock(&manager->store);
     if (work)
         kvbi_progress_wake(&manager->progress);
 }
@@ -83,15 +82,15 @@ void kvbi_turn_end(struct kvbi_turn *turn)
 {
     if (turn->left == 0)
         return;
-    kvbi_lanes_parked_locked(&turn->manager->pipeline.lanes, &turn->parking);
+    kvbi_lanes_parked_locked(kvbi_pipeline_lanes(&turn->manager->pipeline), &turn->parking);
     turn->left = 0;
     kvbi_unlock(turn->manager);
 }
 
 void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
 {
-    kvbi_lanes_release_locked(&turn->manager->pipeline.lanes, &turn->parking, pool, block,
-                              turn->now_ns);
+    kvbi_lanes_release_locked(kvbi_pipeline_lanes(&turn->manager->pipeline), &turn->parking, pool,
+                              block, turn->now_ns);
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -228,7 +227,7 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
                 : "the allocator or the system gave no memory, thread or descriptor for the tables");
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
-             manager->pipeline.engines.said, manager->store.hash.ops->name);
+             kvbi_pipeline_said(&manager->pipeline), kvbi_store_hash(&manager->store)->ops->name);
     kvbi_recovery_log(&manager->recovery, kvbi_tiers_lasting(manager->tiers), &manager->log);
     *out = manager;
     return kvbi_diagnose(diagnosis, 0, "ready");
@@ -324,10 +323,9 @@ int kvb_manager_clear(struct kvb_manager *manager)
     uint32_t cursor = 0;
     uint64_t removed = 0;
     bool more = true;
-    kvbi_lock_take(&store->clear_lock);
+    kvbi_store_lock_clear(store);
     kvbi_lock(manager);
-    kvbi_store_begin_clear_locked(store);
-    uint64_t clears = store->clears;
+    uint64_t clears = kvbi_store_begin_clear_locked(store);
     kvbi_unlock(manager);
     if (files != NULL)
         error = files->lasting->clear(files, clears);
@@ -336,7 +334,7 @@ int kvb_manager_clear(struct kvb_manager *manager)
         more = kvbi_store_sweep_locked(store, &cursor, NULL, &removed);
         kvbi_unlock(manager);
     }
-    kvbi_lock_release(&store->clear_lock);
+    kvbi_store_unlock_clear(store);
     if (error != 0)
         kvbi_log(
             &manager->log, KVB_LOG_ERROR, error,
@@ -350,7 +348,7 @@ int kvb_manager_clear(struct kvb_manager *manager)
 
 size_t kvb_key_bytes(const struct kvb_manager *manager)
 {
-    return kvbi_enter(manager) == 0 ? manager->store.key_stride : 0;
+    return kvbi_enter(manager) == 0 ? kvbi_store_key_stride(&manager->store) : 0;
 }
 
 int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uint64_t *bytes)
@@ -387,7 +385,7 @@ int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)
     int error = kvbi_enter(manager);
     if (error != 0)
         return error;
-    if (kvbi_engines_signal(&manager->pipeline.engines, value))
+    if (kvbi_pipeline_signal(&manager->pipeline, value))
         kvbi_progress_wake(&manager->progress);
     return 0;
 }

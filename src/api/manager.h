@@ -98,13 +98,13 @@ struct kvbi_namespace_name;
 static inline const struct kvbi_namespace_name *kvbi_space(const struct kvb_manager *manager,
                                                            uint32_t id)
 {
-    return kvbi_namespaces_name(&manager->store.namespaces, id);
+    return kvbi_store_namespace(&manager->store, id);
 }
 
 /* How many namespaces there are: ids from 0 on. */
 static inline uint32_t kvbi_spaces_open(const struct kvb_manager *manager)
 {
-    return atomic_load_explicit(&manager->store.namespaces.count, memory_order_acquire);
+    return kvbi_store_namespace_count(&manager->store);
 }
 
 #endif

@@ -32,8 +32,8 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
         kvbi_turn_next(&turn);
         kvbi_note(&roll, i,
                   pool == NULL ? KVB_EINVAL
-                               : kvbi_lanes_offer_locked(&manager->pipeline.lanes, pool, blocks[i],
-                                                         priority, ticket));
+                               : kvbi_lanes_offer_locked(kvbi_pipeline_lanes(&manager->pipeline),
+                                                         pool, blocks[i], priority, ticket));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))
@@ -54,9 +54,9 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
         kvbi_turn_next(&turn);
         kvbi_note(&roll, i,
-                  pool == NULL
-                      ? KVB_EINVAL
-                      : kvbi_lanes_cancel_locked(&manager->pipeline.lanes, pool, blocks[i]));
+                  pool == NULL ? KVB_EINVAL
+                               : kvbi_lanes_cancel_locked(kvbi_pipeline_lanes(&manager->pipeline),
+                                                          pool, blocks[i]));
     }
     kvbi_turn_end(&turn);
     if (kvbi_roll_unexplained(&roll))
@@ -85,7 +85,7 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     if (*pool == NULL)
         return kvbi_refuse_not_held(manager, KVBI_CALL_ONBOARD, "request.targets[0]",
                                     request->targets[0]);
-    if (!kvbi_lanes_leave(&manager->pipeline.lanes, (*pool)->tier))
+    if (!kvbi_lanes_leave(kvbi_pipeline_lanes(&manager->pipeline), (*pool)->tier))
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EINVAL,
             "targets[0] is in tier %s, the lowest, must be in one with a tier below it",
@@ -107,15 +107,15 @@ static uint32_t batch_from(const struct kvb_onboard *request, uint32_t at)
 }
 
 /* Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking for them does no harm. */
-static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op *op,
+static void expect_blocks(struct kvb_manager *manager, const struct kvb_op *op,
                           const struct kvb_onboard *request, uint32_t at)
 {
-    const struct kvbi_pool *pool = &manager->store.pools[op->tier];
+    const struct kvbi_pool *pool = kvbi_store_pool(&manager->store, op->tier);
     for (uint32_t end = at + batch_from(request, at); at < end; at++) {
         __builtin_prefetch(request->sources[at], 1);
         __builtin_prefetch(request->targets[at], 1);
         if (kvbi_pool_owns(pool, request->targets[at]))
-            __builtin_prefetch(kvbi_item_at(&manager->pipeline.onboard, op->tier,
+            __builtin_prefetch(kvbi_item_at(kvbi_pipeline_onboarding(&manager->pipeline), op->tier,
                                             kvbi_pool_slot(pool, request->targets[at])),
                                1);
     }
@@ -125,7 +125,7 @@ static void expect_blocks(const struct kvb_manager *manager, const struct kvb_op
 static int reserve(struct kvb_manager *manager, struct kvb_op *op,
                    const struct kvb_onboard *request, uint32_t *refused)
 {
-    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
     struct kvbi_turn turn = {.manager = manager};
     int error = 0;
     uint32_t i = 0;
@@ -149,7 +149,7 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op,
 static void launch(struct kvb_manager *manager, struct kvb_op *op,
                    const struct kvb_onboard *request, uint64_t ticket)
 {
-    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
     struct kvbi_turn turn = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
@@ -186,20 +186,22 @@ int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, st
     if (error != 0)
         return error;
     kvbi_lock(manager);
-    bool closing = atomic_load(&manager->store.closing);
-    struct kvb_op *op =
-        closing ? NULL : kvbi_op_new_locked(&manager->pipeline.onboard, &request, pool->tier);
+    bool closing = kvbi_store_is_closing(&manager->store);
+    struct kvb_op *op = closing ? NULL
+                                : kvbi_op_new_locked(kvbi_pipeline_onboarding(&manager->pipeline),
+                                                     &request, pool->tier);
     kvbi_unlock(manager);
     if (op == NULL)
         return closing ? kvbi_refuse(manager, KVBI_CALL_ONBOARD, KVB_ESTATE, KVBI_CLOSING)
                        : kvbi_refuse(manager, KVBI_CALL_ONBOARD, KVB_EAGAIN,
                                      "%u operations are not released, as many as there can be "
                                      "(op_capacity)",
-                                     manager->pipeline.onboard.op_capacity);
+                                     kvbi_onboarding_capacity(
+                                         kvbi_pipeline_onboarding(&manager->pipeline)));
     error = reserve(manager, op, &request, &refused);
     if (error != 0) {
         kvbi_lock(manager);
-        kvbi_op_free_locked(&manager->pipeline.onboard, op);
+        kvbi_op_free_locked(kvbi_pipeline_onboarding(&manager->pipeline), op);
         kvbi_unlock(manager);
         return kvbi_refuse_pair(manager, &request, refused, error);
     }
@@ -215,7 +217,7 @@ static int enter_op(struct kvb_manager *manager, enum kvbi_call call, const stru
     if (error != 0)
         return error;
     kvbi_lock(manager);
-    bool valid = kvbi_op_valid_locked(&manager->pipeline.onboard, op);
+    bool valid = kvbi_op_valid_locked(kvbi_pipeline_onboarding(&manager->pipeline), op);
     kvbi_unlock(manager);
     if (valid)
         return 0;
@@ -244,7 +246,7 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
         error = KVB_EINVAL;
     else if (op->state < KVBI_OP_FINISHED)
         error = KVB_EAGAIN;
-    else if (op->taken || atomic_load(&manager->store.closing))
+    else if (op->taken || kvbi_store_is_closing(&manager->store))
         error = KVB_ESTATE;
     else
         op->taken = true;
@@ -256,7 +258,7 @@ int kvb_op_take(struct kvb_manager *manager, struct kvb_op *op, struct kvb_block
     *good_count = op->failed_at;
     for (bool more = true; more;) {
         kvbi_lock(manager);
-        more = kvbi_op_take_locked(&manager->pipeline.onboard, op, blocks,
+        more = kvbi_op_take_locked(kvbi_pipeline_onboarding(&manager->pipeline), op, blocks,
                                    kvbi_clock_now(&manager->clock));
         kvbi_unlock(manager);
     }
@@ -281,7 +283,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
 {
     struct kvbi_why why;
     int error = enter_op(manager, KVBI_CALL_OP_WAIT_STREAM, op);
-    const struct kvbi_pipeline *pipeline = &manager->pipeline;
+    const struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
     uint32_t cursor = KVBI_NONE;
     struct kvbi_op_writers writers = {0};
     if (error == 0 && layer >= manager->layout.layers && layer != KVB_ALL_LAYERS)
@@ -297,14 +299,13 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
     why.text[0] = '\0';
     for (int more = 1; more > 0;) {
         kvbi_lock(manager);
-        more = op->taken ? KVB_ESTATE
-                         : kvbi_op_writers_locked(&pipeline->onboard, op, &cursor, &writers);
+        more = op->taken ? KVB_ESTATE : kvbi_op_writers_locked(onboarding, op, &cursor, &writers);
         kvbi_unlock(manager);
         error = more < 0 ? more : 0;
     }
     if (error == 0)
-        error = kvbi_engines_wait_stream(&pipeline->engines, writers.flights, writers.event, stream,
-                                         layer, &why);
+        error = kvbi_engines_wait_stream(kvbi_pipeline_engines(&manager->pipeline), writers.flights,
+                                         writers.event, stream, layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);
@@ -316,7 +317,7 @@ int kvb_op_cancel(struct kvb_manager *manager, struct kvb_op *op)
     if (error != 0)
         return error;
     kvbi_lock(manager);
-    kvbi_op_abort_locked(&manager->pipeline.onboard, op, KVB_ECANCELED);
+    kvbi_op_abort_locked(kvbi_pipeline_onboarding(&manager->pipeline), op, KVB_ECANCELED);
     kvbi_unlock(manager);
     return 0;
 }
@@ -329,7 +330,7 @@ int kvb_op_release(struct kvb_manager *manager, struct kvb_op *op)
     error = enter_op(manager, KVBI_CALL_OP_RELEASE, op);
     if (error != 0)
         return error;
-    struct kvbi_onboarding *onboarding = &manager->pipeline.onboard;
+    struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
     kvbi_lock(manager);
     op->released = true; /* if `done` is still to come, progress frees the operation after it */
     bool over = op->state == KVBI_OP_DELIVERED;

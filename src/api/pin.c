@@ -20,7 +20,7 @@ static int pin_locked(struct kvb_manager *manager, uint64_t owner, struct kvb_bl
     int error = kvbi_slot_ref(block);
     if (error != 0)
         return error;
-    error = kvbi_pins_add(&manager->store.pins, owner, block, deadline_ns);
+    error = kvbi_pins_add(kvbi_store_pins(&manager->store), owner, block, deadline_ns);
     if (error != 0)
         (void)kvbi_slot_unref_shared(block); /* the caller's own handle is there as well */
     return error;
@@ -72,7 +72,7 @@ int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *con
         int result = pool == NULL ? KVB_EINVAL : 0;
         if (pool != NULL) {
             kvbi_turn_next(&turn);
-            result = kvbi_pins_remove(&manager->store.pins, owner, blocks[i]);
+            result = kvbi_pins_remove(kvbi_store_pins(&manager->store), owner, blocks[i]);
             if (result == 0)
                 kvbi_turn_release(&turn, pool, blocks[i]);
         }
@@ -97,7 +97,7 @@ int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *release
     struct kvbi_turn turn = {.manager = manager};
     struct kvb_block *block;
     kvbi_turn_next(&turn);
-    while ((block = kvbi_pins_pop_owner(&manager->store.pins, owner)) != NULL) {
+    while ((block = kvbi_pins_pop_owner(kvbi_store_pins(&manager->store), owner)) != NULL) {
         kvbi_turn_release(&turn, kvbi_store_pool_of(&manager->store, block), block);
         count++;
         kvbi_turn_next(&turn);

@@ -24,10 +24,12 @@ int kvb_manager_stats(struct kvb_manager *manager, struct kvb_stats *stats)
     if (error != 0)
         return error;
     *stats = (struct kvb_stats){.size = sizeof *stats};
-    kvbi_lock_take(&manager->store.lock);
+    kvbi_store_lock(&manager->store);
     stats_locked(manager, stats);
-    kvbi_lock_release(&manager->store.lock);
-    (void)snprintf(stats->engine, sizeof stats->engine, "%s", manager->pipeline.engines.said);
-    (void)snprintf(stats->hash, sizeof stats->hash, "%s", manager->store.hash.ops->name);
+    kvbi_store_unlock(&manager->store);
+    (void)snprintf(stats->engine, sizeof stats->engine, "%s",
+                   kvbi_pipeline_said(&manager->pipeline));
+    (void)snprintf(stats->hash, sizeof stats->hash, "%s",
+                   kvbi_store_hash(&manager->store)->ops->name);
     return 0;
 }

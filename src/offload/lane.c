@@ -24,8 +24,8 @@ static bool still_there(const struct kvbi_lane *lane, const struct kvbi_offer *o
 {
     const struct kvb_block *block = source_of(lane, offer);
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
-    return kvbi_word_generation(word) == offer->generation && block->entry != KVBI_NONE &&
-           kvbi_index_alive(&lane->store->index, kvbi_index_at(&lane->store->index, block->entry));
+    return kvbi_word_generation(word) == offer->generation &&
+           kvbi_store_is_known_locked(lane->store, block);
 }
 
 /* A copy on a path that is out of service counts for nothing, and is forgotten on the spot: it would be in the way. */

@@ -183,11 +183,10 @@ static bool is_offered(const struct kvbi_lane *lane, const struct kvb_block *blo
 static int may_be_offered(const struct kvbi_lanes *lanes, const struct kvbi_pool *pool,
                           const struct kvb_block *block)
 {
-    const struct kvbi_index *index = &lanes->store->index;
     const struct kvbi_lanes_out *out = &lanes->out[pool->tier];
     uint32_t offered = 0;
-    if (kvbi_life_get(block).state != KVB_STATE_REGISTERED || block->entry == KVBI_NONE ||
-        !kvbi_index_alive(index, kvbi_index_at(index, block->entry)))
+    if (kvbi_life_get(block).state != KVB_STATE_REGISTERED ||
+        !kvbi_store_is_known_locked(lanes->store, block))
         return KVB_ESTATE;
     if (out->count == 0)
         return KVB_ENOENT;

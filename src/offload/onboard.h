@@ -215,6 +215,12 @@ struct kvbi_point kvbi_onboarding_until_locked(const struct kvbi_onboarding *onb
 
 /* ---- For api/ ------------------------------------------------------------------------------------------------------ */
 
+/* How many operations there can be that are not released. Fixed at create. */
+static inline uint32_t kvbi_onboarding_capacity(const struct kvbi_onboarding *onboarding)
+{
+    return onboarding->op_capacity;
+}
+
 /* Is it an operation that the caller may name? By address and state. */
 bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op);
 

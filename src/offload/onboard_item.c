@@ -59,8 +59,7 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 {
     struct kvbi_pool *pool = kvbi_item_pool(onboarding, item);
     struct kvbi_index *index = &onboarding->store->index;
-    if (source->entry == KVBI_NONE ||
-        !kvbi_index_alive(index, kvbi_index_at(index, source->entry))) {
+    if (!kvbi_store_is_known_locked(onboarding->store, source)) {
         kvbi_op_resolve_locked(onboarding, item, false);
         return;
     }

@@ -28,10 +28,8 @@ static inline struct kvbi_pool *kvbi_item_pool(const struct kvbi_onboarding *onb
 static inline uint32_t kvbi_item_content(const struct kvbi_onboarding *onboarding,
                                          const struct kvbi_item *item)
 {
-    uint32_t entry = item->target->entry;
-    const struct kvbi_index *index = &onboarding->store->index;
-    return entry != KVBI_NONE && kvbi_index_alive(index, kvbi_index_at(index, entry)) ? entry
-                                                                                      : KVBI_NONE;
+    return kvbi_store_is_known_locked(onboarding->store, item->target) ? item->target->entry
+                                                                       : KVBI_NONE;
 }
 
 /* ---- onboard_item.c -------------------------------------------------------------------------- */

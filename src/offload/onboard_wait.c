@@ -137,13 +137,6 @@ static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
     kvbi_item_resolve(onboarding, item, item->result != NULL);
 }
 
-/* Is it still what it was filled with? It may have been invalidated since. */
-static bool is_known(const struct kvbi_onboarding *onboarding, const struct kvb_block *block)
-{
-    const struct kvbi_index *index = &onboarding->store->index;
-    return block->entry != KVBI_NONE && kvbi_index_alive(index, kvbi_index_at(index, block->entry));
-}
-
 static bool wake_next(struct kvbi_onboarding *onboarding, uint64_t now_ns)
 {
     struct kvbi_waited waited;
@@ -152,7 +145,8 @@ static bool wake_next(struct kvbi_onboarding *onboarding, uint64_t now_ns)
     kvbi_lock_step();
     struct kvbi_pool *pool;
     struct kvb_block *block = block_of(onboarding, waited.slot, &pool);
-    bool good = waited.good && is_known(onboarding, block);
+    /* it may have been invalidated since it was filled */
+    bool good = waited.good && kvbi_store_is_known_locked(onboarding->store, block);
     wake_one(onboarding, &onboarding->items[waited.id], pool, good ? block : NULL);
     forget_waited(onboarding, &waited, now_ns);
     return true;

@@ -48,6 +48,39 @@ int kvbi_pipeline_create(struct kvbi_pipeline *pipeline, struct kvbi_store *stor
 void kvbi_pipeline_destroy(struct kvbi_pipeline *pipeline); /* legal on a zeroed object */
 size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline);
 
+/* What it is made of, for callers of those. Fixed at create: no lock. */
+static inline struct kvbi_lanes *kvbi_pipeline_lanes(struct kvbi_pipeline *pipeline)
+{
+    return &pipeline->lanes;
+}
+
+static inline struct kvbi_onboarding *kvbi_pipeline_onboarding(struct kvbi_pipeline *pipeline)
+{
+    return &pipeline->onboard;
+}
+
+static inline struct kvbi_health *kvbi_pipeline_health(struct kvbi_pipeline *pipeline)
+{
+    return &pipeline->health;
+}
+
+static inline const struct kvbi_engines *kvbi_pipeline_engines(const struct kvbi_pipeline *pipeline)
+{
+    return &pipeline->engines;
+}
+
+/* KVB_FENCE_COUNTER has been signalled: kvbi_engines_signal. */
+static inline bool kvbi_pipeline_signal(struct kvbi_pipeline *pipeline, uint64_t value)
+{
+    return kvbi_engines_signal(&pipeline->engines, value);
+}
+
+/* Which engines there are, how they work, and why not others. */
+static inline const char *kvbi_pipeline_said(const struct kvbi_pipeline *pipeline)
+{
+    return pipeline->engines.said;
+}
+
 /* Beyond which point somebody who waits for a fence in front of a lane is to be looked at. */
 struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline);
 

@@ -11,6 +11,7 @@
  *            store_fills     a transfer begins, ends, or is given up
  *            store_register  publishing what was computed
  *            store_match     finding
+ *            store_names     what a block is called, and who knows
  *            store_forget    dropping contents from the index; events and pictures of them
  *            store_paths     paths that go out of service and come back
  *            store_adopt     what outlived an earlier process
@@ -128,10 +129,37 @@ int kvbi_store_create(struct kvbi_store *store,
 void kvbi_store_destroy(struct kvbi_store *store);             /* legal on a zeroed object */
 size_t kvbi_store_bytes(const struct kvbi_store *store);
 
-/* ---- No lock ---------------------------------------------------------------------------------------------------- */
+/* ---- The lock ------------------------------------------------------------------------------------ */
 
-/* The pool of a block, by address; NULL for foreign pointers. */
-struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
+static inline void kvbi_store_lock(struct kvbi_store *store)
+{
+    kvbi_lock_take(&store->lock);
+}
+
+static inline void kvbi_store_unlock(struct kvbi_store *store)
+{
+    kvbi_lock_release(&store->lock);
+}
+
+/* One clear at a time, in as many holds of the lock as it takes. */
+static inline void kvbi_store_lock_clear(struct kvbi_store *store)
+{
+    kvbi_lock_take(&store->clear_lock);
+}
+
+static inline void kvbi_store_unlock_clear(struct kvbi_store *store)
+{
+    kvbi_lock_release(&store->clear_lock);
+}
+
+/* Has something come up for progress since this was asked last? */
+static inline bool kvbi_store_take_work_locked(struct kvbi_store *store)
+{
+    bool work = store->work;
+    kvbi_lock_assert_held(&store->lock);
+    store->work = false;
+    return work;
+}
 
 /* Is the tier in service? Of a disk: any of its paths. Under the lock. */
 static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t tier)
@@ -139,10 +167,108 @@ static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t ti
     return (store->serving >> tier & 1) != 0;
 }
 
+/* ---- No lock ------------------------------------------------------------------------------------- */
+
+/* The pool of a block, by address; NULL for foreign pointers. */
+struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
+
+/* Its slot in there; KVBI_NONE for foreign pointers. */
+uint32_t kvbi_store_slot_of(const struct kvbi_store *store, const struct kvb_block *block);
+
+/* Its counts are the lock's. A tier that is not configured has no slots. */
+static inline struct kvbi_pool *kvbi_store_pool(struct kvbi_store *store, uint32_t tier)
+{
+    return &store->pools[tier];
+}
+
+static inline uint32_t kvbi_store_tokens_per_block(const struct kvbi_store *store)
+{
+    return store->hash.tokens_per_block;
+}
+
+/* Of the caller's keys; 0: names are built-in hashes. */
+static inline uint32_t kvbi_store_key_bytes(const struct kvbi_store *store)
+{
+    return store->index.key_bytes;
+}
+
+/* From one name, or key, to the next in an array of the caller's: kvb_key_bytes. */
+static inline size_t kvbi_store_key_stride(const struct kvbi_store *store)
+{
+    return store->key_stride;
+}
+
+static inline const struct kvbi_token_hash *kvbi_store_hash(const struct kvbi_store *store)
+{
+    return &store->hash;
+}
+
+static inline const struct kvbi_record_shape *kvbi_store_shape(const struct kvbi_store *store)
+{
+    return &store->records.shape;
+}
+
 static inline struct kvbi_record *kvbi_store_record(const struct kvbi_store *store, uint32_t record)
 {
     return kvbi_records_at(&store->records, record);
 }
+
+/* What kvb_block_register does with a duplicate unless told otherwise. */
+static inline bool kvbi_store_shares(const struct kvbi_store *store)
+{
+    return store->duplicate == KVB_DUPLICATE_SHARE;
+}
+
+/* The moment (moments.h) of who is named now. */
+static inline uint64_t kvbi_store_moment(const struct kvbi_store *store)
+{
+    return kvbi_moments_now(&store->moments);
+}
+
+/* NULL: no such namespace. */
+static inline const struct kvbi_namespace_name *kvbi_store_namespace(const struct kvbi_store *store,
+                                                                     uint32_t id)
+{
+    return kvbi_namespaces_name(&store->namespaces, id);
+}
+
+/* How many namespaces there are: ids from 0 on. */
+static inline uint32_t kvbi_store_namespace_count(const struct kvbi_store *store)
+{
+    return atomic_load_explicit(&store->namespaces.count, memory_order_acquire);
+}
+
+/* How many can be opened. */
+static inline uint32_t kvbi_store_namespace_capacity(const struct kvbi_store *store)
+{
+    return store->namespaces.capacity;
+}
+
+/* Has destroy begun? Who has taken a handle without the lock asks after it. */
+static inline bool kvbi_store_is_closing(const struct kvbi_store *store)
+{
+    return atomic_load(&store->closing);
+}
+
+/* ---- Closing ------------------------------------------------------------------------------------- */
+
+/*
+ * From here on no handle is handed out; false: that was so already. Under the lock, in the hold in
+ * which handles are counted, or while nobody else is in a call.
+ */
+static inline bool kvbi_store_close(struct kvbi_store *store)
+{
+    return !atomic_exchange(&store->closing, true);
+}
+
+/* Somebody holds something: not yet. In the same hold. */
+static inline void kvbi_store_reopen(struct kvbi_store *store)
+{
+    atomic_store(&store->closing, false);
+}
+
+/* Users of all slots, in all tiers, but for those that pins stand for. Walks all of it. */
+uint64_t kvbi_store_handles_locked(const struct kvbi_store *store);
 
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
@@ -212,6 +338,37 @@ void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
  */
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                             struct kvb_block *block);
+
+/* ---- What a block is ----------------------------------------------------------------------------- */
+
+/* Is its content in the index, and not cleared? */
+static inline bool kvbi_store_is_known_locked(const struct kvbi_store *store,
+                                              const struct kvb_block *block)
+{
+    kvbi_lock_assert_held(&store->lock);
+    return block->entry != KVBI_NONE &&
+           kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry));
+}
+
+/* Its name or key, kvb_key_bytes long. NULL: it has none yet, or not any more. */
+const void *kvbi_store_key_of_locked(const struct kvbi_store *store, const struct kvb_block *block);
+
+/*
+ * The record that has its names and tokens, its own or its entry's, with a user more, to be given
+ * back. KVBI_NONE: nobody knows its names.
+ */
+uint32_t kvbi_store_lend_record_locked(struct kvbi_store *store, const struct kvb_block *block);
+void kvbi_store_return_record_locked(struct kvbi_store *store, uint32_t record);
+
+/* 0, KVB_ENOSPC or KVB_ENOMEM. Lengths have been checked. */
+int kvbi_store_open_namespace_locked(struct kvbi_store *store, const void *salt, size_t salt_bytes,
+                                     const void *adapter, size_t adapter_bytes, uint32_t *id);
+
+/* The table of pins, which is the lock's. Whoever pins has taken the handle that the pin stands for. */
+static inline struct kvbi_pins *kvbi_store_pins(struct kvbi_store *store)
+{
+    return &store->pins;
+}
 
 /* ---- Publishing ------------------------------------------------------------------------------------------------- */
 
@@ -318,20 +475,20 @@ void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *p
 /* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
 /*
- * Blocks of this name (a hash as in struct kvbi_record) that are named already are not published
- * any more, indexed or not.
+ * What has this name, or key, is forgotten, and blocks that are named so already are not published
+ * any more, indexed or not. 0; KVB_ENOENT: it was not indexed.
  */
-void kvbi_store_forget_key_locked(struct kvbi_store *store, uint64_t hash);
+int kvbi_store_invalidate_locked(struct kvbi_store *store, const void *key);
 /* The same for a namespace. The caller sweeps: what is registered behind the sweep is younger. */
 void kvbi_store_forget_namespace_locked(struct kvbi_store *store, uint32_t namespace_id);
 /* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */
 bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
                              const uint32_t *namespace_id, uint64_t *removed);
 /*
- * Everything stored or named so far is dead from here on; emits CLEARED. The caller sweeps, under
- * clear_lock.
+ * Everything stored or named so far is dead from here on; emits CLEARED. The caller sweeps, with
+ * clears locked. Returns how many clears have begun.
  */
-void kvbi_store_begin_clear_locked(struct kvbi_store *store);
+uint64_t kvbi_store_begin_clear_locked(struct kvbi_store *store);
 
 /* ---- Paths ------------------------------------------------------------------------------------------------------ */
 
@@ -414,5 +571,7 @@ void kvbi_store_stats_locked(const struct kvbi_store *store, struct kvb_stats *s
 
 /* Every invariant, by walking everything. NULL, or which one is broken. */
 const char *kvbi_store_check_locked(struct kvbi_store *store);
+/* The most steps of one hold of the lock since this was asked last. Debug builds only, else 0. */
+uint32_t kvbi_store_longest_hold_locked(struct kvbi_store *store);
 
 #endif

@@ -161,3 +161,14 @@ const char *kvbi_store_check_locked(struct kvbi_store *store)
         wrong = check_records(store);
     return wrong;
 }
+
+uint32_t kvbi_store_longest_hold_locked(struct kvbi_store *store)
+{
+    uint32_t longest = 0;
+    kvbi_lock_assert_held(&store->lock);
+#if KVBI_DEBUG
+    longest = store->lock.steps_max;
+    store->lock.steps_max = 0;
+#endif
+    return longest;
+}

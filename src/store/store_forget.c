@@ -121,10 +121,24 @@ void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
     }
 }
 
-void kvbi_store_forget_key_locked(struct kvbi_store *store, uint64_t hash)
+int kvbi_store_invalidate_locked(struct kvbi_store *store, const void *key)
 {
     kvbi_lock_assert_held(&store->lock);
-    kvbi_moments_forget_key(&store->moments, hash);
+    struct kvb_seq name = {0};
+    if (store->index.key_bytes > 0)
+        name.hash = kvbi_key_tag(&store->hash, key, store->index.key_bytes);
+    else
+        memcpy(&name, key, sizeof name);
+    kvbi_moments_forget_key(&store->moments, name.hash);
+    uint32_t entry = kvbi_store_find_locked(store, name.hash, key);
+    if (entry == KVBI_NONE)
+        return KVB_ENOENT;
+    const struct kvb_seq *indexed = &kvbi_index_at(&store->index, entry)->name;
+    if (store->index.key_bytes == 0 && kvbi_digest_known(name.digest) &&
+        (indexed->digest[0] != name.digest[0] || indexed->digest[1] != name.digest[1]))
+        return KVB_ENOENT; /* other content under the same hash */
+    kvbi_store_forget_locked(store, entry);
+    return 0;
 }
 
 void kvbi_store_forget_namespace_locked(struct kvbi_store *store, uint32_t namespace_id)
@@ -154,7 +168,7 @@ bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
     return *cursor < index->untouched;
 }
 
-void kvbi_store_begin_clear_locked(struct kvbi_store *store)
+uint64_t kvbi_store_begin_clear_locked(struct kvbi_store *store)
 {
     struct kvbi_event_item item = {.kind = KVB_EVENT_CLEARED, .record = KVBI_NONE};
     kvbi_lock_assert_held(&store->lock);
@@ -162,5 +176,5 @@ void kvbi_store_begin_clear_locked(struct kvbi_store *store)
     store->work = true;
     kvbi_moments_clear(&store->moments);
     store->index.epoch++;
-    store->clears++;
+    return ++store->clears;
 }

@@ -2,7 +2,7 @@
 /*
  * Who uses a block: users, and lanes that pin it. What becomes of it when the last of them has gone.
  *
- * Callers    offload/ and api/, through store.h. Lock: the store's; of kvbi_store_pool_of none.
+ * Callers    offload/ and api/, through store.h. Lock: the store's, of what is named ..._locked.
  */
 #include "store/store.h"
 
@@ -12,6 +12,14 @@ struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_
         if (kvbi_pool_owns(&store->pools[tier], block))
             return &store->pools[tier];
     return NULL;
+}
+
+uint32_t kvbi_store_slot_of(const struct kvbi_store *store, const struct kvb_block *block)
+{
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (kvbi_pool_owns(&store->pools[tier], block))
+            return kvbi_pool_slot(&store->pools[tier], block);
+    return KVBI_NONE;
 }
 
 int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
@@ -108,4 +116,16 @@ void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
     kvbi_store_note_room_locked(store, pool);
     if (block->lane_pins == 0 && block->place == KVBI_PLACE_QUARANTINED)
         kvbi_store_free_locked(store, pool, block);
+}
+
+uint64_t kvbi_store_handles_locked(const struct kvbi_store *store)
+{
+    uint64_t handles = 0;
+    kvbi_lock_assert_held(&store->lock);
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++) {
+        const struct kvbi_pool *pool = &store->pools[tier];
+        for (uint32_t i = 0; pool->slots != NULL && i < pool->block_count; i++)
+            handles += kvbi_word_users(atomic_load(&pool->slots[i].word));
+    }
+    return handles - store->pins.count;
 }
