@@ -58,6 +58,9 @@ extern const struct kvbi_kind kvbi_kind_memory;
 int kvbi_memory_create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engine,
                               const struct kvbi_engines_config *config, char *said);
 
+/* The kinds there are, one after the other, in the order in which they are asked. NULL: no more. */
+const struct kvbi_kind *kvbi_kind_at(size_t i);
+
 /* NULL: nobody has such memory. */
 const struct kvbi_kind *kvbi_kind_of(const struct kvb_tier_config *config);
 

@@ -12,11 +12,17 @@
 static const struct kvbi_kind *const kinds[] = {&kvbi_kind_cuda, &kvbi_kind_disk,
                                                 &kvbi_kind_memory};
 
+const struct kvbi_kind *kvbi_kind_at(size_t i)
+{
+    return i < sizeof kinds / sizeof *kinds ? kinds[i] : NULL;
+}
+
 const struct kvbi_kind *kvbi_kind_of(const struct kvb_tier_config *config)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (kinds[i]->is(config))
-            return kinds[i];
+    const struct kvbi_kind *kind;
+    for (size_t i = 0; (kind = kvbi_kind_at(i)) != NULL; i++)
+        if (kind->is(config))
+            return kind;
     return NULL;
 }
 
