@@ -171,14 +171,17 @@ static int fill(struct faulty_engine *e, const struct kvbi_engines_config *confi
     e->free_list = kvbi_memory_alloc(config->memory, e->capacity, sizeof *e->free_list, 0);
     int error = kvbi_engine_memcpy_create(&e->inner, config->memory, config->clock,
                                           config->capacity, config->hooks);
-    if (error == 0 && e->notes != NULL && e->free_list != NULL)
-        while (e->free_count < e->capacity) {
-            e->free_list[e->free_count] = e->free_count;
-            e->free_count++;
-        }
-    else if (error == 0)
+    if (error != 0)
+        return error;
+    if (e->notes == NULL || e->free_list == NULL) {
         e->inner->ops->destroy(e->inner);
-    return e->free_count > 0 ? 0 : KVB_ENOMEM;
+        return KVB_ENOMEM;
+    }
+    while (e->free_count < e->capacity) {
+        e->free_list[e->free_count] = e->free_count;
+        e->free_count++;
+    }
+    return 0;
 }
 
 static int create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engine,

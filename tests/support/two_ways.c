@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two lanes out of one tier. See two_ways.h. */
 #include "support/two_ways.h"
+#include "transfer/memory/engine.h"
+#include "transfer/memory/tier.h"
 
 static const struct kvbi_route ways_routes[] = {{KVB_TIER_DEVICE, KVB_TIER_HOST},
                                                 {KVB_TIER_DEVICE, KVB_TIER_REMOTE}};
