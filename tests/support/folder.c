@@ -91,7 +91,7 @@ uint32_t folders_left(void)
     uint32_t count = 0;
     for (size_t i = 0; i < KNOWN && known[i].text[0] != '\0'; i++) {
         glob_t found;
-        (void)snprintf(pattern, sizeof pattern, "%s.*", known[i].text);
+        (void)snprintf(pattern, sizeof pattern, "%.*s.*", (int)sizeof known[i].text, known[i].text);
         if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
             count += (uint32_t)found.gl_pathc;
             globfree(&found);
