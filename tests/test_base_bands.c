@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Priority bands against a naive model, under random operations. */
 #include "base/bands.h"
+#include "support/kv_test.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,17 +23,14 @@ static struct kvbi_bands bands;
 static uint32_t model[KVBI_BAND_COUNT][ELEMENTS];
 static uint32_t model_count[KVBI_BAND_COUNT];
 
-static uint64_t random_state = 88172645463325252u;
+static uint64_t seed;
 
 static uint32_t random_below(uint32_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state % limit);
+    return kv_random(&seed, limit);
 }
 
-static int setup(void **state)
+static int bands_setup(void **state)
 {
     (void)state;
     memset(elements, 0, sizeof elements);
@@ -50,6 +43,8 @@ static int setup(void **state)
     kvbi_bands_init(&bands, &elements[0].node, sizeof elements[0]);
     return 0;
 }
+
+#define bands_teardown bare_teardown
 
 static void model_insert(unsigned band, uint32_t at, uint32_t index)
 {
@@ -175,10 +170,10 @@ static void test_bands_leave_the_callers_fields_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_bands_empty_has_nothing, setup),
-        cmocka_unit_test_setup(test_bands_edge_priorities_are_ordered, setup),
-        cmocka_unit_test_setup(test_bands_random_operations_match_the_model, setup),
-        cmocka_unit_test_setup(test_bands_leave_the_callers_fields_alone, setup),
+        TEST(bands, test_bands_empty_has_nothing),
+        TEST(bands, test_bands_edge_priorities_are_ordered),
+        TEST(bands, test_bands_random_operations_match_the_model),
+        TEST(bands, test_bands_leave_the_callers_fields_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Time never goes backwards, whatever the caller gives. */
 #include "base/clock.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -110,11 +105,11 @@ static void test_clock_read_by_many_threads_gains_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clock_stepping_back_adds_nothing_and_goes_on),
-        cmocka_unit_test(test_clock_default_advances),
-        cmocka_unit_test(test_clock_without_function_is_the_default),
-        cmocka_unit_test(test_clock_from_many_threads_never_goes_back),
-        cmocka_unit_test(test_clock_read_by_many_threads_gains_nothing),
+        TEST(bare, test_clock_stepping_back_adds_nothing_and_goes_on),
+        TEST(bare, test_clock_default_advances),
+        TEST(bare, test_clock_without_function_is_the_default),
+        TEST(bare, test_clock_from_many_threads_never_goes_back),
+        TEST(bare, test_clock_read_by_many_threads_gains_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The deadline heap against a naive model, and its memory. */
 #include "base/deadlines.h"
+#include "support/kv_test.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 
 #define IDS 200
 
-static uint64_t random_state = 88172645463325252u;
+static uint64_t seed;
 
 static uint32_t random_below(uint32_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state % limit);
+    return kv_random(&seed, limit);
+}
+
+/* *state is a heap of IDS ids. */
+static struct kvbi_memory heap_memory;
+static struct kvbi_deadlines heap;
+
+static int heap_setup(void **state)
+{
+    *state = &heap;
+    return kvbi_memory_init(&heap_memory, NULL) != 0 ||
+                   kvbi_deadlines_create(&heap, &heap_memory, IDS) != 0
+               ? -1
+               : 0;
+}
+
+static int heap_teardown(void **state)
+{
+    kvbi_deadlines_destroy(*state);
+    return 0;
 }
 
 /* The model: deadline by id, UINT64_MAX for none, and when it was set. The first is found by
@@ -62,11 +74,7 @@ static void check(const struct kvbi_deadlines *deadlines)
 
 static void test_deadlines_random_operations_match_the_model(void **state)
 {
-    (void)state;
-    struct kvbi_memory memory;
-    struct kvbi_deadlines deadlines;
-    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
-    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
+    struct kvbi_deadlines *deadlines = *state;
     for (uint32_t id = 0; id < IDS; id++)
         model[id] = UINT64_MAX;
     for (int step = 0; step < 20000; step++) {
@@ -74,70 +82,61 @@ static void test_deadlines_random_operations_match_the_model(void **state)
         uint64_t time = random_below(500); /* few values: many equal deadlines */
         switch (random_below(step % 4000 < 2000 ? 8 : 4)) {
         case 0:
-            kvbi_deadlines_remove(&deadlines, id);
+            kvbi_deadlines_remove(deadlines, id);
             model[id] = UINT64_MAX;
             break;
         case 1:
             if (model_first(&expected) && model[expected] <= time) {
-                assert_true(kvbi_deadlines_pop_due(&deadlines, time, &id));
+                assert_true(kvbi_deadlines_pop_due(deadlines, time, &id));
                 assert_int_equal(id, expected);
                 model[expected] = UINT64_MAX;
             } else {
-                assert_false(kvbi_deadlines_pop_due(&deadlines, time, &id));
+                assert_false(kvbi_deadlines_pop_due(deadlines, time, &id));
             }
             break;
         default:
-            kvbi_deadlines_set(&deadlines, id, time);
+            kvbi_deadlines_set(deadlines, id, time);
             model[id] = time;
             set_at[id] = sets++;
             break;
         }
-        check(&deadlines);
+        check(deadlines);
     }
-    kvbi_deadlines_destroy(&deadlines);
 }
 
-static void test_deadlines_set_before_another_come_out_directly_before_it(void **state)
+static void test_deadlines_handed_over_keep_their_turn(void **state)
 {
-    (void)state;
-    static const uint32_t order[] = {3, 4, 0, 5, 1, 2};
-    struct kvbi_memory memory;
-    struct kvbi_deadlines deadlines;
+    struct kvbi_deadlines *deadlines = *state;
+    static const uint32_t order[] = {3, 4, 5, 2};
     uint32_t id;
-    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
-    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
     for (id = 0; id < 3; id++)
-        kvbi_deadlines_set(&deadlines, id, 10);
-    kvbi_deadlines_set(&deadlines, 3, 9);
-    kvbi_deadlines_set_before(&deadlines, 4, 0);
-    kvbi_deadlines_set_before(&deadlines, 5, 1);
-    assert_true(kvbi_deadlines_is_due(&deadlines, 5, 10));
-    assert_false(kvbi_deadlines_is_due(&deadlines, 5, 9));
-    assert_false(kvbi_deadlines_is_due(&deadlines, 6, UINT64_MAX));
-    for (uint32_t i = 0; i < 6; i++) {
-        assert_true(kvbi_deadlines_pop_due(&deadlines, 10, &id));
+        kvbi_deadlines_set(deadlines, id, 10);
+    kvbi_deadlines_set(deadlines, 3, 9);
+    kvbi_deadlines_hand_over(deadlines, 0, 4);
+    kvbi_deadlines_hand_over(deadlines, 1, 5);
+    assert_false(kvbi_deadlines_contains(deadlines, 0));
+    assert_true(kvbi_deadlines_is_due(deadlines, 5, 10));
+    assert_false(kvbi_deadlines_is_due(deadlines, 5, 9));
+    assert_false(kvbi_deadlines_is_due(deadlines, 6, UINT64_MAX));
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(kvbi_deadlines_pop_due(deadlines, 10, &id));
         assert_int_equal(id, order[i]);
     }
-    kvbi_deadlines_destroy(&deadlines);
+    assert_false(kvbi_deadlines_pop_due(deadlines, UINT64_MAX, &id));
 }
 
 static void test_deadlines_full_come_out_in_order(void **state)
 {
-    (void)state;
-    struct kvbi_memory memory;
-    struct kvbi_deadlines deadlines;
+    struct kvbi_deadlines *deadlines = *state;
     uint32_t id;
-    assert_int_equal(kvbi_memory_init(&memory, NULL), 0);
-    assert_int_equal(kvbi_deadlines_create(&deadlines, &memory, IDS), 0);
     for (uint32_t i = 0; i < IDS; i++)
-        kvbi_deadlines_set(&deadlines, i, UINT64_MAX - i);
-    assert_false(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX - IDS, &id));
+        kvbi_deadlines_set(deadlines, i, UINT64_MAX - i);
+    assert_false(kvbi_deadlines_pop_due(deadlines, UINT64_MAX - IDS, &id));
     for (uint32_t i = IDS; i-- > 0;) {
-        assert_true(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX, &id));
+        assert_true(kvbi_deadlines_pop_due(deadlines, UINT64_MAX, &id));
         assert_int_equal(id, i);
     }
-    assert_false(kvbi_deadlines_pop_due(&deadlines, UINT64_MAX, &id));
-    kvbi_deadlines_destroy(&deadlines);
+    assert_false(kvbi_deadlines_pop_due(deadlines, UINT64_MAX, &id));
 }
 
 static void test_deadlines_without_ids_are_empty(void **state)
@@ -198,11 +197,11 @@ static void test_deadlines_create_without_memory_leaks_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_deadlines_random_operations_match_the_model),
-        cmocka_unit_test(test_deadlines_set_before_another_come_out_directly_before_it),
-        cmocka_unit_test(test_deadlines_full_come_out_in_order),
-        cmocka_unit_test(test_deadlines_without_ids_are_empty),
-        cmocka_unit_test(test_deadlines_create_without_memory_leaks_nothing),
+        TEST(heap, test_deadlines_random_operations_match_the_model),
+        TEST(heap, test_deadlines_handed_over_keep_their_turn),
+        TEST(heap, test_deadlines_full_come_out_in_order),
+        TEST(bare, test_deadlines_without_ids_are_empty),
+        TEST(bare, test_deadlines_create_without_memory_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names and texts of the error codes. */
+#include "support/test.h"
 #include <kvblock.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static void test_error_every_code_has_its_name_and_text(void **state)
 {
@@ -52,10 +46,10 @@ static void test_error_unknown_code_says_so(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_error_every_code_has_its_name_and_text),
-        cmocka_unit_test(test_error_codes_are_negative_and_distinct),
-        cmocka_unit_test(test_error_zero_is_success),
-        cmocka_unit_test(test_error_unknown_code_says_so),
+        TEST(bare, test_error_every_code_has_its_name_and_text),
+        TEST(bare, test_error_codes_are_negative_and_distinct),
+        TEST(bare, test_error_zero_is_success),
+        TEST(bare, test_error_unknown_code_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* XXH3: known values, and every variant that this processor runs gives the same ones. */
 #include "base/hash.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,10 +80,10 @@ static void test_hash_every_bit_matters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hash_known_values),
-        cmocka_unit_test(test_hash_token_chain_has_the_routers_values),
-        cmocka_unit_test(test_hash_variants_agree_at_every_length),
-        cmocka_unit_test(test_hash_every_bit_matters),
+        TEST(bare, test_hash_known_values),
+        TEST(bare, test_hash_token_chain_has_the_routers_values),
+        TEST(bare, test_hash_variants_agree_at_every_length),
+        TEST(bare, test_hash_every_bit_matters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ranked locks: the order is enforced in debug builds; condition variables wake and time out. */
 #include "base/lock.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -16,6 +11,23 @@
 #include <unistd.h>
 
 static struct kvbi_lock store, engine;
+
+static int locks_setup(void **state)
+{
+    (void)state;
+    return kvbi_lock_init(&store, KVBI_RANK_STORE) != 0 ||
+                   kvbi_lock_init(&engine, KVBI_RANK_ENGINE) != 0
+               ? -1
+               : 0;
+}
+
+static int locks_teardown(void **state)
+{
+    (void)state;
+    kvbi_lock_fini(&store);
+    kvbi_lock_fini(&engine);
+    return 0;
+}
 
 /* The signal that ends `body` in a child process; 0 if it returns. */
 static int signal_of(void (*body)(void))
@@ -210,14 +222,11 @@ static void test_cond_timedwait_for_ever_is_woken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lock_in_rank_order_passes),
-        cmocka_unit_test(test_lock_misuse_aborts_in_debug_builds),
-        cmocka_unit_test(test_lock_excludes_and_broadcast_wakes_every_waiter),
-        cmocka_unit_test(test_cond_timedwait_ends_after_its_time),
-        cmocka_unit_test(test_cond_timedwait_for_ever_is_woken),
+        TEST(locks, test_lock_in_rank_order_passes),
+        TEST(locks, test_lock_misuse_aborts_in_debug_builds),
+        TEST(bare, test_lock_excludes_and_broadcast_wakes_every_waiter),
+        TEST(locks, test_cond_timedwait_ends_after_its_time),
+        TEST(bare, test_cond_timedwait_for_ever_is_woken),
     };
-    if (kvbi_lock_init(&store, KVBI_RANK_STORE) != 0 ||
-        kvbi_lock_init(&engine, KVBI_RANK_ENGINE) != 0)
-        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages reach the logger whole or marked as cut; without a logger nothing happens. */
 #include "base/log.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <string.h>
 
 struct heard {
@@ -71,9 +66,9 @@ static void test_log_long_message_is_cut_and_says_so(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_log_without_logger_does_nothing),
-        cmocka_unit_test(test_log_message_arrives_with_level_and_code),
-        cmocka_unit_test(test_log_long_message_is_cut_and_says_so),
+        TEST(bare, test_log_without_logger_does_nothing),
+        TEST(bare, test_log_message_arrives_with_level_and_code),
+        TEST(bare, test_log_long_message_is_cut_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

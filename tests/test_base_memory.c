@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocation: overflow, alignment, zeroing, sized free, a failing allocator. */
 #include "base/memory.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,14 +159,14 @@ static void test_memory_half_an_allocator_is_invalid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_product_overflow_is_no_memory),
-        cmocka_unit_test(test_memory_default_refuses_impossible_sizes),
-        cmocka_unit_test(test_memory_failing_allocator_is_no_memory),
-        cmocka_unit_test(test_memory_misaligned_allocator_is_no_memory_and_no_leak),
-        cmocka_unit_test(test_memory_caller_memory_is_zeroed_and_freed_with_its_size),
-        cmocka_unit_test(test_memory_default_is_zeroed_and_aligned_at_every_size),
-        cmocka_unit_test(test_memory_nothing_can_be_allocated_and_freed),
-        cmocka_unit_test(test_memory_half_an_allocator_is_invalid),
+        TEST(bare, test_memory_product_overflow_is_no_memory),
+        TEST(bare, test_memory_default_refuses_impossible_sizes),
+        TEST(bare, test_memory_failing_allocator_is_no_memory),
+        TEST(bare, test_memory_misaligned_allocator_is_no_memory_and_no_leak),
+        TEST(bare, test_memory_caller_memory_is_zeroed_and_freed_with_its_size),
+        TEST(bare, test_memory_default_is_zeroed_and_aligned_at_every_size),
+        TEST(bare, test_memory_nothing_can_be_allocated_and_freed),
+        TEST(bare, test_memory_half_an_allocator_is_invalid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fork detection with real forks, threads without signals, random numbers, wake-ups. */
 #include "base/platform.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -37,23 +32,34 @@ static void check_guard(struct kvbi_fork_guard *guard)
     assert_true(seen_by_descendant(guard, 1));
     assert_true(seen_by_descendant(guard, 2));
     assert_false(kvbi_fork_guard_is_child(guard));
-    kvbi_fork_guard_destroy(guard);
+}
+
+static int guard_setup(void **state)
+{
+    static struct kvbi_fork_guard guard;
+    guard = (struct kvbi_fork_guard){.page = NULL};
+    *state = &guard;
+    return 0;
+}
+
+static int guard_teardown(void **state)
+{
+    kvbi_fork_guard_destroy(*state);
+    return 0;
 }
 
 static void test_fork_guard_tells_child_from_parent(void **state)
 {
-    (void)state;
-    struct kvbi_fork_guard guard;
-    assert_int_equal(kvbi_fork_guard_create(&guard), 0);
-    check_guard(&guard);
+    struct kvbi_fork_guard *guard = *state;
+    assert_int_equal(kvbi_fork_guard_create(guard), 0);
+    check_guard(guard);
 }
 
 static void test_fork_guard_by_pid_tells_child_from_parent(void **state)
 {
-    (void)state;
-    struct kvbi_fork_guard guard;
-    kvbi_fork_guard_create_by_pid(&guard);
-    check_guard(&guard);
+    struct kvbi_fork_guard *guard = *state;
+    kvbi_fork_guard_create_by_pid(guard);
+    check_guard(guard);
 }
 
 static void test_fork_guard_created_in_child_is_the_childs_own(void **state)
@@ -102,6 +108,19 @@ static void test_thread_start_blocks_all_signals_and_leaves_the_callers_mask(voi
         assert_int_equal(sigismember(&before, number), sigismember(&after, number));
 }
 
+static int wake_setup(void **state)
+{
+    static struct kvbi_wake wake;
+    *state = &wake;
+    return kvbi_wake_create(&wake);
+}
+
+static int wake_teardown(void **state)
+{
+    kvbi_wake_destroy(*state);
+    return 0;
+}
+
 static void *wait_for_wake(void *argument)
 {
     struct pollfd waited = {.fd = kvbi_wake_fd(argument), .events = POLLIN};
@@ -112,18 +131,15 @@ static void *wait_for_wake(void *argument)
 
 static void test_thread_start_names_the_thread_in_fifteen_bytes(void **state)
 {
-    (void)state;
-    struct kvbi_wake wake;
+    struct kvbi_wake *wake = *state;
     pthread_t thread;
     char name[32];
-    assert_int_equal(kvbi_wake_create(&wake), 0);
-    assert_int_equal(kvbi_thread_start(&thread, "kvb-name-longer-than-that", wait_for_wake, &wake),
+    assert_int_equal(kvbi_thread_start(&thread, "kvb-name-longer-than-that", wait_for_wake, wake),
                      0);
     assert_int_equal(pthread_getname_np(thread, name, sizeof name), 0);
-    kvbi_wake_signal(&wake);
+    kvbi_wake_signal(wake);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_string_equal(name, "kvb-name-longer");
-    kvbi_wake_destroy(&wake);
 }
 
 static void test_random_differs_between_calls(void **state)
@@ -143,29 +159,23 @@ static bool is_readable(const struct kvbi_wake *wake)
 
 static void test_wake_is_readable_from_signal_until_drain(void **state)
 {
-    (void)state;
-    struct kvbi_wake wake;
-    assert_int_equal(kvbi_wake_create(&wake), 0);
-    assert_false(is_readable(&wake));
-    assert_false(kvbi_wake_drain(&wake));
-    kvbi_wake_signal(&wake);
-    kvbi_wake_signal(&wake);
-    assert_true(is_readable(&wake));
-    assert_true(kvbi_wake_drain(&wake));
-    assert_false(is_readable(&wake));
-    kvbi_wake_destroy(&wake);
+    struct kvbi_wake *wake = *state;
+    assert_false(is_readable(wake));
+    assert_false(kvbi_wake_drain(wake));
+    kvbi_wake_signal(wake);
+    kvbi_wake_signal(wake);
+    assert_true(is_readable(wake));
+    assert_true(kvbi_wake_drain(wake));
+    assert_false(is_readable(wake));
 }
 
 static void test_wake_with_full_counter_does_not_block(void **state)
 {
-    (void)state;
-    struct kvbi_wake wake;
+    struct kvbi_wake *wake = *state;
     uint64_t full = UINT64_MAX - 1;
-    assert_int_equal(kvbi_wake_create(&wake), 0);
-    assert_int_equal(write(kvbi_wake_fd(&wake), &full, sizeof full), sizeof full);
-    kvbi_wake_signal(&wake);
-    assert_true(is_readable(&wake));
-    kvbi_wake_destroy(&wake);
+    assert_int_equal(write(kvbi_wake_fd(wake), &full, sizeof full), sizeof full);
+    kvbi_wake_signal(wake);
+    assert_true(is_readable(wake));
 }
 
 static void test_wake_without_descriptors_is_no_memory(void **state)
@@ -184,15 +194,15 @@ static void test_wake_without_descriptors_is_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fork_guard_tells_child_from_parent),
-        cmocka_unit_test(test_fork_guard_by_pid_tells_child_from_parent),
-        cmocka_unit_test(test_fork_guard_created_in_child_is_the_childs_own),
-        cmocka_unit_test(test_thread_start_blocks_all_signals_and_leaves_the_callers_mask),
-        cmocka_unit_test(test_thread_start_names_the_thread_in_fifteen_bytes),
-        cmocka_unit_test(test_random_differs_between_calls),
-        cmocka_unit_test(test_wake_is_readable_from_signal_until_drain),
-        cmocka_unit_test(test_wake_with_full_counter_does_not_block),
-        cmocka_unit_test(test_wake_without_descriptors_is_no_memory),
+        TEST(guard, test_fork_guard_tells_child_from_parent),
+        TEST(guard, test_fork_guard_by_pid_tells_child_from_parent),
+        TEST(bare, test_fork_guard_created_in_child_is_the_childs_own),
+        TEST(bare, test_thread_start_blocks_all_signals_and_leaves_the_callers_mask),
+        TEST(wake, test_thread_start_names_the_thread_in_fifteen_bytes),
+        TEST(bare, test_random_differs_between_calls),
+        TEST(wake, test_wake_is_readable_from_signal_until_drain),
+        TEST(wake, test_wake_with_full_counter_does_not_block),
+        TEST(bare, test_wake_without_descriptors_is_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How structs from older and newer callers are read. */
 #include "base/struct_in.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <string.h>
 
 /* The struct as three versions of a header have it. */
@@ -99,13 +94,13 @@ static void test_struct_in_null_is_invalid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_struct_in_same_version_is_copied),
-        cmocka_unit_test(test_struct_in_older_caller_gets_defaults),
-        cmocka_unit_test(test_struct_in_newer_caller_with_zero_tail_is_read),
-        cmocka_unit_test(test_struct_in_newer_caller_asking_for_more_is_invalid),
-        cmocka_unit_test(test_struct_in_too_small_is_invalid),
-        cmocka_unit_test(test_struct_in_absurd_size_is_invalid_and_not_read),
-        cmocka_unit_test(test_struct_in_null_is_invalid),
+        TEST(bare, test_struct_in_same_version_is_copied),
+        TEST(bare, test_struct_in_older_caller_gets_defaults),
+        TEST(bare, test_struct_in_newer_caller_with_zero_tail_is_read),
+        TEST(bare, test_struct_in_newer_caller_asking_for_more_is_invalid),
+        TEST(bare, test_struct_in_too_small_is_invalid),
+        TEST(bare, test_struct_in_absurd_size_is_invalid_and_not_read),
+        TEST(bare, test_struct_in_null_is_invalid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 #include "transfer/cuda/copies.h"
 #include "transfer/cuda/cuda.h"
 
-/* ---- Errors ------------------------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 static void test_errors_that_end_a_context_are_known(void **state)
 {
@@ -18,26 +18,28 @@ static void test_errors_that_end_a_context_are_known(void **state)
         assert_false(kvbi_cuda_is_sticky((cudaError_t)harmless[i]));
 }
 
-/* ---- One copy or two ---------------------------------------------------------------------------------------------- */
+/* ---- One copy or two ------------------------------------------------------------------------- */
 
 #define CHUNK 256
 
-/* Two blocks of two layers, next to each other everywhere; each layer at a base of its own, or not. Calls that take them down. */
-static unsigned calls_for_two_blocks(bool bases, bool one_registration)
+/*
+ * Two blocks of two layers, next to each other everywhere; each layer at a base of its own, or not.
+ * Calls that take them down.
+ */
+static unsigned calls_for_two_blocks(struct cuda_scene *scene, bool bases, bool one_registration)
 {
     char message[256];
     struct kvbi_memory memory;
     struct kvbi_cuda *cuda;
     struct kvbi_cuda_scope scope;
-    void *device = NULL, *host = NULL;
     cudaStream_t stream;
-    fake_cuda_start(NULL);
+    cuda_scene_begin(scene);
     kv_ok(kvbi_memory_init(&memory, NULL));
     kv_ok(kvbi_cuda_open(&cuda, &memory, 0, message, sizeof message));
-    cuda_ok(cudaMalloc(&device, 4 * CHUNK));
-    cuda_ok(cudaHostAlloc(&host, 4 * CHUNK, cudaHostAllocPortable));
+    unsigned char *device = cuda_scene_malloc(scene, 4 * CHUNK);
+    unsigned char *host = cuda_scene_malloc_pinned(scene, 4 * CHUNK);
     cuda_ok(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    unsigned char *layers[2] = {device, (unsigned char *)device + CHUNK};
+    unsigned char *layers[2] = {device, device + CHUNK};
     struct kvbi_strides strides = {.layers = 2,
                                    .parts = 1,
                                    .chunk = CHUNK,
@@ -47,10 +49,9 @@ static unsigned calls_for_two_blocks(bool bases, bool one_registration)
                                    .bases = bases ? layers : NULL};
     static struct kvbi_cuda_copier copier;
     copier = (struct kvbi_cuda_copier){.cuda = cuda, .strides = &strides, .base = device};
-    struct kvbi_cuda_pair pairs[2] = {{.slot = 0, .host = host, .registration = host},
-                                      {.slot = 1,
-                                       .host = (unsigned char *)host + 2 * CHUNK,
-                                       .registration = one_registration ? host : device}};
+    struct kvbi_cuda_pair pairs[2] = {
+        {.slot = 0, .host = host, .registration = host},
+        {.slot = 1, .host = host + 2 * CHUNK, .registration = one_registration ? host : device}};
     struct kvbi_cuda_load load = {.pairs = pairs, .count = 2, .layers = 2};
     unsigned before = fake_cuda_calls("cudaMemcpyAsync");
     kvbi_cuda_enter(cuda, &scope);
@@ -59,163 +60,146 @@ static unsigned calls_for_two_blocks(bool bases, bool one_registration)
     unsigned calls = fake_cuda_calls("cudaMemcpyAsync") - before;
     cuda_ok(cudaStreamSynchronize(stream));
     cuda_ok(cudaStreamDestroy(stream));
-    cuda_ok(cudaFreeHost(host));
-    cuda_ok(cudaFree(device));
     kvbi_cuda_close(cuda, NULL);
-    assert_int_equal(fake_cuda_end(), 0);
     return calls;
 }
 
 static void test_neighbours_of_one_registration_are_one_copy(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_for_two_blocks(false, true), 1);
+    assert_int_equal(calls_for_two_blocks(*state, false, true), 1);
 }
 
 static void test_neighbours_of_two_registrations_are_two_copies(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_for_two_blocks(false, false), 2);
+    assert_int_equal(calls_for_two_blocks(*state, false, false), 2);
 }
 
 static void test_neighbours_of_two_layers_with_bases_are_two_copies(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_for_two_blocks(true, true), 4);
+    assert_int_equal(calls_for_two_blocks(*state, true, true), 4);
 }
 
 /* 68 blocks of 4 MiB, neighbours on both sides; 64 of them are one registration. */
 static void test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detour(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
-    cuda_scene_init(&scene, 68, 68);
-    scene.rig.layout = (struct kvb_layout){
-        .size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = 4 << 20};
-    scene.rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
-    scene.rig.tiers[0].copy_method = KVB_COPY_BATCH;
-    mv_bounds(&scene.rig, 0, 64, 60, 2, 400);
-    cuda_scene_open(&scene);
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    cuda_scene_init(scene, 68, 68);
+    rig->layout = (struct kvb_layout){
+        .size = sizeof rig->layout, .layers = 1, .parts = 1, .chunk_bytes = 4 << 20};
+    rig->tiers[0].memory_kind = KVB_MEMORY_CUDA;
+    rig->tiers[0].copy_method = KVB_COPY_BATCH;
+    mv_bounds(rig, 0, 64, 60, 2, 400);
+    cuda_scene_open(scene);
     struct mv_run runs[2];
     unsigned before = fake_cuda_calls("cudaMemcpyAsync");
     for (uint32_t i = 0; i < 2; i++) { /* the second flight crosses the edge */
-        cuda_scene_store(&scene, &runs[i], 100 + i, i == 0 ? 60 : 8, NULL);
-        cuda_ok(cudaStreamSynchronize(scene.server));
-        kv_ok(kvb_block_offload(scene.rig.kv, runs[i].blocks, runs[i].count, 50, NULL, NULL));
-        mv_step(&scene.rig);
+        cuda_scene_store(scene, &runs[i], 100 + i, i == 0 ? 60 : 8, NULL);
+        cuda_ok(cudaStreamSynchronize(scene->server));
+        kv_ok(kvb_block_offload(rig->kv, runs[i].blocks, runs[i].count, 50, NULL, NULL));
+        mv_step(rig);
     }
     assert_int_equal(fake_cuda_calls("cudaMemcpyAsync"), before);
-    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 68);
+    assert_int_equal(cuda_scene_down(scene).transferred, 68);
     for (uint32_t i = 0; i < 2; i++)
-        mv_drop(&scene.rig, &runs[i]);
-    cuda_scene_close(&scene);
+        mv_drop(rig, &runs[i]);
 }
 
-/* ---- Calibration -------------------------------------------------------------------------------------------------- */
+/* ---- Calibration ----------------------------------------------------------------------------- */
 
 static void test_layers_with_bases_are_tried_as_they_are_copied(void **state)
 {
-    (void)state;
     enum { LAYERS = 4, BLOCKS = 40 };
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     void *layers[LAYERS];
-    cuda_scene_init(&scene, BLOCKS, BLOCKS);
+    cuda_scene_init(scene, BLOCKS, BLOCKS);
     for (uint32_t i = 0; i < LAYERS; i++)
-        cuda_ok(cudaMalloc(&layers[i], 2 * BLOCKS * CHUNK));
-    scene.rig.layout = (struct kvb_layout){.size = sizeof scene.rig.layout,
-                                           .layers = LAYERS,
-                                           .parts = 2,
-                                           .chunk_bytes = CHUNK,
-                                           .part_stride = BLOCKS * CHUNK,
-                                           .block_stride = CHUNK};
-    scene.rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
-    scene.rig.tiers[0].layer_memory = layers;
-    scene.rig.tiers[0].memory_bytes = 2 * BLOCKS * CHUNK;
-    scene.rig.tiers[0].copy_method = KVB_COPY_RECT;
-    cuda_scene_open(&scene);
+        layers[i] = cuda_scene_malloc(scene, 2 * BLOCKS * CHUNK);
+    rig->layout = (struct kvb_layout){.size = sizeof rig->layout,
+                                      .layers = LAYERS,
+                                      .parts = 2,
+                                      .chunk_bytes = CHUNK,
+                                      .part_stride = BLOCKS * CHUNK,
+                                      .block_stride = CHUNK};
+    rig->tiers[0].memory_kind = KVB_MEMORY_CUDA;
+    rig->tiers[0].layer_memory = layers;
+    rig->tiers[0].memory_bytes = 2 * BLOCKS * CHUNK;
+    rig->tiers[0].copy_method = KVB_COPY_RECT;
+    cuda_scene_open(scene);
     assert_int_equal(fake_cuda_calls("cudaMemcpy3DAsync"), 0);
-    assert_int_equal(fake_cuda_calls("cudaMemcpy2DAsync"),
-                     2 * LAYERS * 32); /* 32 blocks each way, layer by layer */
-    cuda_ok(cudaStreamDestroy(scene.server));
-    kv_rig_close(&scene.rig);
-    for (uint32_t i = 0; i < LAYERS; i++)
-        cuda_ok(cudaFree(layers[i]));
-    assert_int_equal(kv_device_end(), 0);
+    /* 32 blocks each way, layer by layer */
+    assert_int_equal(fake_cuda_calls("cudaMemcpy2DAsync"), 2 * LAYERS * 32);
 }
 
-/* What the engine says, made for blocks of one chunk in memory of the caller's. Without room: no cudaMalloc after the caller's succeeds. */
-static void expect_methods(uint32_t method, uint64_t chunk, bool room, const char *words)
+/*
+ * What the engine says, made for blocks of one chunk in memory of the caller's. Without room: no
+ * cudaMalloc after the caller's succeeds.
+ */
+static void expect_methods(struct cuda_scene *scene, uint32_t method, uint64_t chunk, bool room,
+                           const char *words)
 {
-    struct cuda_scene scene;
-    void *memory = NULL;
-    cuda_scene_init(&scene, 2, 2);
-    cuda_ok(cudaMalloc(&memory, 2 * chunk));
-    scene.rig.layout = (struct kvb_layout){
-        .size = sizeof scene.rig.layout, .layers = 1, .parts = 1, .chunk_bytes = chunk};
-    scene.rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
-    scene.rig.tiers[0].memory = memory;
-    scene.rig.tiers[0].memory_bytes = 2 * chunk;
-    scene.rig.tiers[0].copy_method = method;
+    struct kv_rig *rig = &scene->rig;
+    cuda_scene_init(scene, 2, 2);
+    rig->layout = (struct kvb_layout){
+        .size = sizeof rig->layout, .layers = 1, .parts = 1, .chunk_bytes = chunk};
+    rig->tiers[0].memory_kind = KVB_MEMORY_CUDA;
+    rig->tiers[0].memory = cuda_scene_malloc(scene, 2 * chunk);
+    rig->tiers[0].memory_bytes = 2 * chunk;
+    rig->tiers[0].copy_method = method;
     if (!room)
         fake_cuda_fail("cudaMalloc", 1, cudaErrorMemoryAllocation, FAKE_CUDA_FOR_EVER);
-    cuda_scene_open(&scene);
-    struct kvb_stats stats = kv_stats(&scene.rig);
+    cuda_scene_open(scene);
+    struct kvb_stats stats = kv_stats(rig);
     if (strstr(stats.engine, words) == NULL)
         fail_msg("\"%s\" does not contain \"%s\"", stats.engine, words);
     fake_cuda_forget_faults();
-    cuda_ok(cudaStreamDestroy(scene.server));
-    kv_rig_close(&scene.rig);
-    cuda_ok(cudaFree(memory));
-    assert_int_equal(kv_device_end(), 0);
 }
 
 static void test_no_room_for_calibration_is_no_error(void **state)
 {
-    (void)state;
-    expect_methods(KVB_COPY_AUTO, CHUNK, false, "down batch, up batch");
-    expect_methods(KVB_COPY_KERNEL, CHUNK, false, "down kernel, up kernel");
+    struct cuda_scene *scene = *state;
+    expect_methods(scene, KVB_COPY_AUTO, CHUNK, false, "down batch, up batch");
+    cuda_scene_close(scene);
+    expect_methods(scene, KVB_COPY_KERNEL, CHUNK, false, "down kernel, up kernel");
 }
 
 static void test_large_blocks_are_calibrated_in_bounded_memory(void **state)
 {
-    (void)state;
     enum { LARGE = 48 << 20 };
+    struct cuda_scene *scene = *state;
     kv_device_config.device_bytes = 2 * LARGE + LARGE - 1;
-    kv_device_start(NULL, 0);
-    kv_device_config.device_bytes = 0;
+    cuda_scene_begin(scene);
     unsigned before = fake_cuda_calls("cudaMemcpyBatchAsync");
-    expect_methods(KVB_COPY_AUTO, LARGE, true, "cuda 0");
+    expect_methods(scene, KVB_COPY_AUTO, LARGE, true, "cuda 0");
     assert_true(fake_cuda_calls("cudaMemcpyBatchAsync") > before); /* there was room to try it */
-    assert_int_equal(kv_device_end(), 0);
 }
 
 static void test_host_memory_is_pinned_after_calibration(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct kvb_manager *manager = NULL;
-    mv_two_tiers(&rig, 4, 4, KVB_OFFLOAD_MANUAL);
-    rig.tiers[0].memory_kind = KVB_MEMORY_CUDA;
-    rig.tiers[0].copy_method = KVB_COPY_BATCH;
-    kv_device_start(NULL, 0);
+    cuda_scene_init(scene, 4, 4);
+    rig->tiers[0].memory_kind = KVB_MEMORY_CUDA;
+    rig->tiers[0].copy_method = KVB_COPY_BATCH;
     fake_cuda_fail("cudaMemcpyBatchAsync", 1, cudaErrorNotSupported, FAKE_CUDA_FOR_EVER);
-    kv_expect(kvb_manager_create(&rig.config, &manager, NULL), KVB_EUNSUPPORTED);
+    kv_expect(kvb_manager_create(&rig->config, &manager, NULL), KVB_EUNSUPPORTED);
     assert_int_equal(fake_cuda_calls("cudaHostRegister"), 0);
-    assert_int_equal(kv_device_end(), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_errors_that_end_a_context_are_known),
-        cmocka_unit_test(test_neighbours_of_one_registration_are_one_copy),
-        cmocka_unit_test(test_neighbours_of_two_registrations_are_two_copies),
-        cmocka_unit_test(test_neighbours_of_two_layers_with_bases_are_two_copies),
-        cmocka_unit_test(test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detour),
-        cmocka_unit_test(test_layers_with_bases_are_tried_as_they_are_copied),
-        cmocka_unit_test(test_no_room_for_calibration_is_no_error),
-        cmocka_unit_test(test_large_blocks_are_calibrated_in_bounded_memory),
-        cmocka_unit_test(test_host_memory_is_pinned_after_calibration),
+        TEST(bare, test_errors_that_end_a_context_are_known),
+        TEST(cuda_scene, test_neighbours_of_one_registration_are_one_copy),
+        TEST(cuda_scene, test_neighbours_of_two_registrations_are_two_copies),
+        TEST(cuda_scene, test_neighbours_of_two_layers_with_bases_are_two_copies),
+        TEST(cuda_scene, test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detour),
+        TEST(cuda_scene, test_layers_with_bases_are_tried_as_they_are_copied),
+        TEST(cuda_scene, test_no_room_for_calibration_is_no_error),
+        TEST(cuda_scene, test_large_blocks_are_calibrated_in_bounded_memory),
+        TEST(cuda_scene, test_host_memory_is_pinned_after_calibration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copies between the stand-in's device memory and host memory: every method moves every byte of every layout to where it belongs, pinned
- * or not, and what is next to each other goes in one.
+ * Copies between the stand-in's device memory and host memory: every method moves every byte of
+ * every layout to where it belongs, pinned or not, and what is next to each other goes in one.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #include "support/cuda_scene.h"
 #include "support/give_up.h"
 
-/* ---- Layouts ------------------------------------------------------------------------------------------------------ */
+/* ---- Layouts --------------------------------------------------------------------------------- */
 
 #define BLOCKS 6u
 #define LAYERS 3u
@@ -45,9 +45,17 @@ static uint64_t span_of(const struct shape *shape)
 }
 
 struct workshop {
-    struct cuda_scene scene;
-    void *memory[LAYERS];
+    struct cuda_scene scene; /* comes first: *state is that as well */
+    void *layers[LAYERS];    /* each layer's memory, where it has some of its own */
 };
+
+static int workshop_setup(void **state)
+{
+    (void)cuda_scene_make(state, sizeof(struct workshop));
+    return 0;
+}
+
+#define workshop_teardown cuda_scene_teardown
 
 static void open_workshop(struct workshop *w, const struct shape *shape,
                           enum kvb_copy_method method)
@@ -65,25 +73,12 @@ static void open_workshop(struct workshop *w, const struct shape *shape,
     device->copy_method = method;
     device->memory_bytes = span_of(shape);
     for (uint32_t i = 0; i < (shape->layered ? LAYERS : 1); i++)
-        cuda_ok(cudaMalloc(&w->memory[i], device->memory_bytes));
+        w->layers[i] = cuda_scene_malloc(&w->scene, device->memory_bytes);
     if (shape->layered)
-        device->layer_memory = w->memory;
+        device->layer_memory = w->layers;
     else
-        device->memory = w->memory[0];
+        device->memory = w->layers[0];
     cuda_scene_open(&w->scene);
-}
-
-static void close_workshop(struct workshop *w)
-{
-    kv_check(&w->scene.rig);
-    kv_ok(kvb_manager_destroy(w->scene.rig.kv));
-    w->scene.rig.kv = NULL;
-    assert_int_equal(kv_device_end(), 0);
-    for (uint32_t i = 0; i < LAYERS; i++)
-        cuda_ok(cudaFree(w->memory[i]));
-    cuda_ok(cudaStreamDestroy(w->scene.server));
-    assert_int_equal(w->scene.rig.heap.live_bytes, 0);
-    assert_int_equal(kv_device_end(), 0);
 }
 
 /* Down, gone, up again; each block's every byte is compared on the way. */
@@ -95,8 +90,7 @@ static void round_trip(struct workshop *w, uint32_t flags)
     struct kvb_block *targets[BLOCKS];
     struct kvb_op *op = NULL;
     mv_store(rig, &run, KVB_TIER_DEVICE, 1, BLOCKS);
-    for (uint32_t i = 0; i < BLOCKS; i++)
-        mv_offer(rig, run.blocks[i], 50);
+    cuda_scene_offer(&w->scene, &run);
     mv_step(rig);
     mv_drop(rig, &run);
     mv_evict_all(rig, KVB_TIER_DEVICE);
@@ -112,128 +106,116 @@ static void round_trip(struct workshop *w, uint32_t flags)
     mv_drop_taken(rig, &run);
 }
 
-static void every_shape(enum kvb_copy_method method)
+static void every_shape(struct workshop *w, enum kvb_copy_method method)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        struct workshop w = {0};
-        open_workshop(&w, &shapes[i], method);
-        round_trip(&w, 0);
-        round_trip(&w, KVB_ONBOARD_LAYERS);
-        close_workshop(&w);
+        open_workshop(w, &shapes[i], method);
+        round_trip(w, 0);
+        round_trip(w, KVB_ONBOARD_LAYERS);
+        cuda_scene_close(&w->scene);
     }
 }
 
 static void test_plain_copies_move_every_byte_of_every_layout(void **state)
 {
-    (void)state;
-    every_shape(KVB_COPY_PLAIN);
+    every_shape(*state, KVB_COPY_PLAIN);
 }
 
 static void test_rectangles_move_every_byte_of_every_layout(void **state)
 {
-    (void)state;
-    every_shape(KVB_COPY_RECT);
+    every_shape(*state, KVB_COPY_RECT);
 }
 
 static void test_batches_move_every_byte_of_every_layout(void **state)
 {
-    (void)state;
-    every_shape(KVB_COPY_BATCH);
+    every_shape(*state, KVB_COPY_BATCH);
 }
 
 static void test_kernels_move_every_byte_of_every_layout(void **state)
 {
-    (void)state;
-    every_shape(KVB_COPY_KERNEL);
+    every_shape(*state, KVB_COPY_KERNEL);
 }
 
 static void test_calibration_chooses_what_moves_every_byte(void **state)
 {
-    (void)state;
-    every_shape(KVB_COPY_AUTO);
+    every_shape(*state, KVB_COPY_AUTO);
 }
 
-/* ---- What is called ----------------------------------------------------------------------------------------------- */
+/* ---- What is called -------------------------------------------------------------------------- */
 
-static unsigned calls_of_a_round_trip(const struct shape *shape, enum kvb_copy_method method,
-                                      const char *call)
+static unsigned calls_of_a_round_trip(struct workshop *w, const struct shape *shape,
+                                      enum kvb_copy_method method, const char *call)
 {
-    struct workshop w = {0};
-    open_workshop(&w, shape, method);
+    open_workshop(w, shape, method);
     unsigned before = fake_cuda_calls(call);
-    round_trip(&w, 0);
+    round_trip(w, 0);
     unsigned calls = fake_cuda_calls(call) - before;
-    close_workshop(&w);
+    cuda_scene_close(&w->scene);
     return calls;
 }
 
 static void test_adjacent_slots_are_one_copy(void **state)
 {
-    (void)state;
-    struct workshop w = {0};
+    struct workshop *w = *state;
+    struct kv_rig *rig = &w->scene.rig;
     struct mv_run run;
-    open_workshop(&w, &shapes[0], KVB_COPY_PLAIN);
-    mv_store(&w.scene.rig, &run, KVB_TIER_DEVICE, 1, BLOCKS);
+    open_workshop(w, &shapes[0], KVB_COPY_PLAIN);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, BLOCKS);
     unsigned before = fake_cuda_calls("cudaMemcpyAsync");
-    for (uint32_t i = 0; i < BLOCKS; i++)
-        mv_offer(&w.scene.rig, run.blocks[i], 50);
-    mv_step(&w.scene.rig);
+    cuda_scene_offer(&w->scene, &run);
+    mv_step(rig);
     assert_int_equal(fake_cuda_calls("cudaMemcpyAsync") - before, 1);
-    mv_drop(&w.scene.rig, &run);
-    close_workshop(&w);
+    mv_drop(rig, &run);
 }
 
 static void test_batch_is_one_call_each_way(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_of_a_round_trip(&shapes[2], KVB_COPY_BATCH, "cudaMemcpyBatchAsync"), 2);
-    assert_int_equal(calls_of_a_round_trip(&shapes[2], KVB_COPY_BATCH, "cudaMemcpyAsync"), 0);
+    struct workshop *w = *state;
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[2], KVB_COPY_BATCH, "cudaMemcpyBatchAsync"),
+                     2);
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[2], KVB_COPY_BATCH, "cudaMemcpyAsync"), 0);
 }
 
 static void test_rectangle_is_one_call_a_block(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_of_a_round_trip(&shapes[2], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
+    struct workshop *w = *state;
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[2], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
                      2 * BLOCKS);
-    assert_int_equal(calls_of_a_round_trip(&shapes[4], KVB_COPY_RECT, "cudaMemcpy3DAsync"),
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[4], KVB_COPY_RECT, "cudaMemcpy3DAsync"),
                      2 * BLOCKS);
-    assert_int_equal(calls_of_a_round_trip(&shapes[3], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[3], KVB_COPY_RECT, "cudaMemcpy2DAsync"),
                      2 * BLOCKS * LAYERS);
 }
 
 static void test_kernel_is_one_launch_each_way(void **state)
 {
-    (void)state;
-    assert_int_equal(calls_of_a_round_trip(&shapes[1], KVB_COPY_KERNEL, "fake_cuda_kernel"), 2);
+    struct workshop *w = *state;
+    assert_int_equal(calls_of_a_round_trip(w, &shapes[1], KVB_COPY_KERNEL, "fake_cuda_kernel"), 2);
 }
 
 static void test_statistics_name_engine_and_methods(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
-    cuda_scene_init(&scene, 4, 4);
-    scene.rig.tiers[0].copy_method = KVB_COPY_KERNEL;
-    cuda_scene_open(&scene);
-    struct kvb_stats stats = kv_stats(&scene.rig);
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    cuda_scene_init(scene, 4, 4);
+    rig->tiers[0].copy_method = KVB_COPY_KERNEL;
+    cuda_scene_open(scene);
+    struct kvb_stats stats = kv_stats(rig);
     assert_non_null(strstr(stats.engine, "cuda 0, down kernel, up kernel"));
-    cuda_scene_close(&scene);
 }
 
 static void test_driver_without_batches_gets_plain_copies(void **state)
 {
-    (void)state;
-    struct workshop w = {0};
-    kv_device_start(NULL, 0);
+    struct workshop *w = *state;
+    cuda_scene_begin(&w->scene);
     fake_cuda_fail("cudaMemcpyBatchAsync", 1, cudaErrorNotSupported, FAKE_CUDA_FOR_EVER);
-    open_workshop(&w, &shapes[2], KVB_COPY_AUTO);
+    open_workshop(w, &shapes[2], KVB_COPY_AUTO);
     unsigned before = fake_cuda_calls("cudaMemcpyBatchAsync");
-    round_trip(&w, 0);
+    round_trip(w, 0);
     assert_int_equal(fake_cuda_calls("cudaMemcpyBatchAsync"), before);
-    close_workshop(&w);
-    assert_int_equal(kv_device_end(), 0);
 }
 
-/* ---- Host memory that is not pinned ------------------------------------------------------------------------------- */
+/* ---- Host memory that is not pinned ---------------------------------------------------------- */
 
 /* At most so many bytes can be pinned besides what the engine takes for itself at create. */
 static void open_with_pinnable(struct cuda_scene *scene, uint64_t bytes)
@@ -242,129 +224,112 @@ static void open_with_pinnable(struct cuda_scene *scene, uint64_t bytes)
     cuda_scene_init(scene, 8, 64);
     scene->rig.layout.chunk_bytes = 1024; /* a block is a page */
     cuda_scene_open(scene);
-    kv_device_config.register_bytes = 0;
 }
 
 static void test_blocks_that_cannot_be_pinned_take_a_detour_and_are_counted(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
     struct mv_done done;
-    open_with_pinnable(&scene, 4096);
-    struct kvb_stats stats = kv_stats(&scene.rig);
+    open_with_pinnable(scene, 4096);
+    struct kvb_stats stats = kv_stats(rig);
     assert_int_equal(stats.pinned_bytes, 0);
     assert_int_equal(stats.unpinnable_bytes, 64 * 4096);
-    assert_true(kv_log_has(&scene.rig.log, "cannot be pinned"));
-    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 8);
-    for (uint32_t i = 0; i < 8; i++)
-        mv_offer(&scene.rig, run.blocks[i], 50);
-    mv_step(&scene.rig);
-    mv_drop(&scene.rig, &run);
-    mv_evict_all(&scene.rig, KVB_TIER_DEVICE);
-    mv_expect_in(&scene.rig, &run, KVB_TIER_HOST);
-    struct kvb_op *op = mv_bring_up(&scene.rig, &run, KVB_TIER_DEVICE, &done);
-    mv_step(&scene.rig);
-    assert_int_equal(mv_take(&scene.rig, &run, op), 8);
-    mv_drop_taken(&scene.rig, &run);
-    cuda_scene_close(&scene);
+    assert_true(kv_log_has(&rig->log, "cannot be pinned"));
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 8);
+    cuda_scene_offer(scene, &run);
+    mv_step(rig);
+    mv_drop(rig, &run);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    mv_expect_in(rig, &run, KVB_TIER_HOST);
+    struct kvb_op *op = mv_bring_up(rig, &run, KVB_TIER_DEVICE, &done);
+    mv_step(rig);
+    assert_int_equal(mv_take(rig, &run, op), 8);
+    mv_drop_taken(rig, &run);
 }
 
 static void test_more_unpinned_blocks_than_buffers_take_turns(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
     kv_device_config.register_bytes = 4096;
-    cuda_scene_init(&scene, 40, 64);
-    scene.rig.layout.chunk_bytes = 1024;
-    mv_bounds(&scene.rig, 0, 64, 40, 1, 64);
-    cuda_scene_open(&scene);
-    kv_device_config.register_bytes = 0;
-    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 40);
-    for (uint32_t i = 0; i < 40; i++)
-        mv_offer(&scene.rig, run.blocks[i], 50);
-    mv_step(&scene.rig);
-    mv_drop(&scene.rig, &run);
-    mv_evict_all(&scene.rig, KVB_TIER_DEVICE);
-    mv_expect_in(&scene.rig, &run, KVB_TIER_HOST);
-    cuda_scene_close(&scene);
+    cuda_scene_init(scene, 40, 64);
+    rig->layout.chunk_bytes = 1024;
+    mv_bounds(rig, 0, 64, 40, 1, 64);
+    cuda_scene_open(scene);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 40);
+    cuda_scene_offer(scene, &run);
+    mv_step(rig);
+    mv_drop(rig, &run);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    mv_expect_in(rig, &run, KVB_TIER_HOST);
 }
 
 static void test_memory_that_the_caller_has_pinned_is_used_as_it_is(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    void *host = NULL;
-    cuda_scene_init(&scene, 4, 8);
-    cuda_ok(cudaHostAlloc(&host, 8 * 256, cudaHostAllocPortable));
-    scene.rig.tiers[1].memory = host;
-    scene.rig.tiers[1].memory_bytes = 8 * 256;
+    cuda_scene_init(scene, 4, 8);
+    rig->tiers[1].memory = cuda_scene_malloc_pinned(scene, 8 * 256);
+    rig->tiers[1].memory_bytes = 8 * 256;
     unsigned before = fake_cuda_calls("cudaHostRegister");
-    cuda_scene_open(&scene);
+    cuda_scene_open(scene);
     assert_int_equal(fake_cuda_calls("cudaHostRegister"), before);
-    assert_int_equal(kv_stats(&scene.rig).pinned_bytes, 8 * 256);
-    cuda_scene_store(&scene, &run, 1, 2, NULL);
-    cuda_ok(cudaStreamSynchronize(scene.server));
-    mv_offer(&scene.rig, run.blocks[0], 50);
-    mv_offer(&scene.rig, run.blocks[1], 50);
-    mv_step(&scene.rig);
-    mv_drop(&scene.rig, &run);
-    mv_evict_all(&scene.rig, KVB_TIER_DEVICE);
-    mv_expect_in(&scene.rig, &run, KVB_TIER_HOST);
-    kv_ok(kvb_manager_destroy(scene.rig.kv));
-    assert_int_equal(kv_device_end(), 0);
-    cuda_ok(cudaFreeHost(host));
-    cuda_ok(cudaStreamDestroy(scene.server));
-    assert_int_equal(kv_device_end(), 0);
+    assert_int_equal(kv_stats(rig).pinned_bytes, 8 * 256);
+    cuda_scene_store(scene, &run, 1, 2, NULL);
+    cuda_ok(cudaStreamSynchronize(scene->server));
+    mv_offer(rig, run.blocks[0], 50);
+    mv_offer(rig, run.blocks[1], 50);
+    mv_step(rig);
+    mv_drop(rig, &run);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    mv_expect_in(rig, &run, KVB_TIER_HOST);
 }
 
 static void test_pinning_in_the_background_pins_all_of_it(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    cuda_scene_init(&scene, 4, 64);
-    scene.rig.config.progress = KVB_PROGRESS_THREAD;
-    scene.rig.tiers[1].pin_threads = 2;
-    cuda_scene_open(&scene);
-    while (kv_stats(&scene.rig).pinned_bytes < 64 * 256)
+    cuda_scene_init(scene, 4, 64);
+    rig->config.progress = KVB_PROGRESS_THREAD;
+    rig->tiers[1].pin_threads = 2;
+    cuda_scene_open(scene);
+    while (kv_stats(rig).pinned_bytes < 64 * 256)
         ; /* ends, or the test's time does */
-    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 4);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 4);
     for (uint32_t i = 0; i < 4; i++)
-        kv_ok(kvb_block_offload(scene.rig.kv, &run.blocks[i], 1, 50, NULL, NULL));
-    kv_settle(&scene.rig);
-    kv_ok(kvb_block_unref(scene.rig.kv, run.blocks, 4, NULL));
-    mv_evict_all(&scene.rig, KVB_TIER_DEVICE);
-    kv_settle(&scene.rig);
-    mv_expect_in(&scene.rig, &run, KVB_TIER_HOST);
-    cuda_scene_close(&scene);
+        kv_ok(kvb_block_offload(rig->kv, &run.blocks[i], 1, 50, NULL, NULL));
+    kv_settle(rig);
+    kv_ok(kvb_block_unref(rig->kv, run.blocks, 4, NULL));
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    kv_settle(rig);
+    mv_expect_in(rig, &run, KVB_TIER_HOST);
 }
 
-/* ---- Sleeping ----------------------------------------------------------------------------------------------------- */
+/* ---- Sleeping -------------------------------------------------------------------------------- */
 
 static void test_descriptor_becomes_readable_when_a_copy_is_over(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    cuda_scene_init(&scene, 4, 4);
-    cuda_scene_open(&scene);
-    mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1, 1);
-    mv_offer(&scene.rig, run.blocks[0], 50);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 1);
+    mv_offer(rig, run.blocks[0], 50);
     fake_cuda_hold(NULL);
-    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     fake_cuda_release(NULL);
     fake_cuda_settle();
-    struct pollfd wait = {.fd = kvb_manager_event_fd(scene.rig.kv), .events = POLLIN};
+    struct pollfd wait = {.fd = kvb_manager_event_fd(rig->kv), .events = POLLIN};
     assert_int_equal(poll(&wait, 1, KV_GIVE_UP_MS), 1);
-    assert_in_range(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0, 1);
-    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
-    mv_step(&scene.rig);
+    assert_in_range(kvb_manager_poll(rig->kv, KVB_FOREVER), 0, 1);
+    assert_int_equal(cuda_scene_down(scene).transferred, 1);
+    mv_step(rig);
     assert_int_equal(poll(&wait, 1, 0), 0); /* nothing is under way: nobody is woken */
-    mv_drop(&scene.rig, &run);
-    cuda_scene_close(&scene);
+    mv_drop(rig, &run);
 }
 
 static long tick_ns(struct kvbi_engine *engine)
@@ -376,34 +341,31 @@ static long tick_ns(struct kvbi_engine *engine)
 
 static void test_copy_behind_a_step_is_looked_at_seldom(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    cuda_scene_init(&scene, 4, 4);
-    cuda_scene_open(&scene);
-    struct kvbi_engine *engine = scene.rig.kv->pipeline.engines.streams;
+    struct kvbi_engine *engine = rig->kv->pipeline.engines.streams;
     fake_cuda_hold(NULL);
-    struct kvb_fence fence = cuda_scene_fence(&scene);
-    cuda_scene_store(&scene, &run, 1, 1, &fence);
-    mv_offer(&scene.rig, run.blocks[0], 50);
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    cuda_scene_store(scene, &run, 1, 1, &fence);
+    mv_offer(rig, run.blocks[0], 50);
     assert_int_equal(tick_ns(engine), 0);
-    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     long behind = tick_ns(engine);
     unsigned before = fake_cuda_calls("cudaEventQuery");
     assert_false(engine->ops->ready(engine)); /* what a thread that is awake asks again and again */
     assert_int_equal(fake_cuda_calls("cudaEventQuery"), before);
-    fake_cuda_release(scene.server); /* the step is over, the copy is not */
+    fake_cuda_release(scene->server); /* the step is over, the copy is not */
     fake_cuda_settle();
-    assert_int_equal(kvb_manager_poll(scene.rig.kv, KVB_FOREVER), 0);
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     long under_way = tick_ns(engine);
     assert_in_range(under_way, 1, behind / 5);
     assert_false(engine->ops->ready(engine));
     assert_int_not_equal(fake_cuda_calls("cudaEventQuery"), before);
     fake_cuda_release(NULL);
-    mv_step(&scene.rig);
-    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 1);
-    mv_drop(&scene.rig, &run);
-    cuda_scene_close(&scene);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).transferred, 1);
+    mv_drop(rig, &run);
 }
 
 struct asking {
@@ -434,46 +396,44 @@ static void fly(struct cuda_scene *scene, struct mv_run *run)
 /* Any thread may ask while another one works. ThreadSanitizer sees what they share. */
 static void test_engine_is_asked_by_one_thread_while_another_works(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run run;
     pthread_t thread;
-    cuda_scene_init(&scene, 16, 32);
-    cuda_scene_open(&scene);
-    struct asking asking = {.engine = scene.rig.kv->pipeline.engines.streams};
+    cuda_scene_open_tiers(scene, 16, 32);
+    struct asking asking = {.engine = rig->kv->pipeline.engines.streams};
     assert_int_equal(pthread_create(&thread, NULL, ask_and_ask, &asking), 0);
     for (uint32_t round = 0; round < 50; round++) {
-        mv_store(&scene.rig, &run, KVB_TIER_DEVICE, 1 + round, 16);
-        fly(&scene, &run);
-        mv_drop(&scene.rig, &run);
+        mv_store(rig, &run, KVB_TIER_DEVICE, 1 + round, 16);
+        fly(scene, &run);
+        mv_drop(rig, &run);
     }
     asking.stop = true;
     assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(mv_lane(&scene.rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 50 * 16);
-    cuda_scene_close(&scene);
+    assert_int_equal(cuda_scene_down(scene).transferred, 50 * 16);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_copies_move_every_byte_of_every_layout),
-        cmocka_unit_test(test_rectangles_move_every_byte_of_every_layout),
-        cmocka_unit_test(test_batches_move_every_byte_of_every_layout),
-        cmocka_unit_test(test_kernels_move_every_byte_of_every_layout),
-        cmocka_unit_test(test_calibration_chooses_what_moves_every_byte),
-        cmocka_unit_test(test_adjacent_slots_are_one_copy),
-        cmocka_unit_test(test_batch_is_one_call_each_way),
-        cmocka_unit_test(test_rectangle_is_one_call_a_block),
-        cmocka_unit_test(test_kernel_is_one_launch_each_way),
-        cmocka_unit_test(test_statistics_name_engine_and_methods),
-        cmocka_unit_test(test_driver_without_batches_gets_plain_copies),
-        cmocka_unit_test(test_blocks_that_cannot_be_pinned_take_a_detour_and_are_counted),
-        cmocka_unit_test(test_more_unpinned_blocks_than_buffers_take_turns),
-        cmocka_unit_test(test_memory_that_the_caller_has_pinned_is_used_as_it_is),
-        cmocka_unit_test(test_pinning_in_the_background_pins_all_of_it),
-        cmocka_unit_test(test_descriptor_becomes_readable_when_a_copy_is_over),
-        cmocka_unit_test(test_copy_behind_a_step_is_looked_at_seldom),
-        cmocka_unit_test(test_engine_is_asked_by_one_thread_while_another_works),
+        TEST(workshop, test_plain_copies_move_every_byte_of_every_layout),
+        TEST(workshop, test_rectangles_move_every_byte_of_every_layout),
+        TEST(workshop, test_batches_move_every_byte_of_every_layout),
+        TEST(workshop, test_kernels_move_every_byte_of_every_layout),
+        TEST(workshop, test_calibration_chooses_what_moves_every_byte),
+        TEST(workshop, test_adjacent_slots_are_one_copy),
+        TEST(workshop, test_batch_is_one_call_each_way),
+        TEST(workshop, test_rectangle_is_one_call_a_block),
+        TEST(workshop, test_kernel_is_one_launch_each_way),
+        TEST(cuda_scene, test_statistics_name_engine_and_methods),
+        TEST(workshop, test_driver_without_batches_gets_plain_copies),
+        TEST(cuda_scene, test_blocks_that_cannot_be_pinned_take_a_detour_and_are_counted),
+        TEST(cuda_scene, test_more_unpinned_blocks_than_buffers_take_turns),
+        TEST(cuda_scene, test_memory_that_the_caller_has_pinned_is_used_as_it_is),
+        TEST(cuda_scene, test_pinning_in_the_background_pins_all_of_it),
+        TEST(cuda_opened, test_descriptor_becomes_readable_when_a_copy_is_over),
+        TEST(cuda_opened, test_copy_behind_a_step_is_looked_at_seldom),
+        TEST(cuda_scene, test_engine_is_asked_by_one_thread_while_another_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,11 +6,6 @@
 #include "support/cuda_scene.h"
 #include "support/kv_wait.h"
 
-static struct kvb_lane_stats down(struct cuda_scene *scene)
-{
-    return mv_lane(&scene->rig, KVB_TIER_DEVICE, KVB_TIER_HOST);
-}
-
 /*
  * An engine with one place for the lane, and a block whose kernel is held, offered. The server's
  * stream has nothing else.
@@ -28,44 +23,42 @@ static void open_fenced(struct cuda_scene *scene, struct mv_run *late, uint32_t 
 
 static void test_ready_offer_passes_one_behind_a_step(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run late, ready;
-    open_fenced(&scene, &late, KVB_PROGRESS_POLL);
-    mv_offer(&scene.rig, late.blocks[0], 90);
-    mv_step(&scene.rig);
-    assert_int_equal(down(&scene).queued, 1);
-    mv_store(&scene.rig, &ready, KVB_TIER_DEVICE, 2, 1);
-    mv_offer(&scene.rig, ready.blocks[0], 10);
-    mv_step(&scene.rig);
-    assert_int_equal(down(&scene).transferred, 1);
-    assert_int_equal(down(&scene).queued, 1);
-    fake_cuda_release(scene.server);
-    mv_step(&scene.rig);
-    assert_int_equal(down(&scene).transferred, 2);
-    mv_drop(&scene.rig, &late);
-    mv_drop(&scene.rig, &ready);
-    mv_evict_all(&scene.rig, KVB_TIER_DEVICE);
-    mv_expect_in(&scene.rig, &late, KVB_TIER_HOST);
-    mv_expect_books(&scene.rig, true);
-    cuda_scene_close(&scene);
+    open_fenced(scene, &late, KVB_PROGRESS_POLL);
+    mv_offer(rig, late.blocks[0], 90);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).queued, 1);
+    mv_store(rig, &ready, KVB_TIER_DEVICE, 2, 1);
+    mv_offer(rig, ready.blocks[0], 10);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).transferred, 1);
+    assert_int_equal(cuda_scene_down(scene).queued, 1);
+    fake_cuda_release(scene->server);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).transferred, 2);
+    mv_drop(rig, &late);
+    mv_drop(rig, &ready);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    mv_expect_in(rig, &late, KVB_TIER_HOST);
+    mv_expect_books(rig, true);
 }
 
 /* A descriptor becomes readable now and then, though the engine has nothing to do. */
 static void test_who_flushes_is_woken_by_the_end_of_a_step(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run late;
-    open_fenced(&scene, &late, KVB_PROGRESS_POLL);
-    mv_offer(&scene.rig, late.blocks[0], 90);
-    mv_step(&scene.rig);
-    fake_cuda_release(scene.server);
+    open_fenced(scene, &late, KVB_PROGRESS_POLL);
+    mv_offer(rig, late.blocks[0], 90);
+    mv_step(rig);
+    fake_cuda_release(scene->server);
     fake_cuda_settle();
-    kv_ok(kvb_manager_flush(scene.rig.kv, KVB_FOREVER));
-    assert_int_equal(down(&scene).transferred, 1);
-    mv_drop(&scene.rig, &late);
-    cuda_scene_close(&scene);
+    kv_ok(kvb_manager_flush(rig->kv, KVB_FOREVER));
+    assert_int_equal(cuda_scene_down(scene).transferred, 1);
+    mv_drop(rig, &late);
 }
 
 static void signal_done(void *arg, struct kvb_op *op, int status, uint32_t good_count)
@@ -76,38 +69,37 @@ static void signal_done(void *arg, struct kvb_op *op, int status, uint32_t good_
 
 static void test_thread_is_woken_by_the_end_of_a_step(void **state)
 {
-    (void)state;
-    struct cuda_scene scene;
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
     struct mv_run late, run;
     struct kv_wait done;
     struct kvb_op *op = NULL;
     struct kvb_block *target = NULL;
-    open_fenced(&scene, &late, KVB_PROGRESS_THREAD);
+    open_fenced(scene, &late, KVB_PROGRESS_THREAD);
     kv_wait_init(&done);
-    struct kvb_fence fence = cuda_scene_fence(&scene);
-    mv_store(&scene.rig, &run, KVB_TIER_HOST, 2, 1);
-    kv_ok(kvb_alloc(scene.rig.kv, KVB_TIER_DEVICE, 1, &fence, &target, NULL));
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    mv_store(rig, &run, KVB_TIER_HOST, 2, 1);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &target, NULL));
     struct kvb_onboard request = mv_request(run.blocks, &target, 1, NULL);
     request.done = signal_done;
     request.arg = &done;
-    kv_ok(kvb_onboard(scene.rig.kv, &request, &op));
-    kv_expect(kvb_op_wait(scene.rig.kv, op, 0), KVB_ETIMEDOUT);
-    fake_cuda_release(scene.server);
+    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    kv_expect(kvb_op_wait(rig->kv, op, 0), KVB_ETIMEDOUT);
+    fake_cuda_release(scene->server);
     fake_cuda_settle();
     assert_true(kv_wait_for(&done, 1));
-    mv_drop(&scene.rig, &run);
-    mv_drop(&scene.rig, &late);
-    assert_int_equal(mv_take(&scene.rig, &run, op), 1);
-    mv_drop(&scene.rig, &run);
-    cuda_scene_close(&scene);
+    mv_drop(rig, &run);
+    mv_drop(rig, &late);
+    assert_int_equal(mv_take(rig, &run, op), 1);
+    mv_drop(rig, &run);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ready_offer_passes_one_behind_a_step),
-        cmocka_unit_test(test_who_flushes_is_woken_by_the_end_of_a_step),
-        cmocka_unit_test(test_thread_is_woken_by_the_end_of_a_step),
+        TEST(cuda_scene, test_ready_offer_passes_one_behind_a_step),
+        TEST(cuda_scene, test_who_flushes_is_woken_by_the_end_of_a_step),
+        TEST(cuda_scene, test_thread_is_woken_by_the_end_of_a_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

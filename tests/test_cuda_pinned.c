@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which blocks of host memory count as pinned, wherever the memory begins and whoever has pinned it. */
+/*
+ * Which blocks of host memory count as pinned, wherever the memory begins and whoever has pinned
+ * it.
+ */
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -16,27 +19,53 @@ struct bench {
     struct kvbi_log log;
     struct kvbi_cuda *cuda;
     struct kvbi_tier tier;
+    unsigned char *map; /* the caller's memory, or NULL */
+    uint64_t map_bytes;
 };
 
-static void open_bench_on(struct bench *b, const struct kvb_allocator *allocator)
+static int bench_teardown(void **state)
 {
+    struct bench *b = *state;
+    kvbi_tier_destroy(&b->tier);
+    kvbi_cuda_close(b->cuda, NULL);
+    bool quiet = fake_cuda_end() == 0;
+    bool unmapped = b->map == NULL || munmap(b->map, b->map_bytes) == 0;
+    bool back = b->heap.live_blocks == 0 && b->heap.wrong_frees == 0;
+    if (!quiet || !back || !unmapped)
+        print_error("something was reported, or not freed\n");
+    free(b);
+    return quiet && back && unmapped ? 0 : -1;
+}
+
+static int open_bench(void **state, const struct kvb_allocator *allocator)
+{
+    struct bench *b = *state;
     char message[256];
-    memset(b, 0, sizeof *b);
     fake_cuda_start(NULL);
-    kv_ok(kvbi_memory_init(&b->memory, allocator));
     kvbi_log_init(&b->log, NULL);
-    kv_ok(kvbi_cuda_open(&b->cuda, &b->memory, 0, message, sizeof message));
+    return kvbi_memory_init(&b->memory, allocator) != 0 ||
+                   kvbi_cuda_open(&b->cuda, &b->memory, 0, message, sizeof message) != 0
+               ? -1
+               : 0;
 }
 
-static void open_bench(struct bench *b)
+static int bench_setup(void **state)
 {
-    open_bench_on(b, NULL);
+    *state = calloc(1, sizeof(struct bench));
+    return *state == NULL ? -1 : open_bench(state, NULL);
 }
 
-static void open_counting_bench(struct bench *b)
+/* With all memory counted. */
+static int counting_bench_setup(void **state)
 {
-    open_bench_on(b, &(struct kvb_allocator){kv_heap_alloc, kv_heap_free, &b->heap});
+    struct bench *b = calloc(1, sizeof *b);
+    *state = b;
+    return b == NULL
+               ? -1
+               : open_bench(state, &(struct kvb_allocator){kv_heap_alloc, kv_heap_free, &b->heap});
 }
+
+#define counting_bench_teardown bench_teardown
 
 static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_bytes)
 {
@@ -44,126 +73,97 @@ static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_byt
     kv_ok(kvbi_pinning_create(&b->tier, b->cuda, &b->log, 0));
 }
 
-static void close_bench(struct bench *b)
-{
-    kvbi_tier_destroy(&b->tier);
-    kvbi_cuda_close(b->cuda, NULL);
-    assert_int_equal(fake_cuda_end(), 0);
-}
-
-static unsigned char *map(uint64_t bytes)
+static unsigned char *map(struct bench *b, uint64_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(memory, MAP_FAILED);
+    b->map = memory;
+    b->map_bytes = bytes;
     return memory;
 }
 
-/* ---- Pieces ------------------------------------------------------------------------------------------------------- */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(261 * MIB);
-    open_bench(&b);
-    pin(&b, memory + 64, 260, MIB);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 261 * MIB);
+    pin(b, memory + 64, 260, MIB);
     for (uint32_t slot = 0; slot < 260; slot++) { /* an edge is 256 MiB behind the first page */
-        assert_int_equal(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), slot), slot != 255);
-        assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b.tier, slot), MIB));
+        assert_int_equal(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), slot), slot != 255);
+        assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b->tier, slot), MIB));
     }
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 259 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), MIB);
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 261 * MIB), 0);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 259 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), MIB);
 }
 
 static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(513 * MIB);
-    open_bench(&b);
-    pin(&b, memory + 64, 2,
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 513 * MIB);
+    pin(b, memory + 64, 2,
         256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 512 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 0);
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 513 * MIB), 0);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 512 * MIB);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 0);
 }
 
 static void test_last_piece_ends_with_the_memory(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(520 * MIB);
-    open_bench(&b);
-    pin(&b, memory, 257, MIB);
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 257 * MIB);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 520 * MIB);
+    pin(b, memory, 257, MIB);
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 257 * MIB);
     assert_true(fake_cuda_is_pinned(memory + 256 * MIB, MIB));
     assert_false(fake_cuda_is_pinned(memory + 257 * MIB, 1));
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 520 * MIB), 0);
 }
 
 static void test_blocks_of_two_pieces_have_different_registrations(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(257 * MIB);
-    open_bench(&b);
-    pin(&b, memory, 257, MIB);
-    const struct kvbi_pinning *pinning = kvbi_pinning_of(&b.tier);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 257 * MIB);
+    pin(b, memory, 257, MIB);
+    const struct kvbi_pinning *pinning = kvbi_pinning_of(&b->tier);
     assert_ptr_equal(kvbi_pinning_registration(pinning, 0),
                      kvbi_pinning_registration(pinning, 255));
     assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255),
                          kvbi_pinning_registration(pinning, 256));
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 257 * MIB), 0);
 }
 
-/* ---- Pinned by the caller ----------------------------------------------------------------------------------------- */
+/* ---- Pinned by the caller -------------------------------------------------------------------- */
 
 static void test_memory_pinned_at_both_ends_only_does_not_count_as_pinned(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(4 * 4096);
-    open_bench(&b);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 4 * 4096);
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 3 * 4096, 4096, cudaHostRegisterPortable));
-    pin(&b, memory, 4, 4096);
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 1));
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 2));
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 4 * 4096);
+    pin(b, memory, 4, 4096);
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 1));
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 2));
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 4 * 4096);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 3 * 4096));
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 4 * 4096), 0);
 }
 
 static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none(
     void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(2 * 4096);
-    open_bench(&b);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, 2 * 4096);
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 4096, 4096, cudaHostRegisterPortable));
-    pin(&b, memory, 2, 4096);
-    assert_true(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 0) &&
-                kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 1));
-    assert_ptr_not_equal(kvbi_pinning_registration(kvbi_pinning_of(&b.tier), 0),
-                         kvbi_pinning_registration(kvbi_pinning_of(&b.tier), 1));
-    kvbi_tier_destroy(&b.tier);
+    pin(b, memory, 2, 4096);
+    assert_true(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 0) &&
+                kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 1));
+    assert_ptr_not_equal(kvbi_pinning_registration(kvbi_pinning_of(&b->tier), 0),
+                         kvbi_pinning_registration(kvbi_pinning_of(&b->tier), 1));
+    kvbi_tier_destroy(&b->tier);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 4096));
-    close_bench(&b);
-    assert_int_equal(munmap(memory, 2 * 4096), 0);
 }
 
-/* ---- Not for the next owner --------------------------------------------------------------------------------------- */
+/* ---- Not for the next owner ------------------------------------------------------------------ */
 
 /* As a copy's event may have said of a context that lives. */
 static void lose(struct bench *b)
@@ -174,70 +174,54 @@ static void lose(struct bench *b)
 
 static void test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost(void **state)
 {
-    (void)state;
-    struct bench b;
-    open_counting_bench(&b);
-    pin(&b, NULL, 4, MIB);
-    const unsigned char *memory = b.tier.base;
+    struct bench *b = *state;
+    pin(b, NULL, 4, MIB);
+    const unsigned char *memory = b->tier.base;
     assert_true(fake_cuda_is_pinned(memory, 4 * MIB));
-    lose(&b);
-    kvbi_tier_destroy(&b.tier);
+    lose(b);
+    kvbi_tier_destroy(&b->tier);
     assert_false(fake_cuda_is_pinned(memory, 4 * MIB));
-    close_bench(&b);
-    assert_int_equal(b.heap.live_blocks, 0);
 }
 
 static void test_memory_that_stays_registered_is_not_given_back(void **state)
 {
-    (void)state;
-    struct bench b;
-    open_counting_bench(&b);
-    pin(&b, NULL, 4, MIB);
-    unsigned char *memory = b.tier.base;
-    int64_t others = b.heap.live_bytes - (int64_t)(4 * MIB);
+    struct bench *b = *state;
+    pin(b, NULL, 4, MIB);
+    unsigned char *memory = b->tier.base;
+    int64_t others = b->heap.live_bytes - (int64_t)(4 * MIB);
     fake_cuda_fail("cudaHostUnregister", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
-    kvbi_tier_destroy(&b.tier);
-    assert_in_range(b.heap.live_bytes, 4 * MIB, 4 * MIB + (uint64_t)others);
+    kvbi_tier_destroy(&b->tier);
+    assert_in_range(b->heap.live_bytes, 4 * MIB, 4 * MIB + (uint64_t)others);
     cuda_ok(cudaHostUnregister(memory));
-    kv_heap_free(&b.heap, memory, 4 * MIB);
-    close_bench(&b);
-    assert_int_equal(b.heap.live_blocks, 0);
-    assert_int_equal(b.heap.wrong_frees, 0);
+    kv_heap_free(&b->heap, memory, 4 * MIB);
 }
 
 /* The server has reset the GPU: with its context the registrations went. */
 static void test_memory_that_is_not_registered_any_more_is_given_back(void **state)
 {
-    (void)state;
-    struct bench b;
-    open_counting_bench(&b);
-    pin(&b, NULL, 4, MIB);
-    unsigned char *memory = b.tier.base;
+    struct bench *b = *state;
+    pin(b, NULL, 4, MIB);
+    unsigned char *memory = b->tier.base;
     cuda_ok(cudaHostUnregister(memory));
-    kvbi_tier_destroy(&b.tier);
+    kvbi_tier_destroy(&b->tier);
     assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE),
                      1); /* all that there is to find it out by */
-    close_bench(&b);
-    assert_int_equal(b.heap.live_blocks, 0);
 }
 
 static void test_own_memory_that_was_registered_before_takes_the_detour(void **state)
 {
-    (void)state;
-    struct bench b;
-    open_counting_bench(&b);
-    kv_ok(kvbi_tier_host_create(&b.tier, &b.memory, KVB_TIER_HOST, 4, MIB, NULL));
-    cuda_ok(cudaHostRegister(b.tier.base, 4 * MIB,
+    struct bench *b = *state;
+    kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, 4, MIB, NULL));
+    cuda_ok(cudaHostRegister(b->tier.base, 4 * MIB,
                              cudaHostRegisterPortable)); /* as of a former owner of the addresses */
-    kv_ok(kvbi_pinning_create(&b.tier, b.cuda, &b.log, 0));
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b.tier), 0));
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b.tier)), 0);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b.tier)), 4 * MIB);
-    cuda_ok(cudaHostUnregister(b.tier.base));
-    close_bench(&b);
+    kv_ok(kvbi_pinning_create(&b->tier, b->cuda, &b->log, 0));
+    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 0));
+    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 0);
+    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 4 * MIB);
+    cuda_ok(cudaHostUnregister(b->tier.base));
 }
 
-/* ---- Children ----------------------------------------------------------------------------------------------------- */
+/* ---- Children -------------------------------------------------------------------------------- */
 
 /* Does the kernel keep the page from children? Its word for that in smaps is "dc". */
 static bool is_kept_from_children(const void *page)
@@ -259,45 +243,37 @@ static bool is_kept_from_children(const void *page)
 
 static void test_own_memory_is_kept_from_children_while_it_is_pinned(void **state)
 {
-    (void)state;
-    struct bench b;
-    open_bench(&b);
-    pin(&b, NULL, 4, MIB);
-    assert_true(is_kept_from_children(b.tier.base));
-    kvbi_pinning_destroy(kvbi_pinning_of(&b.tier));
-    b.tier.registration = NULL;
-    assert_false(is_kept_from_children(b.tier.base));
-    close_bench(&b);
+    struct bench *b = *state;
+    pin(b, NULL, 4, MIB);
+    assert_true(is_kept_from_children(b->tier.base));
+    kvbi_pinning_destroy(kvbi_pinning_of(&b->tier));
+    b->tier.registration = NULL;
+    assert_false(is_kept_from_children(b->tier.base));
 }
 
 static void test_memory_of_the_caller_is_not_kept_from_children(void **state)
 {
-    (void)state;
-    struct bench b;
-    unsigned char *memory = map(MIB);
-    open_bench(&b);
-    pin(&b, memory, 4, MIB / 4);
+    struct bench *b = *state;
+    unsigned char *memory = map(b, MIB);
+    pin(b, memory, 4, MIB / 4);
     assert_false(is_kept_from_children(memory));
-    close_bench(&b);
-    assert_int_equal(munmap(memory, MIB), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge),
-        cmocka_unit_test(test_large_blocks_off_a_page_are_pinned_as_well),
-        cmocka_unit_test(test_last_piece_ends_with_the_memory),
-        cmocka_unit_test(test_blocks_of_two_pieces_have_different_registrations),
-        cmocka_unit_test(test_memory_pinned_at_both_ends_only_does_not_count_as_pinned),
-        cmocka_unit_test(
-            test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
-        cmocka_unit_test(test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost),
-        cmocka_unit_test(test_memory_that_stays_registered_is_not_given_back),
-        cmocka_unit_test(test_memory_that_is_not_registered_any_more_is_given_back),
-        cmocka_unit_test(test_own_memory_that_was_registered_before_takes_the_detour),
-        cmocka_unit_test(test_own_memory_is_kept_from_children_while_it_is_pinned),
-        cmocka_unit_test(test_memory_of_the_caller_is_not_kept_from_children),
+        TEST(bench, test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge),
+        TEST(bench, test_large_blocks_off_a_page_are_pinned_as_well),
+        TEST(bench, test_last_piece_ends_with_the_memory),
+        TEST(bench, test_blocks_of_two_pieces_have_different_registrations),
+        TEST(bench, test_memory_pinned_at_both_ends_only_does_not_count_as_pinned),
+        TEST(bench, test_block_of_memory_that_the_caller_pinned_shares_its_registration_with_none),
+        TEST(counting_bench, test_registration_ends_with_the_tier_though_the_gpu_counts_as_lost),
+        TEST(counting_bench, test_memory_that_stays_registered_is_not_given_back),
+        TEST(counting_bench, test_memory_that_is_not_registered_any_more_is_given_back),
+        TEST(counting_bench, test_own_memory_that_was_registered_before_takes_the_detour),
+        TEST(bench, test_own_memory_is_kept_from_children_while_it_is_pinned),
+        TEST(bench, test_memory_of_the_caller_is_not_kept_from_children),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Slots of the disk that the engine condemns: what was there is a miss, and the slot is never used again; by later runs either, once
- * its path has shown that it is not the path's fault.
+ * Slots of the disk that the engine condemns: what was there is a miss, and the slot is never used
+ * again; by later runs either, once its path has shown that it is not the path's fault.
  */
+#include <errno.h>
+
 #include "support/disk_restart.h"
 
 #include "api/manager.h"
@@ -22,10 +24,10 @@ static uint32_t reap_and_condemn(struct kvbi_engine *engine, struct kvbi_complet
     return count;
 }
 
-static struct scene *scene_that_condemns(void **state, uint32_t host_blocks)
+static struct disk_scene *scene_that_condemns(void **state, uint32_t host_blocks)
 {
-    struct scene *scene = scene_new(*state, host_blocks, DISK_BLOCKS);
-    scene_open(scene);
+    struct disk_scene *scene = *state;
+    scene_open_with(scene, host_blocks, DISK_BLOCKS);
     struct kvbi_engine *engine = scene->rig.kv->pipeline.engines.all[1];
     real = engine->ops;
     condemning = *real;
@@ -34,39 +36,36 @@ static struct scene *scene_that_condemns(void **state, uint32_t host_blocks)
     return scene;
 }
 
-static const struct kvbi_pool *disk_pool(struct scene *scene)
+static const struct kvbi_pool *disk_pool(struct disk_scene *scene)
 {
     return &scene->rig.kv->store.pools[KVB_TIER_DISK];
 }
 
-static uint64_t retired(struct scene *scene)
+static uint64_t retired(struct disk_scene *scene)
 {
     return kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count;
 }
 
 /* `run` is on the disk only and its block `index` cannot be read. The slot of that. */
-static uint32_t make_unreadable(struct scene *scene, struct mv_run *run, uint32_t count,
-                                uint32_t index)
+static uint32_t store_unreadable(struct disk_scene *scene, struct mv_run *run, uint32_t count,
+                                 uint32_t index)
 {
     store_on_disk(scene, run, 1, count);
-    scene->io.slot = slot_on_disk(scene, run, index);
-    scene->io.read_errno = EIO;
-    return scene->io.slot;
+    return make_unreadable(scene, run, index);
 }
 
 static void test_slot_that_cannot_be_read_is_retired(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
-    uint32_t slot = make_unreadable(scene, &run, 6, 3);
+    uint32_t slot = store_unreadable(scene, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     assert_false(is_found(scene, &run, 3));
     assert_int_equal(disk_pool(scene)->slots[slot].place, KVBI_PLACE_RETIRED);
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
-static bool is_told(struct scene *scene, uint32_t slot)
+static bool is_told(struct disk_scene *scene, uint32_t slot)
 {
     char line[64];
     (void)snprintf(line, sizeof line, "slot %u is not used any more", slot);
@@ -76,9 +75,9 @@ static bool is_told(struct scene *scene, uint32_t slot)
 static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worked_since(
     void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run, other;
-    uint32_t slot = make_unreadable(scene, &run, 1, 0);
+    uint32_t slot = store_unreadable(scene, &run, 1, 0);
     assert_int_equal(fetch(scene, &run), 0);
     assert_int_equal(retired(scene), 1);
     assert_false(is_told(scene, slot));
@@ -89,27 +88,25 @@ static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worke
     assert_int_equal(scene->rig.kv->pipeline.health.files[KVB_TIER_DISK][0].moving, 0);
     restart(scene);
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
 /* It may have been the path's: the next run tries it again. */
 static void test_slot_of_an_error_that_nothing_followed_is_tried_by_the_next_run(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
-    (void)make_unreadable(scene, &run, 1, 0);
+    (void)store_unreadable(scene, &run, 1, 0);
     assert_int_equal(fetch(scene, &run), 0);
     restart(scene);
     scene->io.read_errno = 0;
     assert_int_equal(retired(scene), 0);
     assert_int_equal(fetch(scene, &run), 1);
-    scene_end(scene);
 }
 
 /* What does not verify is not the path's fault. */
 static void test_slot_condemned_for_its_content_is_retired_in_the_file_at_once(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
     store_on_disk(scene, &run, 1, 1);
     uint32_t slot = slot_on_disk(scene, &run, 0);
@@ -119,15 +116,14 @@ static void test_slot_condemned_for_its_content_is_retired_in_the_file_at_once(v
     assert_int_equal(scene->rig.kv->pipeline.health.files[KVB_TIER_DISK][0].moving, 0);
     restart(scene);
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
 static void test_retired_slot_is_not_written_again(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run, other;
     struct kvb_hit hits[MV_RUN_MAX];
-    uint32_t slot = make_unreadable(scene, &run, 6, 3);
+    uint32_t slot = store_unreadable(scene, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     for (uint64_t seed = 2; seed < 8; seed++) {
         store_on_disk(scene, &other, seed, 20);
@@ -137,12 +133,11 @@ static void test_retired_slot_is_not_written_again(void **state)
         mv_drop(&scene->rig, &other);
     }
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
 static void test_slot_that_cannot_be_written_is_retired_and_another_takes_the_block(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
     scene->io.write_errno = EIO;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 1);
@@ -158,15 +153,14 @@ static void test_slot_that_cannot_be_written_is_retired_and_another_takes_the_bl
     mv_evict_all(&scene->rig, KVB_TIER_HOST);
     assert_int_equal(fetch(scene, &run), 1);
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
 static void test_slot_of_a_held_block_is_retired_at_its_last_unref(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
     struct kvb_hit hits[MV_RUN_MAX];
-    (void)make_unreadable(scene, &run, 1, 0);
+    (void)store_unreadable(scene, &run, 1, 0);
     assert_int_equal(hold(scene, &run, hits), 1);
     struct kvb_block *held = run.blocks[0];
     assert_int_equal(fetch(scene, &run), 0);
@@ -174,49 +168,47 @@ static void test_slot_of_a_held_block_is_retired_at_its_last_unref(void **state)
     assert_int_equal(kv_describe(&scene->rig, held).indexed, 0);
     kv_unref(&scene->rig, held);
     assert_int_equal(retired(scene), 1);
-    scene_end(scene);
 }
 
 static void test_weak_handle_of_a_retired_slot_is_stale(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, HOST_BLOCKS);
+    struct disk_scene *scene = scene_that_condemns(state, HOST_BLOCKS);
     struct mv_run run;
     struct kvb_hit hits[MV_RUN_MAX];
     struct kvb_weak weak;
     struct kvb_block *block;
-    (void)make_unreadable(scene, &run, 1, 0);
+    (void)store_unreadable(scene, &run, 1, 0);
     assert_int_equal(hold(scene, &run, hits), 1);
     kv_ok(kvb_block_weak(scene->rig.kv, run.blocks[0], &weak));
     mv_drop(&scene->rig, &run);
     assert_int_equal(fetch(scene, &run), 0);
     kv_expect(kvb_weak_upgrade(scene->rig.kv, &weak, 1, &block, NULL), KVB_ESTALE);
-    scene_end(scene);
 }
 
 static void test_content_of_a_retired_slot_can_be_stored_again(void **state)
 {
-    struct scene *scene = scene_that_condemns(state, 0);
+    struct disk_scene *scene = scene_that_condemns(state, 0);
     struct mv_run run;
-    (void)make_unreadable(scene, &run, 4, 2);
+    (void)store_unreadable(scene, &run, 4, 2);
     assert_int_equal(fetch(scene, &run), 2);
     store_on_disk(scene, &run, 1, 4);
     scene->io.read_errno = 0;
     assert_int_equal(fetch(scene, &run), 4);
-    scene_end(scene);
 }
 
 int main(void)
 {
-    static const struct disk_test polled[] = {
-        DISK_TEST(test_slot_that_cannot_be_read_is_retired),
-        DISK_TEST(test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worked_since),
-        DISK_TEST(test_slot_of_an_error_that_nothing_followed_is_tried_by_the_next_run),
-        DISK_TEST(test_slot_condemned_for_its_content_is_retired_in_the_file_at_once),
-        DISK_TEST(test_retired_slot_is_not_written_again),
-        DISK_TEST(test_slot_that_cannot_be_written_is_retired_and_another_takes_the_block),
-        DISK_TEST(test_slot_of_a_held_block_is_retired_at_its_last_unref),
-        DISK_TEST(test_weak_handle_of_a_retired_slot_is_stale),
-        DISK_TEST(test_content_of_a_retired_slot_can_be_stored_again),
+    static const struct CMUnitTest polled[] = {
+        TEST(disk_scene, test_slot_that_cannot_be_read_is_retired),
+        TEST(disk_scene,
+             test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worked_since),
+        TEST(disk_scene, test_slot_of_an_error_that_nothing_followed_is_tried_by_the_next_run),
+        TEST(disk_scene, test_slot_condemned_for_its_content_is_retired_in_the_file_at_once),
+        TEST(disk_scene, test_retired_slot_is_not_written_again),
+        TEST(disk_scene, test_slot_that_cannot_be_written_is_retired_and_another_takes_the_block),
+        TEST(disk_scene, test_slot_of_a_held_block_is_retired_at_its_last_unref),
+        TEST(disk_scene, test_weak_handle_of_a_retired_slot_is_stale),
+        TEST(disk_scene, test_content_of_a_retired_slot_can_be_stored_again),
     };
     return run_disk_tests_by_progress(polled, sizeof polled / sizeof *polled, NULL, 0);
 }

@@ -1,26 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The disk tier through the public interface when the disk fails: a miss each time, never wrong bytes, and the rest goes on.
+ * The disk tier through the public interface when the disk fails: a miss each time, never wrong
+ * bytes, and the rest goes on.
  */
-#include "support/disk_scene.h"
+#include <errno.h>
+#include <unistd.h>
 
-/* ---- Reads that fail ---------------------------------------------------------------------------------------------- */
+#include "support/disk_restart.h"
 
-/* The block at `index` of a run on disk cannot be read; everybody who asks for the run gets what is before it. */
-static struct scene *scene_with_unreadable(void **state, struct mv_run *run, uint32_t count,
-                                           uint32_t index)
+/* ---- Reads that fail ------------------------------------------------------------------------- */
+
+/*
+ * The block at `index` of a run on disk cannot be read; everybody who asks for the run gets what is
+ * before it.
+ */
+static struct disk_scene *scene_with_unreadable(void **state, struct mv_run *run, uint32_t count,
+                                                uint32_t index)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     store_on_disk(scene, run, 1, count);
-    scene->io.slot = slot_on_disk(scene, run, index);
-    scene->io.read_errno = EIO;
+    (void)make_unreadable(scene, run, index);
     return scene;
 }
 
 static void test_failed_read_is_a_miss_for_all_who_joined(void **state)
 {
     struct mv_run run, other;
-    struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 6, 3);
     other = run;
     /* Held back by the fence, the prefetch is not over before the other has joined. */
     struct kvb_op *first = bring_up(scene, &run, KVB_TIER_HOST, NULL, 1);
@@ -28,69 +34,63 @@ static void test_failed_read_is_a_miss_for_all_who_joined(void **state)
     mv_signal(&scene->rig, 1);
     assert_int_equal(finish(scene, &run, first), 3);
     assert_int_equal(finish(scene, &other, second), 3);
-    scene_end(scene);
 }
 
 static void test_failed_read_is_forgotten_and_announced(void **state)
 {
     struct mv_run run;
-    struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     assert_false(is_found(scene, &run, 3));
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_REMOVED, KVB_TIER_DISK), 1);
     assert_int_equal(mv_event(&scene->rig, KVB_EVENT_REMOVED, KVB_TIER_DISK, 0), run.seqs[3].hash);
-    scene_end(scene);
 }
 
 static void test_failed_read_leaves_the_other_blocks_alone(void **state)
 {
     struct mv_run run;
-    struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     evict_above(scene);
     for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(is_found(scene, &run, i), i != 3);
     run.count = 3;
     assert_int_equal(fetch(scene, &run), 3);
-    scene_end(scene);
 }
 
 static void test_failed_read_is_counted_and_logged(void **state)
 {
     struct mv_run run;
-    struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_DISK, KVB_TIER_HOST).failed_transfer, 1);
     assert_true(kv_log_has(&scene->rig.log, "transfer failed"));
-    scene_end(scene);
 }
 
 static void test_slot_that_gave_an_io_error_is_retired(void **state)
 {
     struct mv_run run;
-    struct scene *scene = scene_with_unreadable(state, &run, 6, 3);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 6, 3);
     assert_int_equal(fetch(scene, &run), 3);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - 6);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, 1);
-    scene_end(scene);
 }
 
 static void test_content_that_was_lost_can_be_stored_again(void **state)
 {
     struct mv_run run;
-    struct scene *scene = scene_with_unreadable(state, &run, 1, 0);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 1, 0);
     assert_int_equal(fetch(scene, &run), 0);
     scene->io.read_errno = 0;
     store_on_disk(scene, &run, 1, 1);
     assert_int_equal(fetch(scene, &run), 1);
-    scene_end(scene);
 }
 
 static void test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good(void **state)
 {
     struct mv_run run;
     struct kvb_hit hits[MV_RUN_MAX];
-    struct scene *scene = scene_with_unreadable(state, &run, 1, 0);
+    struct disk_scene *scene = scene_with_unreadable(state, &run, 1, 0);
     assert_int_equal(hold(scene, &run, hits), 1);
     struct kvb_block *held = run.blocks[0];
     assert_int_equal(fetch(scene, &run), 0);
@@ -98,92 +98,66 @@ static void test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good
     kv_unref(&scene->rig, held);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - 1);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, 1);
-    scene_end(scene);
 }
 
 static void test_failed_read_without_host_is_a_miss(void **state)
 {
-    struct scene *scene = scene_new(*state, 0, DISK_BLOCKS);
+    struct disk_scene *scene = *state;
     struct mv_run run;
-    scene_open(scene);
+    scene_open_with(scene, 0, DISK_BLOCKS);
     store_on_disk(scene, &run, 1, 6);
-    scene->io.slot = slot_on_disk(scene, &run, 3);
-    scene->io.read_errno = EIO;
+    (void)make_unreadable(scene, &run, 3);
     assert_int_equal(fetch(scene, &run), 3);
     assert_false(is_found(scene, &run, 3));
-    scene_end(scene);
-}
-
-/* One bit of one byte of the slot, behind the library's back. */
-static void flip(struct scene *scene, uint32_t slot, uint32_t offset)
-{
-    unsigned char byte;
-    off_t at = (off_t)(KVBI_DISK_DATA_OFFSET + (uint64_t)slot * KVBI_DISK_ALIGN + offset);
-    int fd = open(scene->path, O_RDWR | O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(pread(fd, &byte, 1, at), 1);
-    byte ^= 0x10;
-    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-    assert_int_equal(fsync(fd), 0);
-    assert_int_equal(close(fd), 0);
 }
 
 static void test_flipped_bit_is_a_miss(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 6);
-    flip(scene, slot_on_disk(scene, &run, 2), KV_LAYERS * KV_PARTS * KV_CHUNK - 1);
+    uint32_t last = KV_LAYERS * KV_PARTS * KV_CHUNK - 1;
+    flip_bit(scene->path, payload_offset(slot_on_disk(scene, &run, 2)) + last);
     assert_int_equal(fetch(scene, &run), 2);
     assert_false(is_found(scene, &run, 2));
-    scene_end(scene);
 }
 
 static void test_slot_that_holds_another_blocks_bytes_is_a_miss(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     unsigned char bytes[KVBI_DISK_ALIGN];
     store_on_disk(scene, &run, 1, 6);
-    off_t from = (off_t)(KVBI_DISK_DATA_OFFSET + slot_on_disk(scene, &run, 1) * KVBI_DISK_ALIGN);
-    off_t to = (off_t)(KVBI_DISK_DATA_OFFSET + slot_on_disk(scene, &run, 2) * KVBI_DISK_ALIGN);
-    int fd = open(scene->path, O_RDWR | O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(pread(fd, bytes, sizeof bytes, from), sizeof bytes);
-    assert_int_equal(pwrite(fd, bytes, sizeof bytes, to), sizeof bytes);
-    assert_int_equal(fsync(fd), 0);
-    assert_int_equal(close(fd), 0);
+    peek_file(scene->path, payload_offset(slot_on_disk(scene, &run, 1)), bytes, sizeof bytes);
+    poke_file(scene->path, payload_offset(slot_on_disk(scene, &run, 2)), bytes, sizeof bytes);
     assert_int_equal(fetch(scene, &run), 2);
-    scene_end(scene);
 }
 
 static void test_file_cut_short_is_misses(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 6);
-    assert_int_equal(truncate(scene->path, (off_t)KVBI_DISK_DATA_OFFSET), 0);
+    assert_int_equal(truncate(scene->path, (off_t)payload_offset(0)), 0);
     assert_int_equal(fetch(scene, &run), 0);
     for (uint32_t i = 0; i < 6; i++)
         assert_false(is_found(scene, &run, i));
-    scene_end(scene);
 }
 
 static void test_unlinked_file_goes_on_serving(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 6);
     assert_int_equal(unlink(scene->path), 0);
     assert_int_equal(fetch(scene, &run), 6);
-    scene_end(scene);
 }
 
-/* ---- Writes that fail --------------------------------------------------------------------------------------------- */
+/* ---- Writes that fail ------------------------------------------------------------------------ */
 
 static void fail_to_write(void **state, int error, uint32_t retired)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     scene->io.write_errno = error;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
@@ -194,7 +168,6 @@ static void fail_to_write(void **state, int error, uint32_t retired)
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].retired_count, retired);
     evict_above(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 0);
-    scene_end(scene);
 }
 
 static void test_block_that_found_no_space_is_not_findable(void **state)
@@ -209,19 +182,18 @@ static void test_block_that_was_not_written_is_not_findable(void **state)
 
 static void test_block_that_was_not_written_stays_above(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     scene->io.write_errno = EIO;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
     settle(scene);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     mv_expect_in(&scene->rig, &run, KVB_TIER_HOST);
-    scene_end(scene);
 }
 
 static void test_block_that_was_not_written_can_be_offered_again(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     scene->io.write_errno = ENOSPC;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
@@ -234,15 +206,14 @@ static void test_block_that_was_not_written_can_be_offered_again(void **state)
     settle(scene);
     evict_above(scene);
     assert_int_equal(fetch(scene, &run), 5);
-    scene_end(scene);
 }
 
-/* ---- Out of service ----------------------------------------------------------------------------------------------- */
+/* ---- Out of service -------------------------------------------------------------------------- */
 
 /* As many reads in a row fail as it takes. `kept` is on the disk too, and was not read. */
-static struct scene *scene_with_lost_disk(void **state, struct mv_run *kept)
+static struct disk_scene *scene_with_lost_disk(void **state, struct mv_run *kept)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, kept, 1, 4);
     store_on_disk(scene, &run, 2, KVB_DISK_ERRORS_MAX);
@@ -255,32 +226,29 @@ static struct scene *scene_with_lost_disk(void **state, struct mv_run *kept)
 static void test_disk_is_out_of_service_after_errors_in_a_row(void **state)
 {
     struct mv_run kept;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     assert_true(disk_lost(scene));
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_HOST].out_of_service, 0);
-    scene_end(scene);
 }
 
 static void test_disk_out_of_service_is_logged_once(void **state)
 {
     struct mv_run kept;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     uint32_t lines = 0;
     for (size_t i = 0; i < KV_LOG_MAX && i < scene->rig.log.count; i++)
         lines += strstr(scene->rig.log.lines[i].text, "out of service") != NULL &&
                  scene->rig.log.lines[i].level == KVB_LOG_ERROR;
     assert_int_equal(lines, 1);
-    scene_end(scene);
 }
 
 static void test_disk_out_of_service_is_not_matched(void **state)
 {
     struct mv_run kept;
     struct kvb_hit hits[MV_RUN_MAX];
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     assert_int_equal(mv_found(&scene->rig, &kept), 0);
     assert_int_equal(hold(scene, &kept, hits), 0);
-    scene_end(scene);
 }
 
 static int count_disk_copies(void *arg, const struct kvb_event *event)
@@ -295,52 +263,48 @@ static void test_disk_out_of_service_is_forgotten(void **state)
 {
     struct mv_run kept;
     uint32_t copies = 0;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     settle(scene);
     kv_ok(kvb_index_walk(scene->rig.kv, count_disk_copies, &copies));
     assert_int_equal(copies, 0);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].parked_count, 0);
-    scene_end(scene);
 }
 
 static void test_disk_out_of_service_takes_no_offers(void **state)
 {
     struct mv_run kept, run;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     uint32_t writes = scene->io.writes;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 3, 6);
     settle(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).skipped_out_of_service, 6);
     assert_int_equal(scene->io.writes, writes);
-    scene_end(scene);
 }
 
 static void test_disk_out_of_service_leaves_device_and_host_serving(void **state)
 {
     struct mv_run kept, run;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 3, 6);
     settle(scene);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     assert_int_equal(mv_in_tier(&scene->rig, &run, KVB_TIER_HOST), 6);
     assert_int_equal(fetch(scene, &run), 6);
-    scene_end(scene);
 }
 
 static void test_content_on_a_disk_out_of_service_can_be_stored_above(void **state)
 {
     struct mv_run kept;
-    struct scene *scene = scene_with_lost_disk(state, &kept);
+    struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     mv_park(&scene->rig, &kept, KVB_TIER_DEVICE, 1, 4);
     settle(scene);
     mv_expect_in(&scene->rig, &kept, KVB_TIER_DEVICE);
-    scene_end(scene);
 }
 
 /* Matched while it was in service: the handle is good, the way up is not. */
 static void test_block_held_on_a_disk_out_of_service_is_a_miss(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run held, run;
     struct kvb_hit hits[MV_RUN_MAX];
     store_on_disk(scene, &held, 1, 2);
@@ -356,23 +320,21 @@ static void test_block_held_on_a_disk_out_of_service_is_a_miss(void **state)
     kv_ok(kvb_onboard(scene->rig.kv, &request, &op));
     mv_drop(&scene->rig, &held);
     assert_int_equal(finish(scene, &held, op), 0);
-    scene_end(scene);
 }
 
 static void test_disk_is_out_of_service_after_writes_that_failed(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     scene->io.write_errno = ENOSPC;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, KVB_DISK_ERRORS_MAX);
     settle(scene);
     assert_true(disk_lost(scene));
-    scene_end(scene);
 }
 
 static void test_one_success_between_errors_keeps_the_disk_in_service(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run first, good, second;
     store_on_disk(scene, &first, 1, KVB_DISK_ERRORS_MAX - 1);
     store_on_disk(scene, &good, 2, 1);
@@ -384,16 +346,18 @@ static void test_one_success_between_errors_keeps_the_disk_in_service(void **sta
     scene->io.read_errno = EIO;
     assert_int_equal(fetch(scene, &second), 0);
     assert_false(disk_lost(scene));
-    scene_end(scene);
 }
 
-/* ---- Any I/O may fail --------------------------------------------------------------------------------------------- */
+/* ---- Any I/O may fail ------------------------------------------------------------------------ */
 
-/* More than DEVICE and HOST hold, less than the disk does, each asked for again. Returns how much I/O there was. */
-static uint32_t play(const struct variant *variant, uint32_t fail_at)
+/*
+ * More than DEVICE and HOST hold, less than the disk does, each asked for again. Returns how much
+ * I/O there was.
+ */
+static uint32_t play(struct disk_scene *scene, uint32_t fail_at)
 {
-    struct scene *scene = scene_new(variant, 8, DISK_BLOCKS);
     struct mv_run runs[5];
+    scene_tiers(scene, 8, DISK_BLOCKS);
     scene->rig.tiers[0].block_count = 8;
     scene->io.fail_at = fail_at;
     scene_open(scene);
@@ -409,7 +373,7 @@ static uint32_t play(const struct variant *variant, uint32_t fail_at)
             assert_true(fetch(scene, &run) == 4 || fail_at > 0);
     }
     uint32_t count = scene->io.count;
-    scene_end(scene);
+    scene_again(scene);
     return count;
 }
 
@@ -421,38 +385,39 @@ static void test_any_single_io_may_fail(void **state)
         (void)play(*state, n);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 int main(void)
 {
-    static const struct disk_test each[] = {
-        DISK_TEST(test_failed_read_is_a_miss_for_all_who_joined),
-        DISK_TEST(test_failed_read_is_forgotten_and_announced),
-        DISK_TEST(test_failed_read_leaves_the_other_blocks_alone),
-        DISK_TEST(test_failed_read_is_counted_and_logged),
-        DISK_TEST(test_slot_that_gave_an_io_error_is_retired),
-        DISK_TEST(test_content_that_was_lost_can_be_stored_again),
-        DISK_TEST(test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good),
-        DISK_TEST(test_failed_read_without_host_is_a_miss),
-        DISK_TEST(test_flipped_bit_is_a_miss),
-        DISK_TEST(test_slot_that_holds_another_blocks_bytes_is_a_miss),
-        DISK_TEST(test_file_cut_short_is_misses),
-        DISK_TEST(test_unlinked_file_goes_on_serving),
-        DISK_TEST(test_block_that_found_no_space_is_not_findable),
-        DISK_TEST(test_block_that_was_not_written_is_not_findable),
-        DISK_TEST(test_block_that_was_not_written_stays_above),
-        DISK_TEST(test_block_that_was_not_written_can_be_offered_again),
-        DISK_TEST(test_disk_is_out_of_service_after_errors_in_a_row),
-        DISK_TEST(test_disk_out_of_service_is_logged_once),
-        DISK_TEST(test_disk_out_of_service_is_not_matched),
-        DISK_TEST(test_disk_out_of_service_is_forgotten),
-        DISK_TEST(test_disk_out_of_service_takes_no_offers),
-        DISK_TEST(test_disk_out_of_service_leaves_device_and_host_serving),
-        DISK_TEST(test_content_on_a_disk_out_of_service_can_be_stored_above),
-        DISK_TEST(test_block_held_on_a_disk_out_of_service_is_a_miss),
-        DISK_TEST(test_disk_is_out_of_service_after_writes_that_failed),
-        DISK_TEST(test_one_success_between_errors_keeps_the_disk_in_service),
-        DISK_TEST(test_any_single_io_may_fail),
+    static const struct CMUnitTest each[] = {
+        TEST(disk_scene_opened, test_failed_read_is_a_miss_for_all_who_joined),
+        TEST(disk_scene_opened, test_failed_read_is_forgotten_and_announced),
+        TEST(disk_scene_opened, test_failed_read_leaves_the_other_blocks_alone),
+        TEST(disk_scene_opened, test_failed_read_is_counted_and_logged),
+        TEST(disk_scene_opened, test_slot_that_gave_an_io_error_is_retired),
+        TEST(disk_scene_opened, test_content_that_was_lost_can_be_stored_again),
+        TEST(disk_scene_opened,
+             test_failed_read_of_a_held_block_is_a_miss_and_the_handle_stays_good),
+        TEST(disk_scene, test_failed_read_without_host_is_a_miss),
+        TEST(disk_scene_opened, test_flipped_bit_is_a_miss),
+        TEST(disk_scene_opened, test_slot_that_holds_another_blocks_bytes_is_a_miss),
+        TEST(disk_scene_opened, test_file_cut_short_is_misses),
+        TEST(disk_scene_opened, test_unlinked_file_goes_on_serving),
+        TEST(disk_scene_opened, test_block_that_found_no_space_is_not_findable),
+        TEST(disk_scene_opened, test_block_that_was_not_written_is_not_findable),
+        TEST(disk_scene_opened, test_block_that_was_not_written_stays_above),
+        TEST(disk_scene_opened, test_block_that_was_not_written_can_be_offered_again),
+        TEST(disk_scene_opened, test_disk_is_out_of_service_after_errors_in_a_row),
+        TEST(disk_scene_opened, test_disk_out_of_service_is_logged_once),
+        TEST(disk_scene_opened, test_disk_out_of_service_is_not_matched),
+        TEST(disk_scene_opened, test_disk_out_of_service_is_forgotten),
+        TEST(disk_scene_opened, test_disk_out_of_service_takes_no_offers),
+        TEST(disk_scene_opened, test_disk_out_of_service_leaves_device_and_host_serving),
+        TEST(disk_scene_opened, test_content_on_a_disk_out_of_service_can_be_stored_above),
+        TEST(disk_scene_opened, test_block_held_on_a_disk_out_of_service_is_a_miss),
+        TEST(disk_scene_opened, test_disk_is_out_of_service_after_writes_that_failed),
+        TEST(disk_scene_opened, test_one_success_between_errors_keeps_the_disk_in_service),
+        TEST(disk_scene, test_any_single_io_may_fail),
     };
     return run_disk_tests(each, sizeof each / sizeof *each, NULL, 0);
 }

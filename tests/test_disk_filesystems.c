@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The disk tier through the public interface on one file system: blocks of 4 KiB to 4 MiB go down, survive a restart and come back,
- * with each engine; what is full or read-only is refused and left as it was.
+ * The disk tier through the public interface on one file system: blocks of 4 KiB to 4 MiB go down,
+ * survive a restart and come back, with each engine; what is full or read-only is refused and left
+ * as it was.
  *
  *     test_disk_filesystems             where it is started
  *     test_disk_filesystems xfs         on one that it mounts for itself, see `systems` below
  *
- * Mounts are made in a namespace of this process, and gone with it. What cannot be mounted is skipped: 77, and why.
+ * Mounts are made in a namespace of this process, and gone with it. What cannot be mounted is
+ * skipped: 77, and why.
  */
-#include "support/disk_restart.h"
-
-#include <dirent.h>
+#include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
-/* ---- Mounting ----------------------------------------------------------------------------------------------------- */
+#include "support/disk_restart.h"
+#include "support/leftovers.h"
+
+/* ---- Mounting -------------------------------------------------------------------------------- */
 
 static char directory[32], image[64];
 
@@ -48,13 +52,16 @@ static bool mount_overlay(void)
 {
     return shell("mkdir %s/lower %s/upper %s/work && mkdir %s/top", directory, directory, directory,
                  directory) &&
-           shell(
-               "mount -t overlay overlay -o lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work %s/top",
-               directory, directory, directory, directory) &&
+           shell("mount -t overlay overlay -o lowerdir=%s/lower,upperdir=%s/upper,"
+                 "workdir=%s/work %s/top",
+                 directory, directory, directory, directory) &&
            strcat(directory, "/top") != NULL;
 }
 
-/* An image in the working directory. mkfs.xfs makes none below 300 MB; blocks that nobody writes take no space. */
+/*
+ * An image in the working directory. mkfs.xfs makes none below 300 MB; blocks that nobody writes
+ * take no space.
+ */
 static bool mount_image(const char *make, const char *options)
 {
     (void)snprintf(image, sizeof image, "%s.image", directory);
@@ -89,13 +96,14 @@ static void unmount(void)
         (void)unlink(image);
 }
 
-/* ---- Round trips -------------------------------------------------------------------------------------------------- */
+/* ---- Round trips ----------------------------------------------------------------------------- */
 
 /* Down, stopped, up: with blocks of so many bytes. */
-static void round_trip(void **state, uint64_t block_bytes, void (*again)(struct scene *))
+static void round_trip(void **state, uint64_t block_bytes, void (*again)(struct disk_scene *))
 {
-    struct scene *scene = scene_new(*state, 4, 6);
+    struct disk_scene *scene = *state;
     struct mv_run run;
+    scene_tiers(scene, 4, 6);
     scene->rig.layout.chunk_bytes = block_bytes / (KV_LAYERS * KV_PARTS);
     scene->rig.tiers[0].block_count = 4;
     scene_open(scene);
@@ -104,7 +112,7 @@ static void round_trip(void **state, uint64_t block_bytes, void (*again)(struct 
     again(scene);
     assert_int_equal(path_stats(scene, 0).recovered, 4);
     assert_int_equal(fetch(scene, &run), 4);
-    scene_end(scene);
+    scene_again(scene);
 }
 
 static void test_blocks_of_all_sizes_survive_a_restart(void **state)
@@ -130,8 +138,9 @@ static void test_blocks_survive_a_kill(void **state)
 
 static void test_blocks_overwritten_many_times_survive_a_restart(void **state)
 {
-    struct scene *scene = scene_new(*state, 8, 8);
+    struct disk_scene *scene = *state;
     struct mv_run runs[40];
+    scene_tiers(scene, 8, 8);
     scene->rig.layout.chunk_bytes = 65536 / (KV_LAYERS * KV_PARTS);
     scene->rig.tiers[0].block_count = 8;
     scene_open(scene);
@@ -141,72 +150,53 @@ static void test_blocks_overwritten_many_times_survive_a_restart(void **state)
         assert_int_equal(is_found(scene, &runs[i], 0), i >= 32);
     for (uint32_t i = 32; i < 40; i++)
         assert_int_equal(fetch(scene, &runs[i]), 1);
-    scene_end(scene);
 }
 
 static void test_cleared_blocks_stay_away(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 10);
     kv_ok(kvb_manager_clear(scene->rig.kv));
     restart_killed(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 0);
-    scene_end(scene);
 }
 
 /* Direct, or which error kept it from that: never silently. */
 static void test_the_way_of_input_and_output_is_said(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct kvb_stats stats = kv_stats(&scene->rig);
     assert_true((strstr(stats.engine, "O_DIRECT") != NULL) ||
                 (strstr(stats.engine, "buffered") != NULL));
     print_message("%s\n", stats.engine);
-    scene_end(scene);
 }
 
-/* ---- No room, no writing ------------------------------------------------------------------------------------------ */
-
-static uint32_t files_in_folder(void)
-{
-    uint32_t count = 0;
-    DIR *entries = opendir(folder);
-    assert_non_null(entries);
-    for (struct dirent *entry; (entry = readdir(entries)) != NULL;)
-        count += entry->d_name[0] != '.';
-    (void)closedir(entries);
-    return count;
-}
+/* ---- No room, no writing --------------------------------------------------------------------- */
 
 #define TOO_MANY 2000 /* blocks of KVBI_DISK_ALIGN: 8 MiB */
 
 static void test_full_file_system_is_refused_and_nothing_is_left(void **state)
 {
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, TOO_MANY);
+    struct disk_scene *scene = *state;
+    scene_tiers(scene, HOST_BLOCKS, TOO_MANY);
     expect_refused(scene, KVB_ENOSPC, "no room for");
-    assert_int_equal(files_in_folder(), 0);
-    scene_free(scene);
+    assert_int_equal(folder_files(scene->folder), 0);
 }
 
 /* The first of two would have fitted. */
 static void test_full_file_system_is_refused_for_all_paths_together(void **state)
 {
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, 800);
-    char other[160];
-    (void)snprintf(other, sizeof other, "%s.other", scene->path);
-    const char *const paths[] = {scene->path, other};
-    disk_config(scene)->path = NULL;
-    disk_config(scene)->paths = paths;
-    disk_config(scene)->path_count = 2;
-    expect_refused(scene, KVB_ENOSPC, ".other");
-    assert_int_equal(files_in_folder(), 0);
-    scene_free(scene);
+    struct disk_scene *scene = *state;
+    scene_tiers(scene, HOST_BLOCKS, 800);
+    scene_stripe(scene, 2);
+    expect_refused(scene, KVB_ENOSPC, scene->files[1]);
+    assert_int_equal(folder_files(scene->folder), 0);
 }
 
 static void test_file_that_cannot_grow_is_left_as_it_was(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 10);
     stop(scene);
@@ -215,12 +205,22 @@ static void test_file_that_cannot_grow_is_left_as_it_was(void **state)
     disk_config(scene)->block_count = DISK_BLOCKS;
     scene_open(scene);
     assert_int_equal(fetch(scene, &run), 10);
-    scene_end(scene);
+}
+
+static int remounted_scene_setup(void **state)
+{
+    return disk_scene_opened_setup(state);
+}
+
+static int remounted_scene_teardown(void **state)
+{
+    bool writable = mount("none", directory, NULL, MS_REMOUNT, NULL) == 0;
+    return disk_scene_teardown(state) == 0 && writable ? 0 : -1;
 }
 
 static void test_read_only_mount_is_refused(void **state)
 {
-    struct scene *scene = scene_begin(state);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 10);
     stop(scene);
@@ -229,25 +229,24 @@ static void test_read_only_mount_is_refused(void **state)
     assert_int_equal(mount("none", directory, NULL, MS_REMOUNT, NULL), 0);
     scene_open(scene);
     assert_int_equal(fetch(scene, &run), 10);
-    scene_end(scene);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
-static const struct disk_test trips[] = {
-    DISK_TEST(test_blocks_of_all_sizes_survive_a_restart),
-    DISK_TEST(test_blocks_of_odd_sizes_survive_a_restart),
-    DISK_TEST(test_blocks_survive_a_kill),
-    DISK_TEST(test_blocks_overwritten_many_times_survive_a_restart),
-    DISK_TEST(test_cleared_blocks_stay_away),
-    DISK_TEST(test_the_way_of_input_and_output_is_said),
+static const struct CMUnitTest trips[] = {
+    TEST(disk_scene, test_blocks_of_all_sizes_survive_a_restart),
+    TEST(disk_scene, test_blocks_of_odd_sizes_survive_a_restart),
+    TEST(disk_scene, test_blocks_survive_a_kill),
+    TEST(disk_scene, test_blocks_overwritten_many_times_survive_a_restart),
+    TEST(disk_scene_opened, test_cleared_blocks_stay_away),
+    TEST(disk_scene_opened, test_the_way_of_input_and_output_is_said),
 };
 
-static const struct disk_test limits[] = {
-    DISK_TEST(test_full_file_system_is_refused_and_nothing_is_left),
-    DISK_TEST(test_full_file_system_is_refused_for_all_paths_together),
-    DISK_TEST(test_file_that_cannot_grow_is_left_as_it_was),
-    DISK_TEST(test_read_only_mount_is_refused),
+static const struct CMUnitTest limits[] = {
+    TEST(disk_scene, test_full_file_system_is_refused_and_nothing_is_left),
+    TEST(disk_scene, test_full_file_system_is_refused_for_all_paths_together),
+    TEST(disk_scene_opened, test_file_that_cannot_grow_is_left_as_it_was),
+    TEST(remounted_scene, test_read_only_mount_is_refused),
 };
 
 static const struct {
@@ -266,7 +265,7 @@ static const struct {
 
 static int run_in(const char *where, bool limited)
 {
-    const struct disk_test *tests = limited ? limits : trips;
+    const struct CMUnitTest *tests = limited ? limits : trips;
     size_t count = limited ? sizeof limits / sizeof *limits : sizeof trips / sizeof *trips;
     if (setenv("TMPDIR", where, 1) != 0)
         return 1;

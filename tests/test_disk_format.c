@@ -2,13 +2,11 @@
 /* The bytes of a disk tier's file: what they are, and that no other bytes are taken for them. */
 #include "transfer/disk/format.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "support/test.h"
 
 static const struct kvbi_hash_ops *hash;
 
@@ -67,20 +65,22 @@ static void page_of(const struct kvbi_disk_superblock *superblock, unsigned char
     memcpy(page, superblock, sizeof *superblock);
 }
 
-/* ---- Golden bytes ------------------------------------------------------------------------------------------------- */
+/* ---- Golden bytes ---------------------------------------------------------------------------- */
 
 /* Those of version 1. If one of these changes, so must KVBI_DISK_VERSION. */
 static const char golden_superblock[] =
-    "6b76626c6f636b0001000000b8000000efcdab89674523011032547698badcfe07000000000000000300000000000000"
-    "0000010000000000080000000200000000100000000000001000000004000000ed5e000000000000aaaa000000000000"
-    "bbbb0000000000000000010000000000e80300000001000000001000000000000000f8030000000000f0fb0300000000"
-    "0010fc0300000000a35700000000000063000000000000000100000000000000e426407ca9dbcfef";
+    "6b76626c6f636b0001000000b8000000efcdab89674523011032547698badcfe070000000000000003000000"
+    "000000000000010000000000080000000200000000100000000000001000000004000000ed5e000000000000"
+    "aaaa000000000000bbbb0000000000000000010000000000e80300000001000000001000000000000000f803"
+    "0000000000f0fb03000000000010fc0300000000a35700000000000063000000000000000100000000000000"
+    "e426407ca9dbcfef";
 static const char golden_record[] =
-    "0100000005000000efcdab89674523011032547698badcfe2a0000000000000011110000000000002222000000000000"
-    "333300000000000044440000000000005555000000000000666600000000000077770000000000000900000000000000"
-    "030000000000000001320000000001006162636400000000000000000000000000000000000000000000000000000000"
-    "00000000000000000000000000000000000000000000000000000000000000007778797a000000000000000000000000"
-    "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "0100000005000000efcdab89674523011032547698badcfe2a00000000000000111100000000000022220000"
+    "0000000033330000000000004444000000000000555500000000000066660000000000007777000000000000"
+    "0900000000000000030000000000000001320000000001006162636400000000000000000000000000000000"
+    "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "7778797a00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "0000000000000000000000000000000000000000"
     "8888000000000000c78bb64708614788";
 
 static void expect_bytes(const void *bytes, size_t count, const char *golden)
@@ -114,7 +114,7 @@ static void test_format_name_and_stamps_are_those_of_version_1(void **state)
     assert_int_equal(kvbi_disk_stamps_checksum(hash, stamps, 3, 9), UINT64_C(0x5481e7d0e816e70a));
 }
 
-/* ---- Superblocks -------------------------------------------------------------------------------------------------- */
+/* ---- Superblocks ----------------------------------------------------------------------------- */
 
 static void test_format_superblock_survives_the_page(void **state)
 {
@@ -274,7 +274,7 @@ static void test_format_digest_seed_is_no_purpose(void **state)
     assert_false(kvbi_disk_purpose_differs(&wanted, &found, words, sizeof words));
 }
 
-/* ---- Entries ------------------------------------------------------------------------------------------------------ */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 static bool valid(const struct kvbi_disk_record *record, uint32_t slot)
 {
@@ -402,26 +402,26 @@ static void test_format_name_depends_on_all_that_it_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format_superblock_has_the_bytes_of_version_1),
-        cmocka_unit_test(test_format_record_has_the_bytes_of_version_1),
-        cmocka_unit_test(test_format_name_and_stamps_are_those_of_version_1),
-        cmocka_unit_test(test_format_superblock_survives_the_page),
-        cmocka_unit_test(test_format_superblock_with_any_bit_flipped_is_not_valid),
-        cmocka_unit_test(test_format_superblock_of_zeros_is_blank),
-        cmocka_unit_test(test_format_page_of_somebody_else_is_foreign),
-        cmocka_unit_test(test_format_other_versions_are_told_from_damage),
-        cmocka_unit_test(test_format_superblock_that_contradicts_itself_is_damaged),
-        cmocka_unit_test(test_format_parts_of_a_file_do_not_overlap),
-        cmocka_unit_test(test_format_sizes_that_cannot_be_are_refused),
-        cmocka_unit_test(test_format_difference_of_purpose_is_named),
-        cmocka_unit_test(test_format_digest_seed_is_no_purpose),
-        cmocka_unit_test(test_format_record_with_any_bit_flipped_is_not_valid),
-        cmocka_unit_test(test_format_record_of_another_slot_is_not_valid),
-        cmocka_unit_test(test_format_record_of_another_file_is_not_valid),
-        cmocka_unit_test(test_format_record_of_zeros_is_blank_and_not_valid),
-        cmocka_unit_test(test_format_record_that_this_format_does_not_write_is_not_valid),
-        cmocka_unit_test(test_format_retired_record_says_nothing_else),
-        cmocka_unit_test(test_format_name_depends_on_all_that_it_names),
+        TEST(bare, test_format_superblock_has_the_bytes_of_version_1),
+        TEST(bare, test_format_record_has_the_bytes_of_version_1),
+        TEST(bare, test_format_name_and_stamps_are_those_of_version_1),
+        TEST(bare, test_format_superblock_survives_the_page),
+        TEST(bare, test_format_superblock_with_any_bit_flipped_is_not_valid),
+        TEST(bare, test_format_superblock_of_zeros_is_blank),
+        TEST(bare, test_format_page_of_somebody_else_is_foreign),
+        TEST(bare, test_format_other_versions_are_told_from_damage),
+        TEST(bare, test_format_superblock_that_contradicts_itself_is_damaged),
+        TEST(bare, test_format_parts_of_a_file_do_not_overlap),
+        TEST(bare, test_format_sizes_that_cannot_be_are_refused),
+        TEST(bare, test_format_difference_of_purpose_is_named),
+        TEST(bare, test_format_digest_seed_is_no_purpose),
+        TEST(bare, test_format_record_with_any_bit_flipped_is_not_valid),
+        TEST(bare, test_format_record_of_another_slot_is_not_valid),
+        TEST(bare, test_format_record_of_another_file_is_not_valid),
+        TEST(bare, test_format_record_of_zeros_is_blank_and_not_valid),
+        TEST(bare, test_format_record_that_this_format_does_not_write_is_not_valid),
+        TEST(bare, test_format_retired_record_says_nothing_else),
+        TEST(bare, test_format_name_depends_on_all_that_it_names),
     };
     hash = kvbi_hash_select(kvbi_isa_detect());
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,7 @@ static int faulty_rig_setup(void **state)
     kv_faulty_init(&own->faulty);
     mv_three_tiers(own->rig, BLOCKS, BLOCKS, BLOCKS);
     own->rig->tiers[2].memory = &own->faulty;
-    own->rig->hooks.kinds[KVB_TIER_DISK] = &kv_faulty_kind;
+    own->rig->kinds[KVB_TIER_DISK] = own->rig->hooks.kinds[KVB_TIER_DISK] = &kv_faulty_kind;
     *state = own;
     return 0;
 }

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Offload lanes where order and bounds meet: who is offered first when many are parked at once, how much is looked at in
- * one round, and waits that are over before the lane is idle.
+ * Offload lanes where order and bounds meet: who is offered first when many are parked at once, how
+ * much is looked at in one round, and waits that are over before the lane is idle.
  */
 #include "support/move_test.h"
+#include "support/test.h"
 
 #include "store/store.h"
 
-static struct kvb_lane_stats down(struct kv_rig *rig)
-{
-    return mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_HOST);
-}
-
-/* ---- Parked together ---------------------------------------------------------------------------------------------- */
+/* ---- Parked together ------------------------------------------------------------------------- */
 
 /* The run has arrived in HOST in order, head first. */
 static void expect_arrived_in_order(struct kv_rig *rig, const struct mv_run *run)
@@ -25,50 +21,44 @@ static void expect_arrived_in_order(struct kv_rig *rig, const struct mv_run *run
 
 static void test_park_of_a_sequence_offers_it_head_first(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct mv_run run;
-    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
-    mv_bounds(&rig, 0, 16, 1, 1, 16);
-    kv_rig_open(&rig);
-    mv_park(&rig, &run, KVB_TIER_DEVICE, 1, 8);
-    mv_step(&rig);
-    expect_arrived_in_order(&rig, &run);
-    kv_rig_close(&rig);
+    mv_two_tiers(rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(rig, 0, 16, 1, 1, 16);
+    kv_rig_open(rig);
+    mv_park(rig, &run, KVB_TIER_DEVICE, 1, 8);
+    mv_step(rig);
+    expect_arrived_in_order(rig, &run);
 }
 
 static void test_park_by_unpin_all_offers_a_sequence_head_first(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct mv_run run;
-    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
-    mv_bounds(&rig, 0, 16, 1, 1, 16);
-    kv_rig_open(&rig);
-    mv_store(&rig, &run, KVB_TIER_DEVICE, 1, 8);
-    kv_ok(kvb_pin(rig.kv, 7, run.blocks, run.count, 0, NULL));
-    mv_drop(&rig, &run);
-    kv_ok(kvb_unpin_all(rig.kv, 7, NULL));
-    mv_step(&rig);
-    expect_arrived_in_order(&rig, &run);
-    kv_rig_close(&rig);
+    mv_two_tiers(rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(rig, 0, 16, 1, 1, 16);
+    kv_rig_open(rig);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 8);
+    kv_ok(kvb_pin(rig->kv, 7, run.blocks, run.count, 0, NULL));
+    mv_drop(rig, &run);
+    kv_ok(kvb_unpin_all(rig->kv, 7, NULL));
+    mv_step(rig);
+    expect_arrived_in_order(rig, &run);
 }
 
 /* One on deck, two in the in-queue: what is shed is the tail, so what arrives is a prefix. */
 static void test_park_of_more_than_the_in_queue_holds_sheds_the_tail(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct mv_run run;
-    mv_two_tiers(&rig, 16, 16, KVB_OFFLOAD_ON_PARK);
-    mv_bounds(&rig, 0, 1, 1, 1, 2);
-    kv_rig_open(&rig);
-    mv_park(&rig, &run, KVB_TIER_DEVICE, 1, 8);
-    assert_int_equal(down(&rig).shed, 5);
-    mv_step(&rig);
-    mv_evict_all(&rig, KVB_TIER_DEVICE);
-    assert_int_equal(mv_found(&rig, &run), 3);
-    kv_rig_close(&rig);
+    mv_two_tiers(rig, 16, 16, KVB_OFFLOAD_ON_PARK);
+    mv_bounds(rig, 0, 1, 1, 1, 2);
+    kv_rig_open(rig);
+    mv_park(rig, &run, KVB_TIER_DEVICE, 1, 8);
+    assert_int_equal(mv_down(rig).shed, 5);
+    mv_step(rig);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    assert_int_equal(mv_found(rig, &run), 3);
 }
 
 /* ---- Offers that are worth nothing ----------------------------------------------------------- */
@@ -78,24 +68,22 @@ enum { STALE = 4 * KVBI_LOCK_BATCH };
 /* A queue of offers that are worth nothing would shed those that are. */
 static void test_offers_of_evicted_blocks_leave_the_in_queue_at_once(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct kvb_block *blocks[STALE];
     static uint32_t tokens[STALE * KV_TOKENS];
-    mv_two_tiers(&rig, STALE, STALE, KVB_OFFLOAD_MANUAL);
-    mv_bounds(&rig, 0, 1, 1, 1, STALE);
-    kv_rig_open(&rig);
+    mv_two_tiers(rig, STALE, STALE, KVB_OFFLOAD_MANUAL);
+    mv_bounds(rig, 0, 1, 1, 1, STALE);
+    kv_rig_open(rig);
     kv_tokens(tokens, STALE * KV_TOKENS, 1);
-    kv_store_run(&rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
-    kv_ok(kvb_block_offload(rig.kv, blocks, STALE, 50, NULL, NULL));
-    kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
-    assert_int_equal(down(&rig).pending, STALE);
-    kv_ok(kvb_alloc(rig.kv, KVB_TIER_DEVICE, STALE, NULL, blocks, NULL));
-    assert_int_equal(down(&rig).discarded, STALE);
-    assert_int_equal(down(&rig).pending, 0);
-    mv_expect_books(&rig, true);
-    kv_ok(kvb_block_unref(rig.kv, blocks, STALE, NULL));
-    kv_rig_close(&rig);
+    kv_store_run(rig, KVB_TIER_DEVICE, 0, tokens, STALE, blocks);
+    kv_ok(kvb_block_offload(rig->kv, blocks, STALE, 50, NULL, NULL));
+    kv_ok(kvb_block_unref(rig->kv, blocks, STALE, NULL));
+    assert_int_equal(mv_down(rig).pending, STALE);
+    mv_alloc_many(rig, KVB_TIER_DEVICE, STALE, blocks);
+    assert_int_equal(mv_down(rig).discarded, STALE);
+    assert_int_equal(mv_down(rig).pending, 0);
+    mv_expect_books(rig, true);
+    kv_ok(kvb_block_unref(rig->kv, blocks, STALE, NULL));
 }
 
 /* ---- A lane that stands ---------------------------------------------------------------------- */
@@ -115,93 +103,76 @@ static void expect_all_free(struct kv_rig *rig)
 {
     struct kvb_block *blocks[16];
     kv_check(rig);
-    assert_int_equal(down(rig).discarded, 16);
-    assert_int_equal(down(rig).pending, 0);
+    assert_int_equal(mv_down(rig).discarded, 16);
+    assert_int_equal(mv_down(rig).pending, 0);
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].available_count, 16);
-    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 16, NULL, blocks, NULL));
+    mv_alloc_many(rig, KVB_TIER_DEVICE, 16, blocks);
     kv_ok(kvb_block_unref(rig->kv, blocks, 16, NULL));
 }
 
 static void test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     for (uint32_t deck = 1; deck <= 16; deck *= 4) {
-        struct kv_rig rig;
         struct mv_run run;
-        open_standing(&rig, &run, deck, true);
-        kv_ok(kvb_manager_clear(rig.kv));
-        expect_all_free(&rig);
-        kv_rig_close(&rig);
+        open_standing(rig, &run, deck, true);
+        kv_ok(kvb_manager_clear(rig->kv));
+        expect_all_free(rig);
+        kv_rig_close(rig);
     }
 }
 
 static void test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct mv_run run;
-    open_standing(&rig, &run, 8, true);
-    kv_ok(kvb_invalidate(rig.kv, run.seqs, 4, NULL));
-    assert_int_equal(kv_stats(&rig).tiers[KVB_TIER_DEVICE].free_count, 4);
-    kv_ok(kvb_invalidate_namespace(rig.kv, 0, NULL));
-    expect_all_free(&rig);
-    kv_rig_close(&rig);
+    open_standing(rig, &run, 8, true);
+    kv_ok(kvb_invalidate(rig->kv, run.seqs, 4, NULL));
+    assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].free_count, 4);
+    kv_ok(kvb_invalidate_namespace(rig->kv, 0, NULL));
+    expect_all_free(rig);
 }
 
 /* Held through the clear, and let go of after it. */
 static void test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear(void **state)
 {
-    (void)state;
-    struct kv_rig rig;
+    struct kv_rig *rig = *state;
     struct mv_run run;
-    open_standing(&rig, &run, 8, false);
-    kv_ok(kvb_manager_clear(rig.kv));
-    mv_drop(&rig, &run);
-    expect_all_free(&rig);
-    kv_rig_close(&rig);
+    open_standing(rig, &run, 8, false);
+    kv_ok(kvb_manager_clear(rig->kv));
+    mv_drop(rig, &run);
+    expect_all_free(rig);
 }
 
-/* ---- Waits that are over ------------------------------------------------------------------------------------------ */
-
-/* Every copy takes 10 ms of the injected clock, which is more than progress does between two looks at the time. */
-static int slow_copy(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
-                     uint32_t to_slot)
-{
-    (void)from_tier, (void)from_slot, (void)to_tier, (void)to_slot;
-    kv_advance(context, 10 * KV_MS);
-    return 0;
-}
+/* ---- Waits that are over --------------------------------------------------------------------- */
 
 static void test_flush_for_no_time_returns_while_copies_are_left(void **state)
 {
-    (void)state;
+    struct kv_rig *rig = *state;
     if (kv_device_is_cuda()) /* about copies that poll makes itself, in slices of its time */
         return;
-    struct kv_rig rig;
     struct mv_run run;
-    struct kvbi_hooks hooks = {.copy_fault = slow_copy, .context = &rig};
-    mv_two_tiers(&rig, 40, 40, KVB_OFFLOAD_ON_REGISTER);
-    kv_rig_open_hooked(&rig, &hooks);
-    mv_store(&rig, &run, KVB_TIER_DEVICE, 1, 40);
-    kv_expect(kvb_manager_flush(rig.kv, 0), KVB_ETIMEDOUT);
-    assert_in_range(down(&rig).transferred, 1, 39);
-    mv_step(&rig);
-    assert_int_equal(down(&rig).transferred, 40);
-    mv_drop(&rig, &run);
-    kv_rig_close(&rig);
+    mv_two_tiers(rig, 40, 40, KVB_OFFLOAD_ON_REGISTER);
+    mv_open_slow(rig);
+    mv_store(rig, &run, KVB_TIER_DEVICE, 1, 40);
+    kv_expect(kvb_manager_flush(rig->kv, 0), KVB_ETIMEDOUT);
+    assert_in_range(mv_down(rig).transferred, 1, 39);
+    mv_step(rig);
+    assert_int_equal(mv_down(rig).transferred, 40);
+    mv_drop(rig, &run);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_park_of_a_sequence_offers_it_head_first),
-        cmocka_unit_test(test_park_by_unpin_all_offers_a_sequence_head_first),
-        cmocka_unit_test(test_park_of_more_than_the_in_queue_holds_sheds_the_tail),
-        cmocka_unit_test(test_offers_of_evicted_blocks_leave_the_in_queue_at_once),
-        cmocka_unit_test(test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once),
-        cmocka_unit_test(test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once),
-        cmocka_unit_test(test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear),
-        cmocka_unit_test(test_flush_for_no_time_returns_while_copies_are_left),
+        TEST(kv_rig, test_park_of_a_sequence_offers_it_head_first),
+        TEST(kv_rig, test_park_by_unpin_all_offers_a_sequence_head_first),
+        TEST(kv_rig, test_park_of_more_than_the_in_queue_holds_sheds_the_tail),
+        TEST(kv_rig, test_offers_of_evicted_blocks_leave_the_in_queue_at_once),
+        TEST(kv_rig, test_cleared_blocks_on_deck_of_a_standing_lane_are_free_at_once),
+        TEST(kv_rig, test_invalidated_blocks_on_deck_of_a_standing_lane_are_free_at_once),
+        TEST(kv_rig, test_held_blocks_on_deck_are_free_when_let_go_of_after_a_clear),
+        TEST(kv_rig, test_flush_for_no_time_returns_while_copies_are_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,6 @@
 enum forget { CLEAR, SPACE, KEY, FORGETS };
 
 /* One block of one content, "the" content of a test. */
-static struct mv_copies copies;
 static uint32_t space, other_space, tokens[KV_TOKENS];
 static struct kvb_seq name;
 
@@ -21,7 +20,7 @@ static void open_rig(struct kv_rig *rig, uint32_t trigger, uint32_t duplicate)
     size_t count = 0;
     mv_two_tiers(rig, KV_BLOCKS, KV_BLOCKS, trigger);
     rig->config.duplicate = duplicate;
-    mv_open(rig, &copies);
+    mv_open_recorded(rig);
     kv_ok(kvb_namespace_open(rig->kv, NULL, 0, "adapter", 7, &space));
     kv_ok(kvb_namespace_open(rig->kv, NULL, 0, "another", 7, &other_space));
     kv_tokens(tokens, KV_TOKENS, 1);
@@ -76,7 +75,7 @@ static void expect_stale(struct kv_rig *rig, struct kvb_block *block)
     assert_false(is_found(rig));
     assert_int_equal(mv_event_count(rig, KVB_EVENT_STORED, KVB_TIER_DEVICE), stored);
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].free_count, free_count + 1);
-    assert_int_equal(copies.count, 0);
+    assert_int_equal(rig->copies.count, 0);
 }
 
 /* Registered as ever. */
@@ -360,7 +359,7 @@ static void test_copy_down_ends_without_publishing_in_any_lane(void **state)
             size_t count;
             mv_three_tiers(rig, KV_BLOCKS, KV_BLOCKS, KV_BLOCKS);
             rig->tiers[0].trigger = rig->tiers[1].trigger = KVB_OFFLOAD_ON_REGISTER;
-            mv_open(rig, &copies);
+            mv_open_recorded(rig);
             kv_ok(kvb_namespace_open(rig->kv, NULL, 0, "adapter", 7, &space));
             kv_tokens(tokens, KV_TOKENS, 1);
             kv_ok(kvb_hash_tokens(rig->kv, space, NULL, tokens, KV_TOKENS, &name, 1, &count));

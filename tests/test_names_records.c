@@ -11,7 +11,7 @@
 
 /* A chain of a tenant's in a file: its second block matters, because it is no root. */
 struct chain {
-    struct scene *scene;
+    struct disk_scene *scene;
     uint32_t space;
     uint32_t tokens[LENGTH * KV_TOKENS];
     _Alignas(struct kvb_seq) unsigned char keys[LENGTH][KEY_BYTES];
@@ -25,7 +25,7 @@ static struct kv_rig *rig_of(struct chain *chain)
 
 static void chain_open(struct chain *chain, void **state, uint32_t key_bytes)
 {
-    *chain = (struct chain){.scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS)};
+    *chain = (struct chain){.scene = *state};
     rig_of(chain)->config.key_bytes = key_bytes;
     scene_open(chain->scene);
     kv_ok(kvb_namespace_open(rig_of(chain)->kv, "tenant", 6, NULL, 0, &chain->space));
@@ -102,10 +102,11 @@ static void bring_back(struct chain *chain)
     kv_ok(kvb_block_unref(rig->kv, sources, LENGTH, NULL));
 }
 
+/* The scene may be used again. */
 static void chain_end(struct chain *chain)
 {
     kv_ok(kvb_block_unref(rig_of(chain)->kv, chain->blocks, LENGTH, NULL));
-    scene_end(chain->scene);
+    scene_again(chain->scene);
 }
 
 /* ---- Clones ---------------------------------------------------------------------------------- */
@@ -282,20 +283,20 @@ static void test_keyed_block_registered_before_its_parent_is_found_by_key_on_the
     for (uint32_t i = 0; i < LENGTH; i++)
         kv_unref(rig, store_one(&chain, KVB_TIER_DEVICE, i));
     match_and_drop(&chain);
-    scene_end(chain.scene);
 }
 
 int main(void)
 {
-    static const struct disk_test once[] = {
-        DISK_TEST(test_clone_of_returned_block_is_refused_whether_or_not_it_was_matched),
-        DISK_TEST(test_keyed_clone_of_returned_block_is_refused_whether_or_not_it_was_matched),
-        DISK_TEST(test_clone_of_returned_block_has_names_once_it_is_registered_again),
-        DISK_TEST(test_keyed_clone_of_returned_block_has_names_once_it_is_registered_again),
-        DISK_TEST(test_clone_of_block_whose_content_was_forgotten_is_refused),
-        DISK_TEST(test_returned_block_has_its_key_and_tokens),
-        DISK_TEST(test_keyed_returned_block_is_not_taken_for_other_tokens),
-        DISK_TEST(test_keyed_block_registered_before_its_parent_is_found_by_key_on_the_disk),
+    static const struct CMUnitTest once[] = {
+        TEST(disk_scene, test_clone_of_returned_block_is_refused_whether_or_not_it_was_matched),
+        TEST(disk_scene,
+             test_keyed_clone_of_returned_block_is_refused_whether_or_not_it_was_matched),
+        TEST(disk_scene, test_clone_of_returned_block_has_names_once_it_is_registered_again),
+        TEST(disk_scene, test_keyed_clone_of_returned_block_has_names_once_it_is_registered_again),
+        TEST(disk_scene, test_clone_of_block_whose_content_was_forgotten_is_refused),
+        TEST(disk_scene, test_returned_block_has_its_key_and_tokens),
+        TEST(disk_scene, test_keyed_returned_block_is_not_taken_for_other_tokens),
+        TEST(disk_scene, test_keyed_block_registered_before_its_parent_is_found_by_key_on_the_disk),
     };
     return run_disk_tests(NULL, 0, once, sizeof once / sizeof *once);
 }

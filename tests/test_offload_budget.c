@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The budget of writes: alone, and in the lane above a disk, where held back means neither lost nor busy.
+ * The budget of writes: alone, and in the lane above a disk, where held back means neither lost nor
+ * busy.
  */
+#include <errno.h>
+
 #include "support/disk_scene.h"
 #include "support/kv_asleep.h"
 
@@ -11,7 +14,7 @@
 #define DAY_NS (24 * HOUR_NS)
 #define BLOCK_BYTES ((uint64_t)KV_LAYERS * KV_PARTS * KV_CHUNK)
 
-/* ---- Alone -------------------------------------------------------------------------------------------------------- */
+/* ---- Alone ----------------------------------------------------------------------------------- */
 
 static struct kvbi_budget budget_of(uint64_t per_second, uint64_t per_day, uint64_t block_bytes)
 {
@@ -124,7 +127,10 @@ static void test_budget_obeys_both_limits(void **state)
     assert_int_equal(kvbi_budget_next_ns(&budget), DAY_NS / (24 * 150));
 }
 
-/* Whatever the rhythm: never more than a second's worth to begin with and what has filled up since, and hardly less. */
+/*
+ * Whatever the rhythm: never more than a second's worth to begin with and what has filled up since,
+ * and hardly less.
+ */
 static void test_budget_holds_over_random_rhythms(void **state)
 {
     (void)state;
@@ -149,26 +155,29 @@ static void test_budget_of_extremes_does_not_overflow(void **state)
     assert_int_equal(kvbi_budget_blocks(&fast, 64, 0), 64);
 }
 
-/* ---- In the lane -------------------------------------------------------------------------------------------------- */
+/* ---- In the lane ----------------------------------------------------------------------------- */
 
-/* DEVICE, HOST, DISK; so many blocks may be written to DISK a second, or a day: then the first hour's share at once. */
-static struct scene *scene_with_budget(void **state, uint64_t blocks_per_second,
-                                       uint64_t blocks_per_day)
+/*
+ * DEVICE, HOST, DISK; so many blocks may be written to DISK a second, or a day: then the first
+ * hour's share at once.
+ */
+static struct disk_scene *scene_with_budget(void **state, uint64_t blocks_per_second,
+                                            uint64_t blocks_per_day)
 {
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
+    struct disk_scene *scene = *state;
     scene->rig.tiers[2].write_bytes_per_second = blocks_per_second * BLOCK_BYTES;
     scene->rig.tiers[2].write_bytes_per_day = blocks_per_day * BLOCK_BYTES;
     scene_open(scene);
     return scene;
 }
 
-static struct kvb_lane_stats to_disk(struct scene *scene)
+static struct kvb_lane_stats to_disk(struct disk_scene *scene)
 {
     return mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK);
 }
 
 /* Until nothing could move now, the disk's answers included. */
-static void run_dry(struct scene *scene)
+static void run_dry(struct disk_scene *scene)
 {
     do
         kv_poll(&scene->rig);
@@ -177,13 +186,7 @@ static void run_dry(struct scene *scene)
     mv_expect_books(&scene->rig, false);
 }
 
-static void abandon(struct scene *scene)
-{
-    kv_rig_close(&scene->rig);
-    scene_free(scene);
-}
-
-static uint64_t timeout_of(struct scene *scene)
+static uint64_t timeout_of(struct disk_scene *scene)
 {
     uint64_t timeout_ns = 0;
     kv_ok(kvb_manager_next_timeout(scene->rig.kv, &timeout_ns));
@@ -192,19 +195,18 @@ static uint64_t timeout_of(struct scene *scene)
 
 static void test_lane_writes_what_the_budget_allows_and_keeps_the_rest(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct disk_scene *scene = scene_with_budget(state, 4, 0);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
     assert_int_equal(to_disk(scene).transferred, 4);
     assert_int_equal(to_disk(scene).pending, 6);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 10);
-    abandon(scene);
 }
 
 static void test_lane_sleeps_until_the_budget_lets_go_of_the_next_block(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct disk_scene *scene = scene_with_budget(state, 4, 0);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
@@ -218,12 +220,11 @@ static void test_lane_sleeps_until_the_budget_lets_go_of_the_next_block(void **s
     run_dry(scene);
     assert_int_equal(to_disk(scene).transferred, 5);
     assert_int_equal(timeout_of(scene), KV_SECOND / 4);
-    abandon(scene);
 }
 
 static void test_lane_goes_by_itself_from_timeout_to_timeout(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct disk_scene *scene = scene_with_budget(state, 4, 0);
     struct mv_run run;
     uint32_t sleeps = 0;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
@@ -236,12 +237,12 @@ static void test_lane_goes_by_itself_from_timeout_to_timeout(void **state)
     settle(scene);
     evict_above(scene);
     assert_int_equal(fetch(scene, &run), 10);
-    scene_end(scene);
+    settle(scene);
 }
 
 static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 0, 24 * 5);
+    struct disk_scene *scene = scene_with_budget(state, 0, 24 * 5);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 6);
     run_dry(scene);
@@ -253,7 +254,7 @@ static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **sta
     assert_int_equal(to_disk(scene).transferred, 6);
     kv_advance(&scene->rig, HOUR_NS);
     assert_int_equal(to_disk(scene).throttled_ns, HOUR_NS / 5);
-    scene_end(scene);
+    settle(scene);
 }
 
 /*
@@ -261,7 +262,7 @@ static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **sta
  */
 static void test_lane_goes_on_writing_after_the_clock_has_been_set_back(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct disk_scene *scene = scene_with_budget(state, 4, 0);
     struct mv_run run;
     kv_advance(&scene->rig, HOUR_NS);
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
@@ -273,19 +274,17 @@ static void test_lane_goes_on_writing_after_the_clock_has_been_set_back(void **s
     kv_advance(&scene->rig, KV_SECOND);
     run_dry(scene);
     assert_int_equal(to_disk(scene).transferred, 8);
-    abandon(scene);
 }
 
 static void test_lane_pays_for_writes_that_fail(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 4, 0);
+    struct disk_scene *scene = scene_with_budget(state, 4, 0);
     struct mv_run run;
     scene->io.write_errno = ENOSPC;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
     assert_int_equal(to_disk(scene).failed_transfer, 4);
     assert_int_equal(to_disk(scene).pending, 6);
-    abandon(scene);
 }
 
 static int admit_none(void *context, const struct kvb_admission_request *request)
@@ -296,7 +295,7 @@ static int admit_none(void *context, const struct kvb_admission_request *request
 
 static void test_lane_does_not_pay_for_what_admission_refuses(void **state)
 {
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     scene->rig.tiers[2].write_bytes_per_day = BLOCK_BYTES;
     scene->rig.config.admission.admit = admit_none;
@@ -304,22 +303,22 @@ static void test_lane_does_not_pay_for_what_admission_refuses(void **state)
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
     assert_int_equal(to_disk(scene).skipped_admission, 10);
-    scene_end(scene);
+    settle(scene);
 }
 
 static void test_onboarding_does_not_wait_for_the_budget(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 0, 24 * 6);
+    struct disk_scene *scene = scene_with_budget(state, 0, 24 * 6);
     struct mv_run run;
     store_on_disk(scene, &run, 1, 6);
     assert_int_equal(fetch(scene, &run), 6);
     assert_int_equal(to_disk(scene).throttled_ns, 0);
-    scene_end(scene);
+    settle(scene);
 }
 
 static void test_flush_waits_for_the_budget_up_to_its_timeout(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 0, 24 * 2);
+    struct disk_scene *scene = scene_with_budget(state, 0, 24 * 2);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 3);
     run_dry(scene); /* two are written, the third is held back */
@@ -327,21 +326,21 @@ static void test_flush_waits_for_the_budget_up_to_its_timeout(void **state)
     kv_advance(&scene->rig, HOUR_NS / 2);
     kv_ok(kvb_manager_flush(scene->rig.kv, KVB_FOREVER));
     assert_int_equal(to_disk(scene).transferred, 3);
-    scene_end(scene);
+    settle(scene);
 }
 
 static void test_destroy_does_not_wait_for_the_budget(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 0, 24 * 2);
+    struct disk_scene *scene = scene_with_budget(state, 0, 24 * 2);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
     assert_int_equal(to_disk(scene).pending, 8);
-    abandon(scene);
+    kv_rig_close(&scene->rig);
 }
 
 /* The lane has written so many blocks. Nobody calls what would wake the thread. */
-static void await_transferred(struct scene *scene, uint64_t count)
+static void await_transferred(struct disk_scene *scene, uint64_t count)
 {
     time_t give_up = time(NULL) + KV_GIVE_UP_S;
     while (to_disk(scene).transferred < count) {
@@ -355,7 +354,7 @@ static void await_transferred(struct scene *scene, uint64_t count)
 /* The clock goes on, and nobody calls: 20 blocks at once, the other three 50 ms apart. */
 static void test_own_thread_goes_on_when_the_budget_does(void **state)
 {
-    struct scene *scene = scene_with_budget(state, 20, 0);
+    struct disk_scene *scene = scene_with_budget(state, 20, 0);
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 23);
     await_transferred(scene, 20);
@@ -365,42 +364,42 @@ static void test_own_thread_goes_on_when_the_budget_does(void **state)
     kv_advance(&scene->rig, 100 * KV_MS);
     await_transferred(scene, 23);
     assert_int_equal(to_disk(scene).throttled_ns, 150 * KV_MS);
-    scene_end(scene);
+    settle(scene);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 static const struct CMUnitTest alone[] = {
-    cmocka_unit_test(test_budget_without_limits_allows_all),
-    cmocka_unit_test(test_budget_begins_with_what_a_second_allows),
-    cmocka_unit_test(test_budget_fills_block_by_block),
-    cmocka_unit_test(test_budget_saves_up_no_more_than_a_second),
-    cmocka_unit_test(test_budget_says_to_the_nanosecond_when_the_next_block_may_go),
-    cmocka_unit_test(test_budget_of_less_than_a_block_allows_one_block),
-    cmocka_unit_test(test_budget_of_a_day_holds_an_hours_share),
-    cmocka_unit_test(test_budget_of_a_day_allows_one_block_at_least),
-    cmocka_unit_test(test_budget_of_a_day_is_exceeded_by_an_hours_share_at_most),
-    cmocka_unit_test(test_budget_obeys_both_limits),
-    cmocka_unit_test(test_budget_holds_over_random_rhythms),
-    cmocka_unit_test(test_budget_of_extremes_does_not_overflow),
+    TEST(bare, test_budget_without_limits_allows_all),
+    TEST(bare, test_budget_begins_with_what_a_second_allows),
+    TEST(bare, test_budget_fills_block_by_block),
+    TEST(bare, test_budget_saves_up_no_more_than_a_second),
+    TEST(bare, test_budget_says_to_the_nanosecond_when_the_next_block_may_go),
+    TEST(bare, test_budget_of_less_than_a_block_allows_one_block),
+    TEST(bare, test_budget_of_a_day_holds_an_hours_share),
+    TEST(bare, test_budget_of_a_day_allows_one_block_at_least),
+    TEST(bare, test_budget_of_a_day_is_exceeded_by_an_hours_share_at_most),
+    TEST(bare, test_budget_obeys_both_limits),
+    TEST(bare, test_budget_holds_over_random_rhythms),
+    TEST(bare, test_budget_of_extremes_does_not_overflow),
 };
 
 int main(void)
 {
-    static const struct disk_test polled[] = {
-        DISK_TEST(test_lane_writes_what_the_budget_allows_and_keeps_the_rest),
-        DISK_TEST(test_lane_sleeps_until_the_budget_lets_go_of_the_next_block),
-        DISK_TEST(test_lane_goes_by_itself_from_timeout_to_timeout),
-        DISK_TEST(test_lane_counts_the_time_for_which_blocks_were_held_back),
-        DISK_TEST(test_lane_goes_on_writing_after_the_clock_has_been_set_back),
-        DISK_TEST(test_lane_pays_for_writes_that_fail),
-        DISK_TEST(test_lane_does_not_pay_for_what_admission_refuses),
-        DISK_TEST(test_onboarding_does_not_wait_for_the_budget),
-        DISK_TEST(test_flush_waits_for_the_budget_up_to_its_timeout),
-        DISK_TEST(test_destroy_does_not_wait_for_the_budget),
+    static const struct CMUnitTest polled[] = {
+        TEST(disk_scene_cut_short, test_lane_writes_what_the_budget_allows_and_keeps_the_rest),
+        TEST(disk_scene_cut_short, test_lane_sleeps_until_the_budget_lets_go_of_the_next_block),
+        TEST(disk_scene_cut_short, test_lane_goes_by_itself_from_timeout_to_timeout),
+        TEST(disk_scene_cut_short, test_lane_counts_the_time_for_which_blocks_were_held_back),
+        TEST(disk_scene_cut_short, test_lane_goes_on_writing_after_the_clock_has_been_set_back),
+        TEST(disk_scene_cut_short, test_lane_pays_for_writes_that_fail),
+        TEST(disk_scene_cut_short, test_lane_does_not_pay_for_what_admission_refuses),
+        TEST(disk_scene_cut_short, test_onboarding_does_not_wait_for_the_budget),
+        TEST(disk_scene_cut_short, test_flush_waits_for_the_budget_up_to_its_timeout),
+        TEST(disk_scene_cut_short, test_destroy_does_not_wait_for_the_budget),
     };
-    static const struct disk_test threaded[] = {
-        DISK_TEST(test_own_thread_goes_on_when_the_budget_does),
+    static const struct CMUnitTest threaded[] = {
+        TEST(disk_scene_cut_short, test_own_thread_goes_on_when_the_budget_does),
     };
     int failed = cmocka_run_group_tests_name("alone", alone, NULL, NULL);
     return failed + run_disk_tests_by_progress(polled, sizeof polled / sizeof *polled, threaded,

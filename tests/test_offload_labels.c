@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a lane tells a disk about the blocks that it writes there. Nobody polls: the tests are the engine.
+ * What a lane tells a disk about the blocks that it writes there. Nobody polls: the tests are the
+ * engine.
  */
 #include "support/disk_scene.h"
 
@@ -9,9 +10,10 @@
 
 enum { KEY = 8 };
 
-static struct scene *scene_open_for(void **state, uint32_t key_bytes)
+static struct disk_scene *scene_open_for(void **state, uint32_t key_bytes)
 {
-    struct scene *scene = scene_new(*state, 0, DISK_BLOCKS);
+    struct disk_scene *scene = *state;
+    scene_tiers(scene, 0, DISK_BLOCKS);
     scene->rig.tiers[0].batch = 4;
     scene->rig.tiers[0].depth = 1;
     scene->rig.config.key_bytes = key_bytes;
@@ -19,13 +21,13 @@ static struct scene *scene_open_for(void **state, uint32_t key_bytes)
     return scene;
 }
 
-static struct kvbi_lane *lane_of(struct scene *scene)
+static struct kvbi_lane *lane_of(struct disk_scene *scene)
 {
     return scene->rig.kv->pipeline.lanes.out[KVB_TIER_DEVICE].lanes[0];
 }
 
 /* What the engine would get next, at most `max`. */
-static uint32_t take_copies(struct scene *scene, struct kvbi_copy *copies, uint32_t max)
+static uint32_t take_copies(struct disk_scene *scene, struct kvbi_copy *copies, uint32_t max)
 {
     uint32_t offers[KVBI_LOCK_BATCH], count = 0;
     kvbi_lock(scene->rig.kv);
@@ -38,7 +40,7 @@ static uint32_t take_copies(struct scene *scene, struct kvbi_copy *copies, uint3
 }
 
 /* What the engine says of them. */
-static void complete(struct scene *scene, const struct kvbi_copy *copies, uint32_t count,
+static void complete(struct disk_scene *scene, const struct kvbi_copy *copies, uint32_t count,
                      int result)
 {
     kvbi_lock(scene->rig.kv);
@@ -48,13 +50,7 @@ static void complete(struct scene *scene, const struct kvbi_copy *copies, uint32
     kv_check(&scene->rig);
 }
 
-static void close_scene(struct scene *scene)
-{
-    kv_rig_close(&scene->rig);
-    scene_free(scene);
-}
-
-static uint64_t generation_of(struct scene *scene, uint32_t slot)
+static uint64_t generation_of(struct disk_scene *scene, uint32_t slot)
 {
     return kvbi_word_generation(
         atomic_load(&scene->rig.kv->store.pools[KVB_TIER_DISK].slots[slot].word));
@@ -62,7 +58,7 @@ static uint64_t generation_of(struct scene *scene, uint32_t slot)
 
 static void test_label_names_content_parent_and_slot(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copies[2];
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 2);
@@ -80,12 +76,11 @@ static void test_label_names_content_parent_and_slot(void **state)
     assert_memory_equal(copies[1].label, &expected, sizeof expected);
     assert_int_equal(copies[1].identity.generation, expected.generation);
     complete(scene, copies, 2, KVB_ECANCELED);
-    close_scene(scene);
 }
 
 static void test_label_of_a_root_names_no_parent(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copy;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 1);
@@ -93,12 +88,11 @@ static void test_label_of_a_root_names_no_parent(void **state)
     assert_int_equal(copy.label->has_parent, 0);
     assert_int_equal(copy.label->parent_hash, 0);
     complete(scene, &copy, 1, KVB_ECANCELED);
-    close_scene(scene);
 }
 
 static void test_label_names_the_namespace(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct kvb_block *block;
     struct kvbi_copy copy;
     uint32_t tokens[KV_TOKENS], space;
@@ -111,12 +105,11 @@ static void test_label_names_the_namespace(void **state)
     assert_memory_equal(copy.label->space_digest, name->digest, sizeof name->digest);
     complete(scene, &copy, 1, KVB_ECANCELED);
     kv_unref(&scene->rig, block);
-    close_scene(scene);
 }
 
 static void expect_priority(void **state, uint64_t duration_ns, uint8_t expected)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copy;
     mv_store(&scene->rig, &run, KVB_TIER_DEVICE, 1, 1);
@@ -125,7 +118,6 @@ static void expect_priority(void **state, uint64_t duration_ns, uint8_t expected
     assert_int_equal(copy.label->priority, expected);
     complete(scene, &copy, 1, KVB_ECANCELED);
     mv_drop(&scene->rig, &run);
-    close_scene(scene);
 }
 
 static void test_label_has_a_priority_that_holds_for_ever(void **state)
@@ -140,7 +132,7 @@ static void test_label_has_no_priority_that_holds_for_a_time(void **state)
 
 static void test_label_counts_the_clears_before_it(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run before, after;
     struct kvbi_copy copies[2];
     mv_park(&scene->rig, &before, KVB_TIER_DEVICE, 1, 1);
@@ -152,12 +144,11 @@ static void test_label_counts_the_clears_before_it(void **state)
     assert_int_equal(copies[1].label->clears, 1);
     complete(scene, copies, 2, 0);
     assert_int_equal(mv_found(&scene->rig, &before), 0);
-    close_scene(scene);
 }
 
 static void test_label_stays_as_it_is_until_the_copy_is_over(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copies[4];
     struct kvbi_label first;
@@ -169,13 +160,12 @@ static void test_label_stays_as_it_is_until_the_copy_is_over(void **state)
     for (uint32_t i = 1; i < 4; i++)
         assert_int_equal(copies[i].label->hash, run.seqs[i].hash);
     complete(scene, copies, 4, 0);
-    close_scene(scene);
 }
 
 /* As many as may be with the engine, again and again. */
 static void test_labels_are_given_back_with_their_copies(void **state)
 {
-    struct scene *scene = scene_open_for(state, 0);
+    struct disk_scene *scene = scene_open_for(state, 0);
     struct mv_run run;
     struct kvbi_copy copies[4];
     for (uint64_t seed = 1; seed <= 5; seed++) {
@@ -184,10 +174,9 @@ static void test_labels_are_given_back_with_their_copies(void **state)
         complete(scene, copies, 4, seed % 2 == 0 ? 0 : KVB_EIO);
         assert_int_equal(lane_of(scene)->labels.free_count, 4);
     }
-    close_scene(scene);
 }
 
-static void register_keyed(struct scene *scene, struct kvb_block *block, uint32_t position,
+static void register_keyed(struct disk_scene *scene, struct kvb_block *block, uint32_t position,
                            const char *parent, const char *key)
 {
     uint32_t tokens[KV_TOKENS];
@@ -200,7 +189,7 @@ static void register_keyed(struct scene *scene, struct kvb_block *block, uint32_
 static void test_label_has_the_callers_keys(void **state)
 {
     static const char root[KEY] = "root key", child[KEY] = "a child!";
-    struct scene *scene = scene_open_for(state, KEY);
+    struct disk_scene *scene = scene_open_for(state, KEY);
     struct kvb_block *blocks[2];
     struct kvbi_copy copies[2];
     unsigned char zeros[KVB_KEY_BYTES_MAX] = {0};
@@ -216,12 +205,11 @@ static void test_label_has_the_callers_keys(void **state)
     assert_int_equal(copies[1].label->parent_hash, copies[0].label->hash);
     complete(scene, copies, 2, KVB_ECANCELED);
     kv_ok(kvb_block_unref(scene->rig.kv, blocks, 2, NULL));
-    close_scene(scene);
 }
 
 static void test_copies_to_memory_have_no_label(void **state)
 {
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
+    struct disk_scene *scene = *state;
     struct mv_run run;
     struct kvbi_copy copy;
     scene_open(scene);
@@ -229,22 +217,21 @@ static void test_copies_to_memory_have_no_label(void **state)
     assert_int_equal(take_copies(scene, &copy, 1), 1);
     assert_null(copy.label);
     complete(scene, &copy, 1, KVB_ECANCELED);
-    close_scene(scene);
 }
 
 int main(void)
 {
-    static const struct disk_test polled[] = {
-        DISK_TEST(test_label_names_content_parent_and_slot),
-        DISK_TEST(test_label_of_a_root_names_no_parent),
-        DISK_TEST(test_label_names_the_namespace),
-        DISK_TEST(test_label_has_a_priority_that_holds_for_ever),
-        DISK_TEST(test_label_has_no_priority_that_holds_for_a_time),
-        DISK_TEST(test_label_counts_the_clears_before_it),
-        DISK_TEST(test_label_stays_as_it_is_until_the_copy_is_over),
-        DISK_TEST(test_labels_are_given_back_with_their_copies),
-        DISK_TEST(test_label_has_the_callers_keys),
-        DISK_TEST(test_copies_to_memory_have_no_label),
+    static const struct CMUnitTest polled[] = {
+        TEST(disk_scene_cut_short, test_label_names_content_parent_and_slot),
+        TEST(disk_scene_cut_short, test_label_of_a_root_names_no_parent),
+        TEST(disk_scene_cut_short, test_label_names_the_namespace),
+        TEST(disk_scene_cut_short, test_label_has_a_priority_that_holds_for_ever),
+        TEST(disk_scene_cut_short, test_label_has_no_priority_that_holds_for_a_time),
+        TEST(disk_scene_cut_short, test_label_counts_the_clears_before_it),
+        TEST(disk_scene_cut_short, test_label_stays_as_it_is_until_the_copy_is_over),
+        TEST(disk_scene_cut_short, test_labels_are_given_back_with_their_copies),
+        TEST(disk_scene_cut_short, test_label_has_the_callers_keys),
+        TEST(disk_scene_cut_short, test_copies_to_memory_have_no_label),
     };
     return run_disk_tests_by_progress(polled, sizeof polled / sizeof *polled, NULL, 0);
 }

@@ -4,6 +4,7 @@
  * order, with which end, and who was the last.
  */
 #include "support/kv_test.h"
+#include "support/test.h"
 
 #include "offload/waiters.h"
 
@@ -168,29 +169,44 @@ static void expect_same(const struct kvbi_waiters *waiters, const struct model *
     }
 }
 
+static struct kv_heap heap;
+
+static int rings_setup(void **state)
+{
+    static struct kvbi_memory memory;
+    static struct kvbi_waiters waiters;
+    const struct kvb_allocator allocator = {kv_heap_alloc, kv_heap_free, &heap};
+    memset(&waiters, 0, sizeof waiters);
+    *state = &waiters;
+    return kvbi_memory_init(&memory, &allocator) != 0 ||
+                   kvbi_waiters_create(&waiters, &memory, SLOTS) != 0
+               ? -1
+               : 0;
+}
+
+static int rings_teardown(void **state)
+{
+    kvbi_waiters_destroy(*state);
+    if (heap.live_bytes != 0)
+        print_error("%lld bytes are left\n", (long long)heap.live_bytes);
+    return heap.live_bytes == 0 ? 0 : -1;
+}
+
 static void test_rings_are_as_a_list_that_is_searched(void **state)
 {
-    (void)state;
-    struct kv_heap heap = {0};
-    struct kvb_allocator allocator = {kv_heap_alloc, kv_heap_free, &heap};
-    struct kvbi_memory memory;
-    struct kvbi_waiters waiters;
+    struct kvbi_waiters *waiters = *state;
     struct model model = {0};
     uint64_t seed = 11;
-    kv_ok(kvbi_memory_init(&memory, &allocator));
-    kv_ok(kvbi_waiters_create(&waiters, &memory, SLOTS));
     for (uint32_t n = 0; n < STEPS; n++) {
-        step(&waiters, &model, &seed);
-        expect_same(&waiters, &model);
+        step(waiters, &model, &seed);
+        expect_same(waiters, &model);
     }
-    kvbi_waiters_destroy(&waiters);
-    assert_int_equal(heap.live_bytes, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rings_are_as_a_list_that_is_searched),
+        TEST(rings, test_rings_are_as_a_list_that_is_searched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

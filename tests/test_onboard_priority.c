@@ -4,6 +4,7 @@
  * wait, through tiers in between and from hand to hand. The engine takes one block at a time, so
  * that the order of its copies is the order of the lanes.
  */
+#include "support/kv_scene.h"
 #include "support/move_test.h"
 
 #include "api/manager.h"
@@ -12,22 +13,28 @@ enum { ORDINARY = 6 };
 
 struct traffic {
     struct kv_rig rig;
-    struct mv_copies copies;
     struct mv_run wanted, ordinary[ORDINARY];
     struct kvb_op *ops[3 * ORDINARY];
     uint32_t op_count;
 };
 
+static int traffic_setup(void **state)
+{
+    (void)kv_scene_begin(state, sizeof(struct traffic));
+    return 0;
+}
+
+#define traffic_teardown kv_scene_end
+
 /* The wanted block and the ordinary ones are parked in `tier`; nothing moves yet. */
 static void open_traffic(struct traffic *traffic, uint32_t tier)
 {
     struct kv_rig *rig = &traffic->rig;
-    memset(traffic, 0, sizeof *traffic);
     mv_three_tiers(rig, 16, 16, 16);
     rig->config.op_capacity = 3 * ORDINARY;
     mv_bounds(rig, 0, 1, 1, 1, 16);
     mv_bounds(rig, 1, 1, 1, 1, 16);
-    mv_open(rig, &traffic->copies);
+    mv_open_recorded(rig);
     mv_park(rig, &traffic->wanted, tier, 1, 1);
     for (uint32_t i = 0; i < ORDINARY; i++) {
         mv_park(rig, &traffic->ordinary[i], tier, 10 + i, 1);
@@ -38,15 +45,8 @@ static struct kvb_op *start(struct traffic *traffic, struct mv_run *run, uint32_
                             uint32_t priority)
 {
     struct kv_rig *rig = &traffic->rig;
-    struct kvb_block *target = kv_alloc(rig, tier);
-    struct kvb_op *op = NULL;
-    assert_int_equal(mv_match(rig, run), 1);
-    struct kvb_onboard request = mv_request(run->blocks, &target, 1, NULL);
-    request.flags = KVB_ONBOARD_PRIORITY;
-    request.priority = priority;
-    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    struct kvb_op *op = mv_bring_with_priority(rig, run, kv_alloc(rig, tier), priority, NULL);
     traffic->ops[traffic->op_count++] = op;
-    mv_drop(rig, run);
     return op;
 }
 
@@ -71,9 +71,10 @@ static uint32_t slot_in(struct traffic *traffic, const struct mv_run *run, uint3
 static uint32_t place_in(struct traffic *traffic, uint32_t tier)
 {
     uint32_t slot = slot_in(traffic, &traffic->wanted, tier), place = 0;
-    for (uint32_t i = 0; i < traffic->copies.count; i++) {
-        place += traffic->copies.list[i].to_tier == tier;
-        if (traffic->copies.list[i].to_tier == tier && traffic->copies.list[i].to_slot == slot) {
+    for (uint32_t i = 0; i < traffic->rig.copies.count; i++) {
+        place += traffic->rig.copies.list[i].to_tier == tier;
+        if (traffic->rig.copies.list[i].to_tier == tier &&
+            traffic->rig.copies.list[i].to_slot == slot) {
             return place;
         }
     }
@@ -87,82 +88,76 @@ static void close_traffic(struct traffic *traffic)
     }
     kv_poll(&traffic->rig);
     mv_expect_books(&traffic->rig, true);
-    kv_rig_close(&traffic->rig);
 }
 
 static void test_block_that_is_joined_rises_to_the_joiners_priority(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_HOST);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 0);
-    start_ordinary(&traffic, KVB_TIER_DEVICE);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 100);
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_DEVICE), 1);
-    close_traffic(&traffic);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_HOST);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 0);
+    start_ordinary(traffic, KVB_TIER_DEVICE);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_DEVICE), 1);
+    close_traffic(traffic);
 }
 
 static void test_block_that_rises_stands_behind_those_of_that_priority(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_HOST);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 0);
-    start_ordinary(&traffic, KVB_TIER_DEVICE);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 50);
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_DEVICE), ORDINARY + 1);
-    close_traffic(&traffic);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_HOST);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 0);
+    start_ordinary(traffic, KVB_TIER_DEVICE);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 50);
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_DEVICE), ORDINARY + 1);
+    close_traffic(traffic);
 }
 
 static void test_joiner_of_lower_priority_changes_nothing(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_HOST);
-    start_ordinary(&traffic, KVB_TIER_DEVICE);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 60);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 10);
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_DEVICE), 1);
-    close_traffic(&traffic);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_HOST);
+    start_ordinary(traffic, KVB_TIER_DEVICE);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 60);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 10);
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_DEVICE), 1);
+    close_traffic(traffic);
 }
 
 /* The urgent one finds the block on its way into HOST, in another's name, and waits for that. */
 static void test_hop_raises_the_prefetch_that_it_waits_for(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_DISK);
-    start(&traffic, &traffic.wanted, KVB_TIER_HOST, 0);
-    start_ordinary(&traffic, KVB_TIER_HOST);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 100);
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_HOST), 1);
-    close_traffic(&traffic);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_DISK);
+    start(traffic, &traffic->wanted, KVB_TIER_HOST, 0);
+    start_ordinary(traffic, KVB_TIER_HOST);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_HOST), 1);
+    close_traffic(traffic);
 }
 
 /* A hop waits for a prefetch into HOST. Who joins the hop raises the prefetch through it. */
 static void test_priority_goes_through_a_hop_that_waits_itself(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_DISK);
-    start(&traffic, &traffic.wanted, KVB_TIER_HOST, 10);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 55);
-    start(&traffic, &traffic.ordinary[0], KVB_TIER_HOST, 55);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_DISK);
+    start(traffic, &traffic->wanted, KVB_TIER_HOST, 10);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 55);
+    start(traffic, &traffic->ordinary[0], KVB_TIER_HOST, 55);
     /* The hop finds the prefetch, which goes behind the other of that priority: the one copy. */
-    assert_int_equal(kvb_manager_poll(traffic.rig.kv, 0), 1);
-    assert_int_equal(traffic.copies.count, 1);
+    assert_int_equal(kvb_manager_poll(traffic->rig.kv, 0), 1);
+    assert_int_equal(traffic->rig.copies.count, 1);
     for (uint32_t i = 1; i < ORDINARY; i++) {
-        start(&traffic, &traffic.ordinary[i], KVB_TIER_HOST, 60);
+        start(traffic, &traffic->ordinary[i], KVB_TIER_HOST, 60);
     }
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 100);
-    kv_check(&traffic.rig);
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_HOST), 2);
-    close_traffic(&traffic);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
+    kv_check(&traffic->rig);
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_HOST), 2);
+    close_traffic(traffic);
 }
 
 /*
@@ -170,21 +165,20 @@ static void test_priority_goes_through_a_hop_that_waits_itself(void **state)
  */
 static void test_second_hop_goes_by_the_priority_of_who_joined_meanwhile(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_DISK);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 10);
-    assert_int_equal(kvb_manager_poll(traffic.rig.kv, 0), 1); /* the carrier brings it into HOST */
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_DISK);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 10);
+    assert_int_equal(kvb_manager_poll(traffic->rig.kv, 0), 1); /* the carrier brings it into HOST */
     struct mv_run below[ORDINARY];
-    mv_store_each(&traffic.rig, below, KVB_TIER_HOST, 200, ORDINARY);
+    mv_store_each(&traffic->rig, below, KVB_TIER_HOST, 200, ORDINARY);
     for (uint32_t i = 0; i < ORDINARY; i++) {
-        mv_drop(&traffic.rig, &below[i]);
-        start(&traffic, &below[i], KVB_TIER_DEVICE, 50);
+        mv_drop(&traffic->rig, &below[i]);
+        start(traffic, &below[i], KVB_TIER_DEVICE, 50);
     }
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 100);
-    mv_step(&traffic.rig);
-    assert_in_range(place_in(&traffic, KVB_TIER_DEVICE), 1, 2);
-    close_traffic(&traffic);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
+    mv_step(&traffic->rig);
+    assert_in_range(place_in(traffic, KVB_TIER_DEVICE), 1, 2);
+    close_traffic(traffic);
 }
 
 /*
@@ -193,29 +187,28 @@ static void test_second_hop_goes_by_the_priority_of_who_joined_meanwhile(void **
  */
 static void test_block_that_is_handed_over_keeps_the_highest_priority(void **state)
 {
-    (void)state;
-    struct traffic traffic;
-    open_traffic(&traffic, KVB_TIER_HOST);
-    struct kvb_op *first = start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 0);
-    start_ordinary(&traffic, KVB_TIER_DEVICE);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 20);
-    start(&traffic, &traffic.wanted, KVB_TIER_DEVICE, 100);
-    kv_ok(kvb_op_cancel(traffic.rig.kv, first));
-    mv_step(&traffic.rig);
-    assert_int_equal(place_in(&traffic, KVB_TIER_DEVICE), 1);
-    close_traffic(&traffic);
+    struct traffic *traffic = *state;
+    open_traffic(traffic, KVB_TIER_HOST);
+    struct kvb_op *first = start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 0);
+    start_ordinary(traffic, KVB_TIER_DEVICE);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 20);
+    start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
+    kv_ok(kvb_op_cancel(traffic->rig.kv, first));
+    mv_step(&traffic->rig);
+    assert_int_equal(place_in(traffic, KVB_TIER_DEVICE), 1);
+    close_traffic(traffic);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_block_that_is_joined_rises_to_the_joiners_priority),
-        cmocka_unit_test(test_block_that_rises_stands_behind_those_of_that_priority),
-        cmocka_unit_test(test_joiner_of_lower_priority_changes_nothing),
-        cmocka_unit_test(test_hop_raises_the_prefetch_that_it_waits_for),
-        cmocka_unit_test(test_priority_goes_through_a_hop_that_waits_itself),
-        cmocka_unit_test(test_second_hop_goes_by_the_priority_of_who_joined_meanwhile),
-        cmocka_unit_test(test_block_that_is_handed_over_keeps_the_highest_priority),
+        TEST(traffic, test_block_that_is_joined_rises_to_the_joiners_priority),
+        TEST(traffic, test_block_that_rises_stands_behind_those_of_that_priority),
+        TEST(traffic, test_joiner_of_lower_priority_changes_nothing),
+        TEST(traffic, test_hop_raises_the_prefetch_that_it_waits_for),
+        TEST(traffic, test_priority_goes_through_a_hop_that_waits_itself),
+        TEST(traffic, test_second_hop_goes_by_the_priority_of_who_joined_meanwhile),
+        TEST(traffic, test_block_that_is_handed_over_keeps_the_highest_priority),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

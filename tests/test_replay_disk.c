@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvb_replay with a disk tier, from outside: where its hits come from, that every byte is right at any pace, what a run that
- * resumes finds of an earlier one, however that ended, and which combinations of options are refused.
+ * kvb_replay with a disk tier, from outside: where its hits come from, that every byte is right at
+ * any pace, what a run that resumes finds of an earlier one, however that ended, and which
+ * combinations of options are refused.
  */
-#ifndef KVB_REPLAY_PATH
-#include <stdio.h>
-
-int main(void)
-{
-    fputs("built without the examples: there is no kvb_replay to test\n", stderr);
-    return 77;
-}
-#else
-
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "support/replay_run.h"
 #include "transfer/disk/format.h"
@@ -35,9 +30,9 @@ static void assert_lane(const struct run *run, const char *from, const char *to)
 
 static void test_replay_hits_in_all_three_tiers(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
-    replay(&run, QUIET_JSON SMALL_TIERS "--limit 1000 --seed 3");
+    replay(folder, &run, QUIET_JSON SMALL_TIERS "--limit 1000 --seed 3");
     assert_good(&run);
     const char *hits = strstr(run.out, "\"hits\": {");
     assert_non_null(hits);
@@ -48,9 +43,9 @@ static void test_replay_hits_in_all_three_tiers(void **state)
 
 static void test_replay_moves_over_host_both_ways(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
-    replay(&run, QUIET_JSON SMALL_TIERS "--limit 1000 --seed 3");
+    replay(folder, &run, QUIET_JSON SMALL_TIERS "--limit 1000 --seed 3");
     assert_good(&run);
     assert_lane(&run, "device", "host");
     assert_lane(&run, "host", "disk");
@@ -60,15 +55,13 @@ static void test_replay_moves_over_host_both_ways(void **state)
 
 static void test_replay_without_host_moves_between_device_and_disk(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
     for (size_t i = 0; i < 2; i++) {
-        replay(
-            &run,
-            QUIET_JSON
-            "--device-blocks 130 --host-blocks 0 --disk-blocks 2500 --disk blocks --limit 500 --seed 3 "
-            "--progress %s",
-            progress_modes[i]);
+        replay(folder, &run,
+               QUIET_JSON "--device-blocks 130 --host-blocks 0 --disk-blocks 2500 --disk blocks "
+                          "--limit 500 --seed 3 --progress %s",
+               progress_modes[i]);
         assert_good(&run);
         assert_lane(&run, "device", "disk");
         assert_lane(&run, "disk", "device");
@@ -77,11 +70,11 @@ static void test_replay_without_host_moves_between_device_and_disk(void **state)
 
 static void test_replay_with_a_disk_without_pace_serves_no_wrong_byte(void **state)
 {
+    struct replay_folder *folder = *state;
     static const char *const triggers[] = {"register", "park", "cold"};
-    (void)state;
     for (size_t i = 0; i < 6; i++) {
         struct run run;
-        replay(&run,
+        replay(folder, &run,
                QUIET_JSON SMALL_TIERS "--limit 500 --seed 9 --pace none --trigger %s --progress %s",
                triggers[i / 2], progress_modes[i % 2]);
         assert_good(&run);
@@ -90,15 +83,13 @@ static void test_replay_with_a_disk_without_pace_serves_no_wrong_byte(void **sta
 
 static void test_replay_without_host_and_pace_serves_no_wrong_byte(void **state)
 {
-    (void)state;
+    struct replay_folder *folder = *state;
     for (size_t i = 0; i < 2; i++) {
         struct run run;
-        replay(
-            &run,
-            QUIET_JSON
-            "--device-blocks 130 --host-blocks 0 --disk-blocks 900 --disk blocks --limit 500 --seed 9 "
-            "--pace none --progress %s",
-            progress_modes[i]);
+        replay(folder, &run,
+               QUIET_JSON "--device-blocks 130 --host-blocks 0 --disk-blocks 900 --disk blocks "
+                          "--limit 500 --seed 9 --pace none --progress %s",
+               progress_modes[i]);
         assert_good(&run);
     }
 }
@@ -106,33 +97,30 @@ static void test_replay_without_host_and_pace_serves_no_wrong_byte(void **state)
 /* Not whole pages: every slot has padding. */
 static void test_replay_of_padded_blocks_serves_no_wrong_byte(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
-    replay(&run, "--block-bytes 4160 --quiet --json - " SMALL_TIERS "--limit 500 --seed 2");
+    replay(folder, &run, "--block-bytes 4160 --quiet --json - " SMALL_TIERS "--limit 500 --seed 2");
     assert_good(&run);
 }
 
-/* ---- Resuming ----------------------------------------------------------------------------------------------------- */
+/* ---- Resuming -------------------------------------------------------------------------------- */
 
 /* All that is computed goes straight to the file, which has room for all of it. */
 #define STRAIGHT_DOWN "--device-blocks 130 --host-blocks 0 --disk-blocks 60000 "
 
-static void remove_files(void)
+static void remove_file(const struct replay_folder *folder, const char *name)
 {
-    static const char *const names[] = {"blocks", "blocks1", "blocks2"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[128];
-        path_in_folder(path, names[i]);
-        (void)unlink(path);
-    }
+    char path[128];
+    path_in_folder(folder, path, name);
+    (void)unlink(path);
 }
 
 static void test_replay_without_resume_starts_empty(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
     for (int i = 0; i < 2; i++) {
-        replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 100 --progress poll");
+        replay(folder, &run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 100 --progress poll");
         assert_good(&run);
         assert_true(value_of(run.out, "recovered") == 0);
         assert_true(value_of(run.out, "saved_hits") == 0);
@@ -141,14 +129,15 @@ static void test_replay_without_resume_starts_empty(void **state)
 
 static void test_replay_that_resumes_finds_all_that_the_same_trace_needs(void **state)
 {
-    (void)state;
+    struct replay_folder *folder = *state;
     for (size_t i = 0; i < 2; i++) {
         struct run first, second;
-        remove_files();
-        replay(&first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 300 --progress %s",
+        remove_file(folder, "blocks");
+        replay(folder, &first, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 300 --progress %s",
                progress_modes[i]);
         assert_good(&first);
-        replay(&second, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300 --progress %s",
+        replay(folder, &second,
+               QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300 --progress %s",
                progress_modes[i]);
         assert_good(&second);
         double computed = value_of(first.out, "block_refs") - hits_of(first.out);
@@ -161,10 +150,9 @@ static void test_replay_that_resumes_finds_all_that_the_same_trace_needs(void **
 
 static void test_replay_that_resumes_from_no_file_makes_one(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
-    remove_files();
-    replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 100");
+    replay(folder, &run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 100");
     assert_good(&run);
     assert_true(value_of(run.out, "recovered") == 0);
     assert_true(value_of(run.out, "saved_hits") == 0);
@@ -173,12 +161,12 @@ static void test_replay_that_resumes_from_no_file_makes_one(void **state)
 /* Hits on what this run has computed itself are not the restart's merit. */
 static void test_replay_counts_only_what_it_has_not_computed_as_saved(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run head, whole;
-    (void)state;
-    remove_files();
-    replay(&head, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 50 --progress poll");
+    replay(folder, &head, QUIET_JSON STRAIGHT_DOWN "--disk blocks --limit 50 --progress poll");
     assert_good(&head);
-    replay(&whole, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 400 --progress poll");
+    replay(folder, &whole,
+           QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 400 --progress poll");
     assert_good(&whole);
     assert_true(value_of(whole.out, "saved_contents") ==
                 value_of(head.out, "block_refs") - hits_of(head.out));
@@ -188,13 +176,13 @@ static void test_replay_counts_only_what_it_has_not_computed_as_saved(void **sta
 
 static void test_replay_over_several_files_resumes_from_all(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run first, second;
-    (void)state;
-    remove_files();
-    replay(&first,
+    replay(folder, &first,
            QUIET_JSON STRAIGHT_DOWN "--disk blocks --disk blocks1 --disk=blocks2 --limit 200");
     assert_good(&first);
-    replay(&second, QUIET_JSON STRAIGHT_DOWN
+    replay(folder, &second,
+           QUIET_JSON STRAIGHT_DOWN
            "--disk blocks --disk blocks1 --disk blocks2 --resume --limit 200");
     assert_good(&second);
     assert_true(hits_of(second.out) == value_of(second.out, "block_refs"));
@@ -202,47 +190,62 @@ static void test_replay_over_several_files_resumes_from_all(void **state)
                 value_of(first.out, "block_refs") - hits_of(first.out));
 }
 
-/* The end of a pipe in which there is no room for another byte; nobody ever reads from *other. */
-static int full_pipe(int *other)
+/*
+ * A replay that cannot end by itself: the results, which it writes before it closes its file, go
+ * into a pipe in which there is no room for another byte, and nobody reads from it.
+ */
+static struct {
+    int pipe[2];
+    pid_t process; /* 0: none */
+} endless;
+
+static int endless_replay_setup(void **state)
 {
     static const char bytes[4096];
-    int ends[2];
-    assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-    while (write(ends[1], bytes, sizeof bytes) > 0) {
+    if (pipe2(endless.pipe, O_NONBLOCK | O_CLOEXEC) != 0)
+        return -1;
+    while (write(endless.pipe[1], bytes, sizeof bytes) > 0) {
     }
-    while (write(ends[1], bytes, 1) > 0) {
+    while (write(endless.pipe[1], bytes, 1) > 0) {
     }
-    assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
-    *other = ends[0];
-    return ends[1];
+    return fcntl(endless.pipe[1], F_SETFL, 0) == 0 ? replay_folder_setup(state) : -1;
 }
 
-/*
- * A replay on its own. It cannot end by itself: the results, which it writes before it closes its
- * file, find no room.
- */
-static pid_t start_replay(char *const arguments[], int full)
+static void kill_replay(void)
 {
-    pid_t child = fork();
-    if (child == 0) {
+    if (endless.process > 0 && kill(endless.process, SIGKILL) == 0)
+        (void)waitpid(endless.process, NULL, 0);
+    endless.process = 0;
+}
+
+static int endless_replay_teardown(void **state)
+{
+    kill_replay();
+    (void)close(endless.pipe[0]), (void)close(endless.pipe[1]);
+    return replay_folder_teardown(state);
+}
+
+static void start_replay(const struct replay_folder *folder, char *const arguments[])
+{
+    endless.process = fork();
+    if (endless.process == 0) {
         int nowhere = open("/dev/null", O_WRONLY);
-        if (chdir(replay_folder) != 0 || dup2(full, STDOUT_FILENO) < 0 ||
+        if (chdir(folder->path) != 0 || dup2(endless.pipe[1], STDOUT_FILENO) < 0 ||
             dup2(nowhere, STDERR_FILENO) < 0)
             _exit(99);
-        (void)execv(KVB_REPLAY_PATH, arguments);
+        (void)execv(folder->program, arguments);
         _exit(99);
     }
-    assert_true(child > 0);
-    return child;
+    assert_true(endless.process > 0);
 }
 
 /* How many blocks a file's table names now; 0 as long as there is no file with a superblock. */
-static uint32_t blocks_in_table(const char *name)
+static uint32_t blocks_in_table(const struct replay_folder *folder, const char *name)
 {
     static struct kvbi_disk_record records[60000];
     struct kvbi_disk_superblock superblock = {.slot_count = 0};
     char path[128];
-    path_in_folder(path, name);
+    path_in_folder(folder, path, name);
     int fd = open(path, O_RDONLY);
     if (fd < 0)
         return 0;
@@ -258,18 +261,18 @@ static uint32_t blocks_in_table(const char *name)
 }
 
 /* Kills the replay once its file names `count` blocks; how many it named then. */
-static uint32_t kill_replay_at(pid_t child, uint32_t count)
+static uint32_t kill_replay_at(const struct replay_folder *folder, uint32_t count)
 {
     uint32_t named;
     int status;
-    while ((named = blocks_in_table("blocks")) < count) {
-        if (waitpid(child, &status, WNOHANG) != 0)
+    while ((named = blocks_in_table(folder, "blocks")) < count) {
+        if (waitpid(endless.process, &status, WNOHANG) != 0) {
+            endless.process = 0;
             fail_msg("the replay ended before it could be killed: status %d", status);
+        }
         (void)sched_yield();
     }
-    assert_int_equal(kill(child, SIGKILL), 0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
+    kill_replay();
     return named;
 }
 
@@ -277,10 +280,10 @@ static uint32_t kill_replay_at(pid_t child, uint32_t count)
  * The kernel holds a file's lock until the I/O of the process that is gone has ended, however long
  * that takes.
  */
-static void wait_until_let_go(const char *name)
+static void wait_until_let_go(const struct replay_folder *folder, const char *name)
 {
     char path[128];
-    path_in_folder(path, name);
+    path_in_folder(folder, path, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     assert_int_equal(flock(fd, LOCK_EX), 0);
@@ -289,123 +292,100 @@ static void wait_until_let_go(const char *name)
 
 static void test_replay_resumes_after_a_kill_with_all_that_was_stored(void **state)
 {
-    (void)state;
+    struct replay_folder *folder = *state;
     for (size_t i = 0; i < 2; i++) {
-        char *const arguments[] = {"kvb_replay",
-                                   "--quiet",
-                                   "--block-bytes",
-                                   "4096",
-                                   "--device-blocks",
-                                   "130",
-                                   "--disk",
-                                   "blocks",
-                                   "--pace",
-                                   "none",
-                                   "--host-blocks",
-                                   "0",
-                                   "--disk-blocks",
-                                   "60000",
-                                   "--progress",
-                                   (char *)(uintptr_t)progress_modes[i],
-                                   NULL};
+        const char *const words[] = {
+            "kvb_replay",    "--quiet", "--block-bytes", "4096",           "--device-blocks", "130",
+            "--disk",        "blocks",  "--pace",        "none",           "--host-blocks",   "0",
+            "--disk-blocks", "60000",   "--progress",    progress_modes[i]};
+        char *arguments[sizeof words / sizeof *words + 1] = {NULL};
+        memcpy(arguments, words, sizeof words);
         struct run run;
-        int other, full = full_pipe(&other);
-        remove_files();
-        uint32_t named = kill_replay_at(start_replay(arguments, full), 300);
-        (void)close(full), (void)close(other);
-        wait_until_let_go("blocks");
-        replay(&run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300");
+        remove_file(folder, "blocks");
+        start_replay(folder, arguments);
+        uint32_t named = kill_replay_at(folder, 300);
+        wait_until_let_go(folder, "blocks");
+        replay(folder, &run, QUIET_JSON STRAIGHT_DOWN "--disk blocks --resume --limit 300");
         assert_good(&run);
         assert_true(value_of(run.out, "recovered") >= named);
         assert_true(value_of(run.out, "dropped") == 0);
-        assert_true(value_of(run.out, "saved_contents") >
-                    0); /* how many depends on what was shed before the kill */
+        /* How many depends on what was shed before the kill. */
+        assert_true(value_of(run.out, "saved_contents") > 0);
         assert_true(value_of(run.out, "corrupt") == 0);
     }
 }
 
-static void assert_refused(const char *arguments, const char *named)
-{
-    struct run run;
-    replay(&run, "%s", arguments);
-    if (run.status != 2 || !strstr(run.err, named))
-        fail_msg("'%s': exit status %d, '%s' expected in: %s", arguments, run.status, named,
-                 run.err);
-    assert_string_equal(run.out, "");
-}
-
 static void test_replay_disk_and_disk_blocks_come_together(void **state)
 {
-    (void)state;
-    assert_refused("--disk blocks --limit 1", "--disk-blocks");
-    assert_refused("--disk-blocks 100 --limit 1", "--disk");
-    assert_refused("--disk blocks --disk-blocks 0 --limit 1", "--disk-blocks");
+    struct replay_folder *folder = *state;
+    assert_refused(folder, "--disk blocks --limit 1", "--disk-blocks");
+    assert_refused(folder, "--disk-blocks 100 --limit 1", "--disk");
+    assert_refused(folder, "--disk blocks --disk-blocks 0 --limit 1", "--disk-blocks");
 }
 
 static void test_replay_resume_without_disk_is_refused_by_name(void **state)
 {
-    (void)state;
-    assert_refused("--resume --limit 1", "--resume");
-    assert_refused("--resume=yes --disk blocks --disk-blocks 10 --limit 1", "--resume");
+    struct replay_folder *folder = *state;
+    assert_refused(folder, "--resume --limit 1", "--resume");
+    assert_refused(folder, "--resume=yes --disk blocks --disk-blocks 10 --limit 1", "--resume");
 }
 
 static void test_replay_of_other_block_bytes_does_not_resume(void **state)
 {
+    struct replay_folder *folder = *state;
     struct run run;
-    (void)state;
-    remove_files();
-    replay(&run, QUIET_JSON "--disk blocks --disk-blocks 100 --limit 1");
+    replay(folder, &run, QUIET_JSON "--disk blocks --disk-blocks 100 --limit 1");
     assert_good(&run);
-    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
+    assert_refused(folder, "--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
                    "--disk: blocks:");
-    assert_refused("--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
+    assert_refused(folder, "--disk blocks --disk-blocks 100 --limit 1 --resume --block-bytes 8192",
                    "--block-bytes of the run");
 }
 
 static void test_replay_bad_disk_options_are_refused_by_name(void **state)
 {
-    (void)state;
-    assert_refused("--disk", "--disk");
-    assert_refused("--disk= --disk-blocks 10", "--disk");
+    struct replay_folder *folder = *state;
+    assert_refused(folder, "--disk", "--disk");
+    assert_refused(folder, "--disk= --disk-blocks 10", "--disk");
     assert_refused(
-        "--disk-blocks 100 --disk 0 --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 --disk 6 --disk 7 --disk 8 "
-        "--disk 9 --disk a --disk b --disk c --disk d --disk e --disk f --disk g",
+        folder,
+        "--disk-blocks 100 --disk 0 --disk 1 --disk 2 --disk 3 --disk 4 --disk 5 --disk 6 "
+        "--disk 7 --disk 8 --disk 9 --disk a --disk b --disk c --disk d --disk e --disk f --disk g",
         "--disk: more than 16");
-    assert_refused("--disk-blocks 1x --disk blocks", "--disk-blocks");
-    assert_refused("--disk-blocks 4294967294 --disk blocks --limit 1", "--disk-blocks");
+    assert_refused(folder, "--disk-blocks 1x --disk blocks", "--disk-blocks");
+    assert_refused(folder, "--disk-blocks 4294967294 --disk blocks --limit 1", "--disk-blocks");
 }
 
 static void test_replay_disk_that_cannot_be_is_refused_by_path(void **state)
 {
-    (void)state;
-    assert_refused("--disk nowhere/blocks --disk-blocks 10 --limit 1", "--disk: nowhere/blocks");
-    assert_refused("--disk . --disk-blocks 10 --limit 1", "--disk: .: is a directory");
-    write_text("letter", "not a file of blocks\n");
-    assert_refused("--disk letter --disk-blocks 10 --limit 1", "--disk: letter");
+    struct replay_folder *folder = *state;
+    assert_refused(folder, "--disk nowhere/blocks --disk-blocks 10 --limit 1",
+                   "--disk: nowhere/blocks");
+    assert_refused(folder, "--disk . --disk-blocks 10 --limit 1", "--disk: .: is a directory");
+    write_text(folder, "letter", "not a file of blocks\n");
+    assert_refused(folder, "--disk letter --disk-blocks 10 --limit 1", "--disk: letter");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay_hits_in_all_three_tiers),
-        cmocka_unit_test(test_replay_moves_over_host_both_ways),
-        cmocka_unit_test(test_replay_without_host_moves_between_device_and_disk),
-        cmocka_unit_test(test_replay_with_a_disk_without_pace_serves_no_wrong_byte),
-        cmocka_unit_test(test_replay_without_host_and_pace_serves_no_wrong_byte),
-        cmocka_unit_test(test_replay_of_padded_blocks_serves_no_wrong_byte),
-        cmocka_unit_test(test_replay_without_resume_starts_empty),
-        cmocka_unit_test(test_replay_that_resumes_finds_all_that_the_same_trace_needs),
-        cmocka_unit_test(test_replay_that_resumes_from_no_file_makes_one),
-        cmocka_unit_test(test_replay_counts_only_what_it_has_not_computed_as_saved),
-        cmocka_unit_test(test_replay_over_several_files_resumes_from_all),
-        cmocka_unit_test(test_replay_resumes_after_a_kill_with_all_that_was_stored),
-        cmocka_unit_test(test_replay_resume_without_disk_is_refused_by_name),
-        cmocka_unit_test(test_replay_of_other_block_bytes_does_not_resume),
-        cmocka_unit_test(test_replay_disk_and_disk_blocks_come_together),
-        cmocka_unit_test(test_replay_bad_disk_options_are_refused_by_name),
-        cmocka_unit_test(test_replay_disk_that_cannot_be_is_refused_by_path),
+        TEST(replay_folder, test_replay_hits_in_all_three_tiers),
+        TEST(replay_folder, test_replay_moves_over_host_both_ways),
+        TEST(replay_folder, test_replay_without_host_moves_between_device_and_disk),
+        TEST(replay_folder, test_replay_with_a_disk_without_pace_serves_no_wrong_byte),
+        TEST(replay_folder, test_replay_without_host_and_pace_serves_no_wrong_byte),
+        TEST(replay_folder, test_replay_of_padded_blocks_serves_no_wrong_byte),
+        TEST(replay_folder, test_replay_without_resume_starts_empty),
+        TEST(replay_folder, test_replay_that_resumes_finds_all_that_the_same_trace_needs),
+        TEST(replay_folder, test_replay_that_resumes_from_no_file_makes_one),
+        TEST(replay_folder, test_replay_counts_only_what_it_has_not_computed_as_saved),
+        TEST(replay_folder, test_replay_over_several_files_resumes_from_all),
+        TEST(endless_replay, test_replay_resumes_after_a_kill_with_all_that_was_stored),
+        TEST(replay_folder, test_replay_resume_without_disk_is_refused_by_name),
+        TEST(replay_folder, test_replay_of_other_block_bytes_does_not_resume),
+        TEST(replay_folder, test_replay_disk_and_disk_blocks_come_together),
+        TEST(replay_folder, test_replay_bad_disk_options_are_refused_by_name),
+        TEST(replay_folder, test_replay_disk_that_cannot_be_is_refused_by_path),
     };
-    return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
+    return run_replay_tests(KVB_REPLAY_PATH, tests, sizeof tests / sizeof *tests);
 }
-
-#endif

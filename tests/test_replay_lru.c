@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hits of kvb_replay against an independent simulation of an exact LRU over the ids of the same trace.
+ * The hits of kvb_replay against an independent simulation of an exact LRU over the ids of the same
+ * trace.
  */
-#ifndef KVB_REPLAY_PATH
 #include <stdio.h>
-
-int main(void)
-{
-    fputs("built without the examples: there is no kvb_replay to test\n", stderr);
-    return 77;
-}
-#else
+#include <stdlib.h>
+#include <string.h>
 
 #include "support/replay_run.h"
 
@@ -35,11 +30,14 @@ static struct entry *oldest_entry(struct entry *entries, size_t count)
     return oldest;
 }
 
-/* Hits of the leading runs; then all blocks of the request are touched, tail first, so that the head is youngest. */
-static uint64_t simulate_lru(const char *trace_name, size_t capacity)
+/*
+ * Hits of the leading runs; then all blocks of the request are touched, tail first, so that the
+ * head is youngest.
+ */
+static uint64_t simulate_lru(const struct replay_folder *folder, size_t capacity)
 {
     char path[128], *line = NULL;
-    path_in_folder(path, trace_name);
+    path_in_folder(folder, path, "trace");
     FILE *file = fopen(path, "r");
     assert_non_null(file);
     struct entry *entries = calloc(capacity, sizeof *entries);
@@ -67,16 +65,17 @@ static uint64_t simulate_lru(const char *trace_name, size_t capacity)
 
 static void test_replay_one_tier_hits_as_an_exact_lru(void **state)
 {
+    struct replay_folder *folder = *state;
     static const size_t sizes[] = {120, 700};
-    (void)state;
     for (int seed = 1; seed <= 3; seed++) {
-        write_workload(seed, 1500);
+        write_workload(folder, seed, 1500);
         for (size_t i = 0; i < 2; i++) {
             struct run run;
-            replay(&run, QUIET_JSON "--host-blocks 0 --device-blocks %zu --progress %s trace",
-                   sizes[i], progress_modes[(i + (size_t)seed) % 2]);
+            replay(folder, &run,
+                   QUIET_JSON "--host-blocks 0 --device-blocks %zu --progress %s trace", sizes[i],
+                   progress_modes[(i + (size_t)seed) % 2]);
             assert_good(&run);
-            double exact = (double)simulate_lru("trace", sizes[i]);
+            double exact = (double)simulate_lru(folder, sizes[i]);
             if (hits_of(run.out) < exact * 0.998 || hits_of(run.out) > exact * 1.002)
                 fail_msg("seed %d, %zu blocks: %.0f hits, an exact LRU has %.0f", seed, sizes[i],
                          hits_of(run.out), exact);
@@ -86,42 +85,42 @@ static void test_replay_one_tier_hits_as_an_exact_lru(void **state)
 
 static void test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower(void **state)
 {
+    struct replay_folder *folder = *state;
     static const struct {
         size_t device, host;
     } sizes[] = {{130, 700}, {200, 2500}};
-    (void)state;
     for (int seed = 4; seed <= 6; seed++) {
-        write_workload(seed, 1500);
+        write_workload(folder, seed, 1500);
         for (size_t i = 0; i < 2; i++) {
             struct run run;
-            replay(&run, QUIET_JSON "--device-blocks %zu --host-blocks %zu --progress %s trace",
+            replay(folder, &run,
+                   QUIET_JSON "--device-blocks %zu --host-blocks %zu --progress %s trace",
                    sizes[i].device, sizes[i].host, progress_modes[(i + (size_t)seed) % 2]);
             assert_good(&run);
-            double lower = (double)simulate_lru("trace", sizes[i].host);
+            double lower = (double)simulate_lru(folder, sizes[i].host);
             if (hits_of(run.out) < lower * 0.98)
-                fail_msg(
-                    "seed %d, %zu + %zu blocks: %.0f hits, an LRU of the lower tier's size has %.0f",
-                    seed, sizes[i].device, sizes[i].host, hits_of(run.out), lower);
+                fail_msg("seed %d, %zu + %zu blocks: %.0f hits, an LRU of the lower tier's size "
+                         "has %.0f",
+                         seed, sizes[i].device, sizes[i].host, hits_of(run.out), lower);
         }
     }
 }
 
 static void test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk(void **state)
 {
+    struct replay_folder *folder = *state;
     static const struct {
         size_t device, host, disk;
     } sizes[] = {{130, 400, 1500}, {200, 700, 2500}, {130, 0, 2500}};
-    (void)state;
-    write_workload(7, 1000);
+    write_workload(folder, 7, 1000);
     for (size_t i = 0; i < 3; i++) {
         struct run run;
-        replay(
-            &run,
-            QUIET_JSON
-            "--device-blocks %zu --host-blocks %zu --disk-blocks %zu --disk blocks --progress %s trace",
-            sizes[i].device, sizes[i].host, sizes[i].disk, progress_modes[i % 2]);
+        replay(folder, &run,
+               QUIET_JSON "--device-blocks %zu --host-blocks %zu --disk-blocks %zu --disk blocks "
+                          "--progress %s trace",
+               sizes[i].device, sizes[i].host, sizes[i].disk, progress_modes[i % 2]);
         assert_good(&run);
-        double lowest = (double)simulate_lru("trace", sizes[i].disk);
+        double lowest = (double)simulate_lru(folder, sizes[i].disk);
         if (hits_of(run.out) < lowest * 0.98)
             fail_msg("%zu + %zu + %zu blocks: %.0f hits, an LRU of the disk's size has %.0f",
                      sizes[i].device, sizes[i].host, sizes[i].disk, hits_of(run.out), lowest);
@@ -131,11 +130,9 @@ static void test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay_one_tier_hits_as_an_exact_lru),
-        cmocka_unit_test(test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower),
-        cmocka_unit_test(test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk),
+        TEST(replay_folder, test_replay_one_tier_hits_as_an_exact_lru),
+        TEST(replay_folder, test_replay_two_tiers_hit_nearly_as_an_lru_of_the_lower),
+        TEST(replay_folder, test_replay_with_a_disk_hits_nearly_as_an_lru_of_the_disk),
     };
-    return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
+    return run_replay_tests(KVB_REPLAY_PATH, tests, sizeof tests / sizeof *tests);
 }
-
-#endif

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generator behind kvb_replay's verdict: bytes in the wrong place, and bytes of another block, never verify. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+/*
+ * The generator behind kvb_replay's verdict: bytes in the wrong place, and bytes of another block,
+ * never verify.
+ */
 #include <stdlib.h>
 #include <string.h>
+
+#include "support/test.h"
 
 #include "../examples/replay/payload.c"
 
@@ -95,12 +93,12 @@ static void test_tokens_of_different_ids_differ(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_payload_as_filled_verifies_in_pieces_too),
-        cmocka_unit_test(test_payload_one_bit_flipped_does_not_verify),
-        cmocka_unit_test(test_payload_shifted_by_any_distance_does_not_verify),
-        cmocka_unit_test(test_payload_shifted_by_bytes_does_not_verify),
-        cmocka_unit_test(test_payload_words_of_many_blocks_never_repeat),
-        cmocka_unit_test(test_tokens_of_different_ids_differ),
+        TEST(bare, test_payload_as_filled_verifies_in_pieces_too),
+        TEST(bare, test_payload_one_bit_flipped_does_not_verify),
+        TEST(bare, test_payload_shifted_by_any_distance_does_not_verify),
+        TEST(bare, test_payload_shifted_by_bytes_does_not_verify),
+        TEST(bare, test_payload_words_of_many_blocks_never_repeat),
+        TEST(bare, test_tokens_of_different_ids_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

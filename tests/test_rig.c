@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rig of the tests itself: a test that fails midway leaves nothing behind. Such tests run in a child, which is this
- * program again with the name of the test: it says what its CMocka has counted, and what is left afterwards.
+ * The rig of the tests itself: a test that fails midway leaves nothing behind. test_rig_disk.c: the
+ * scenes of the disk.
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "api/manager.h"
+#include "support/clean_failure.h"
 #include "support/disk_path.h"
 #include "support/move_test.h"
-#include "support/test.h"
-
-extern char **environ;
 
 /* ---- Tests that fail ------------------------------------------------------------------------- */
 
@@ -80,6 +72,7 @@ static int on_disk_setup(void **state)
     *state = scene;
     if (scene == NULL)
         return -1;
+    kv_rig_init(&scene->rig);
     mv_two_tiers(&scene->rig, 4, 4, KVB_OFFLOAD_ON_REGISTER);
     disk_path_make(&scene->place);
     kv_rig_add_tier(&scene->rig, KVB_TIER_DISK, 8, KVB_OFFLOAD_DEFAULT)->path = scene->place.file;
@@ -106,8 +99,6 @@ static void fails_with_writes_to_a_disk_under_way(void **state)
     fail_msg("midway, on purpose");
 }
 
-/* ---- The child ------------------------------------------------------------------------------- */
-
 static const struct CMUnitTest failing[] = {
     TEST(kv_rig, fails_with_handles_held),
     TEST(kv_rig, ends_with_handles_held),
@@ -116,102 +107,8 @@ static const struct CMUnitTest failing[] = {
     TEST(kv_rig, fails_with_an_operation_under_way),
     TEST(on_disk, fails_with_writes_to_a_disk_under_way),
 };
-#define FAILING (sizeof failing / sizeof failing[0])
 
-static uint32_t entries_of(const char *path, const char *prefix)
-{
-    uint32_t count = 0;
-    DIR *directory = opendir(path);
-    for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;)
-        count += entry->d_name[0] != '.' && strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
-    if (directory != NULL)
-        (void)closedir(directory);
-    return count;
-}
-
-struct left_behind {
-    uint32_t threads, descriptors, folders;
-};
-
-static struct left_behind look(void)
-{
-    char prefix[32];
-    (void)snprintf(prefix, sizeof prefix, "disk_test.%ld.", (long)getpid());
-    return (struct left_behind){.threads = entries_of("/proc/self/task", ""),
-                                .descriptors = entries_of("/proc/self/fd", ""),
-                                .folders = entries_of(".", prefix)};
-}
-
-/* The child's exit status says in which of these points it was not as it should be. */
-enum { NOT_FAILED = 1, THREADS = 2, DESCRIPTORS = 4, FOLDERS = 8, NO_SUCH_TEST = 16 };
-
-static int run_failing(const char *name)
-{
-    for (size_t i = 0; i < FAILING; i++) {
-        if (strcmp(failing[i].name, name) != 0)
-            continue;
-        const struct CMUnitTest tests[] = {failing[i]};
-        disk_path_remove_at_end(); /* keeps a descriptor */
-        struct left_behind before = look();
-        int failed = cmocka_run_group_tests(tests, NULL, NULL);
-        struct left_behind after = look();
-        return (failed == 1 ? 0 : NOT_FAILED) | (after.threads == before.threads ? 0 : THREADS) |
-               (after.descriptors == before.descriptors ? 0 : DESCRIPTORS) |
-               (after.folders == 0 ? 0 : FOLDERS);
-    }
-    return NO_SUCH_TEST;
-}
-
-/* ---- And who starts it ----------------------------------------------------------------------- */
-
-struct child {
-    int status;
-    char said[4096];
-};
-
-static void read_all(int from, char *text, size_t bytes)
-{
-    size_t length = 0;
-    for (ssize_t got; (got = read(from, text + length, bytes - 1 - length)) > 0;)
-        length += (size_t)got;
-    text[length] = '\0';
-}
-
-static void run_child(const char *name, struct child *child)
-{
-    posix_spawn_file_actions_t actions;
-    char program[] = "/proc/self/exe", test[64];
-    char *const arguments[] = {program, test, NULL};
-    int ends[2];
-    pid_t pid = 0;
-    (void)snprintf(test, sizeof test, "%s", name);
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-    int error = posix_spawn(&pid, program, &actions, NULL, arguments, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    (void)close(ends[1]);
-    if (error == 0) {
-        read_all(ends[0], child->said, sizeof child->said);
-        error = waitpid(pid, &child->status, 0) == pid ? 0 : -1;
-    }
-    (void)close(ends[0]);
-    assert_int_equal(error, 0);
-}
-
-/* It fails, says `words`, and nothing is left of it. */
-static void expect_clean_failure(const char *name, const char *words)
-{
-    struct child child;
-    run_child(name, &child);
-    if (!WIFEXITED(child.status) || WEXITSTATUS(child.status) != 0 ||
-        strstr(child.said, words) == NULL)
-        print_error("status %x\n%s\n", (unsigned)child.status, child.said);
-    assert_true(WIFEXITED(child.status));
-    assert_int_equal(WEXITSTATUS(child.status), 0);
-    assert_non_null(strstr(child.said, words));
-}
+/* ---- What is left of them -------------------------------------------------------------------- */
 
 static void test_failed_test_that_holds_handles_leaves_nothing_behind(void **state)
 {
@@ -260,6 +157,6 @@ int main(int count, char **arguments)
         TEST(bare, test_failed_test_that_writes_to_a_disk_leaves_nothing_behind),
     };
     if (count == 2)
-        return run_failing(arguments[1]);
+        return run_failing_test(failing, sizeof failing / sizeof *failing, arguments[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

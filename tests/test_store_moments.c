@@ -1,32 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Moments: who was named before what was forgotten; the table of keys; 48 bits in a record. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include "block/record.h"
 #include "store/moments.h"
 #include "support/failing_memory.h"
+#include "support/test.h"
 
 static struct failing_memory failing;
 static struct kvbi_memory memory;
 static struct kvbi_moments moments;
 
-static int open_moments(void **state)
+static int moments_setup(void **state)
 {
     (void)state;
     memory = failing_memory(&failing, INT64_MAX);
     return kvbi_moments_create(&moments, &memory, 0);
 }
 
-static int close_moments(void **state)
+static int moments_teardown(void **state)
 {
     (void)state;
     kvbi_moments_destroy(&moments);
-    return (int)failing.live_count;
+    return failing_memory_is_back(&failing) ? 0 : -1;
 }
 
 static bool stale(uint64_t moment, uint64_t space, uint64_t hash)
@@ -122,19 +117,17 @@ static void test_record_keeps_48_bits_of_its_moment(void **state)
     assert_true(stale(kvbi_record_moment(&record), 0, 7));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_moments, close_moments)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing_is_stale_where_nothing_was_forgotten),
-        TEST(test_clear_makes_what_was_named_before_stale),
-        TEST(test_key_makes_itself_stale_and_no_other),
-        TEST(test_namespace_makes_what_was_named_before_its_moment_stale),
-        TEST(test_keys_beyond_the_table_are_all_stale),
-        TEST(test_table_grows_with_the_blocks),
-        TEST(test_create_without_memory_fails_and_leaves_nothing),
-        TEST(test_record_keeps_48_bits_of_its_moment),
+        TEST(moments, test_nothing_is_stale_where_nothing_was_forgotten),
+        TEST(moments, test_clear_makes_what_was_named_before_stale),
+        TEST(moments, test_key_makes_itself_stale_and_no_other),
+        TEST(moments, test_namespace_makes_what_was_named_before_its_moment_stale),
+        TEST(moments, test_keys_beyond_the_table_are_all_stale),
+        TEST(moments, test_table_grows_with_the_blocks),
+        TEST(moments, test_create_without_memory_fails_and_leaves_nothing),
+        TEST(moments, test_record_keeps_48_bits_of_its_moment),
     };
     return cmocka_run_group_tests_name("store_moments", tests, NULL, NULL);
 }

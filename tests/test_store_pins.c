@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pins with an owner, against a naive model: an array of pins in the order of pinning. */
 #include "store/pins.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "support/kv_test.h"
+#include "support/test.h"
 
 #include "support/failing_memory.h"
 
@@ -20,17 +17,26 @@ struct fixture {
     struct kvbi_pins pins;
 };
 
-static void set_up(struct fixture *f, uint32_t capacity)
+static int pins_setup(void **state)
 {
-    f->memory = failing_memory(&f->failing, FOREVER);
-    assert_int_equal(kvbi_pins_create(&f->pins, &f->memory, capacity), 0);
+    static struct fixture f;
+    memset(&f, 0, sizeof f);
+    f.memory = failing_memory(&f.failing, FOREVER);
+    *state = &f;
+    return 0;
 }
 
-static void tear_down(struct fixture *f)
+static int pins_teardown(void **state)
 {
+    struct fixture *f = *state;
     kvbi_pins_destroy(&f->pins);
     kvbi_pins_destroy(&f->pins);
-    assert_int_equal(f->failing.live_bytes, 0);
+    return failing_memory_is_back(&f->failing) ? 0 : -1;
+}
+
+static void open_pins(struct fixture *f, uint32_t capacity)
+{
+    assert_int_equal(kvbi_pins_create(&f->pins, &f->memory, capacity), 0);
 }
 
 /* Addresses only: pins never look into a block. */
@@ -73,14 +79,11 @@ static uint64_t model_first_deadline(void)
     return first;
 }
 
-static uint64_t random_state = 88172645463325252u;
+static uint64_t seed;
 
 static uint32_t random_below(uint32_t limit)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state % limit);
+    return kv_random(&seed, limit);
 }
 
 /* Deadlines are unique (or none), so that model and heap agree on which of several is due first. */
@@ -142,9 +145,8 @@ static void check(struct fixture *f)
 
 static void test_pins_random_operations_match_the_model(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f, CAPACITY);
+    struct fixture *f = *state;
+    open_pins(f, CAPACITY);
     model_count = 0;
     for (uint64_t step = 0; step < 100000; step++) {
         uint64_t owner = 1 + random_below(OWNERS);
@@ -152,85 +154,74 @@ static void test_pins_random_operations_match_the_model(void **state)
         switch (random_below(step % 2000 < 1000 ? 12 : 6)) {
         case 0:
         case 1:
-            step_remove(&f, owner, on);
+            step_remove(f, owner, on);
             break;
         case 2:
-            step_pop_owner(&f, owner);
+            step_pop_owner(f, owner);
             break;
         case 3:
-            step_pop_due(&f, step * 4);
+            step_pop_due(f, step * 4);
             break;
         default:
-            step_add(&f, owner, on, step);
+            step_add(f, owner, on, step);
             break;
         }
-        check(&f);
+        check(f);
     }
-    tear_down(&f);
 }
 
 static void test_pins_of_one_owner_pop_latest_first(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f, 8);
+    struct fixture *f = *state;
+    open_pins(f, 8);
     for (uintptr_t i = 1; i <= 4; i++) {
-        assert_int_equal(kvbi_pins_add(&f.pins, 1, block(i), 0), 0);
-        assert_int_equal(kvbi_pins_add(&f.pins, 2, block(i + 10), 0), 0);
+        assert_int_equal(kvbi_pins_add(&f->pins, 1, block(i), 0), 0);
+        assert_int_equal(kvbi_pins_add(&f->pins, 2, block(i + 10), 0), 0);
     }
     for (uintptr_t i = 4; i >= 1; i--)
-        assert_ptr_equal(kvbi_pins_pop_owner(&f.pins, 1), block(i));
-    assert_null(kvbi_pins_pop_owner(&f.pins, 1));
-    assert_ptr_equal(kvbi_pins_pop_owner(&f.pins, 2), block(14));
-    tear_down(&f);
+        assert_ptr_equal(kvbi_pins_pop_owner(&f->pins, 1), block(i));
+    assert_null(kvbi_pins_pop_owner(&f->pins, 1));
+    assert_ptr_equal(kvbi_pins_pop_owner(&f->pins, 2), block(14));
 }
 
 static void test_pins_same_block_twice_counts_twice(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f, 4);
-    assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 0), 0);
-    assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 0), 0);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 2, block(1)), KVB_ENOENT);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), 0);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), 0);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), KVB_ENOENT);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_pins(f, 4);
+    assert_int_equal(kvbi_pins_add(&f->pins, 1, block(1), 0), 0);
+    assert_int_equal(kvbi_pins_add(&f->pins, 1, block(1), 0), 0);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 2, block(1)), KVB_ENOENT);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 1, block(1)), 0);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 1, block(1)), 0);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 1, block(1)), KVB_ENOENT);
 }
 
 static void test_pins_removed_latest_keeps_the_earlier_deadline(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     uint64_t deadline_ns;
-    set_up(&f, 4);
-    assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 50), 0);
-    assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 20), 0);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), 0);
-    assert_true(kvbi_pins_next_deadline(&f.pins, &deadline_ns));
+    open_pins(f, 4);
+    assert_int_equal(kvbi_pins_add(&f->pins, 1, block(1), 50), 0);
+    assert_int_equal(kvbi_pins_add(&f->pins, 1, block(1), 20), 0);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 1, block(1)), 0);
+    assert_true(kvbi_pins_next_deadline(&f->pins, &deadline_ns));
     assert_int_equal(deadline_ns, 50);
-    tear_down(&f);
 }
 
 static void test_pins_without_capacity_refuse(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f, 0);
-    assert_int_equal(kvbi_pins_add(&f.pins, 1, block(1), 0), KVB_ENOSPC);
-    assert_int_equal(kvbi_pins_remove(&f.pins, 1, block(1)), KVB_ENOENT);
-    assert_null(kvbi_pins_pop_owner(&f.pins, 1));
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_pins(f, 0);
+    assert_int_equal(kvbi_pins_add(&f->pins, 1, block(1), 0), KVB_ENOSPC);
+    assert_int_equal(kvbi_pins_remove(&f->pins, 1, block(1)), KVB_ENOENT);
+    assert_null(kvbi_pins_pop_owner(&f->pins, 1));
 }
 
 static void test_pins_bytes_are_what_was_allocated(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f, 100);
-    assert_int_equal(kvbi_pins_bytes(&f.pins), f.failing.live_bytes);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_pins(f, 100);
+    assert_int_equal(kvbi_pins_bytes(&f->pins), f->failing.live_bytes);
 }
 
 static void test_pins_create_without_memory_leaks_nothing(void **state)
@@ -249,13 +240,13 @@ static void test_pins_create_without_memory_leaks_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pins_random_operations_match_the_model),
-        cmocka_unit_test(test_pins_of_one_owner_pop_latest_first),
-        cmocka_unit_test(test_pins_same_block_twice_counts_twice),
-        cmocka_unit_test(test_pins_removed_latest_keeps_the_earlier_deadline),
-        cmocka_unit_test(test_pins_without_capacity_refuse),
-        cmocka_unit_test(test_pins_bytes_are_what_was_allocated),
-        cmocka_unit_test(test_pins_create_without_memory_leaks_nothing),
+        TEST(pins, test_pins_random_operations_match_the_model),
+        TEST(pins, test_pins_of_one_owner_pop_latest_first),
+        TEST(pins, test_pins_same_block_twice_counts_twice),
+        TEST(pins, test_pins_removed_latest_keeps_the_earlier_deadline),
+        TEST(pins, test_pins_without_capacity_refuse),
+        TEST(pins, test_pins_bytes_are_what_was_allocated),
+        TEST(bare, test_pins_create_without_memory_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

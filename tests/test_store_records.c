@@ -1,17 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pool of records: layout, order, users. */
 #include "store/records.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "base/bands.h"
 #include "support/failing_memory.h"
 
 #define FOREVER INT64_MAX
+
+struct fixture {
+    struct failing_memory failing;
+    struct kvbi_memory memory;
+    struct kvbi_records records;
+};
+
+static int records_setup(void **state)
+{
+    static struct fixture f;
+    memset(&f, 0, sizeof f);
+    f.memory = failing_memory(&f.failing, FOREVER);
+    *state = &f;
+    return 0;
+}
+
+static int records_teardown(void **state)
+{
+    struct fixture *f = *state;
+    kvbi_records_destroy(&f->records);
+    return failing_memory_is_back(&f->failing) ? 0 : -1;
+}
 
 static void test_records_layout_holds_keys_and_tokens(void **state)
 {
@@ -42,57 +61,45 @@ static void test_records_layout_holds_keys_and_tokens(void **state)
 
 static void test_records_take_gives_ascending_then_latest_freed(void **state)
 {
-    (void)state;
-    struct failing_memory failing;
-    struct kvbi_memory memory = failing_memory(&failing, FOREVER);
-    struct kvbi_records records;
-    assert_int_equal(kvbi_records_create(&records, &memory, 5, 4, 0), 0);
+    struct fixture *f = *state;
+    assert_int_equal(kvbi_records_create(&f->records, &f->memory, 5, 4, 0), 0);
     for (uint32_t i = 0; i < 5; i++)
-        assert_int_equal(kvbi_records_take(&records), i);
-    assert_int_equal(records.free_count, 0);
-    kvbi_records_unref(&records, 3);
-    kvbi_records_unref(&records, 1);
-    assert_int_equal(kvbi_records_take(&records), 1);
-    assert_int_equal(kvbi_records_take(&records), 3);
-    kvbi_records_destroy(&records);
+        assert_int_equal(kvbi_records_take(&f->records), i);
+    assert_int_equal(f->records.free_count, 0);
+    kvbi_records_unref(&f->records, 3);
+    kvbi_records_unref(&f->records, 1);
+    assert_int_equal(kvbi_records_take(&f->records), 1);
+    assert_int_equal(kvbi_records_take(&f->records), 3);
 }
 
 static void test_records_taken_again_has_a_cleared_head(void **state)
 {
-    (void)state;
-    struct failing_memory failing;
-    struct kvbi_memory memory = failing_memory(&failing, FOREVER);
-    struct kvbi_records records;
+    struct fixture *f = *state;
     struct kvbi_record expected = {.users = 1};
-    assert_int_equal(kvbi_records_create(&records, &memory, 1, 4, 0), 0);
-    uint32_t index = kvbi_records_take(&records);
-    struct kvbi_record *record = kvbi_records_at(&records, index);
+    assert_int_equal(kvbi_records_create(&f->records, &f->memory, 1, 4, 0), 0);
+    uint32_t index = kvbi_records_take(&f->records);
+    struct kvbi_record *record = kvbi_records_at(&f->records, index);
     memset(record, 0x5a, sizeof *record);
     record->users = 1;
-    kvbi_records_unref(&records, index);
-    assert_int_equal(kvbi_records_take(&records), index);
+    kvbi_records_unref(&f->records, index);
+    assert_int_equal(kvbi_records_take(&f->records), index);
     assert_memory_equal(record, &expected, sizeof expected);
-    kvbi_records_destroy(&records);
 }
 
 static void test_records_returns_with_the_last_user(void **state)
 {
-    (void)state;
-    struct failing_memory failing;
-    struct kvbi_memory memory = failing_memory(&failing, FOREVER);
-    struct kvbi_records records;
-    assert_int_equal(kvbi_records_create(&records, &memory, 2, 4, 16), 0);
-    uint32_t index = kvbi_records_take(&records);
-    kvbi_records_ref(&records, index);
-    kvbi_records_ref(&records, index);
-    kvbi_records_unref(&records, index);
-    kvbi_records_unref(&records, index);
-    assert_int_equal(records.free_count, 1);
-    kvbi_records_unref(&records, index);
-    assert_int_equal(records.free_count, 2);
-    kvbi_records_unref(&records, KVBI_NONE);
-    assert_int_equal(records.free_count, 2);
-    kvbi_records_destroy(&records);
+    struct fixture *f = *state;
+    assert_int_equal(kvbi_records_create(&f->records, &f->memory, 2, 4, 16), 0);
+    uint32_t index = kvbi_records_take(&f->records);
+    kvbi_records_ref(&f->records, index);
+    kvbi_records_ref(&f->records, index);
+    kvbi_records_unref(&f->records, index);
+    kvbi_records_unref(&f->records, index);
+    assert_int_equal(f->records.free_count, 1);
+    kvbi_records_unref(&f->records, index);
+    assert_int_equal(f->records.free_count, 2);
+    kvbi_records_unref(&f->records, KVBI_NONE);
+    assert_int_equal(f->records.free_count, 2);
 }
 
 static void test_records_create_without_memory_leaks_nothing(void **state)
@@ -111,11 +118,11 @@ static void test_records_create_without_memory_leaks_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records_layout_holds_keys_and_tokens),
-        cmocka_unit_test(test_records_take_gives_ascending_then_latest_freed),
-        cmocka_unit_test(test_records_taken_again_has_a_cleared_head),
-        cmocka_unit_test(test_records_returns_with_the_last_user),
-        cmocka_unit_test(test_records_create_without_memory_leaks_nothing),
+        TEST(bare, test_records_layout_holds_keys_and_tokens),
+        TEST(records, test_records_take_gives_ascending_then_latest_freed),
+        TEST(records, test_records_taken_again_has_a_cleared_head),
+        TEST(records, test_records_returns_with_the_last_user),
+        TEST(bare, test_records_create_without_memory_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Several servers on one small manager, overlapping prefixes, failing copies, and somebody who forgets contents meanwhile. The
- * bytes of a block are a function of its name, so a wrong one shows at any use. Written for ThreadSanitizer; correct without.
+ * Several servers on one small manager, overlapping prefixes, failing copies, and somebody who
+ * forgets contents meanwhile. The bytes of a block are a function of its name, so a wrong one shows
+ * at any use. Written for ThreadSanitizer; correct without.
  *
  * Threads note the first thing that went wrong and stop; only the test's own thread asserts.
  */
 #include <sched.h>
 
+#include "support/kv_scene.h"
 #include "support/move_test.h"
 
 #define SERVERS 3
@@ -17,7 +19,6 @@
 
 struct town {
     struct kv_rig rig;
-    struct kvbi_hooks hooks;
     uint32_t tokens[CHAINS][LENGTH * KV_TOKENS];
     struct kvb_seq names[CHAINS][LENGTH];
     uint32_t rounds;
@@ -49,7 +50,7 @@ static bool all_well(const struct town *town)
     return atomic_load(&town->wrong_line) == 0;
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static uint64_t *payload(struct town *town, struct kvb_block *block)
 {
@@ -82,7 +83,7 @@ static void verify(struct town *town, struct kvb_block *block, const struct kvb_
     atomic_fetch_add(&town->verified, 1);
 }
 
-/* ---- Callbacks ---------------------------------------------------------------------------------------------------- */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
 static int fail_some(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t to_tier,
                      uint32_t to_slot)
@@ -109,7 +110,10 @@ static uint32_t name_number(const struct town *town, const struct kvb_seq *name)
     return UINT32_MAX;
 }
 
-/* Each (content, tier) is stored, then removed, then stored ...; numbers have no gap that no LOST explains. */
+/*
+ * Each (content, tier) is stored, then removed, then stored ...; numbers have no gap that no LOST
+ * explains.
+ */
 static void follow(void *context, const struct kvb_event *event)
 {
     struct town *town = context;
@@ -136,7 +140,7 @@ static void note_done(void *arg, struct kvb_op *op, int status, uint32_t good_co
     mv_done_record(arg, op, status, good_count);
 }
 
-/* ---- A server ----------------------------------------------------------------------------------------------------- */
+/* ---- A server -------------------------------------------------------------------------------- */
 
 struct request {
     uint32_t chain;
@@ -162,7 +166,9 @@ static void wait_for(struct server *server, struct kvb_op *op, const struct mv_d
     expect(town, done->op == op);
 }
 
-/* Brings `count` sources up into `targets`; blocks[0..return) are good, the others Empty or NULL. */
+/*
+ * Brings `count` sources up into `targets`; blocks[0..return) are good, the others Empty or NULL.
+ */
 static uint32_t bring_up(struct server *server, struct kvb_block *const *sources,
                          struct kvb_block *const *targets, uint32_t count,
                          struct kvb_block **blocks)
@@ -329,7 +335,7 @@ static void *run_server(void *argument)
     return NULL;
 }
 
-/* ---- Who forgets, and who looks ----------------------------------------------------------------------------------- */
+/* ---- Who forgets, and who looks -------------------------------------------------------------- */
 
 static int visit(void *arg, const struct kvb_event *event)
 {
@@ -369,7 +375,14 @@ static void *run_forgetter(void *argument)
     return NULL;
 }
 
-/* ---- The test ----------------------------------------------------------------------------------------------------- */
+/* ---- The test -------------------------------------------------------------------------------- */
+
+static int town_setup(void **state)
+{
+    (void)kv_scene_begin(state, sizeof(struct town));
+    return 0;
+}
+#define town_teardown kv_scene_end
 
 /* Two blocks that two groups of chains share, two that four share, the others each chain's own. */
 static void name_chains(struct town *town)
@@ -388,13 +401,11 @@ static void name_chains(struct town *town)
     }
 }
 
-static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_trigger,
-                     uint32_t rounds)
+static void run_town(struct town *town, uint32_t progress, uint32_t device_trigger,
+                     uint32_t host_trigger, uint32_t rounds)
 {
-    struct town *town = calloc(1, sizeof *town);
     struct server servers[SERVERS];
     pthread_t threads[SERVERS + 1];
-    assert_non_null(town);
     mv_three_tiers(&town->rig, 22, 16, 24);
     town->rig.tiers[0].trigger = device_trigger;
     town->rig.tiers[1].trigger = host_trigger;
@@ -405,9 +416,8 @@ static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_t
     town->rig.config.pin_capacity = 64;
     town->rig.config.sink = (struct kvb_event_sink){follow, town};
     town->rig.config.admission = (struct kvb_admission){admit_most, town};
-    town->hooks = (struct kvbi_hooks){.copy_fault = fail_some, .context = town};
     town->rounds = rounds;
-    kv_rig_open_hooked(&town->rig, &town->hooks);
+    kv_rig_open_hooked(&town->rig, &(struct kvbi_hooks){.copy_fault = fail_some, .context = town});
     name_chains(town);
     town->servers_left = SERVERS;
     for (uint32_t i = 0; i < SERVERS; i++) {
@@ -431,26 +441,21 @@ static void run_town(uint32_t progress, uint32_t device_trigger, uint32_t host_t
                   (unsigned long long)town->brought_up, (unsigned long long)town->weak_upgrades,
                   town->copies);
     assert_true(town->computed > 0 && town->copies > 0);
-    kv_rig_close(&town->rig);
-    free(town);
 }
 
 static void test_servers_share_one_manager_with_a_thread_of_its_own(void **state)
 {
-    (void)state;
-    run_town(KVB_PROGRESS_THREAD, KVB_OFFLOAD_ON_REGISTER, KVB_OFFLOAD_ON_COLD, 4000);
+    run_town(*state, KVB_PROGRESS_THREAD, KVB_OFFLOAD_ON_REGISTER, KVB_OFFLOAD_ON_COLD, 4000);
 }
 
 static void test_servers_share_one_manager_that_offloads_when_blocks_are_parked(void **state)
 {
-    (void)state;
-    run_town(KVB_PROGRESS_THREAD, KVB_OFFLOAD_ON_PARK, KVB_OFFLOAD_ON_REGISTER, 4000);
+    run_town(*state, KVB_PROGRESS_THREAD, KVB_OFFLOAD_ON_PARK, KVB_OFFLOAD_ON_REGISTER, 4000);
 }
 
 static void test_servers_share_one_manager_that_one_thread_polls(void **state)
 {
-    (void)state;
-    run_town(KVB_PROGRESS_POLL, KVB_OFFLOAD_ON_COLD, KVB_OFFLOAD_ON_PARK, 4000);
+    run_town(*state, KVB_PROGRESS_POLL, KVB_OFFLOAD_ON_COLD, KVB_OFFLOAD_ON_PARK, 4000);
 }
 
 /* ---- A clone beside those who count users of its source's record ----------------------------- */
@@ -473,14 +478,11 @@ static void *run_walker(void *argument)
     return NULL;
 }
 
-static void clone_beside_walks(uint32_t key_bytes)
+static void clone_beside_walks(struct town *town, uint32_t key_bytes)
 {
-    struct town *town = calloc(1, sizeof *town);
+    static uint32_t tokens[MANY_TOKENS];
     pthread_t walker;
     unsigned char key[8] = "content";
-    uint32_t *tokens = calloc(MANY_TOKENS, sizeof *tokens);
-    assert_true(town != NULL && tokens != NULL);
-    kv_rig_init(&town->rig);
     town->rig.config.key_bytes = key_bytes;
     town->rig.config.tokens_per_block = MANY_TOKENS;
     kv_rig_open(&town->rig);
@@ -502,24 +504,21 @@ static void clone_beside_walks(uint32_t key_bytes)
     kv_unref(&town->rig, clone);
     kv_unref(&town->rig, source);
     kv_rig_close(&town->rig);
-    free(tokens);
-    free(town);
 }
 
 static void test_clones_beside_walks_touch_no_count_of_users(void **state)
 {
-    (void)state;
-    clone_beside_walks(0);
-    clone_beside_walks(8);
+    clone_beside_walks(*state, 0);
+    clone_beside_walks(*state, 8);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_servers_share_one_manager_with_a_thread_of_its_own),
-        cmocka_unit_test(test_servers_share_one_manager_that_offloads_when_blocks_are_parked),
-        cmocka_unit_test(test_servers_share_one_manager_that_one_thread_polls),
-        cmocka_unit_test(test_clones_beside_walks_touch_no_count_of_users),
+        TEST(town, test_servers_share_one_manager_with_a_thread_of_its_own),
+        TEST(town, test_servers_share_one_manager_that_offloads_when_blocks_are_parked),
+        TEST(town, test_servers_share_one_manager_that_one_thread_polls),
+        TEST(town, test_clones_beside_walks_touch_no_count_of_users),
     };
     return cmocka_run_group_tests_name("stress_threads", tests, NULL, NULL);
 }

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every copy kernel that this machine runs is byte-exact at every alignment, and writes nothing beside its target. */
+/*
+ * Every copy kernel that this machine runs is byte-exact at every alignment, and writes nothing
+ * beside its target.
+ */
+#include "support/test.h"
 #include "transfer/memory/copy.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define ALIGNMENTS 64u
 #define GUARD 128u
@@ -17,7 +16,7 @@
 
 static unsigned char *source_memory, *target_memory, *untouched;
 
-static int set_up(void **state)
+static int kernels_setup(void **state)
 {
     (void)state;
     source_memory = aligned_alloc(64, ROOM);
@@ -34,7 +33,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+static int kernels_teardown(void **state)
 {
     (void)state;
     free(source_memory);
@@ -138,11 +137,11 @@ static void test_copy_of_nothing_accepts_null(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_copy_around_the_threshold_at_every_alignment_is_exact),
-        cmocka_unit_test(test_copy_of_every_tail_length_is_exact),
-        cmocka_unit_test(test_copy_of_small_sizes_is_exact),
-        cmocka_unit_test(test_copy_of_random_sizes_is_exact),
-        cmocka_unit_test(test_copy_of_nothing_accepts_null),
+        TEST(kernels, test_copy_around_the_threshold_at_every_alignment_is_exact),
+        TEST(kernels, test_copy_of_every_tail_length_is_exact),
+        TEST(kernels, test_copy_of_small_sizes_is_exact),
+        TEST(kernels, test_copy_of_random_sizes_is_exact),
+        TEST(kernels, test_copy_of_nothing_accepts_null),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

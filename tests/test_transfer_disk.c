@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The file of a disk tier: what is taken, what is refused and in which words; names and checksums of slots. */
-#include "transfer/disk/tier.h"
-
+/*
+ * The file of a disk tier: what is taken, what is refused and in which words; names and checksums
+ * of slots.
+ */
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -16,10 +18,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "support/child.h"
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
+#include "support/test.h"
+#include "transfer/disk/tier.h"
 
 #define BLOCKS 8
 
@@ -35,7 +38,7 @@ ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int
     return syscall(SYS_pwritev2, fd, parts, count, (unsigned long)offset, 0UL, flags);
 }
 
-struct fixture {
+struct disk_tier {
     struct failing_memory failing;
     struct kvbi_memory memory;
     struct disk_path place;
@@ -43,11 +46,17 @@ struct fixture {
     const char *paths[1];
     struct kvbi_disk_config config;
     char message[256];
+    int answers[2]; /* a pipe from a child */
+    __rlimit_resource_t limited;
+    struct rlimit limit;
+    pid_t child; /* that waits to be killed; 0: none */
 };
 
-static int set_up(void **state)
+static int disk_tier_setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
+    struct disk_tier *f = calloc(1, sizeof *f);
+    if (f == NULL || pipe2(f->answers, O_CLOEXEC) != 0)
+        return -1;
     f->memory = failing_memory(&f->failing, INT64_MAX);
     disk_path_make(&f->place);
     f->paths[0] = f->place.file;
@@ -59,17 +68,29 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+static void kill_child(struct disk_tier *f)
 {
-    struct fixture *f = *state;
-    kvbi_tier_destroy(&f->tier);
-    disk_path_remove(&f->place);
-    int left = f->failing.live_count != 0;
-    free(f);
-    return left;
+    if (f->child > 0 && kill(f->child, SIGKILL) == 0)
+        (void)waitpid(f->child, NULL, 0);
+    f->child = 0;
 }
 
-static int open_tier(struct fixture *f)
+static int disk_tier_teardown(void **state)
+{
+    struct disk_tier *f = *state;
+    kill_child(f);
+    no_direct_writes = false;
+    kvbi_tier_destroy(&f->tier);
+    disk_path_remove(&f->place);
+    close(f->answers[0]), close(f->answers[1]);
+    bool left = f->failing.live_count != 0;
+    if (left)
+        print_error("the tier has not given all its memory back\n");
+    free(f);
+    return left ? -1 : 0;
+}
+
+static int open_tier(struct disk_tier *f)
 {
     strcpy(f->message, "untouched");
     int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
@@ -86,7 +107,7 @@ static uint64_t bytes_of(uint32_t slots)
     return placed.file_bytes;
 }
 
-static void publish(struct fixture *f, uint32_t slot, uint64_t name, uint64_t checksum)
+static void publish(struct disk_tier *f, uint32_t slot, uint64_t name, uint64_t checksum)
 {
     struct kvbi_disk_publication publication = {.slot = slot, .name = name, .checksum = checksum};
     kvbi_disk_publish(kvbi_disk_of(&f->tier), &publication, 1);
@@ -94,7 +115,7 @@ static void publish(struct fixture *f, uint32_t slot, uint64_t name, uint64_t ch
 }
 
 /* Refused with that code, the path and these words; nothing is left open. */
-static void expect_refusal(struct fixture *f, int code, const char *words)
+static void expect_refusal(struct disk_tier *f, int code, const char *words)
 {
     int result = open_tier(f);
     if (result != code || strstr(f->message, words) == NULL ||
@@ -118,11 +139,11 @@ static bool exists(const char *path)
     return lstat(path, &status) == 0;
 }
 
-/* ---- What is taken ------------------------------------------------------------------------------------------------ */
+/* ---- What is taken --------------------------------------------------------------------------- */
 
 static void test_disk_new_file_is_private_and_has_its_space(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     struct stat status;
     assert_int_equal(open_tier(f), 0);
     assert_string_equal(f->message, "");
@@ -141,7 +162,7 @@ static void test_disk_new_file_is_private_and_has_its_space(void **state)
 
 static void test_disk_mode_says_direct_or_why_not(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(open_tier(f), 0);
     bool direct = (fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFL) & O_DIRECT) != 0;
     assert_int_equal(kvbi_disk_of(&f->tier)->paths[0].file.direct, direct);
@@ -157,13 +178,12 @@ static void test_disk_mode_says_direct_or_why_not(void **state)
 
 static void test_disk_that_takes_no_direct_writes_is_buffered_and_says_so(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(open_tier(f), 0);
     bool direct = kvbi_disk_of(&f->tier)->paths[0].file.direct;
     kvbi_tier_destroy(&f->tier);
     no_direct_writes = true;
     assert_int_equal(open_tier(f), 0);
-    no_direct_writes = false;
     assert_false(kvbi_disk_of(&f->tier)->paths[0].file.direct);
     assert_non_null(strstr(kvbi_disk_of(&f->tier)->mode, "buffered (no O_DIRECT: "));
     assert_int_equal(
@@ -172,7 +192,7 @@ static void test_disk_that_takes_no_direct_writes_is_buffered_and_says_so(void *
 
 static void test_disk_odd_block_is_padded_and_says_so(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->config.purpose.block_bytes = 5000;
     assert_int_equal(open_tier(f), 0);
     assert_int_equal(kvbi_disk_of(&f->tier)->slot_bytes, 8192);
@@ -182,7 +202,7 @@ static void test_disk_odd_block_is_padded_and_says_so(void **state)
 
 static void test_disk_file_of_zeros_is_taken(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     char zeros[10000] = {0};
     write_file(f->place.file, zeros, sizeof zeros);
     assert_int_equal(open_tier(f), 0);
@@ -190,7 +210,7 @@ static void test_disk_file_of_zeros_is_taken(void **state)
 
 static void test_disk_earlier_file_is_made_private_and_cut(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     struct stat status;
     assert_int_equal(open_tier(f), 0);
     kvbi_tier_destroy(&f->tier);
@@ -202,11 +222,11 @@ static void test_disk_earlier_file_is_made_private_and_cut(void **state)
     assert_int_equal(status.st_size, bytes_of(2));
 }
 
-/* ---- Names and checksums ------------------------------------------------------------------------------------------ */
+/* ---- Names and checksums --------------------------------------------------------------------- */
 
 static void test_disk_name_depends_on_slot_and_all_of_the_identity(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     const struct kvbi_identity who[] = {{.hash = 1, .digest = {2, 3}, .generation = 4},
                                         {.hash = 9, .digest = {2, 3}, .generation = 4},
                                         {.hash = 1, .digest = {9, 3}, .generation = 4},
@@ -222,7 +242,7 @@ static void test_disk_name_depends_on_slot_and_all_of_the_identity(void **state)
 
 static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     unsigned char payload[5000];
     f->config.purpose.block_bytes = sizeof payload;
     assert_int_equal(open_tier(f), 0);
@@ -241,11 +261,11 @@ static void test_disk_checksum_depends_on_name_and_every_byte(void **state)
     assert_false(kvbi_disk_verify(kvbi_disk_of(&f->tier), 0, 1, payload));
 }
 
-/* ---- What is refused ---------------------------------------------------------------------------------------------- */
+/* ---- What is refused ------------------------------------------------------------------------- */
 
 static void test_disk_no_path_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->paths[0] = NULL;
     expect_refusal(f, KVB_EINVAL, "needs a path");
     f->paths[0] = "";
@@ -254,7 +274,7 @@ static void test_disk_no_path_is_refused(void **state)
 
 static void test_disk_sizes_that_no_file_has_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->config.purpose.block_bytes = 0;
     expect_refusal(f, KVB_EINVAL, "more than a file can have");
     f->config.purpose.block_bytes = UINT64_MAX;
@@ -269,7 +289,7 @@ static void test_disk_sizes_that_no_file_has_are_refused(void **state)
 
 static void test_disk_missing_directory_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->paths[0] = "no_such_directory/blocks";
     expect_refusal(f, KVB_ENOENT, "directory does not exist");
     write_file(f->place.file, "x", 1);
@@ -281,7 +301,7 @@ static void test_disk_missing_directory_is_refused(void **state)
 
 static void test_disk_directory_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     char slash[128];
     f->paths[0] = f->place.directory;
     expect_refusal(f, KVB_EINVAL, "is a directory");
@@ -292,7 +312,7 @@ static void test_disk_directory_is_refused(void **state)
 
 static void test_disk_symbolic_link_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(symlink("elsewhere", f->place.file), 0);
     expect_refusal(f, KVB_EINVAL, "symbolic link");
     char target[128];
@@ -302,14 +322,14 @@ static void test_disk_symbolic_link_is_refused(void **state)
 
 static void test_disk_fifo_is_refused_without_waiting_for_a_writer(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(mkfifo(f->place.file, 0600), 0);
     expect_refusal(f, KVB_EINVAL, "FIFO");
 }
 
 static void test_disk_socket_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", f->place.file);
@@ -320,14 +340,14 @@ static void test_disk_socket_is_refused(void **state)
 
 static void test_disk_character_device_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->paths[0] = "/dev/zero";
     expect_refusal(f, KVB_EINVAL, "character device");
 }
 
 static void test_disk_file_of_another_user_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->paths[0] = "/etc/passwd";
     if (geteuid() == 0) {
         f->paths[0] = f->place.file;
@@ -339,7 +359,7 @@ static void test_disk_file_of_another_user_is_refused(void **state)
 
 static void test_disk_file_with_other_content_is_left_alone(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     char back[16] = {0};
     write_file(f->place.file, "my thesis", 9);
     expect_refusal(f, KVB_EMISMATCH, "has not written");
@@ -351,7 +371,7 @@ static void test_disk_file_with_other_content_is_left_alone(void **state)
 
 static void test_disk_file_in_use_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     struct kvbi_tier second;
     assert_int_equal(open_tier(f), 0);
     assert_int_equal(kvbi_tier_disk_create(&second, &f->memory, KVB_TIER_DISK, &f->config,
@@ -362,67 +382,69 @@ static void test_disk_file_in_use_is_refused(void **state)
     assert_int_equal(open_tier(f), 0);
 }
 
+static int do_nothing(void *argument)
+{
+    (void)argument;
+    while (pause() < 0) {
+    }
+    return 0;
+}
+
+static int hold_file(void *argument)
+{
+    struct disk_tier *f = argument;
+    char answer = open_tier(f) == 0 ? 'y' : 'n';
+    (void)!write(f->answers[1], &answer, 1);
+    return do_nothing(NULL);
+}
+
 /* In a process of its own, which holds it until it is killed. */
 static void test_disk_lock_of_a_killed_process_is_gone(void **state)
 {
-    struct fixture *f = *state;
-    int pipes[2];
-    char byte = 0;
-    assert_int_equal(pipe(pipes), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        byte = open_tier(f) == 0 ? 'y' : 'n';
-        (void)!write(pipes[1], &byte, 1);
-        for (;;)
-            pause();
-    }
-    assert_int_equal(read(pipes[0], &byte, 1), 1);
-    assert_int_equal(byte, 'y');
+    struct disk_tier *f = *state;
+    char answer = 0;
+    f->child = child_start(hold_file, f);
+    assert_int_equal(read(f->answers[0], &answer, 1), 1);
+    assert_int_equal(answer, 'y');
     expect_refusal(f, KVB_EBUSY, "another process");
-    assert_int_equal(kill(child, SIGKILL), 0);
-    assert_int_equal(waitpid(child, NULL, 0), child);
+    kill_child(f);
     assert_int_equal(open_tier(f), 0);
-    close(pipes[0]), close(pipes[1]);
 }
 
 /* flock goes with the open file, which a forked child has too. */
 static void test_disk_closed_file_is_free_while_a_child_has_it_open(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(open_tier(f), 0);
-    pid_t child = fork();
-    if (child == 0)
-        for (;;)
-            pause();
+    f->child = child_start(do_nothing, NULL);
     kvbi_tier_destroy(&f->tier);
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(kill(child, SIGKILL), 0);
-    assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
-/* The result of opening in a child with one soft limit, its message in f->message. */
-static int open_with_limit(struct fixture *f, __rlimit_resource_t which, rlim_t value)
+static int open_and_tell(void *argument)
 {
-    int pipes[2], status;
-    assert_int_equal(pipe(pipes), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
-        (void)setrlimit(which, &limit);
-        int result = open_tier(f);
-        (void)!write(pipes[1], f->message, sizeof f->message);
-        _exit(-result);
-    }
-    assert_int_equal(read(pipes[0], f->message, sizeof f->message), sizeof f->message);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    close(pipes[0]), close(pipes[1]);
-    assert_true(WIFEXITED(status)); /* and not ended by SIGXFSZ */
-    return -WEXITSTATUS(status);
+    struct disk_tier *f = argument;
+    int result = setrlimit(f->limited, &f->limit) == 0 ? open_tier(f) : -255;
+    (void)!write(f->answers[1], f->message, sizeof f->message);
+    return -result;
+}
+
+/*
+ * The result of opening in a child with one soft limit, its message in f->message. Positive: the
+ * child was ended, by SIGXFSZ for example.
+ */
+static int open_with_limit(struct disk_tier *f, __rlimit_resource_t which, rlim_t value)
+{
+    f->limited = which;
+    f->limit = (struct rlimit){.rlim_cur = value, .rlim_max = value};
+    pid_t child = child_start(open_and_tell, f);
+    assert_int_equal(read(f->answers[0], f->message, sizeof f->message), sizeof f->message);
+    return -child_status(child);
 }
 
 static void test_disk_file_size_limit_is_named(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(open_with_limit(f, RLIMIT_FSIZE, 1 << 20), KVB_ENOSPC);
     assert_non_null(strstr(f->message, "RLIMIT_FSIZE allows files of 1048576 bytes"));
     assert_false(exists(f->place.file));
@@ -431,33 +453,31 @@ static void test_disk_file_size_limit_is_named(void **state)
 
 static void test_disk_descriptor_limit_is_named(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     assert_int_equal(open_with_limit(f, RLIMIT_NOFILE, 3), KVB_ENOMEM);
     assert_non_null(strstr(f->message, "RLIMIT_NOFILE"));
     assert_false(exists(f->place.file));
 }
 
+static int open_without_permission(void *argument)
+{
+    struct disk_tier *f = argument;
+    if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+        return 99;
+    int result = open_tier(f);
+    return result == KVB_EINVAL && strstr(f->message, "may not be") != NULL ? 0 : 1;
+}
+
 static void test_disk_without_permission_is_refused(void **state)
 {
-    struct fixture *f = *state;
-    int status;
+    struct disk_tier *f = *state;
     assert_int_equal(chmod(f->place.directory, 0500), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
-            _exit(99);
-        int result = open_tier(f);
-        _exit(result == KVB_EINVAL && strstr(f->message, "may not be") != NULL ? 0 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(chmod(f->place.directory, 0700), 0);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(child_run(open_without_permission, f), 0);
 }
 
 static void test_disk_allocation_failures_leave_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     int64_t successes = 0;
     for (;; successes++) {
         f->memory = failing_memory(&f->failing, successes);
@@ -472,7 +492,7 @@ static void test_disk_allocation_failures_leave_nothing(void **state)
 
 static void test_disk_message_is_cut_or_left_out(void **state)
 {
-    struct fixture *f = *state;
+    struct disk_tier *f = *state;
     f->paths[0] = f->place.directory;
     assert_int_equal(kvbi_tier_disk_create(&f->tier, &f->memory, 2, &f->config, NULL, 0),
                      KVB_EINVAL);
@@ -486,37 +506,35 @@ static void test_disk_message_is_cut_or_left_out(void **state)
     }
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_disk_new_file_is_private_and_has_its_space),
-        TEST(test_disk_mode_says_direct_or_why_not),
-        TEST(test_disk_that_takes_no_direct_writes_is_buffered_and_says_so),
-        TEST(test_disk_odd_block_is_padded_and_says_so),
-        TEST(test_disk_file_of_zeros_is_taken),
-        TEST(test_disk_earlier_file_is_made_private_and_cut),
-        TEST(test_disk_name_depends_on_slot_and_all_of_the_identity),
-        TEST(test_disk_checksum_depends_on_name_and_every_byte),
-        TEST(test_disk_no_path_is_refused),
-        TEST(test_disk_sizes_that_no_file_has_are_refused),
-        TEST(test_disk_missing_directory_is_refused),
-        TEST(test_disk_directory_is_refused),
-        TEST(test_disk_symbolic_link_is_refused),
-        TEST(test_disk_fifo_is_refused_without_waiting_for_a_writer),
-        TEST(test_disk_socket_is_refused),
-        TEST(test_disk_character_device_is_refused),
-        TEST(test_disk_file_of_another_user_is_refused),
-        TEST(test_disk_file_with_other_content_is_left_alone),
-        TEST(test_disk_file_in_use_is_refused),
-        TEST(test_disk_lock_of_a_killed_process_is_gone),
-        TEST(test_disk_closed_file_is_free_while_a_child_has_it_open),
-        TEST(test_disk_file_size_limit_is_named),
-        TEST(test_disk_descriptor_limit_is_named),
-        TEST(test_disk_without_permission_is_refused),
-        TEST(test_disk_allocation_failures_leave_nothing),
-        TEST(test_disk_message_is_cut_or_left_out),
+        TEST(disk_tier, test_disk_new_file_is_private_and_has_its_space),
+        TEST(disk_tier, test_disk_mode_says_direct_or_why_not),
+        TEST(disk_tier, test_disk_that_takes_no_direct_writes_is_buffered_and_says_so),
+        TEST(disk_tier, test_disk_odd_block_is_padded_and_says_so),
+        TEST(disk_tier, test_disk_file_of_zeros_is_taken),
+        TEST(disk_tier, test_disk_earlier_file_is_made_private_and_cut),
+        TEST(disk_tier, test_disk_name_depends_on_slot_and_all_of_the_identity),
+        TEST(disk_tier, test_disk_checksum_depends_on_name_and_every_byte),
+        TEST(disk_tier, test_disk_no_path_is_refused),
+        TEST(disk_tier, test_disk_sizes_that_no_file_has_are_refused),
+        TEST(disk_tier, test_disk_missing_directory_is_refused),
+        TEST(disk_tier, test_disk_directory_is_refused),
+        TEST(disk_tier, test_disk_symbolic_link_is_refused),
+        TEST(disk_tier, test_disk_fifo_is_refused_without_waiting_for_a_writer),
+        TEST(disk_tier, test_disk_socket_is_refused),
+        TEST(disk_tier, test_disk_character_device_is_refused),
+        TEST(disk_tier, test_disk_file_of_another_user_is_refused),
+        TEST(disk_tier, test_disk_file_with_other_content_is_left_alone),
+        TEST(disk_tier, test_disk_file_in_use_is_refused),
+        TEST(disk_tier, test_disk_lock_of_a_killed_process_is_gone),
+        TEST(disk_tier, test_disk_closed_file_is_free_while_a_child_has_it_open),
+        TEST(disk_tier, test_disk_file_size_limit_is_named),
+        TEST(disk_tier, test_disk_descriptor_limit_is_named),
+        TEST(disk_tier, test_disk_without_permission_is_refused),
+        TEST(disk_tier, test_disk_allocation_failures_leave_nothing),
+        TEST(disk_tier, test_disk_message_is_cut_or_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,33 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of a disk tier on file systems that are full, read-only, without fallocate, and on a block device. They are mounted in
- * a namespace of this process; where it may have none, the program is skipped.
+ * The file of a disk tier on file systems that are full, read-only, without fallocate, and on a
+ * block device. They are mounted in a namespace of this process; where it may have none, the
+ * program is skipped.
  */
-#include "transfer/disk/tier.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
-
-#include <cmocka.h>
+#include <unistd.h>
 
 #include "support/disk_path.h"
+#include "support/test.h"
+#include "transfer/disk/tier.h"
 
-struct fixture {
+struct mounted {
     struct kvbi_memory memory;
     struct disk_path place;
     struct kvbi_tier tier;
     const char *paths[1];
     struct kvbi_disk_config config;
     char message[256];
+    char device[64]; /* a loop device that this test has; empty: none */
 };
 
 static bool write_text(const char *path, const char *text)
@@ -40,14 +41,21 @@ static bool write_text(const char *path, const char *text)
     return written;
 }
 
-/* In place of the C library's: nobody waits here. What is held is let go after the third time. */
 static int holder = -1, pauses;
 
+static void let_go(void)
+{
+    if (holder >= 0)
+        close(holder);
+    holder = -1;
+}
+
+/* In place of the C library's: nobody waits here. What is held is let go after the third time. */
 int nanosleep(const struct timespec *time, struct timespec *left)
 {
     (void)time, (void)left;
-    if (++pauses == 3 && holder >= 0)
-        close(holder);
+    if (++pauses == 3)
+        let_go();
     return 0;
 }
 
@@ -63,10 +71,11 @@ static bool enter_namespace(void)
     return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
-static int set_up(void **state)
+static int mounted_setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_int_equal(kvbi_memory_init(&f->memory, NULL), 0);
+    struct mounted *f = calloc(1, sizeof *f);
+    if (f == NULL || kvbi_memory_init(&f->memory, NULL) != 0)
+        return -1;
     disk_path_make(&f->place);
     f->paths[0] = f->place.file;
     f->config = (struct kvbi_disk_config){
@@ -75,22 +84,32 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
+static void drop_device(const char *path)
 {
-    struct fixture *f = *state;
+    int fd = open(path, O_RDWR);
+    (void)ioctl(fd, LOOP_CLR_FD, 0);
+    close(fd);
+}
+
+static int mounted_teardown(void **state)
+{
+    struct mounted *f = *state;
     kvbi_tier_destroy(&f->tier);
+    let_go();
     (void)umount(f->place.directory);
+    if (f->device[0] != '\0')
+        drop_device(f->device);
     disk_path_remove(&f->place);
     free(f);
     return 0;
 }
 
-static void mount_here(struct fixture *f, const char *type, const char *options)
+static void mount_here(struct mounted *f, const char *type, const char *options)
 {
     assert_int_equal(mount("none", f->place.directory, type, 0, options), 0);
 }
 
-static int open_tier(struct fixture *f)
+static int open_tier(struct mounted *f)
 {
     int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
                                       sizeof f->message);
@@ -98,7 +117,7 @@ static int open_tier(struct fixture *f)
                       : error;
 }
 
-static void expect_refusal(struct fixture *f, int code, const char *words)
+static void expect_refusal(struct mounted *f, int code, const char *words)
 {
     int result = open_tier(f);
     if (result != code || strstr(f->message, words) == NULL)
@@ -107,14 +126,14 @@ static void expect_refusal(struct fixture *f, int code, const char *words)
 
 static void test_mounts_tmpfs_is_taken(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=2m");
     assert_int_equal(open_tier(f), 0);
 }
 
 static void test_mounts_full_file_system_is_refused_at_once(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct stat status;
     mount_here(f, "tmpfs", "size=1m");
     expect_refusal(f, KVB_ENOSPC, "no room for 1581056 bytes");
@@ -123,14 +142,14 @@ static void test_mounts_full_file_system_is_refused_at_once(void **state)
 
 static void test_mounts_no_inode_left_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=2m,nr_inodes=1");
     expect_refusal(f, KVB_ENOSPC, "cannot be created");
 }
 
 static void test_mounts_read_only_file_system_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=2m");
     assert_int_equal(open_tier(f), 0);
     kvbi_tier_destroy(&f->tier);
@@ -144,14 +163,14 @@ static void test_mounts_read_only_file_system_is_refused(void **state)
 
 static void test_mounts_file_system_without_fallocate_is_named(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "ramfs", NULL);
     expect_refusal(f, KVB_EUNSUPPORTED, "cannot preallocate (no fallocate)");
 }
 
 static void test_mounts_file_system_without_fallocate_is_taken_if_configured(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct stat status;
     mount_here(f, "ramfs", NULL);
     f->config.flags = KVB_DISK_ALLOW_SPARSE;
@@ -167,7 +186,7 @@ static void test_mounts_file_system_without_fallocate_is_taken_if_configured(voi
 
 static void test_mounts_flag_for_sparse_files_changes_nothing_elsewhere(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=1m");
     f->config.flags = KVB_DISK_ALLOW_SPARSE;
     expect_refusal(f, KVB_ENOSPC, "no room for 1581056 bytes");
@@ -176,7 +195,7 @@ static void test_mounts_flag_for_sparse_files_changes_nothing_elsewhere(void **s
 /* It is refused, and as it was. */
 static void test_mounts_file_that_finds_no_room_to_grow_is_kept(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=2m");
     assert_int_equal(open_tier(f), 0);
     uint64_t uuid = kvbi_disk_of(&f->tier)->paths[0].uuid[0];
@@ -217,29 +236,23 @@ static bool make_device(const char *backing, char *path, size_t path_bytes)
 }
 
 /* The tier's path. False, and that is said: none is to be had here. */
-static bool take_device(struct fixture *f, char *path, size_t path_bytes)
+static bool take_device(struct mounted *f)
 {
     char backing[128];
     (void)snprintf(backing, sizeof backing, "%s/backing", f->place.directory);
-    bool made = make_device(backing, path, path_bytes);
-    if (!made)
+    if (!make_device(backing, f->device, sizeof f->device)) {
         print_message("no loop devices here: block devices are not tested\n");
-    f->paths[0] = path;
-    return made;
-}
-
-static void drop_device(const char *path)
-{
-    int fd = open(path, O_RDWR);
-    (void)ioctl(fd, LOOP_CLR_FD, 0);
-    close(fd);
+        f->device[0] = '\0';
+        return false;
+    }
+    f->paths[0] = f->device;
+    return true;
 }
 
 static void test_mounts_block_device_is_taken_if_large_enough(void **state)
 {
-    struct fixture *f = *state;
-    char path[64];
-    if (!take_device(f, path, sizeof path))
+    struct mounted *f = *state;
+    if (!take_device(f))
         return;
     assert_int_equal(open_tier(f), 0);
     kvbi_tier_destroy(&f->tier);
@@ -251,21 +264,23 @@ static void test_mounts_block_device_is_taken_if_large_enough(void **state)
         assert_true(kvbi_disk_of(&f->tier)->paths[0].kept);
         kvbi_tier_destroy(&f->tier);
     }
-    drop_device(path);
 }
 
-/* Whatever a volume manager, a RAID or a file system spares of what was there: its own is seen, and no flag takes it. */
+/*
+ * Whatever a volume manager, a RAID or a file system spares of what was there: its own is seen, and
+ * no flag takes it.
+ */
 static void test_mounts_block_device_that_was_given_to_others_is_refused(void **state)
 {
-    struct fixture *f = *state;
-    char path[64], before[4096], junk[4096], back[4096];
+    struct mounted *f = *state;
+    char before[4096], junk[4096], back[4096];
     static const off_t places[] = {0, 4096, 8192, 65536, (1 << 20) - 4096};
-    if (!take_device(f, path, sizeof path))
+    if (!take_device(f))
         return;
     assert_int_equal(open_tier(f), 0);
     kvbi_tier_destroy(&f->tier);
     memset(junk, 'x', sizeof junk);
-    int fd = open(path, O_RDWR);
+    int fd = open(f->device, O_RDWR);
     for (size_t i = 0; i < 2 * sizeof places / sizeof *places; i++) {
         off_t at = places[i / 2];
         f->config.flags = i % 2 == 0 ? 0 : KVB_DISK_START_EMPTY;
@@ -281,40 +296,38 @@ static void test_mounts_block_device_that_was_given_to_others_is_refused(void **
     assert_int_equal(open_tier(f), 0);
     assert_true(kvbi_disk_of(&f->tier)->paths[0].kept);
     kvbi_tier_destroy(&f->tier);
-    drop_device(path);
 }
 
 /* As after a kill, while the kernel ends the I/O of the process that is gone. */
 static void test_mounts_block_device_that_is_let_go_of_soon_is_waited_for(void **state)
 {
-    struct fixture *f = *state;
-    char path[64];
-    if (!take_device(f, path, sizeof path))
+    struct mounted *f = *state;
+    if (!take_device(f))
         return;
-    holder = open(path, O_RDONLY | O_EXCL);
+    holder = open(f->device, O_RDONLY | O_EXCL);
     assert_true(holder >= 0);
     pauses = 0;
     assert_int_equal(open_tier(f), 0);
     assert_int_equal(pauses, 3);
     kvbi_tier_destroy(&f->tier);
-    int other = open(path, O_RDONLY | O_EXCL);
-    holder = -1;
+    holder = open(f->device, O_RDONLY | O_EXCL);
     expect_refusal(f, KVB_EBUSY, "is in use");
-    close(other);
-    drop_device(path);
 }
 
-/* Space that was taken for one path, and behind the end of a file, on a file system that does not undo that by itself. */
+/*
+ * Space that was taken for one path, and behind the end of a file, on a file system that does not
+ * undo that by itself.
+ */
 static void test_mounts_refused_growth_gives_its_space_back(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct stat before, after;
-    char path[64], other[128];
-    if (!take_device(f, path, sizeof path))
+    char other[128];
+    if (!take_device(f))
         return;
     char command[200];
-    (void)snprintf(command, sizeof command, "mkfs.ext4 -q -F -m 0 -O ^has_journal %s", path);
-    if (system(command) != 0 || mount(path, f->place.directory, "ext4", 0, NULL) != 0) {
+    (void)snprintf(command, sizeof command, "mkfs.ext4 -q -F -m 0 -O ^has_journal %s", f->device);
+    if (system(command) != 0 || mount(f->device, f->place.directory, "ext4", 0, NULL) != 0) {
         print_message("no ext4 here: left out\n");
     } else {
         (void)snprintf(other, sizeof other, "%s/other", f->place.directory);
@@ -335,37 +348,32 @@ static void test_mounts_refused_growth_gives_its_space_back(void **state)
         }
         f->config.block_count = 4;
         assert_int_equal(open_tier(f), 0);
-        assert_int_equal(truncate(paths[0], 8192),
-                         0); /* and put back where there is no room any more */
+        /* And put back where there is no room any more. */
+        assert_int_equal(truncate(paths[0], 8192), 0);
         kvbi_disk_of(&f->tier)->paths[0].superblock.file_bytes = 16 << 20;
         assert_int_equal(stat(paths[0], &before), 0);
         assert_int_equal(kvbi_disk_renew(kvbi_disk_of(&f->tier), 0), KVB_ENOSPC);
         assert_int_equal(stat(paths[0], &after), 0);
         assert_int_equal(before.st_size, after.st_size);
         assert_int_equal(before.st_blocks, after.st_blocks);
-        kvbi_tier_destroy(&f->tier);
-        assert_int_equal(umount(f->place.directory), 0);
     }
-    drop_device(path);
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_mounts_tmpfs_is_taken),
-        TEST(test_mounts_full_file_system_is_refused_at_once),
-        TEST(test_mounts_no_inode_left_is_refused),
-        TEST(test_mounts_read_only_file_system_is_refused),
-        TEST(test_mounts_file_system_without_fallocate_is_named),
-        TEST(test_mounts_file_system_without_fallocate_is_taken_if_configured),
-        TEST(test_mounts_flag_for_sparse_files_changes_nothing_elsewhere),
-        TEST(test_mounts_file_that_finds_no_room_to_grow_is_kept),
-        TEST(test_mounts_block_device_is_taken_if_large_enough),
-        TEST(test_mounts_block_device_that_was_given_to_others_is_refused),
-        TEST(test_mounts_block_device_that_is_let_go_of_soon_is_waited_for),
-        TEST(test_mounts_refused_growth_gives_its_space_back),
+        TEST(mounted, test_mounts_tmpfs_is_taken),
+        TEST(mounted, test_mounts_full_file_system_is_refused_at_once),
+        TEST(mounted, test_mounts_no_inode_left_is_refused),
+        TEST(mounted, test_mounts_read_only_file_system_is_refused),
+        TEST(mounted, test_mounts_file_system_without_fallocate_is_named),
+        TEST(mounted, test_mounts_file_system_without_fallocate_is_taken_if_configured),
+        TEST(mounted, test_mounts_flag_for_sparse_files_changes_nothing_elsewhere),
+        TEST(mounted, test_mounts_file_that_finds_no_room_to_grow_is_kept),
+        TEST(mounted, test_mounts_block_device_is_taken_if_large_enough),
+        TEST(mounted, test_mounts_block_device_that_was_given_to_others_is_refused),
+        TEST(mounted, test_mounts_block_device_that_is_let_go_of_soon_is_waited_for),
+        TEST(mounted, test_mounts_refused_growth_gives_its_space_back),
     };
     disk_path_remove_at_end(); /* outside of the namespace that the mounts are in */
     if (!enter_namespace()) {

@@ -1,27 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entries into mapped tables: what arrives, what does not, and that what cannot arrive is an answer and no signal. */
+/*
+ * Entries into mapped tables: what arrives, what does not, and that what cannot arrive is an answer
+ * and no signal.
+ */
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "support/child.h"
 #include "support/disk_path.h"
+#include "support/test.h"
 #include "transfer/disk/scatter.h"
 
 #define ENTRY sizeof(struct kvbi_disk_record)
 #define TABLE_AT ((uint64_t)8192)
 #define COUNT 1024u
 
-struct fixture {
+struct mapped_table {
     struct disk_path place;
     int fd;
     struct kvbi_disk_scatter scatter;
@@ -29,42 +28,44 @@ struct fixture {
     unsigned char *places[KVBI_DISK_SCATTER_MAX];
 };
 
-static int set_up(void **state)
+static int mapped_table_teardown(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    disk_path_make(&f->place);
-    f->fd = open(f->place.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(f->fd >= 0);
-    assert_int_equal(ftruncate(f->fd, (off_t)(TABLE_AT + COUNT * ENTRY)), 0);
-    kvbi_disk_scatter_open(&f->scatter);
-    assert_non_null(f->scatter.records);
-    int error = -1;
-    f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT, &error);
-    assert_non_null(f->table);
-    assert_int_equal(error, 0);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     kvbi_disk_scatter_unmap(f->table, COUNT);
     kvbi_disk_scatter_close(&f->scatter);
-    close(f->fd);
+    if (f->fd >= 0)
+        close(f->fd);
     disk_path_remove(&f->place);
     free(f);
     return 0;
 }
 
-static void stage(struct fixture *f, uint32_t at, uint32_t place)
+static int mapped_table_setup(void **state)
+{
+    struct mapped_table *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    int error = -1;
+    disk_path_make(&f->place);
+    kvbi_disk_scatter_open(&f->scatter);
+    f->fd = open(f->place.file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (f->fd >= 0 && ftruncate(f->fd, (off_t)(TABLE_AT + COUNT * ENTRY)) == 0)
+        f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT, &error);
+    *state = f;
+    if (f->scatter.records != NULL && f->table != NULL && error == 0)
+        return 0;
+    (void)mapped_table_teardown(state);
+    return -1;
+}
+
+static void stage(struct mapped_table *f, uint32_t at, uint32_t place)
 {
     memset(&f->scatter.records[at], (int)(place % 251 + 1), ENTRY);
     f->places[at] = f->table + place * ENTRY;
 }
 
 /* What a reader of the file sees there: bytes that stage has made, zeros, or something else. */
-static bool holds(const struct fixture *f, uint32_t place, unsigned char byte)
+static bool holds(const struct mapped_table *f, uint32_t place, unsigned char byte)
 {
     unsigned char bytes[ENTRY], expected[ENTRY];
     memset(expected, byte, ENTRY);
@@ -74,7 +75,7 @@ static bool holds(const struct fixture *f, uint32_t place, unsigned char byte)
 
 static void test_scatter_puts_each_entry_where_it_belongs(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     for (uint32_t i = 0; i < KVBI_DISK_SCATTER_MAX; i++)
         stage(f, i, i * 389 % COUNT);
     assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, KVBI_DISK_SCATTER_MAX),
@@ -89,13 +90,13 @@ static void test_scatter_puts_each_entry_where_it_belongs(void **state)
 
 static void test_scatter_of_none_puts_none(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     assert_int_equal(kvbi_disk_scatter_put(&f->scatter, f->places, 0), 0);
 }
 
 static void test_scatter_closed_puts_none(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     struct kvbi_disk_scatter closed = {.fd = -1};
     stage(f, 0, 1);
     assert_int_equal(kvbi_disk_scatter_put(&closed, f->places, 1), 0);
@@ -106,7 +107,7 @@ static void test_scatter_closed_puts_none(void **state)
 /* The file ends before some of them: those before it are there, and this process goes on. */
 static void test_scatter_behind_the_end_of_a_cut_file_is_an_answer(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     uint32_t kept = (uint32_t)(sysconf(_SC_PAGESIZE) / (long)ENTRY);
     assert_int_equal(ftruncate(f->fd, (off_t)(TABLE_AT + kept * ENTRY)), 0);
     stage(f, 0, 0);
@@ -123,7 +124,7 @@ static void test_scatter_behind_the_end_of_a_cut_file_is_an_answer(void **state)
 
 static void test_scatter_maps_from_the_beginning_of_a_page_only(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     int error = 0;
     assert_null(kvbi_disk_scatter_map(f->fd, TABLE_AT + ENTRY, 1, &error));
     assert_int_equal(error, EINVAL);
@@ -142,17 +143,18 @@ static void test_scatter_maps_nothing_that_is_no_file(void **state)
     kvbi_disk_scatter_unmap(NULL, COUNT);
 }
 
+static int put_one(void *argument)
+{
+    struct mapped_table *f = argument;
+    return (int)kvbi_disk_scatter_put(&f->scatter, f->places, 1);
+}
+
 /* Neither the table nor what is staged is within a child's reach. */
 static void test_scatter_is_not_inherited(void **state)
 {
-    struct fixture *f = *state;
+    struct mapped_table *f = *state;
     stage(f, 0, 5);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(kvbi_disk_scatter_put(&f->scatter, f->places, 1) == 0 ? 0 : 1);
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    assert_int_equal(child_run(put_one, f), 0);
     assert_true(holds(f, 5, 0));
 }
 
@@ -171,8 +173,9 @@ static long locked(void)
 }
 
 /* The server locks whatever is mapped: a table of a terabyte's blocks is not among it. */
-static int map_while_all_is_locked(const struct fixture *f)
+static int map_while_all_is_locked(void *argument)
 {
+    const struct mapped_table *f = argument;
     int error = 0;
     if (mlockall(MCL_FUTURE) != 0 || locked() < 0)
         return 0; /* not allowed, or not to be seen, here */
@@ -183,28 +186,20 @@ static int map_while_all_is_locked(const struct fixture *f)
 
 static void test_scatter_locks_nothing(void **state)
 {
-    struct fixture *f = *state;
-    pid_t child = fork();
-    if (child == 0)
-        _exit(map_while_all_is_locked(f));
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    assert_int_equal(child_run(map_while_all_is_locked, *state), 0);
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_scatter_puts_each_entry_where_it_belongs),
-        TEST(test_scatter_of_none_puts_none),
-        TEST(test_scatter_closed_puts_none),
-        TEST(test_scatter_behind_the_end_of_a_cut_file_is_an_answer),
-        TEST(test_scatter_maps_from_the_beginning_of_a_page_only),
-        TEST(test_scatter_maps_nothing_that_is_no_file),
-        TEST(test_scatter_is_not_inherited),
-        TEST(test_scatter_locks_nothing),
+        TEST(mapped_table, test_scatter_puts_each_entry_where_it_belongs),
+        TEST(mapped_table, test_scatter_of_none_puts_none),
+        TEST(mapped_table, test_scatter_closed_puts_none),
+        TEST(mapped_table, test_scatter_behind_the_end_of_a_cut_file_is_an_answer),
+        TEST(mapped_table, test_scatter_maps_from_the_beginning_of_a_page_only),
+        TEST(bare, test_scatter_maps_nothing_that_is_no_file),
+        TEST(mapped_table, test_scatter_is_not_inherited),
+        TEST(mapped_table, test_scatter_locks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

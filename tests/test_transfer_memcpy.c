@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host engine: what is copied, in which order, after which fence, with which result. And the host tier. */
+/* The host engine: what is copied, in which order, after which fence, with which result. */
+#include "support/test.h"
 #include "transfer/engine.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "api/testing.h"
 #include "base/clock.h"
@@ -50,13 +47,38 @@ static int fault(void *context, uint32_t from_tier, uint32_t from_slot, uint32_t
     return (f->faulty_slots >> from_slot & 1) != 0 ? f->fault : 0;
 }
 
-static void set_up_with(struct fixture *f, uint64_t block_bytes)
+static int memcpy_setup(void **state)
 {
-    memset(f, 0, sizeof *f);
-    f->memory = failing_memory(&f->failing, FOREVER);
-    f->fault = KVB_EIO;
-    kvbi_clock_init(&f->clock, &(struct kvb_clock){.now_ns = tick, .context = f});
-    f->hooks = (struct kvbi_hooks){.copy_fault = fault, .context = f};
+    static struct fixture f;
+    memset(&f, 0, sizeof f);
+    f.memory = failing_memory(&f.failing, FOREVER);
+    f.fault = KVB_EIO;
+    kvbi_clock_init(&f.clock, &(struct kvb_clock){.now_ns = tick, .context = &f});
+    f.hooks = (struct kvbi_hooks){.copy_fault = fault, .context = &f};
+    *state = &f;
+    return 0;
+}
+
+static void close_engine(struct fixture *f)
+{
+    if (f->engine != NULL)
+        f->engine->ops->destroy(f->engine);
+    f->engine = NULL;
+    kvbi_tier_destroy(&f->device);
+    kvbi_tier_destroy(&f->host);
+}
+
+static int memcpy_teardown(void **state)
+{
+    struct fixture *f = *state;
+    close_engine(f);
+    return failing_memory_is_back(&f->failing) ? 0 : -1;
+}
+
+/* Instead of the one that is open. */
+static void open_with(struct fixture *f, uint64_t block_bytes)
+{
+    close_engine(f);
     assert_int_equal(
         kvbi_tier_host_create(&f->device, &f->memory, KVB_TIER_DEVICE, BLOCKS, block_bytes, NULL),
         0);
@@ -70,18 +92,9 @@ static void set_up_with(struct fixture *f, uint64_t block_bytes)
         kvbi_engine_memcpy_create(&f->engine, &f->memory, &f->clock, CAPACITY, &f->hooks), 0);
 }
 
-static void set_up(struct fixture *f)
+static void open_engine(struct fixture *f)
 {
-    set_up_with(f, 100);
-}
-
-static void tear_down(struct fixture *f)
-{
-    f->engine->ops->destroy(f->engine);
-    kvbi_tier_destroy(&f->device);
-    kvbi_tier_destroy(&f->host);
-    assert_int_equal(f->failing.live_bytes, 0);
-    assert_int_equal(f->failing.live_count, 0);
+    open_with(f, 100);
 }
 
 /* Down, from device slot `from` to host slot `to`; its tag is `from`. */
@@ -126,7 +139,9 @@ static void expect_done(const struct fixture *f, uint32_t at, uint64_t tag, int 
     assert_int_equal(f->done[at].result, result);
 }
 
-/* The host slot holds what the device slot held at the start; `from` BLOCKS: it was never written. */
+/*
+ * The host slot holds what the device slot held at the start; `from` BLOCKS: it was never written.
+ */
 static void expect_bytes(const struct fixture *f, uint32_t to, uint32_t from)
 {
     const unsigned char *bytes = kvbi_tier_address(&f->host, to);
@@ -137,359 +152,330 @@ static void expect_bytes(const struct fixture *f, uint32_t to, uint32_t from)
 
 static void test_memcpy_idle_has_nothing_to_reap(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 0);
-    assert_int_equal(f.engine->ops->event_fd(f.engine), -1);
-    assert_int_equal(strncmp(f.engine->ops->name, "memcpy", 6), 0);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 0);
+    assert_int_equal(f->engine->ops->event_fd(f->engine), -1);
+    assert_int_equal(strncmp(f->engine->ops->name, "memcpy", 6), 0);
 }
 
 static void test_memcpy_scattered_copies_arrive_in_order(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     static const uint32_t slots[][2] = {{3, 9}, {4, 0}, {5, 1}, {2, 2}, {31, 31}, {0, 10}};
-    set_up(&f);
+    open_engine(f);
     for (uint32_t i = 0; i < 6; i++)
-        assert_int_equal(submit_one(&f, slots[i][0], slots[i][1], 0, false), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 6);
+        assert_int_equal(submit_one(f, slots[i][0], slots[i][1], 0, false), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 6);
     for (uint32_t i = 0; i < 6; i++) {
-        expect_done(&f, i, slots[i][0], 0);
-        expect_bytes(&f, slots[i][1], slots[i][0]);
+        expect_done(f, i, slots[i][0], 0);
+        expect_bytes(f, slots[i][1], slots[i][0]);
     }
-    expect_bytes(&f, 3, BLOCKS);
-    expect_bytes(&f, 11, BLOCKS);
-    expect_bytes(&f, 30, BLOCKS);
-    tear_down(&f);
+    expect_bytes(f, 3, BLOCKS);
+    expect_bytes(f, 11, BLOCKS);
+    expect_bytes(f, 30, BLOCKS);
 }
 
 static void test_memcpy_adjacent_slots_copy_exactly_their_blocks(void **state)
 {
-    (void)state;
+    struct fixture *f = *state;
     static const uint64_t sizes[] = {1, 100, 4096, 5000, 300000, (1 << 20) + 1};
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct fixture f;
-        set_up_with(&f, sizes[i]);
-        submit_run(&f, 4, 8);
-        assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-        assert_int_equal(f.done_count, 8);
-        expect_bytes(&f, 3, BLOCKS);
-        expect_bytes(&f, 12, BLOCKS);
+        open_with(f, sizes[i]);
+        submit_run(f, 4, 8);
+        assert_false(reap(f, BLOCKS, KVB_FOREVER));
+        assert_int_equal(f->done_count, 8);
+        expect_bytes(f, 3, BLOCKS);
+        expect_bytes(f, 12, BLOCKS);
         for (uint32_t slot = 4; slot < 12; slot++) {
-            expect_done(&f, slot - 4, slot, 0);
-            expect_bytes(&f, slot, slot);
+            expect_done(f, slot - 4, slot, 0);
+            expect_bytes(f, slot, slot);
         }
-        tear_down(&f);
     }
 }
 
 static void test_memcpy_up_and_down_share_a_queue(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     struct kvbi_copy copies[3];
-    set_up(&f);
-    copies[0] = down(&f, 1, 1, 0);
+    open_engine(f);
+    copies[0] = down(f, 1, 1, 0);
     copies[1] = (struct kvbi_copy){
-        .from = &f.host, .to = &f.device, .from_slot = 1, .to_slot = 2, .tag = 50};
-    copies[2] = down(&f, 2, 3, 0);
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, 3, false), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 3);
-    expect_bytes(&f, 1, 1);
-    expect_bytes(&f, 3, 1); /* by way of device slot 2 */
-    tear_down(&f);
+        .from = &f->host, .to = &f->device, .from_slot = 1, .to_slot = 2, .tag = 50};
+    copies[2] = down(f, 2, 3, 0);
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, 3, false), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 3);
+    expect_bytes(f, 1, 1);
+    expect_bytes(f, 3, 1); /* by way of device slot 2 */
 }
 
 static void test_memcpy_within_one_tier_is_done_one_by_one(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     struct kvbi_copy copies[3];
-    set_up(&f);
-    assert_int_equal(submit_one(&f, 7, 0, 0, false), 0);
+    open_engine(f);
+    assert_int_equal(submit_one(f, 7, 0, 0, false), 0);
     for (uint32_t i = 0; i < 3; i++)
         copies[i] = (struct kvbi_copy){
-            .from = &f.host, .to = &f.host, .from_slot = i, .to_slot = i + 1, .tag = i};
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, 3, false), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
+            .from = &f->host, .to = &f->host, .from_slot = i, .to_slot = i + 1, .tag = i};
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, 3, false), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
     for (uint32_t slot = 0; slot <= 3; slot++)
-        expect_bytes(&f, slot, 7);
-    tear_down(&f);
+        expect_bytes(f, slot, 7);
 }
 
 static void test_memcpy_submit_takes_all_or_nothing(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     struct kvbi_copy copies[CAPACITY + 1];
-    set_up(&f);
+    open_engine(f);
     for (uint32_t i = 0; i <= CAPACITY; i++)
-        copies[i] = down(&f, i, i, 0);
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, CAPACITY + 1, false), KVB_EAGAIN);
-    assert_false(f.engine->ops->ready(f.engine));
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, CAPACITY - 1, false), 0);
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, 2, true), KVB_EAGAIN);
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, 1, true), 0);
-    assert_int_equal(f.engine->ops->submit(f.engine, NULL, 0, true), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, CAPACITY);
-    assert_int_equal(f.engine->ops->submit(f.engine, copies, CAPACITY, false), 0);
-    tear_down(&f);
+        copies[i] = down(f, i, i, 0);
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, CAPACITY + 1, false), KVB_EAGAIN);
+    assert_false(f->engine->ops->ready(f->engine));
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, CAPACITY - 1, false), 0);
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, 2, true), KVB_EAGAIN);
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, 1, true), 0);
+    assert_int_equal(f->engine->ops->submit(f->engine, NULL, 0, true), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, CAPACITY);
+    assert_int_equal(f->engine->ops->submit(f->engine, copies, CAPACITY, false), 0);
 }
 
 static void test_memcpy_urgent_copies_go_first(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    assert_int_equal(submit_one(&f, 1, 1, 0, false), 0);
-    assert_int_equal(submit_one(&f, 10, 10, 0, true), 0);
-    assert_int_equal(submit_one(&f, 2, 2, 0, false), 0);
-    assert_int_equal(submit_one(&f, 11, 11, 0, true), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    expect_done(&f, 0, 10, 0);
-    expect_done(&f, 1, 11, 0);
-    expect_done(&f, 2, 1, 0);
-    expect_done(&f, 3, 2, 0);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    assert_int_equal(submit_one(f, 1, 1, 0, false), 0);
+    assert_int_equal(submit_one(f, 10, 10, 0, true), 0);
+    assert_int_equal(submit_one(f, 2, 2, 0, false), 0);
+    assert_int_equal(submit_one(f, 11, 11, 0, true), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    expect_done(f, 0, 10, 0);
+    expect_done(f, 1, 11, 0);
+    expect_done(f, 2, 1, 0);
+    expect_done(f, 3, 2, 0);
 }
 
 static void test_memcpy_fence_holds_back_its_copy_only(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    assert_int_equal(submit_one(&f, 1, 1, 5, true), 0);
-    assert_int_equal(submit_one(&f, 2, 2, 3, false), 0);
-    assert_int_equal(submit_one(&f, 3, 3, 0, false), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 1);
-    expect_done(&f, 0, 3, 0);
-    expect_bytes(&f, 1, BLOCKS);
-    assert_false(f.engine->ops->signal(f.engine, 2));
-    assert_true(f.engine->ops->signal(f.engine, 3));
-    assert_true(f.engine->ops->ready(f.engine));
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 1);
-    expect_done(&f, 0, 2, 0);
-    assert_true(f.engine->ops->signal(f.engine, 100));
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    expect_done(&f, 0, 1, 0);
-    expect_bytes(&f, 1, 1);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    assert_int_equal(submit_one(f, 1, 1, 5, true), 0);
+    assert_int_equal(submit_one(f, 2, 2, 3, false), 0);
+    assert_int_equal(submit_one(f, 3, 3, 0, false), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 1);
+    expect_done(f, 0, 3, 0);
+    expect_bytes(f, 1, BLOCKS);
+    assert_false(f->engine->ops->signal(f->engine, 2));
+    assert_true(f->engine->ops->signal(f->engine, 3));
+    assert_true(f->engine->ops->ready(f->engine));
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 1);
+    expect_done(f, 0, 2, 0);
+    assert_true(f->engine->ops->signal(f->engine, 100));
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    expect_done(f, 0, 1, 0);
+    expect_bytes(f, 1, 1);
 }
 
 static void test_memcpy_counter_never_goes_back(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    assert_false(f.engine->ops->signal(f.engine, 7));
-    assert_false(f.engine->ops->signal(f.engine, 3));
-    assert_int_equal(submit_one(&f, 1, 1, 7, false), 0);
-    assert_int_equal(submit_one(&f, 2, 2, UINT64_MAX, false), 0);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, 1);
-    assert_true(f.engine->ops->signal(f.engine, UINT64_MAX));
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    expect_done(&f, 0, 2, 0);
-    assert_false(f.engine->ops->ready(f.engine));
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    assert_false(f->engine->ops->signal(f->engine, 7));
+    assert_false(f->engine->ops->signal(f->engine, 3));
+    assert_int_equal(submit_one(f, 1, 1, 7, false), 0);
+    assert_int_equal(submit_one(f, 2, 2, UINT64_MAX, false), 0);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, 1);
+    assert_true(f->engine->ops->signal(f->engine, UINT64_MAX));
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    expect_done(f, 0, 2, 0);
+    assert_false(f->engine->ops->ready(f->engine));
 }
 
 static void test_memcpy_released_urgent_copy_goes_before_ready_ones(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    assert_int_equal(submit_one(&f, 1, 1, 1, false), 0);
-    assert_int_equal(submit_one(&f, 2, 2, 1, true), 0);
-    assert_int_equal(submit_one(&f, 3, 3, 0, false), 0);
-    assert_true(f.engine->ops->signal(f.engine, 1));
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    expect_done(&f, 0, 2, 0);
-    expect_done(&f, 1, 3, 0);
-    expect_done(&f, 2, 1, 0);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    assert_int_equal(submit_one(f, 1, 1, 1, false), 0);
+    assert_int_equal(submit_one(f, 2, 2, 1, true), 0);
+    assert_int_equal(submit_one(f, 3, 3, 0, false), 0);
+    assert_true(f->engine->ops->signal(f->engine, 1));
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    expect_done(f, 0, 2, 0);
+    expect_done(f, 1, 3, 0);
+    expect_done(f, 2, 1, 0);
 }
 
 static void test_memcpy_import_knows_the_counter_only(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     uint64_t ticket = 9;
-    set_up(&f);
-    assert_int_equal(f.engine->ops->import(f.engine, NULL, &ticket, NULL), 0);
+    open_engine(f);
+    assert_int_equal(f->engine->ops->import(f->engine, NULL, &ticket, NULL), 0);
     assert_int_equal(ticket, 0);
     assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.handle = 5}, &ticket, NULL), 0);
+        f->engine->ops->import(f->engine, &(struct kvb_fence){.handle = 5}, &ticket, NULL), 0);
     assert_int_equal(ticket, 0);
     assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5},
-                              &ticket, NULL),
+        f->engine->ops->import(
+            f->engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5}, &ticket, NULL),
         0);
     assert_int_equal(ticket, 5);
-    assert_int_equal(
-        f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 2, .handle = 5}, &ticket, NULL),
-        KVB_EINVAL);
+    assert_int_equal(f->engine->ops->import(f->engine, &(struct kvb_fence){.kind = 2, .handle = 5},
+                                            &ticket, NULL),
+                     KVB_EINVAL);
     assert_int_equal(ticket, 0);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 1, .reserved = 1},
-                                           &ticket, NULL),
+    assert_int_equal(f->engine->ops->import(
+                         f->engine, &(struct kvb_fence){.kind = 1, .reserved = 1}, &ticket, NULL),
                      KVB_EINVAL);
-    assert_int_equal(f.engine->ops->import(f.engine, &(struct kvb_fence){.kind = 0, .reserved = 1},
-                                           &ticket, NULL),
+    assert_int_equal(f->engine->ops->import(
+                         f->engine, &(struct kvb_fence){.kind = 0, .reserved = 1}, &ticket, NULL),
                      KVB_EINVAL);
-    tear_down(&f);
 }
 
-/* Faults at the start, in the middle (two in a row), at the end, everywhere: the others of the run are copied. */
+/*
+ * Faults at the start, in the middle (two in a row), at the end, everywhere: the others of the run
+ * are copied.
+ */
 static void test_memcpy_fault_fails_its_block_only(void **state)
 {
-    (void)state;
+    struct fixture *f = *state;
     static const uint64_t masks[] = {1 << 4, 3 << 6, 1 << 11, 0xff0,
                                      (1 << 4) | (1 << 6) | (1 << 8) | (1 << 11)};
     for (uint32_t i = 0; i < sizeof masks / sizeof *masks; i++) {
-        struct fixture f;
-        set_up(&f);
-        f.faulty_slots = masks[i];
-        submit_run(&f, 4, 8);
-        assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-        assert_int_equal(f.done_count, 8);
+        open_engine(f);
+        f->faulty_slots = masks[i];
+        submit_run(f, 4, 8);
+        assert_false(reap(f, BLOCKS, KVB_FOREVER));
+        assert_int_equal(f->done_count, 8);
         for (uint32_t slot = 4; slot < 12; slot++) {
             bool faulty = (masks[i] >> slot & 1) != 0;
-            expect_done(&f, slot - 4, slot, faulty ? KVB_EIO : 0);
-            expect_bytes(&f, slot, faulty ? BLOCKS : slot);
+            expect_done(f, slot - 4, slot, faulty ? KVB_EIO : 0);
+            expect_bytes(f, slot, faulty ? BLOCKS : slot);
         }
-        tear_down(&f);
     }
 }
 
 static void test_memcpy_time_is_up_after_one_run(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    f.step_ns = 10;
-    submit_run(&f, 0, 3);
-    assert_int_equal(submit_one(&f, 20, 8, 0, false), 0);
-    assert_int_equal(submit_one(&f, 22, 6, 0, false), 0);
-    assert_true(reap(&f, BLOCKS, 0)); /* in the past: still one run */
-    assert_int_equal(f.done_count, 3);
-    assert_true(reap(&f, BLOCKS, f.now_ns + 10));
-    assert_int_equal(f.done_count, 1);
-    assert_false(reap(&f, BLOCKS, f.now_ns + 10));
-    assert_int_equal(f.done_count, 1);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    f->step_ns = 10;
+    submit_run(f, 0, 3);
+    assert_int_equal(submit_one(f, 20, 8, 0, false), 0);
+    assert_int_equal(submit_one(f, 22, 6, 0, false), 0);
+    assert_true(reap(f, BLOCKS, 0)); /* in the past: still one run */
+    assert_int_equal(f->done_count, 3);
+    assert_true(reap(f, BLOCKS, f->now_ns + 10));
+    assert_int_equal(f->done_count, 1);
+    assert_false(reap(f, BLOCKS, f->now_ns + 10));
+    assert_int_equal(f->done_count, 1);
 }
 
 static void test_memcpy_long_run_is_broken_up_for_the_clock(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up_with(&f, 256 << 10); /* four blocks to 1 MiB */
-    f.step_ns = 10;
-    submit_run(&f, 0, 10);
-    assert_true(reap(&f, BLOCKS, f.now_ns + 20));
-    assert_int_equal(f.done_count, 8);
-    assert_false(reap(&f, BLOCKS, f.now_ns + 20));
-    assert_int_equal(f.done_count, 2);
+    struct fixture *f = *state;
+    open_with(f, 256 << 10); /* four blocks to 1 MiB */
+    f->step_ns = 10;
+    submit_run(f, 0, 10);
+    assert_true(reap(f, BLOCKS, f->now_ns + 20));
+    assert_int_equal(f->done_count, 8);
+    assert_false(reap(f, BLOCKS, f->now_ns + 20));
+    assert_int_equal(f->done_count, 2);
     for (uint32_t slot = 0; slot < 10; slot++)
-        expect_bytes(&f, slot, slot);
-    tear_down(&f);
+        expect_bytes(f, slot, slot);
 }
 
 static void test_memcpy_block_above_the_run_limit_is_copied_alone(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up_with(&f, 3 << 20);
-    submit_run(&f, 0, 2);
-    assert_true(reap(&f, BLOCKS, 0));
-    assert_int_equal(f.done_count, 1);
-    expect_bytes(&f, 0, 0);
-    expect_bytes(&f, 1, BLOCKS);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_with(f, 3 << 20);
+    submit_run(f, 0, 2);
+    assert_true(reap(f, BLOCKS, 0));
+    assert_int_equal(f->done_count, 1);
+    expect_bytes(f, 0, 0);
+    expect_bytes(f, 1, BLOCKS);
 }
 
 static void test_memcpy_reap_stops_at_max(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    submit_run(&f, 0, 5);
-    assert_true(reap(&f, 0, KVB_FOREVER));
-    assert_true(reap(&f, 2, KVB_FOREVER));
-    expect_done(&f, 1, 1, 0);
-    expect_bytes(&f, 2, BLOCKS);
-    assert_false(reap(&f, 3, KVB_FOREVER));
-    expect_done(&f, 2, 4, 0);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    submit_run(f, 0, 5);
+    assert_true(reap(f, 0, KVB_FOREVER));
+    assert_true(reap(f, 2, KVB_FOREVER));
+    expect_done(f, 1, 1, 0);
+    expect_bytes(f, 2, BLOCKS);
+    assert_false(reap(f, 3, KVB_FOREVER));
+    expect_done(f, 2, 4, 0);
 }
 
 static void test_memcpy_drain_cancels_what_has_not_begun(void **state)
 {
-    (void)state;
-    struct fixture f;
-    set_up(&f);
-    f.step_ns = 10;
-    assert_int_equal(submit_one(&f, 1, 1, 0, false), 0);
-    assert_int_equal(submit_one(&f, 5, 5, 0, false), 0);
-    assert_int_equal(submit_one(&f, 7, 7, 0, true), 0);
-    assert_int_equal(submit_one(&f, 9, 9, 3, true), 0);
-    assert_true(reap(&f, BLOCKS, 0));
-    expect_done(&f, 0, 7, 0);
-    f.engine->ops->drain(f.engine);
-    assert_true(f.engine->ops->ready(f.engine));
-    assert_false(f.engine->ops->signal(f.engine, 3));
-    assert_true(reap(&f, 2, KVB_FOREVER));
-    expect_done(&f, 0, 1, KVB_ECANCELED);
-    expect_done(&f, 1, 5, KVB_ECANCELED);
-    assert_false(reap(&f, 2, KVB_FOREVER));
-    expect_done(&f, 0, 9, KVB_ECANCELED);
-    expect_bytes(&f, 1, BLOCKS);
-    expect_bytes(&f, 9, BLOCKS);
-    submit_run(&f, 0, CAPACITY); /* and is whole again */
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(f.done_count, CAPACITY);
-    tear_down(&f);
+    struct fixture *f = *state;
+    open_engine(f);
+    f->step_ns = 10;
+    assert_int_equal(submit_one(f, 1, 1, 0, false), 0);
+    assert_int_equal(submit_one(f, 5, 5, 0, false), 0);
+    assert_int_equal(submit_one(f, 7, 7, 0, true), 0);
+    assert_int_equal(submit_one(f, 9, 9, 3, true), 0);
+    assert_true(reap(f, BLOCKS, 0));
+    expect_done(f, 0, 7, 0);
+    f->engine->ops->drain(f->engine);
+    assert_true(f->engine->ops->ready(f->engine));
+    assert_false(f->engine->ops->signal(f->engine, 3));
+    assert_true(reap(f, 2, KVB_FOREVER));
+    expect_done(f, 0, 1, KVB_ECANCELED);
+    expect_done(f, 1, 5, KVB_ECANCELED);
+    assert_false(reap(f, 2, KVB_FOREVER));
+    expect_done(f, 0, 9, KVB_ECANCELED);
+    expect_bytes(f, 1, BLOCKS);
+    expect_bytes(f, 9, BLOCKS);
+    submit_run(f, 0, CAPACITY); /* and is whole again */
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(f->done_count, CAPACITY);
 }
 
-/* Random batches, fences, faults and drains: every copy completes exactly once, and only successful ones write. */
+/*
+ * Random batches, fences, faults and drains: every copy completes exactly once, and only successful
+ * ones write.
+ */
 static void test_memcpy_random_work_completes_exactly_once(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     uint64_t random = 88172645463325252u, counter = 0, ticket[BLOCKS] = {0};
     bool out[BLOCKS] = {false};
     uint32_t submitted = 0, completed = 0;
-    set_up(&f);
-    f.step_ns = 1;
+    open_engine(f);
+    f->step_ns = 1;
     for (int step = 0; step < 20000; step++) {
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         uint32_t slot = (uint32_t)(random >> 20) % BLOCKS;
-        f.faulty_slots = random & (random >> 32);
+        f->faulty_slots = random & (random >> 32);
         switch (random % 16) {
         case 0:
-            f.engine->ops->drain(f.engine);
+            f->engine->ops->drain(f->engine);
             break;
         case 1:
-            f.engine->ops->signal(f.engine, ++counter);
+            f->engine->ops->signal(f->engine, ++counter);
             break;
         case 2:
         case 3:
         case 4:
-            (void)reap(&f, (uint32_t)(random >> 40) % 8, f.now_ns + (random >> 50) % 4);
-            for (uint32_t i = 0; i < f.done_count; i++) {
-                uint32_t at = (uint32_t)f.done[i].tag;
+            (void)reap(f, (uint32_t)(random >> 40) % 8, f->now_ns + (random >> 50) % 4);
+            for (uint32_t i = 0; i < f->done_count; i++) {
+                uint32_t at = (uint32_t)f->done[i].tag;
                 assert_true(out[at]);
-                assert_true(f.done[i].result == KVB_ECANCELED || ticket[at] <= counter);
-                expect_bytes(&f, at, f.done[i].result == 0 ? at : BLOCKS);
-                memset(kvbi_tier_address(&f.host, at), 0xee, f.host.block_bytes);
+                assert_true(f->done[i].result == KVB_ECANCELED || ticket[at] <= counter);
+                expect_bytes(f, at, f->done[i].result == 0 ? at : BLOCKS);
+                memset(kvbi_tier_address(&f->host, at), 0xee, f->host.block_bytes);
                 out[at] = false;
                 completed++;
             }
@@ -498,17 +484,16 @@ static void test_memcpy_random_work_completes_exactly_once(void **state)
             if (out[slot])
                 break;
             ticket[slot] = (random >> 45) % 4 == 0 ? counter + (random >> 47) % 3 : 0;
-            if (submit_one(&f, slot, slot, ticket[slot], (random >> 50) % 2 != 0) == 0) {
+            if (submit_one(f, slot, slot, ticket[slot], (random >> 50) % 2 != 0) == 0) {
                 out[slot] = true;
                 submitted++;
             }
             break;
         }
     }
-    f.engine->ops->drain(f.engine);
-    assert_false(reap(&f, BLOCKS, KVB_FOREVER));
-    assert_int_equal(completed + f.done_count, submitted);
-    tear_down(&f);
+    f->engine->ops->drain(f->engine);
+    assert_false(reap(f, BLOCKS, KVB_FOREVER));
+    assert_int_equal(completed + f->done_count, submitted);
 }
 
 static void *write_and_signal(void *argument)
@@ -524,24 +509,22 @@ static void *write_and_signal(void *argument)
 /* What the signalling thread wrote before is what is copied. */
 static void test_memcpy_signals_from_another_thread_release_copies(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     pthread_t thread;
     uint32_t total = 0;
-    set_up(&f);
+    open_engine(f);
     for (uint32_t slot = 0; slot < CAPACITY; slot++) {
-        memset(kvbi_tier_address(&f.device, slot), 0, f.device.block_bytes);
-        assert_int_equal(submit_one(&f, slot, slot, slot + 1, false), 0);
+        memset(kvbi_tier_address(&f->device, slot), 0, f->device.block_bytes);
+        assert_int_equal(submit_one(f, slot, slot, slot + 1, false), 0);
     }
-    assert_int_equal(pthread_create(&thread, NULL, write_and_signal, &f), 0);
+    assert_int_equal(pthread_create(&thread, NULL, write_and_signal, f), 0);
     while (total < CAPACITY) {
         bool more;
-        total += f.engine->ops->reap(f.engine, f.done, BLOCKS, KVB_FOREVER, &more);
+        total += f->engine->ops->reap(f->engine, f->done, BLOCKS, KVB_FOREVER, &more);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
     for (uint32_t slot = 0; slot < CAPACITY; slot++)
-        expect_bytes(&f, slot, slot);
-    tear_down(&f);
+        expect_bytes(f, slot, slot);
 }
 
 static void test_memcpy_create_without_memory_leaks_nothing(void **state)
@@ -561,71 +544,39 @@ static void test_memcpy_create_without_memory_leaks_nothing(void **state)
 
 static void test_memcpy_without_hooks_and_capacity_refuses(void **state)
 {
-    (void)state;
-    struct fixture f;
+    struct fixture *f = *state;
     struct kvbi_engine *engine;
-    set_up(&f);
-    struct kvbi_copy copy = down(&f, 0, 0, 0);
-    assert_int_equal(kvbi_engine_memcpy_create(&engine, &f.memory, &f.clock, 0, NULL), 0);
+    open_engine(f);
+    struct kvbi_copy copy = down(f, 0, 0, 0);
+    assert_int_equal(kvbi_engine_memcpy_create(&engine, &f->memory, &f->clock, 0, NULL), 0);
     assert_int_equal(engine->ops->submit(engine, &copy, 1, false), KVB_EAGAIN);
     engine->ops->destroy(engine);
-    tear_down(&f);
-}
-
-static void test_tier_host_of_the_caller_is_not_freed(void **state)
-{
-    (void)state;
-    struct failing_memory failing;
-    struct kvbi_memory memory = failing_memory(&failing, 0);
-    struct kvbi_tier tier;
-    unsigned char bytes[64];
-    assert_int_equal(kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, 4, 16, bytes), 0);
-    assert_ptr_equal(kvbi_tier_address(&tier, 3), bytes + 48);
-    kvbi_tier_destroy(&tier);
-    assert_int_equal(failing.live_count, 0);
-}
-
-static void test_tier_host_without_memory_fails(void **state)
-{
-    (void)state;
-    struct failing_memory failing;
-    struct kvbi_memory memory = failing_memory(&failing, 0);
-    struct kvbi_tier tier;
-    assert_int_equal(kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, 4, 16, NULL), KVB_ENOMEM);
-    kvbi_tier_destroy(&tier);
-    memory = failing_memory(&failing, FOREVER);
-    assert_int_equal(
-        kvbi_tier_host_create(&tier, &memory, KVB_TIER_HOST, UINT32_MAX, UINT64_MAX / 2, NULL),
-        KVB_ENOMEM);
-    kvbi_tier_destroy(&tier);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memcpy_idle_has_nothing_to_reap),
-        cmocka_unit_test(test_memcpy_scattered_copies_arrive_in_order),
-        cmocka_unit_test(test_memcpy_adjacent_slots_copy_exactly_their_blocks),
-        cmocka_unit_test(test_memcpy_up_and_down_share_a_queue),
-        cmocka_unit_test(test_memcpy_within_one_tier_is_done_one_by_one),
-        cmocka_unit_test(test_memcpy_submit_takes_all_or_nothing),
-        cmocka_unit_test(test_memcpy_urgent_copies_go_first),
-        cmocka_unit_test(test_memcpy_fence_holds_back_its_copy_only),
-        cmocka_unit_test(test_memcpy_counter_never_goes_back),
-        cmocka_unit_test(test_memcpy_released_urgent_copy_goes_before_ready_ones),
-        cmocka_unit_test(test_memcpy_import_knows_the_counter_only),
-        cmocka_unit_test(test_memcpy_fault_fails_its_block_only),
-        cmocka_unit_test(test_memcpy_time_is_up_after_one_run),
-        cmocka_unit_test(test_memcpy_long_run_is_broken_up_for_the_clock),
-        cmocka_unit_test(test_memcpy_block_above_the_run_limit_is_copied_alone),
-        cmocka_unit_test(test_memcpy_reap_stops_at_max),
-        cmocka_unit_test(test_memcpy_drain_cancels_what_has_not_begun),
-        cmocka_unit_test(test_memcpy_random_work_completes_exactly_once),
-        cmocka_unit_test(test_memcpy_signals_from_another_thread_release_copies),
-        cmocka_unit_test(test_memcpy_create_without_memory_leaks_nothing),
-        cmocka_unit_test(test_memcpy_without_hooks_and_capacity_refuses),
-        cmocka_unit_test(test_tier_host_of_the_caller_is_not_freed),
-        cmocka_unit_test(test_tier_host_without_memory_fails),
+        TEST(memcpy, test_memcpy_idle_has_nothing_to_reap),
+        TEST(memcpy, test_memcpy_scattered_copies_arrive_in_order),
+        TEST(memcpy, test_memcpy_adjacent_slots_copy_exactly_their_blocks),
+        TEST(memcpy, test_memcpy_up_and_down_share_a_queue),
+        TEST(memcpy, test_memcpy_within_one_tier_is_done_one_by_one),
+        TEST(memcpy, test_memcpy_submit_takes_all_or_nothing),
+        TEST(memcpy, test_memcpy_urgent_copies_go_first),
+        TEST(memcpy, test_memcpy_fence_holds_back_its_copy_only),
+        TEST(memcpy, test_memcpy_counter_never_goes_back),
+        TEST(memcpy, test_memcpy_released_urgent_copy_goes_before_ready_ones),
+        TEST(memcpy, test_memcpy_import_knows_the_counter_only),
+        TEST(memcpy, test_memcpy_fault_fails_its_block_only),
+        TEST(memcpy, test_memcpy_time_is_up_after_one_run),
+        TEST(memcpy, test_memcpy_long_run_is_broken_up_for_the_clock),
+        TEST(memcpy, test_memcpy_block_above_the_run_limit_is_copied_alone),
+        TEST(memcpy, test_memcpy_reap_stops_at_max),
+        TEST(memcpy, test_memcpy_drain_cancels_what_has_not_begun),
+        TEST(memcpy, test_memcpy_random_work_completes_exactly_once),
+        TEST(memcpy, test_memcpy_signals_from_another_thread_release_copies),
+        TEST(bare, test_memcpy_create_without_memory_leaks_nothing),
+        TEST(memcpy, test_memcpy_without_hooks_and_capacity_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where chunks lie in memory that somebody else has laid out, and which layouts cannot be. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
+#include "support/test.h"
 #include "transfer/strides.h"
 
 #define LAYERS 3u
@@ -127,12 +122,12 @@ static void test_bases_must_lie_apart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_strides_are_contiguous_blocks),
-        cmocka_unit_test(test_every_chunk_has_a_place_of_its_own),
-        cmocka_unit_test(test_overlap_names_the_stride),
-        cmocka_unit_test(test_overflow_names_the_stride),
-        cmocka_unit_test(test_stride_of_a_single_step_does_not_matter),
-        cmocka_unit_test(test_bases_must_lie_apart),
+        TEST(bare, test_no_strides_are_contiguous_blocks),
+        TEST(bare, test_every_chunk_has_a_place_of_its_own),
+        TEST(bare, test_overlap_names_the_stride),
+        TEST(bare, test_overflow_names_the_stride),
+        TEST(bare, test_stride_of_a_single_step_does_not_matter),
+        TEST(bare, test_bases_must_lie_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,18 +92,19 @@ static void insert(struct kvbi_deadlines *deadlines, struct kvbi_deadline entry)
 
 void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t deadline_ns)
 {
-    deadlines->order += 2;
+    deadlines->order++;
     insert(deadlines,
            (struct kvbi_deadline){.deadline_ns = deadline_ns, .id = id, .order = deadlines->order});
 }
 
-void kvbi_deadlines_set_before(struct kvbi_deadlines *deadlines, uint32_t id, uint32_t other)
+void kvbi_deadlines_hand_over(struct kvbi_deadlines *deadlines, uint32_t from, uint32_t to)
 {
-    KVBI_ASSERT(id != other && deadlines->place[other] != 0);
-    struct kvbi_deadline entry = deadlines->heap[deadlines->place[other] - 1];
-    entry.id = id;
-    entry.order--;
-    insert(deadlines, entry);
+    KVBI_ASSERT(deadlines->place[from] != 0 && deadlines->place[to] == 0);
+    uint32_t at = deadlines->place[from] - 1;
+    struct kvbi_deadline entry = deadlines->heap[at];
+    entry.id = to;
+    deadlines->place[from] = 0;
+    put(deadlines, at, entry);
 }
 
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)

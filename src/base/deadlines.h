@@ -4,7 +4,7 @@
  *
  * Owns a binary min-heap of (deadline, order, id) and, by id, the place of each in it, so that a
  * deadline can be changed or taken back in O(log n). Equal deadlines come out in the order in which
- * they were set, as long as fewer than 2^30 others were set in between.
+ * they were set, as long as fewer than 2^31 others were set in between.
  * Callers: pins (leak deadlines), retention, transfers with a time limit. Times are kvbi_clock_now's.
  * Invariants: heap[0] is due first; place[id] is 0 for an id without deadline, else 1 + its index in the heap.
  * Lock: the caller's. Memory: everything is allocated at create, 20 bytes an id.
@@ -21,7 +21,7 @@
 struct kvbi_deadline {
     uint64_t deadline_ns;
     uint32_t id;
-    uint32_t order; /* of setting; even, so that there is room between two of them */
+    uint32_t order; /* of setting */
 };
 
 struct kvbi_deadlines {
@@ -43,8 +43,8 @@ void kvbi_deadlines_destroy(struct kvbi_deadlines *deadlines);
 /* Gives the id a deadline, or another one. */
 void kvbi_deadlines_set(struct kvbi_deadlines *deadlines, uint32_t id, uint64_t deadline_ns);
 
-/* The deadline of `other`, which has one: the id comes out directly before it. */
-void kvbi_deadlines_set_before(struct kvbi_deadlines *deadlines, uint32_t id, uint32_t other);
+/* `to`, which has none, gets the deadline of `from`, which has one, and its turn among equals. */
+void kvbi_deadlines_hand_over(struct kvbi_deadlines *deadlines, uint32_t from, uint32_t to);
 
 /* Nothing happens if the id has none. */
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id);

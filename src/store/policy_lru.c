@@ -9,10 +9,13 @@
  *            A block whose deadline has passed is in the order of deadlines until it is dealt with,
  *            wherever it is linked: its place is behind all of the default band, and before those
  *            whose deadline is later. While there are any, a block that is used is put among them,
- *            as if retained until then.
+ *            as if retained until then. One that a lane parks below such a block is linked directly
+ *            before it and comes to its turn directly before it: of such a group the oldest has the
+ *            deadline, and hands it to the next when it goes.
  * Why        the boundary moves by one link per change, so that "the oldest tenth" never needs a walk.
  *
- * Use of order.mark: 1 cold, 2 on the stack (linked by order.extra); the stack is cleaned lazily.
+ * Use of order.mark: 1 cold, 2 on the stack (linked by order.extra), 4 in the group of its older
+ * neighbour; the stack is cleaned lazily.
  */
 #include "store/policy.h"
 
@@ -30,7 +33,7 @@
 #define EXPIRE_FEW 2
 #define COLD_FRACTION 10 /* the oldest tenth, as the trigger promises */
 
-enum { MARK_COLD = 1, MARK_STACKED = 2 };
+enum { MARK_COLD = 1, MARK_STACKED = 2, MARK_GROUPED = 4 };
 
 struct lru {
     struct kvbi_policy base;
@@ -104,9 +107,32 @@ static void put_youngest(struct lru *lru, uint32_t slot, unsigned band, uint64_t
     set_deadline(lru, slot, deadline_ns);
 }
 
+static bool is_grouped(const struct lru *lru, uint32_t slot)
+{
+    return slot != KVBI_NONE && (node_of(lru, slot)->mark & MARK_GROUPED) != 0;
+}
+
+static bool has_ended(const struct lru *lru, uint32_t slot, uint64_t now_ns)
+{
+    return is_grouped(lru, slot) || kvbi_deadlines_is_due(&lru->deadlines, slot, now_ns);
+}
+
+/* The next of its group, if there is one, is the oldest from now on. */
+static void leave_group(struct lru *lru, uint32_t slot)
+{
+    uint32_t next = kvbi_bands_next(&lru->bands, slot);
+    if (is_grouped(lru, slot)) {
+        node_of(lru, slot)->mark &= (uint8_t)~MARK_GROUPED;
+    } else if (is_grouped(lru, next)) {
+        node_of(lru, next)->mark &= (uint8_t)~MARK_GROUPED;
+        kvbi_deadlines_hand_over(&lru->deadlines, slot, next);
+    }
+}
+
 static void take_out(struct lru *lru, uint32_t slot)
 {
     struct kvbi_band_node *node = node_of(lru, slot);
+    leave_group(lru, slot);
     if (node->mark & MARK_COLD) {
         node->mark &= (uint8_t)~MARK_COLD;
         lru->cold_count--;
@@ -122,17 +148,20 @@ static void take_out(struct lru *lru, uint32_t slot)
 
 /*
  * Retention has ended: default priority, as if used at that moment. One that was put there to wait
- * its turn has its own deadline again, if that is still to come. Returns how many.
+ * its turn has its own deadline again: it may have passed meanwhile, and then that turn is to come.
+ * Returns how many.
  */
 static uint32_t expire(struct lru *lru, uint64_t now_ns, uint32_t max)
 {
-    uint32_t slot, n = 0;
+    struct kvbi_deadline first;
+    uint32_t n = 0;
     lru->now_ns = now_ns;
-    for (; n < max && kvbi_deadlines_pop_due(&lru->deadlines, now_ns, &slot); n++) {
-        uint64_t own_ns = lru->slots[slot].retention_ns;
+    for (; n < max && kvbi_deadlines_first(&lru->deadlines, &first) && first.deadline_ns <= now_ns;
+         n++) {
+        uint64_t own_ns = lru->slots[first.id].retention_ns;
         kvbi_lock_step();
-        take_out(lru, slot);
-        put_youngest(lru, slot, KVB_PRIORITY_DEFAULT, own_ns > now_ns ? own_ns : 0);
+        take_out(lru, first.id);
+        put_youngest(lru, first.id, KVB_PRIORITY_DEFAULT, own_ns > first.deadline_ns ? own_ns : 0);
     }
     return n;
 }
@@ -155,28 +184,37 @@ static void lru_insert(struct kvbi_policy *policy, uint32_t slot, unsigned band,
         put_youngest(lru, slot, band, deadline_ns);
 }
 
+/* In its band, cold if that is. */
+static void put_before(struct lru *lru, uint32_t slot, uint32_t younger)
+{
+    const struct kvbi_band_node *node = node_of(lru, younger);
+    kvbi_bands_insert_older_than(&lru->bands, slot, younger);
+    if (node->mark & MARK_COLD)
+        make_cold_on_arrival(lru, slot);
+    else if (lru->first_warm[node->band] == younger)
+        set_first_warm(lru, node->band, slot);
+}
+
 static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                              uint64_t deadline_ns, uint32_t parent, uint64_t now_ns)
 {
     struct lru *lru = (struct lru *)policy;
     (void)expire(lru, now_ns, EXPIRE_FEW);
-    const struct kvbi_band_node *above = node_of(lru, parent);
-    bool ended = above->linked && kvbi_deadlines_is_due(&lru->deadlines, parent, now_ns);
-    if (ended && band == KVB_PRIORITY_DEFAULT) { /* before it, when its turn comes */
-        put_youngest(lru, slot, KVB_PRIORITY_MAX, 0);
-        kvbi_deadlines_set_before(&lru->deadlines, slot, parent);
-        return;
-    }
-    if (ended || !above->linked || above->band != band) {
+    struct kvbi_band_node *above = node_of(lru, parent);
+    bool ended = above->linked && has_ended(lru, parent, now_ns);
+    if (!above->linked || (ended ? band != KVB_PRIORITY_DEFAULT : above->band != band)) {
         lru_insert(policy, slot, band, deadline_ns, now_ns);
         return;
     }
-    kvbi_bands_insert_older_than(&lru->bands, slot, parent);
-    if (above->mark & MARK_COLD)
-        make_cold_on_arrival(lru, slot);
-    else if (lru->first_warm[band] == parent)
-        set_first_warm(lru, band, slot);
-    set_deadline(lru, slot, deadline_ns);
+    put_before(lru, slot, parent);
+    if (!ended) {
+        set_deadline(lru, slot, deadline_ns);
+    } else if (is_grouped(lru, parent)) {
+        node_of(lru, slot)->mark |= MARK_GROUPED;
+    } else {
+        kvbi_deadlines_hand_over(&lru->deadlines, parent, slot);
+        above->mark |= MARK_GROUPED;
+    }
 }
 
 /* Oldest of its band, but behind one that came back just before: they were passed, and are let go, oldest first. */
@@ -184,19 +222,16 @@ static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigne
                               uint64_t deadline_ns)
 {
     struct lru *lru = (struct lru *)policy;
-    bool behind = lru->returned != KVBI_NONE && node_of(lru, lru->returned)->band == band;
-    uint32_t younger =
-        behind ? kvbi_bands_next(&lru->bands, lru->returned) : kvbi_bands_first(&lru->bands, band);
+    uint32_t younger = kvbi_bands_first(&lru->bands, band);
+    if (lru->returned != KVBI_NONE && node_of(lru, lru->returned)->band == band &&
+        !is_grouped(lru, kvbi_bands_next(&lru->bands, lru->returned)))
+        younger = kvbi_bands_next(&lru->bands, lru->returned);
     lru->returned = slot;
     if (younger == KVBI_NONE) {
         put_youngest(lru, slot, band, deadline_ns);
         return;
     }
-    kvbi_bands_insert_older_than(&lru->bands, slot, younger);
-    if (node_of(lru, younger)->mark & MARK_COLD)
-        make_cold_on_arrival(lru, slot);
-    else if (lru->first_warm[band] == younger)
-        set_first_warm(lru, band, slot);
+    put_before(lru, slot, younger);
     set_deadline(lru, slot, deadline_ns);
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_disk - blocks to disk and back through the whole manager, beside fio or a bare io_uring loop in the same minute
+ * bench_disk - blocks to disk and back through the whole manager, beside fio or a bare io_uring
+ * loop in the same minute
  *
- * Linked to the library as it ships; public header only, but for the hash function, whose cost is told apart. docs/performance.md
- * says what the rows mean.
- * Exit: 0, 1 if a row misses its bar, 2 if a call failed or the command line is wrong, 77 if there is no io_uring to compare with.
+ * Linked to the library as it ships; public header only, but for the hash function, whose cost is
+ * told apart. docs/performance.md says what the rows mean.
+ * Exit: 0, 1 if a row misses its bar, 2 if a call failed or the command line is wrong, 77 if there
+ * is no io_uring to compare with.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "bare_loop.h"
 #include "base/hash.h"
+#include "command_line.h"
 #include "cpu.h"
 #include "disk_stage.h"
 #include "fio.h"
@@ -82,7 +84,7 @@ struct bench {
     struct pairs *down, *up;
 };
 
-/* ---- Halves of a pair --------------------------------------------------------------------------------------------- */
+/* ---- Halves of a pair ------------------------------------------------------------------------ */
 
 /* What one I/O of the baseline moves. */
 static uint64_t unit_of(const struct bench *bench)
@@ -179,7 +181,10 @@ static void baseline_half(struct bench *bench, struct pairs *pairs, bool write)
         bare_half(bench, pairs, write);
 }
 
-/* One pair of each direction. Who goes first alternates. fio writes where it likes: what the library wrote before is lost then. */
+/*
+ * One pair of each direction. Who goes first alternates. fio writes where it likes: what the
+ * library wrote before is lost then.
+ */
 static void measure_round(struct bench *bench, bool baseline_first)
 {
     struct disk_stage *stage = &bench->stage;
@@ -227,7 +232,7 @@ static void measure_round_of_two(struct bench *bench, bool ring_first)
     disk_stage_close_round(&bench->ring);
 }
 
-/* ---- A scene ------------------------------------------------------------------------------------------------------ */
+/* ---- A scene --------------------------------------------------------------------------------- */
 
 static void set_up_pairs(const struct scene *scene, struct pairs *pairs, const char *direction,
                          uint64_t bytes)
@@ -311,7 +316,7 @@ static bool measure(const struct options *options, const struct scene *scene,
     return works;
 }
 
-/* ---- All scenes --------------------------------------------------------------------------------------------------- */
+/* ---- All scenes ------------------------------------------------------------------------------ */
 
 static uint32_t depth_of(uint64_t block_bytes)
 {
@@ -350,7 +355,10 @@ static bool measure_posix(const struct options *options, struct pairs_report *re
     return measure(options, &scene, report);
 }
 
-/* Opening a file of a million blocks. They are as small as slots can be: their payloads are not looked at. */
+/*
+ * Opening a file of a million blocks. They are as small as slots can be: their payloads are not
+ * looked at.
+ */
 static void measure_recovery(const struct options *options, struct pairs_report *report)
 {
     struct disk_stage_config config = {
@@ -382,7 +390,7 @@ static bool measure_all(const struct options *options, struct pairs_report *repo
     return works;
 }
 
-/* ---- Command line ------------------------------------------------------------------------------------------------- */
+/* ---- Command line ---------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {
@@ -406,35 +414,9 @@ static void usage(FILE *out)
         "  --help         this text\n");
 }
 
-static void refuse(const char *what, const char *which)
+static void read_value(void *given, const char *name, const char *text)
 {
-    (void)fprintf(stderr, "bench_disk: %s: %s\n", what, which);
-    usage(stderr);
-    exit(2);
-}
-
-static uint32_t number_option(const char *name, const char *text, uint32_t low, uint32_t high)
-{
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < low || value > high)
-        refuse(name, text);
-    return (uint32_t)value;
-}
-
-static uint32_t word_option(const char *name, const char *text, const char *const *words,
-                            uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(text, words[i]) == 0)
-            return i;
-    refuse(name, text);
-    return 0;
-}
-
-static void read_value(struct options *options, const char *name, const char *text)
-{
+    struct options *options = given;
     static const char *const progress[] = {"thread", "poll"}, *const engines[] = {"auto", "uring",
                                                                                   "posix"};
     static const char *const orders[] = {"random", "seq", "both"}, *const baselines[] = {"fio",
@@ -464,27 +446,18 @@ static void read_value(struct options *options, const char *name, const char *te
     else if (strcmp(name, "--mib") == 0)
         options->half_bytes = (uint64_t)(number_option(name, text, 16, 512) & ~1u) << 20;
     else
-        refuse("unknown option", name);
+        command_line_refuse("unknown option", name);
 }
 
 static struct options read_options(int argc, char **argv)
 {
     struct options options = {.only = -1, .order = -1};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            options.json = true;
-        } else if (strcmp(argv[i], "--quick") == 0) {
-            options.quick = true;
-        } else if (strcmp(argv[i], "--help") == 0) {
-            usage(stdout);
-            exit(0);
-        } else {
-            if (i + 1 == argc)
-                refuse("unknown option, or its value is missing", argv[i]);
-            read_value(&options, argv[i], argv[i + 1]);
-            i++;
-        }
-    }
+    const struct command_line line = {.program = "bench_disk",
+                                      .usage = usage,
+                                      .value = read_value,
+                                      .json = &options.json,
+                                      .quick = &options.quick};
+    command_line_read(&line, &options, argc, argv);
     if (options.order == 2)
         options.order = -1;
     if (options.pairs == 0)

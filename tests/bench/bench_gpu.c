@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_gpu - blocks between a GPU and pinned host memory through the whole manager, beside bare CUDA in the same minute
+ * bench_gpu - blocks between a GPU and pinned host memory through the whole manager, beside bare
+ * CUDA in the same minute
  *
  * Public header only, linked to the library as it ships. docs/gpu.md says what the rows mean.
- * Exit: 0, 1 if a row misses its bar, 2 if a call failed, bytes were wrong or the command line is, 77 if there is no GPU.
+ * Exit: 0, 1 if a row misses its bar, 2 if a call failed, bytes were wrong or the command line is,
+ * 77 if there is no GPU.
  */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "command_line.h"
 #include "gpu_suites.h"
 
 #define ROUNDS 21u
@@ -29,7 +30,7 @@ static const struct {
               {"pinning", gpu_suite_pinning}};
 #define SUITE_COUNT (sizeof suites / sizeof *suites)
 
-/* ---- Command line ------------------------------------------------------------------------------------------------- */
+/* ---- Command line ---------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {
@@ -50,45 +51,20 @@ static void usage(FILE *out)
         "  --help         this text\n");
 }
 
-static void refuse(const char *what, const char *which)
-{
-    (void)fprintf(stderr, "bench_gpu: %s: %s\n", what, which);
-    usage(stderr);
-    exit(2);
-}
-
-static uint32_t number_option(const char *name, const char *text, uint32_t low, uint32_t high)
-{
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < low || value > high)
-        refuse(name, text);
-    return (uint32_t)value;
-}
-
 /* By their numbers in enum kvb_copy_method. */
-static uint32_t method_option(const char *name, const char *text)
-{
-    static const char *const methods[] = {"auto", "plain", "rect", "batch", "kernel"};
-    for (uint32_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(text, methods[i]) == 0)
-            return i;
-    refuse(name, text);
-    return 0;
-}
+static const char *const methods[] = {"auto", "plain", "rect", "batch", "kernel"};
 
 static const char *suite_option(const char *name, const char *text)
 {
     for (uint32_t i = 0; i < SUITE_COUNT; i++)
         if (strcmp(text, suites[i].name) == 0)
             return suites[i].name;
-    refuse(name, text);
-    return NULL;
+    command_line_refuse(name, text);
 }
 
-static void read_value(struct gpu_options *options, const char *name, const char *text)
+static void read_value(void *given, const char *name, const char *text)
 {
+    struct gpu_options *options = given;
     if (strcmp(name, "--only") == 0)
         options->only = suite_option(name, text);
     else if (strcmp(name, "--device") == 0)
@@ -100,13 +76,13 @@ static void read_value(struct gpu_options *options, const char *name, const char
     else if (strcmp(name, "--pin-mib") == 0)
         options->pin_bytes = (uint64_t)(number_option(name, text, 16, 262144) & ~1u) << 20;
     else if (strcmp(name, "--method") == 0)
-        options->method = method_option(name, text);
+        options->method = word_option(name, text, methods, sizeof methods / sizeof *methods);
     else if (strcmp(name, "--batch") == 0)
         options->batch = number_option(name, text, 1, 64);
     else if (strcmp(name, "--depth") == 0)
         options->depth = number_option(name, text, 1, 64);
     else
-        refuse("unknown option", name);
+        command_line_refuse("unknown option", name);
 }
 
 static void set_defaults(struct gpu_options *options)
@@ -122,26 +98,17 @@ static void set_defaults(struct gpu_options *options)
 static struct gpu_options read_options(int argc, char **argv)
 {
     struct gpu_options options = {.quick = false};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            options.json = true;
-        } else if (strcmp(argv[i], "--quick") == 0) {
-            options.quick = true;
-        } else if (strcmp(argv[i], "--help") == 0) {
-            usage(stdout);
-            exit(0);
-        } else {
-            if (i + 1 == argc)
-                refuse("unknown option, or its value is missing", argv[i]);
-            read_value(&options, argv[i], argv[i + 1]);
-            i++;
-        }
-    }
+    const struct command_line line = {.program = "bench_gpu",
+                                      .usage = usage,
+                                      .value = read_value,
+                                      .json = &options.json,
+                                      .quick = &options.quick};
+    command_line_read(&line, &options, argc, argv);
     set_defaults(&options);
     return options;
 }
 
-/* ---- Running ------------------------------------------------------------------------------------------------------ */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 static bool find_gpu(uint32_t device)
 {

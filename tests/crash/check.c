@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * After opening: is it there, and is every byte right? Chains are brought up as a server does, in one go; behind the first block that does
- * not come up the next one is asked for on its own, so that none hides another.
+ * After opening: is it there, and is every byte right? Chains are brought up as a server does, in
+ * one go; behind the first block that does not come up the next one is asked for on its own, so
+ * that none hides another.
  */
 #include "worker.h"
 
@@ -71,7 +72,10 @@ static uint32_t fetch(struct worker *worker, uint32_t number, uint32_t count)
     return good;
 }
 
-/* Contents from this one on that are one chain, as many as the device tier has room for while others are on their way. */
+/*
+ * Contents from this one on that are one chain, as many as the device tier has room for while
+ * others are on their way.
+ */
 static uint32_t run_length(const struct worker *worker, uint32_t number)
 {
     uint32_t chain = CRASH_CHAIN - number % CRASH_CHAIN, left = worker->life->next - number;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crash_worker KILLS FOLDER [SEED] - kills a process that writes through to a disk tier, and looks what the next one finds
+ * crash_worker KILLS FOLDER [SEED] - kills a process that writes through to a disk tier, and looks
+ * what the next one finds
  *
- * Files are made in FOLDER and used for a few lives of the worker: of random block size, engine, progress, number of paths. Each
- * life checks all that earlier ones have promised (ledger.h), writes on, and is killed at a random moment: while it opens, checks,
- * writes, clears or closes. The last two lives on the same files end by themselves, so that a clean end is checked as well.
+ * Files are made in FOLDER and used for a few lives of the worker: of random block size, engine,
+ * progress, number of paths. Each life checks all that earlier ones have promised (ledger.h),
+ * writes on, and is killed at a random moment: while it opens, checks, writes, clears or closes.
+ * The last two lives on the same files end by themselves, so that a clean end is checked as well.
  *
- * The last line says how it went. Exit status: 0 good, 1 a loss, a wrong byte or an error, 77 it cannot run here.
+ * The last line says how it went. Exit status: 0 good, 1 a loss, a wrong byte or an error, 77 it
+ * cannot run here.
  */
 #include "ledger.h"
 #include "plan.h"
@@ -45,7 +48,7 @@ static uint64_t now_ns(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* ---- Plans -------------------------------------------------------------------------------------------------------- */
+/* ---- Plans ----------------------------------------------------------------------------------- */
 
 static void plan_files(struct run *run)
 {
@@ -66,7 +69,10 @@ static void plan_files(struct run *run)
     ledger_start_empty(&run->ledger);
 }
 
-/* The end of what this life may write: a fair share of the room that is left, if room is what matters. */
+/*
+ * The end of what this life may write: a fair share of the room that is left, if room is what
+ * matters.
+ */
 static uint32_t last_content(const struct run *run, uint32_t next)
 {
     const struct crash_files *files = &run->files;
@@ -123,7 +129,7 @@ static struct crash_kill plan_kill(struct run *run, const struct crash_life *lif
     }
 }
 
-/* ---- One life ----------------------------------------------------------------------------------------------------- */
+/* ---- One life -------------------------------------------------------------------------------- */
 
 struct watch {
     struct run *run;
@@ -230,16 +236,16 @@ static bool live(struct run *run)
     run->kills += watch.killed && !watch.closed;
     run->closes += watch.closed;
     if (!good)
-        fprintf(
-            stderr,
-            "life %u: %u bytes a block, %u slots, %u files%s%s, engine %u, progress %u, killed by message %u\n",
-            run->lives, run->files.block_bytes, run->files.slot_count, run->files.path_count,
-            run->files.keyed ? ", keyed" : "", life.wide ? ", wide" : "", life.engine,
-            life.progress, watch.kill.kind);
+        fprintf(stderr,
+                "life %u: %u bytes a block, %u slots, %u files%s%s, engine %u, progress %u, "
+                "killed by message %u\n",
+                run->lives, run->files.block_bytes, run->files.slot_count, run->files.path_count,
+                run->files.keyed ? ", keyed" : "", life.wide ? ", wide" : "", life.engine,
+                life.progress, watch.kill.kind);
     return good;
 }
 
-/* ---- All of them -------------------------------------------------------------------------------------------------- */
+/* ---- All of them ----------------------------------------------------------------------------- */
 
 static bool live_all(struct run *run)
 {
@@ -283,10 +289,10 @@ static void print_summary(const struct run *run)
     const struct ledger *ledger = &run->ledger;
     printf("lives %u, closed cleanly %u, found the files still in use %llu times\n", run->lives,
            run->closes, (unsigned long long)ledger->busy);
-    printf(
-        "evicted for a write under way %llu, keys with new content %llu, came back after a clear or a newer content %llu\n",
-        (unsigned long long)ledger->taken, (unsigned long long)ledger->replaced,
-        (unsigned long long)ledger->came_back);
+    printf("evicted for a write under way %llu, keys with new content %llu, "
+           "came back after a clear or a newer content %llu\n",
+           (unsigned long long)ledger->taken, (unsigned long long)ledger->replaced,
+           (unsigned long long)ledger->came_back);
     printf("kills %u, blocks reported stored %llu, found again %llu, lost %llu, wrong %llu\n",
            run->kills, (unsigned long long)ledger->promised, (unsigned long long)ledger->found,
            (unsigned long long)ledger->lost,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A life: open, check, write through to the disk, sometimes clear, and close unless killed before. See plan.h for what it tells. */
+/*
+ * A life: open, check, write through to the disk, sometimes clear, and close unless killed before.
+ * See plan.h for what it tells.
+ */
 #include "worker.h"
 
 #include <signal.h>
@@ -27,7 +30,7 @@ void worker_fail(const char *call, int code, const char *words)
     _exit(1);
 }
 
-/* ---- Names -------------------------------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 const struct kvb_seq *worker_seq(const struct worker *worker, uint32_t number)
 {
@@ -82,9 +85,12 @@ static void name_contents(struct worker *worker)
     atomic_store(&worker->named, true);
 }
 
-/* ---- Callbacks ---------------------------------------------------------------------------------------------------- */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
-/* Recovery announces what it has found before names are known: of no interest here, the check looks for itself. */
+/*
+ * Recovery announces what it has found before names are known: of no interest here, the check looks
+ * for itself.
+ */
 static void deliver(void *context, const struct kvb_event *event)
 {
     struct worker *worker = context;
@@ -110,7 +116,7 @@ static int admit(void *context, const struct kvb_admission_request *request)
     return 1;
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------ */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static struct kvb_tier_config memory_tier(const struct crash_life *life, uint32_t tier)
 {
@@ -159,7 +165,10 @@ static int create(struct worker *worker, struct kvb_diagnosis *diagnosis)
     return kvb_manager_create(&config, &worker->manager, diagnosis);
 }
 
-/* A supervisor would start a server again at once, and find the file still in use by what the kernel has to finish. */
+/*
+ * A supervisor would start a server again at once, and find the file still in use by what the
+ * kernel has to finish.
+ */
 static void open_files(struct worker *worker)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
@@ -188,7 +197,7 @@ bool crash_engine_works(const struct crash_files *files, uint32_t engine)
     return code == 0 && kvb_manager_destroy(worker.manager) == 0;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------------------ */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static void compute(struct worker *worker, struct kvb_block *block, uint32_t number)
 {
@@ -220,8 +229,9 @@ void worker_alloc(struct worker *worker, struct kvb_block **blocks, uint32_t cou
 }
 
 /*
- * Every event so far has been delivered: what comes next under this key is the new content. The content behind the old one goes too, and
- * later: its slot is the one that is used again first, and that of the old one keeps what it holds.
+ * Every event so far has been delivered: what comes next under this key is the new content. The
+ * content behind the old one goes too, and later: its slot is the one that is used again first, and
+ * that of the old one keeps what it holds.
  */
 static void take_key(struct worker *worker, uint32_t number)
 {

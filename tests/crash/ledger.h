@@ -4,13 +4,18 @@
  *
  * The rules, all decided from messages that were in the pipe when the process died:
  *
- *  - Promised: every content whose *stored* was delivered and whose *removed* was not. It must be found, with every byte right.
- *  - Except that a write may have taken its slot: the lane evicts the old content, then writes, and *removed* may not have been
- *    delivered yet. Every write is announced before its slot is taken (the admission hook), takes one slot, and *removed* of what it
- *    evicts comes before its own *stored*. So at most as many promised contents may be missing as there are announced writes
- *    without *stored*. Where the files have room for everything no write evicts, and nothing may be missing.
- *  - Replaced: what a key stood for before must not be served once the *stored* of its later content was delivered.
- *  - Cleared: what was there when kvb_manager_clear was called must not come back once it had returned. If it had not, either may be.
+ *  - Promised: every content whose *stored* was delivered and whose *removed* was not. It must be
+ *    found, with every byte right.
+ *  - Except that a write may have taken its slot: the lane evicts the old content, then writes, and
+ *    *removed* may not have been delivered yet. Every write is announced before its slot is taken
+ *    (the admission hook), takes one slot, and *removed* of what it evicts comes before its own
+ *    *stored*. So at most as many promised contents may be missing as there are announced writes
+ *    without *stored*. Where the files have room for everything no write evicts, and nothing may be
+ *    missing.
+ *  - Replaced: what a key stood for before must not be served once the *stored* of its later
+ *    content was delivered.
+ *  - Cleared: what was there when kvb_manager_clear was called must not come back once it had
+ *    returned. If it had not, either may be.
  *  - Whatever is served must have every byte right, promised or not.
  */
 #ifndef CRASH_LEDGER_H

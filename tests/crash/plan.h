@@ -2,9 +2,11 @@
 /*
  * What a crash run varies, and what its contents are.
  *
- * A content is a number, never used for two things: tokens, bytes and name follow from it. Each continues the one before it, CRASH_CHAIN
- * of them a chain. In some files names are the caller's keys instead, without chains, and every fourth content takes the key of the one
- * three before it. Files are used for several lives of the worker, most of which end by SIGKILL; then they are started empty.
+ * A content is a number, never used for two things: tokens, bytes and name follow from it. Each
+ * continues the one before it, CRASH_CHAIN of them a chain. In some files names are the caller's
+ * keys instead, without chains, and every fourth content takes the key of the one three before it.
+ * Files are used for several lives of the worker, most of which end by SIGKILL; then they are
+ * started empty.
  */
 #ifndef CRASH_PLAN_H
 #define CRASH_PLAN_H
@@ -26,10 +28,12 @@ struct crash_files {
     uint32_t path_count;
     uint32_t block_bytes;
     uint32_t slot_count;
-    bool
-        roomy; /* room for all that is written: nothing is ever evicted. Else a few slots, overwritten all the time */
-    bool
-        keyed; /* the caller's keys. Roomy: else what has been evicted may let an earlier content of its key come back */
+    /*
+     * Room for all that is written: nothing is ever evicted. Else a few slots, overwritten often.
+     */
+    bool roomy;
+    /* The caller's keys. Roomy: else what has been evicted may let an earlier content come back. */
+    bool keyed;
     uint32_t life_count;
     uint32_t first; /* the first content that was written to them */
 };
@@ -38,7 +42,7 @@ struct crash_files {
 struct crash_life {
     uint32_t engine, progress; /* as in kvblock.h */
     bool host;                 /* a host tier between device and disk */
-    bool wide; /* lanes as they are by default, full of writes. Else a few at a time */
+    bool wide;                 /* lanes as they are by default, full of writes. Else a few */
     bool start_empty;
     bool clears;          /* once, in the middle */
     bool closes;          /* destroys the manager at the end, if nobody kills it before */
@@ -55,16 +59,19 @@ struct crash_kill {
     uint64_t delay_ns;
 };
 
-/* What the worker tells, in the order in which it happens. Eight bytes: written whole or not at all. */
+/*
+ * What the worker tells, in the order in which it happens. Eight bytes: written whole or not at
+ * all.
+ */
 enum crash_kind {
-    CRASH_BEGUN,   /* by the parent itself: the process exists */
-    CRASH_BUSY,    /* the files were still in use: tried again */
-    CRASH_OPENED,  /* the manager exists */
-    CRASH_FOUND,   /* after opening: content `number` is there, and every byte right */
-    CRASH_WRONG,   /* it was served with a wrong byte */
-    CRASH_CHECKED, /* nothing else is there */
-    CRASH_BEGINS,  /* content `number` exists in memory from here on */
-    CRASH_INTENT, /* admitted: progress is about to write it to the disk, into a slot that may hold another */
+    CRASH_BEGUN,    /* by the parent itself: the process exists */
+    CRASH_BUSY,     /* the files were still in use: tried again */
+    CRASH_OPENED,   /* the manager exists */
+    CRASH_FOUND,    /* after opening: content `number` is there, and every byte right */
+    CRASH_WRONG,    /* it was served with a wrong byte */
+    CRASH_CHECKED,  /* nothing else is there */
+    CRASH_BEGINS,   /* content `number` exists in memory from here on */
+    CRASH_INTENT,   /* admitted: progress is about to write it, into a slot that may hold another */
     CRASH_STORED,   /* the event: it is on the disk */
     CRASH_REMOVED,  /* the event: it is not any more */
     CRASH_REPLACED, /* the content that took its key is on the disk */
@@ -83,38 +90,18 @@ struct crash_message {
 };
 
 /* splitmix64's finaliser (Vigna): no pattern between numbers. */
-static inline uint64_t crash_mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
+uint64_t crash_mix(uint64_t x);
 
 /* The next number of a reproducible sequence, below `bound`. */
-static inline uint32_t crash_random(uint64_t *seed, uint32_t bound)
-{
-    *seed += 1;
-    return (uint32_t)((crash_mix(*seed) >> 20) % bound);
-}
+uint32_t crash_random(uint64_t *seed, uint32_t bound);
 
 /* Under whose key the content is stored: its own, or that of an earlier one. */
-static inline uint32_t crash_key_of(const struct crash_files *files, uint32_t number)
-{
-    return files->keyed && number % 4 == 3 && number >= files->first + 3 ? number - 3 : number;
-}
+uint32_t crash_key_of(const struct crash_files *files, uint32_t number);
 
-static inline void crash_tokens(uint32_t number, uint32_t tokens[CRASH_TOKENS])
-{
-    for (uint32_t i = 0; i < CRASH_TOKENS; i++)
-        tokens[i] = i == 0 ? number : (uint32_t)crash_mix((uint64_t)number << 8 | i);
-}
+void crash_tokens(uint32_t number, uint32_t tokens[CRASH_TOKENS]);
 
 /* The bytes of a content: the words of one never equal those of another, at any offset. */
-static inline uint64_t crash_word(uint32_t number, size_t index)
-{
-    return crash_mix(number) + index * UINT64_C(0xd1342543de82ef95);
-}
+uint64_t crash_word(uint32_t number, size_t index);
 
 /* The child's whole life: never returns. */
 void crash_worker(const struct crash_files *files, const struct crash_life *life, int pipe);

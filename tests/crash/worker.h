@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The process that is killed: what its halves share. crash_worker.c opens, writes and closes; check.c looks at what is there.
+ * The process that is killed: what its halves share. crash_worker.c opens, writes and closes;
+ * check.c looks at what is there.
  *
- * It ends by exit status: 0 closed, 1 the library refused something, said on stderr. No buffered output, no handler: SIGKILL may
- * come at any instruction.
+ * It ends by exit status: 0 closed, 1 the library refused something, said on stderr. No buffered
+ * output, no handler: SIGKILL may come at any instruction.
  */
 #ifndef CRASH_WORKER_H
 #define CRASH_WORKER_H
@@ -21,8 +22,8 @@ struct worker {
     const struct crash_life *life;
     int pipe;
     struct kvb_manager *manager;
-    struct kvb_seq
-        *seqs; /* by number, from life->first on: names of all contents that this life may meet */
+    /* By number, from life->first on: names of all contents that this life may meet. */
+    struct kvb_seq *seqs;
     uint32_t *numbers; /* open-addressed: the number behind a hash, 0: none */
     uint32_t mask;
     _Atomic bool named; /* the tables above are complete: events are told from here on */
@@ -42,7 +43,10 @@ _Noreturn void worker_fail(const char *call, int code, const char *words);
 
 const struct kvb_seq *worker_seq(const struct worker *worker, uint32_t number);
 
-/* By whose number a name is known at present. With the caller's keys that changes, while nothing is under way. */
+/*
+ * By whose number a name is known at present. With the caller's keys that changes, while nothing is
+ * under way.
+ */
 uint32_t *worker_number(const struct worker *worker, const struct kvb_seq *seq);
 
 /* Empty blocks of the device tier, however long transfers keep them. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A file of format version 1 of two slots, closed cleanly; built from docs/disk-format.md by a program that shares no code with the
- * library. Slot 0 is retired, slot 1 holds a block of 4000 bytes: byte i is i x 7 + i / 256. Everything that is not here is zero.
+ * A file of format version 1 of two slots, closed cleanly; built from docs/disk-format.md by a
+ * program that shares no code with the library. Slot 0 is retired, slot 1 holds a block of 4000
+ * bytes: byte i is i x 7 + i / 256. Everything that is not here is zero.
  */
 #ifndef KVB_TEST_GOLDEN_DISK_V1_H
 #define KVB_TEST_GOLDEN_DISK_V1_H

@@ -5,39 +5,20 @@
 
 static void test_replay_serves_no_wrong_byte_from_the_gpu(void **state)
 {
-    static const char *const triggers[] = {"register", "park", "cold"};
-    (void)state;
-    for (size_t i = 0; i < 6; i++) {
-        struct run run;
-        replay(
-            &run,
-            QUIET_JSON
-            "--device-memory cuda --device-blocks 130 --host-blocks 500 --limit 200 --seed 9 --pace none "
-            "--trigger %s --progress %s",
-            triggers[i / 2], progress_modes[i % 2]);
-        assert_good(&run);
-        assert_true(hits_of(run.out) > 0);
-    }
+    expect_right_bytes_at_any_pace(*state, "cuda");
 }
 
 static void test_replay_goes_through_all_three_tiers(void **state)
 {
-    (void)state;
-    struct run run;
-    replay(
-        &run, QUIET_JSON
-        "--device-memory cuda --device-blocks 130 --host-blocks 200 --disk-blocks 800 --disk store "
-        "--limit 200 --seed 9");
-    assert_good(&run);
-    assert_true(hits_of(run.out) > 0);
+    expect_right_bytes_from_three_tiers(*state, "cuda");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replay_serves_no_wrong_byte_from_the_gpu),
-        cmocka_unit_test(test_replay_goes_through_all_three_tiers),
+        TEST(replay_folder, test_replay_serves_no_wrong_byte_from_the_gpu),
+        TEST(replay_folder, test_replay_goes_through_all_three_tiers),
     };
     kv_device_need_gpu();
-    return cmocka_run_group_tests(tests, replay_make_folder, replay_remove_folder);
+    return run_replay_tests(KVB_REPLAY_PATH, tests, sizeof tests / sizeof *tests);
 }

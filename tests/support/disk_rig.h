@@ -1,41 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One disk engine between memory and a file, with everything around it; for tests of all disk engines alike.
+ * One disk engine between memory and a file, with everything around it; for tests of all disk
+ * engines alike.
  *
- * A slot of memory holds pattern(key); a copy's tag is an index below RIG_TAGS, by which results are kept.
+ *     struct disk_rig *rig = *state;          // TEST(disk_rig, ...)
+ *     rig->variant = &variant;                // or by way of the test's initial state
+ *     rig_begin(rig, 65536, 8);               // an engine between 8 slots of memory and of a file
+ *     rig_store(rig, 2, 77);                  // content 77 down into slot 2
+ *     assert_int_equal(rig_load(rig, 2, 77), 0);
+ *
+ * A slot of memory holds the bytes of a content, which follow from its number; a copy's tag is an
+ * index below RIG_TAGS, by which results are kept. What an engine reads while it works lives in the
+ * rig or is static: the engine may outlive the body of a test that fails.
  */
 #ifndef KVB_TEST_DISK_RIG_H
 #define KVB_TEST_DISK_RIG_H
 
-#include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "api/testing.h"
 #include "base/clock.h"
 #include "support/disk_path.h"
 #include "support/failing_memory.h"
-#include "support/give_up.h"
+#include "support/test.h"
 #include "transfer/disk/engine.h"
-#include "transfer/disk/tier.h"
-#include "transfer/memory/tier.h"
 
 #define RIG_TAGS 1024
 #define RIG_PENDING 1000 /* no result yet */
 
-struct rig_variant {
+struct disk_rig_variant {
     const char *name;
     enum kvbi_disk_engine engine;
     bool poll, buffered, shared, unregistered;
 };
 
-struct rig {
-    const struct rig_variant *variant;
+/* What the next writes, or the next reads, say in place of the system. */
+struct rig_plan {
+    int64_t results[4];
+    _Atomic int at, count;
+    bool for_ever, write;
+};
+
+struct disk_rig {
+    const struct disk_rig_variant *variant;
+    bool open;
     struct failing_memory failing;
     struct kvbi_memory memory;
     struct kvbi_clock clock;
-    struct kvbi_hooks hooks;
+    struct kvbi_hooks hooks; /* of the engine; may be changed while nothing is under way */
+    struct rig_plan plan;
     struct disk_path place;
     struct kvbi_tier host, disk;
     const struct kvbi_tier *memories[1];
@@ -46,188 +61,87 @@ struct rig {
     int results[RIG_TAGS];
     bool condemned[RIG_TAGS];
     uint32_t order[RIG_TAGS], done;
+    bool helped; /* `helper` is to be joined */
+    pthread_t helper;
 };
 
-static inline uint64_t rig_random(uint64_t *state)
-{
-    *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
-    return *state;
-}
+/* *state is a rig that is not open. The initial state of the test is its variant. */
+int disk_rig_setup(void **state);
+int disk_rig_teardown(void **state);
 
-static inline void rig_fill(struct rig *rig, uint32_t slot, uint64_t key)
-{
-    unsigned char *at = kvbi_tier_address(&rig->host, slot);
-    uint64_t state = key * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    for (uint64_t i = 0; i < rig->host.block_bytes; i += 8) {
-        uint64_t word = rig_random(&state), left = rig->host.block_bytes - i;
-        memcpy(at + i, &word, left < 8 ? (size_t)left : 8);
-    }
-}
+/*
+ * Tiers of `slots` blocks; `base` as for kvbi_tier_host_create. 0 or the first error, with words in
+ * rig->message. No engine yet: rig->config may be changed.
+ */
+int rig_open(struct disk_rig *rig, uint64_t block_bytes, uint32_t slots, void *base);
+/* As after a kill, over so many files, without an engine. */
+int rig_reopen(struct disk_rig *rig, uint32_t path_count);
+/* The engine. 0 or its error, with words in rig->said. */
+int rig_start(struct disk_rig *rig);
+/* True if nothing is left allocated, and on a rig that is not open. Then it may be opened again. */
+bool rig_close(struct disk_rig *rig);
 
-static inline bool rig_has(struct rig *rig, uint32_t slot, uint64_t key)
-{
-    const unsigned char *at = kvbi_tier_address(&rig->host, slot);
-    uint64_t state = key * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    for (uint64_t i = 0; i < rig->host.block_bytes; i += 8) {
-        uint64_t word = rig_random(&state), left = rig->host.block_bytes - i;
-        if (memcmp(at + i, &word, left < 8 ? (size_t)left : 8) != 0)
-            return false;
-    }
-    return true;
-}
+/* Whether this machine has that engine; if not, why is said. */
+bool rig_works(const struct disk_rig_variant *variant);
 
-/* The content `key`, written for the first time. */
-static inline struct kvbi_identity rig_identity(uint64_t key)
-{
-    return (struct kvbi_identity){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
-}
+/* Open, and open with its engine; the test fails where that fails. */
+void rig_must_open(struct disk_rig *rig, uint64_t block_bytes, uint32_t slots, void *base);
+void rig_must_start(struct disk_rig *rig);
+void rig_begin(struct disk_rig *rig, uint64_t block_bytes, uint32_t slots);
 
-static inline struct kvbi_copy rig_down(struct rig *rig, uint32_t host, uint32_t disk, uint64_t key,
-                                        uint32_t tag)
-{
-    rig->results[tag] = RIG_PENDING;
-    return (struct kvbi_copy){.from = &rig->host,
-                              .to = &rig->disk,
-                              .from_slot = host,
-                              .to_slot = disk,
-                              .tag = tag,
-                              .identity = rig_identity(key)};
-}
+/* A thread of the rig's, which the teardown waits for if nobody has; what `body` returned. */
+void rig_spawn(struct disk_rig *rig, void *(*body)(void *rig));
+void *rig_join(struct disk_rig *rig);
 
-static inline struct kvbi_copy rig_up(struct rig *rig, uint32_t disk, uint32_t host, uint64_t key,
-                                      uint32_t tag)
-{
-    rig->results[tag] = RIG_PENDING;
-    return (struct kvbi_copy){.from = &rig->disk,
-                              .to = &rig->host,
-                              .from_slot = disk,
-                              .to_slot = host,
-                              .tag = tag,
-                              .identity = rig_identity(key)};
-}
+/* ---- Contents -------------------------------------------------------------------------------- */
 
-/* The label of that identity. */
-static inline struct kvbi_label rig_label(uint64_t key)
-{
-    return (struct kvbi_label){.hash = key, .digest = {key + 1, key + 2}, .generation = 1};
-}
+/* The next number of a reproducible sequence. */
+uint64_t rig_random(uint64_t *state);
 
-/* The disk tier over so many files, of which the first is place.file. */
-static inline int rig_open_disk(struct rig *rig, uint32_t path_count)
-{
-    char names[3][112];
-    const char *const paths[] = {rig->place.file, names[1], names[2]};
-    for (int i = 1; i < 3; i++)
-        (void)snprintf(names[i], sizeof names[i], "%s.%d", rig->place.file, i);
-    const struct kvbi_disk_config disk = {.paths = paths,
-                                          .path_count = path_count,
-                                          .block_count = rig->host.block_count,
-                                          .purpose = {.block_bytes = rig->host.block_bytes},
-                                          .buffered = rig->variant->buffered};
-    int error = kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message,
-                                      sizeof rig->message);
-    if (error == 0)
-        error = kvbi_disk_settle(kvbi_disk_of(&rig->disk), rig->message, sizeof rig->message);
-    rig->config.disk = kvbi_disk_of(&rig->disk);
-    return error;
-}
+/* The content of this number into a slot of memory; or whether every byte of it is there. */
+void rig_fill(struct disk_rig *rig, uint32_t slot, uint64_t key);
+bool rig_has(struct disk_rig *rig, uint32_t slot, uint64_t key);
 
-/* Tiers of `slots` blocks; `base` as for kvbi_tier_host_create. 0 or the first error. No engine yet. */
-static inline int rig_open(struct rig *rig, const struct rig_variant *variant, uint64_t block_bytes,
-                           uint32_t slots, void *base)
-{
-    *rig = (struct rig){.variant = variant};
-    rig->memory = failing_memory(&rig->failing, INT64_MAX);
-    kvbi_clock_init(&rig->clock, NULL);
-    disk_path_make(&rig->place);
-    rig->memories[0] = &rig->host;
-    rig->config = (struct kvbi_disk_engine_config){.engine = variant->engine,
-                                                   .memories = rig->memories,
-                                                   .memory_count = 1,
-                                                   .capacity = 256,
-                                                   .single_issuer = !variant->shared,
-                                                   .unregistered = variant->unregistered,
-                                                   .poll = variant->poll,
-                                                   .hooks = &rig->hooks};
-    int error =
-        kvbi_tier_host_create(&rig->host, &rig->memory, KVB_TIER_HOST, slots, block_bytes, base);
-    return error == 0 ? rig_open_disk(rig, 1) : error;
-}
+/* The label of the content, written for the first time, as copies below name it. */
+struct kvbi_label rig_label(uint64_t key);
 
-/* As after a kill, without an engine. */
-static inline int rig_reopen(struct rig *rig, uint32_t path_count)
-{
-    if (rig->engine != NULL)
-        rig->engine->ops->destroy(rig->engine);
-    rig->engine = NULL;
-    kvbi_tier_destroy(&rig->disk);
-    return rig_open_disk(rig, path_count);
-}
+/* `count` bytes of a slot of a disk of one file, from `offset` on, behind the engine's back. */
+void rig_peek(const struct disk_rig *rig, uint32_t slot, uint64_t offset, void *bytes,
+              size_t count);
+void rig_poke(const struct disk_rig *rig, uint32_t slot, uint64_t offset, const void *bytes,
+              size_t count);
+/* One bit of the byte there. */
+void rig_flip(const struct disk_rig *rig, uint32_t slot, uint64_t offset);
 
-static inline int rig_start(struct rig *rig)
-{
-    return kvbi_disk_engine_create(&rig->engine, &rig->memory, &rig->clock, &rig->config, rig->said,
-                                   sizeof rig->said);
-}
+/* ---- Copies ---------------------------------------------------------------------------------- */
 
-/* True if nothing is left allocated. */
-static inline bool rig_close(struct rig *rig)
-{
-    if (rig->engine != NULL)
-        rig->engine->ops->destroy(rig->engine);
-    kvbi_tier_destroy(&rig->disk);
-    kvbi_tier_destroy(&rig->host);
-    disk_path_remove(&rig->place);
-    return rig->failing.live_count == 0;
-}
+struct kvbi_copy rig_down(struct disk_rig *rig, uint32_t host, uint32_t disk, uint64_t key,
+                          uint32_t tag);
+struct kvbi_copy rig_up(struct disk_rig *rig, uint32_t disk, uint32_t host, uint64_t key,
+                        uint32_t tag);
 
 /* One reap of at most `max`. False: a tag completed that was not out. */
-static inline bool rig_reap(struct rig *rig, uint32_t max, bool *more)
-{
-    struct kvbi_completion completions[64];
-    uint32_t count =
-        rig->engine->ops->reap(rig->engine, completions, max < 64 ? max : 64, KVB_FOREVER, more);
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t tag = completions[i].tag;
-        if (tag >= RIG_TAGS || rig->results[tag] != RIG_PENDING)
-            return false;
-        rig->results[tag] = completions[i].result;
-        rig->condemned[tag] = completions[i].condemned;
-        rig->order[rig->done++ % RIG_TAGS] = (uint32_t)tag;
-    }
-    return count <= max;
-}
+bool rig_reap(struct disk_rig *rig, uint32_t max, bool *more);
 
 /*
  * Reaps until `done` reaches `count`, sleeping on the event descriptor when reap says that there is
  * nothing to do. False: nothing has come within KV_GIVE_UP_S.
  */
-static inline bool rig_wait(struct rig *rig, uint32_t count)
-{
-    struct pollfd event = {.fd = rig->engine->ops->event_fd(rig->engine), .events = POLLIN};
-    while (rig->done < count) {
-        bool more;
-        uint32_t before = rig->done;
-        if (!rig_reap(rig, 64, &more))
-            return false;
-        if (rig->done > before || more)
-            continue;
-        if (event.fd < 0)
-            return false;
-        int ready = poll(&event, 1, KV_GIVE_UP_MS);
-        if (ready == 0)
-            return false;
-    }
-    return true;
-}
+bool rig_wait(struct disk_rig *rig, uint32_t count);
 
 /* One copy from submit to result. */
-static inline int rig_move(struct rig *rig, struct kvbi_copy copy, bool urgent)
-{
-    int error = rig->engine->ops->submit(rig->engine, &copy, 1, urgent);
-    if (error != 0)
-        return error;
-    return rig_wait(rig, rig->done + 1) ? rig->results[copy.tag] : RIG_PENDING;
-}
+int rig_move(struct disk_rig *rig, struct kvbi_copy copy, bool urgent);
+
+/* One copy, which the engine takes. */
+void rig_submit(struct disk_rig *rig, struct kvbi_copy copy, bool urgent);
+
+/* The content `key` into disk slot `slot`, by way of the host slot of that number, emptied then. */
+void rig_store(struct disk_rig *rig, uint32_t slot, uint64_t key);
+
+/* The result of reading it back there; the bytes are compared if it is 0. */
+int rig_load(struct disk_rig *rig, uint32_t slot, uint64_t key);
+
+/* Hooks by which I/O goes as rig->plan says, which may be changed while nothing is under way. */
+struct kvbi_hooks rig_planned(struct disk_rig *rig);
 
 #endif

@@ -1,53 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What tests of the disk tier through the public interface share: a manager over a file, I/O that can be made to fail or to
- * wait, the steps of a block's way down and up; and a main that runs each test with each engine that works here, polled and
- * with the manager's own thread.
+ * What tests of the disk tier through the public interface share: a manager over a file, I/O that
+ * can be made to fail or to wait, the steps of a block's way down and up; and a main that runs each
+ * test with each engine that works here, polled and with the manager's own thread.
  *
- *     struct scene *scene = scene_begin(state);          // DEVICE, HOST and DISK, write-through
+ *     struct disk_scene *scene = *state;        // TEST(disk_scene_opened, ...): DEVICE, HOST, DISK
  *     struct mv_run run;
- *     store_on_disk(scene, &run, seed, 10);              // a run that only the disk has
- *     assert_int_equal(fetch(scene, &run), 10);          // up into DEVICE, every byte right
- *     scene_end(scene);
+ *     store_on_disk(scene, &run, seed, 10);     // a run that only the disk has
+ *     assert_int_equal(fetch(scene, &run), 10); // up into DEVICE, every byte right
+ *
+ * With TEST(disk_scene, ...) nothing is open yet, and the test may change scene->rig.config, layout
+ * and tiers before scene_open(scene). All lanes must come to rest in the end, and all that was
+ * offered be accounted for.
  */
 #ifndef KVB_TEST_DISK_SCENE_H
 #define KVB_TEST_DISK_SCENE_H
 
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-#include "support/leftovers.h"
+#include "support/folder.h"
 #include "support/move_test.h"
-
+#include "support/test.h"
 #include "transfer/disk/format.h"
 
 #define DEVICE_BLOCKS 24
 #define HOST_BLOCKS 24
 #define DISK_BLOCKS 64
+#define DISK_FILES 3
+#define DISK_SCENE_FOLDER "kvb_disk" /* in folder_parent() */
 #define ANY_SLOT UINT32_MAX
 
-static char folder[64];
-
-struct variant {
+struct disk_variant {
     uint32_t engine, progress;
     const char *name;
 };
 
-static const struct variant variants[] = {
-    {KVB_DISK_ENGINE_URING, KVB_PROGRESS_POLL, "uring, polled"},
-    {KVB_DISK_ENGINE_URING, KVB_PROGRESS_THREAD, "uring, own thread"},
-    {KVB_DISK_ENGINE_POSIX, KVB_PROGRESS_POLL, "posix, polled"},
-    {KVB_DISK_ENGINE_POSIX, KVB_PROGRESS_THREAD, "posix, own thread"},
-};
-#define VARIANTS (sizeof variants / sizeof *variants)
-#define POSIX_THREADS                                                                              \
-    3 /* its index: the only one whose I/O a test may hold up without holding up progress */
-
-/* ---- Faults ------------------------------------------------------------------------------------------------------- */
-
-/* What the engines are made to believe of their I/O. `copies` is first: both hooks share one context. */
-struct io {
+/* What the engines are made to believe of their I/O. `copies` is first: hooks share one context. */
+struct disk_io {
     struct mv_copies copies;
     _Atomic uint32_t reads, writes, count;
     _Atomic int read_errno, write_errno; /* 0: believe the system */
@@ -60,343 +47,109 @@ struct io {
     uint32_t waiting; /* of those */
 };
 
-static inline void wait_while_held(struct io *io)
-{
-    pthread_mutex_lock(&io->mutex);
-    io->waiting++;
-    pthread_cond_broadcast(&io->changed);
-    while (io->held)
-        pthread_cond_wait(&io->changed, &io->mutex);
-    io->waiting--;
-    pthread_mutex_unlock(&io->mutex);
-}
-
-static inline int io_fault(void *context, bool write, uint32_t slot, int64_t *result)
-{
-    struct io *io = context;
-    uint32_t number = atomic_fetch_add(&io->count, 1) + 1;
-    int error = atomic_load(write ? &io->write_errno : &io->read_errno);
-    uint32_t only = atomic_load(&io->slot), path_count = atomic_load(&io->path_count);
-    atomic_fetch_add(write ? &io->writes : &io->reads, 1);
-    wait_while_held(io);
-    if (error == 0 && number == atomic_load(&io->fail_at))
-        error = EIO;
-    else if (!write && only != ANY_SLOT && only != slot)
-        error = 0;
-    if (path_count > 0 && slot % path_count != atomic_load(&io->path))
-        error = 0;
-    if (error != 0)
-        *result = -error;
-    return error != 0;
-}
-
-static inline void hold_io(struct io *io, bool held)
-{
-    pthread_mutex_lock(&io->mutex);
-    io->held = held;
-    pthread_cond_broadcast(&io->changed);
-    pthread_mutex_unlock(&io->mutex);
-}
-
-static inline void wait_for_held_io(struct io *io)
-{
-    pthread_mutex_lock(&io->mutex);
-    while (io->waiting == 0)
-        pthread_cond_wait(&io->changed, &io->mutex);
-    pthread_mutex_unlock(&io->mutex);
-}
-
-/* ---- The scene ---------------------------------------------------------------------------------------------------- */
-
-struct scene {
+struct disk_scene {
     struct kv_rig rig;
-    struct io io;
-    const struct variant *variant;
-    char path[128];
+    struct disk_io io;
+    const struct disk_variant *variant;
+    char folder[FOLDER_BYTES];
+    char path[FOLDER_BYTES + 16];
+    char files[DISK_FILES][FOLDER_BYTES + 20];
+    const char *paths[DISK_FILES]; /* of scene_stripe */
 };
 
-static inline void path_of(char path[128], const char *name)
-{
-    (void)snprintf(path, 128, "%s/%s", folder, name);
-}
+/* The initial state of the test is its variant. */
+int disk_scene_setup(void **state);
+int disk_scene_teardown(void **state);
+int disk_scene_opened_setup(void **state);
+int disk_scene_opened_teardown(void **state);
+/* Not open, and need not come to rest: what is under way in the end is cut short. */
+int disk_scene_cut_short_setup(void **state);
+int disk_scene_cut_short_teardown(void **state);
 
-static inline struct kvb_tier_config *add_disk(struct scene *scene, uint32_t blocks)
-{
-    struct kvb_tier_config *disk =
-        kv_rig_add_tier(&scene->rig, KVB_TIER_DISK, blocks, KVB_OFFLOAD_DEFAULT);
-    disk->path = scene->path;
-    disk->disk_engine = scene->variant->engine;
-    return disk;
-}
+/*
+ * The tiers anew, each block offered further down as soon as it is registered; no HOST of 0 blocks.
+ */
+void scene_tiers(struct disk_scene *scene, uint32_t host_blocks, uint32_t disk_blocks);
 
-/* Not opened yet: the test may still change rig.config, tiers and layout. Without HOST if host_blocks is 0. */
-static inline struct scene *scene_new(const struct variant *variant, uint32_t host_blocks,
-                                      uint32_t disk_blocks)
-{
-    static unsigned opened;
-    char name[16];
-    struct scene *scene = calloc(1, sizeof *scene);
-    assert_non_null(scene);
-    scene->variant = variant;
-    /* A test that fails leaves its file open; the next one is not to stumble over it. */
-    (void)snprintf(name, sizeof name, "disk%u", opened++);
-    path_of(scene->path, name);
-    scene->io.slot = ANY_SLOT;
-    pthread_mutex_init(&scene->io.mutex, NULL);
-    pthread_cond_init(&scene->io.changed, NULL);
-    kv_rig_init(&scene->rig);
-    kv_rig_no_tiers(&scene->rig);
-    scene->rig.config.progress = variant->progress;
-    kv_rig_add_tier(&scene->rig, KVB_TIER_DEVICE, DEVICE_BLOCKS, KVB_OFFLOAD_ON_REGISTER);
-    if (host_blocks > 0)
-        kv_rig_add_tier(&scene->rig, KVB_TIER_HOST, host_blocks, KVB_OFFLOAD_ON_REGISTER);
-    add_disk(scene, disk_blocks);
-    scene->io.copies.hooks = (struct kvbi_hooks){
-        .copy_fault = mv_copy_fault, .io_fault = io_fault, .context = &scene->io};
-    return scene;
-}
+/* One more tier below those that are there, in scene->path. */
+void scene_add_disk(struct disk_scene *scene, uint32_t blocks);
 
-static inline void scene_open(struct scene *scene)
-{
-    kv_rig_open_hooked(&scene->rig, &scene->io.copies.hooks);
-}
+/* The lowest one. */
+struct kvb_tier_config *disk_config(struct disk_scene *scene);
 
-/* DEVICE, HOST and DISK, each block offered further down as soon as it is registered. */
-static inline struct scene *scene_begin(void **state)
-{
-    struct scene *scene = scene_new(*state, HOST_BLOCKS, DISK_BLOCKS);
-    scene_open(scene);
-    return scene;
-}
+/* The disk is in that file of the scene's folder, or in so many. */
+void scene_file(struct disk_scene *scene, const char *name);
+void scene_stripe(struct disk_scene *scene, uint32_t file_count);
 
-static inline void scene_free(struct scene *scene)
-{
-    (void)unlink(scene->path);
-    pthread_cond_destroy(&scene->io.changed);
-    pthread_mutex_destroy(&scene->io.mutex);
-    free(scene);
-}
+void scene_open(struct disk_scene *scene);
+/* scene_tiers, and open. */
+void scene_open_with(struct disk_scene *scene, uint32_t host_blocks, uint32_t disk_blocks);
+
+/* The scene ends well, its files with it, and begins anew: not open. */
+void scene_again(struct disk_scene *scene);
 
 /* Idle, and everything in order. */
-static inline void settle(struct scene *scene)
-{
-    kv_settle(&scene->rig);
-    kv_check(&scene->rig);
-    mv_expect_books(&scene->rig, true);
-}
+void settle(struct disk_scene *scene);
 
-static inline void scene_end(struct scene *scene)
-{
-    settle(scene);
-    kv_rig_close(&scene->rig);
-    scene_free(scene);
-}
+/* ---- Input and output that does not end ------------------------------------------------------ */
 
-/* ---- Steps -------------------------------------------------------------------------------------------------------- */
+/* Until it is let go nothing comes to its end. With the threads of the posix engine only. */
+void hold_io(struct disk_scene *scene, bool held);
+void wait_for_held_io(struct disk_scene *scene);
 
-static inline bool has_host(const struct scene *scene)
-{
-    return scene->rig.config.tier_count == 3;
-}
+/* ---- Steps ----------------------------------------------------------------------------------- */
 
-static inline void evict_above(struct scene *scene)
-{
-    mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
-    if (has_host(scene))
-        mv_evict_all(&scene->rig, KVB_TIER_HOST);
-    settle(scene);
-}
+void evict_above(struct disk_scene *scene);
 
 /* A run that only the disk has. */
-static inline void store_on_disk(struct scene *scene, struct mv_run *run, uint64_t seed,
-                                 uint32_t count)
-{
-    mv_park(&scene->rig, run, KVB_TIER_DEVICE, seed, count);
-    settle(scene);
-    evict_above(scene);
-    assert_int_equal(mv_in_tier(&scene->rig, run, KVB_TIER_DISK), count);
-}
+void store_on_disk(struct disk_scene *scene, struct mv_run *run, uint64_t seed, uint32_t count);
 
-/* Matches the run without looking at bytes, which a disk does not show. Held in run->blocks; how many. */
-static inline uint32_t hold(struct scene *scene, struct mv_run *run,
-                            struct kvb_hit hits[MV_RUN_MAX])
-{
-    struct kvb_query query = kv_query(0, run->tokens, (size_t)run->count * KV_TOKENS);
-    size_t count = 0;
-    memset(run->blocks, 0, sizeof run->blocks);
-    kv_ok(kvb_match(scene->rig.kv, &query, hits, MV_RUN_MAX, &count));
-    for (size_t i = 0; i < count; i++)
-        run->blocks[i] = hits[i].block;
-    kv_check(&scene->rig);
-    return (uint32_t)count;
-}
+/* `count` contents of one block each that only the disk has, stored one after the other. */
+void store_each(struct disk_scene *scene, struct mv_run *runs, uint64_t seed, uint32_t count);
 
-static inline uint32_t slot_on_disk(struct scene *scene, struct mv_run *run, uint32_t index)
-{
-    struct kvb_hit hits[MV_RUN_MAX];
-    assert_int_equal(hold(scene, run, hits), run->count);
-    assert_int_equal(hits[index].tier, KVB_TIER_DISK);
-    mv_drop(&scene->rig, run);
-    return hits[index].slot;
-}
+/*
+ * Matches the run without looking at bytes, which a disk does not show. Held in run->blocks; how
+ * many.
+ */
+uint32_t hold(struct disk_scene *scene, struct mv_run *run, struct kvb_hit hits[MV_RUN_MAX]);
 
-/* Starts bringing the whole run up into `tier`. `free_since`: a fence on the targets; 0: none. The sources are let go. */
-static inline struct kvb_op *bring_up(struct scene *scene, struct mv_run *run, uint32_t tier,
-                                      struct mv_done *done, uint64_t free_since)
-{
-    struct kvb_hit hits[MV_RUN_MAX];
-    struct kvb_block *targets[MV_RUN_MAX];
-    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = free_since};
-    struct kvb_op *op = NULL;
-    assert_int_equal(hold(scene, run, hits), run->count);
-    kv_ok(kvb_alloc(scene->rig.kv, tier, run->count, NULL, targets, NULL));
-    struct kvb_onboard request = mv_request(run->blocks, targets, run->count, done);
-    request.fence = free_since == 0 ? NULL : &fence;
-    kv_ok(kvb_onboard(scene->rig.kv, &request, &op));
-    kv_check(&scene->rig);
-    mv_drop(&scene->rig, run);
-    return op;
-}
+uint32_t slot_on_disk(struct disk_scene *scene, struct mv_run *run, uint32_t index);
+
+/* From now on that block of the run, which the disk alone has, cannot be read. Its slot. */
+uint32_t make_unreadable(struct disk_scene *scene, struct mv_run *run, uint32_t index);
+
+/*
+ * Starts bringing the whole run up into `tier`. `free_since`: a fence on the targets; 0: none. The
+ * sources are let go.
+ */
+struct kvb_op *bring_up(struct disk_scene *scene, struct mv_run *run, uint32_t tier,
+                        struct mv_done *done, uint64_t free_since);
 
 /* Waits for an op and gives its blocks back, whose bytes are right; how many were good. */
-static inline uint32_t finish(struct scene *scene, struct mv_run *run, struct kvb_op *op)
-{
-    kv_ok(kvb_op_wait(scene->rig.kv, op, KVB_FOREVER));
-    uint32_t good = mv_take(&scene->rig, run, op);
-    mv_drop_taken(&scene->rig, run);
-    return good;
-}
+uint32_t finish(struct disk_scene *scene, struct mv_run *run, struct kvb_op *op);
 
 /* Up into DEVICE, looked at, given back; how many blocks arrived. */
-static inline uint32_t fetch(struct scene *scene, struct mv_run *run)
-{
-    struct mv_done done;
-    uint32_t good = finish(scene, run, bring_up(scene, run, KVB_TIER_DEVICE, &done, 0));
-    settle(scene);
-    assert_int_equal(done.calls, 1);
-    assert_int_equal(done.good_count, good);
-    return good;
-}
+uint32_t fetch(struct disk_scene *scene, struct mv_run *run);
 
 /* Whether one block of a run is found, wherever, without what is before it. */
-static inline bool is_found(struct scene *scene, const struct mv_run *run, uint32_t index)
-{
-    struct kvb_query query = {.size = sizeof query, .keys = &run->seqs[index], .key_count = 1};
-    uint64_t tiers[KVB_TIER_COUNT];
-    kv_ok(kvb_lookup(scene->rig.kv, &query, tiers));
-    return tiers[0] + tiers[1] + tiers[2] + tiers[3] == 1;
-}
+bool is_found(struct disk_scene *scene, const struct mv_run *run, uint32_t index);
 
-static inline bool disk_lost(struct scene *scene)
-{
-    return kv_stats(&scene->rig).tiers[KVB_TIER_DISK].out_of_service == 1;
-}
+/* Of runs of one block each. */
+uint32_t count_found(struct disk_scene *scene, const struct mv_run *runs, uint32_t count);
 
-/* ---- Running ------------------------------------------------------------------------------------------------------ */
+bool disk_lost(struct disk_scene *scene);
 
-struct disk_test {
-    const char *name;
-    CMUnitTestFunction function;
-};
-#define DISK_TEST(name)                                                                            \
-    {                                                                                              \
-#name, name                                                                                \
-    }
-#define DISK_TESTS_MAX 64
+/* ---- Running --------------------------------------------------------------------------------- */
 
-/* False, and why, where this machine refuses the engine. */
-static inline bool works_here(const struct variant *variant)
-{
-    struct kvb_layout layout = {
-        .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = 4096};
-    char path[128];
-    path_of(path, "probe");
-    struct kvb_tier_config tiers[] = {
-        {.size = sizeof *tiers, .tier = KVB_TIER_DEVICE, .block_count = 1},
-        {.size = sizeof *tiers,
-         .tier = KVB_TIER_DISK,
-         .block_count = 1,
-         .path = path,
-         .disk_engine = variant->engine}};
-    struct kvb_config config = {.size = sizeof config,
-                                .tokens_per_block = 1,
-                                .layout = &layout,
-                                .tiers = tiers,
-                                .tier_count = 2,
-                                .progress = variant->progress};
-    struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
-    struct kvb_manager *manager = NULL;
-    int code = kvb_manager_create(&config, &manager, &diagnosis);
-    if (kvb_manager_destroy(manager) != 0)
-        return true;
-    (void)unlink(path);
-    if (code == KVB_EUNSUPPORTED)
-        (void)fprintf(stderr, "left out: %s: %s\n", variant->name, diagnosis.message);
-    return code != KVB_EUNSUPPORTED; /* other failures are for the tests to show */
-}
+/*
+ * `each` with every variant that works here, `once` with the threads of the posix engine. The
+ * program's exit status.
+ */
+int run_disk_tests(const struct CMUnitTest *each, size_t each_count, const struct CMUnitTest *once,
+                   size_t once_count);
 
-/* With one variant. How many failed. */
-static inline int run_with(const struct variant *variant, const struct disk_test *tests,
-                           size_t count)
-{
-    static struct CMUnitTest list[DISK_TESTS_MAX];
-    static char names[DISK_TESTS_MAX][128];
-    for (size_t i = 0; i < DISK_TESTS_MAX; i++)
-        list[i] = (struct CMUnitTest){0}; /* CMocka leaves out what has no function */
-    for (size_t i = 0; i < count && i < DISK_TESTS_MAX; i++) {
-        (void)snprintf(names[i], sizeof names[i], "%s (%s)", tests[i].name, variant->name);
-        list[i] = (struct CMUnitTest){.name = names[i],
-                                      .test_func = tests[i].function,
-                                      .initial_state = (void *)(uintptr_t)variant};
-    }
-    return cmocka_run_group_tests_name(variant->name, list, NULL, NULL);
-}
-
-/* False, and why, if there is no room for files. */
-static inline bool make_folder(void)
-{
-    static char *const command[] = {"/bin/rm", "-rf", folder, NULL};
-    const char *parent = getenv("TMPDIR");
-    (void)snprintf(folder, sizeof folder, "%s/kvb_disk_XXXXXX",
-                   parent != NULL && strlen(parent) < 32 ? parent : "/tmp");
-    if (mkdtemp(folder) != NULL)
-        return leftovers_at_end(command);
-    perror(folder);
-    return false;
-}
-
-/* `each` with every variant that works here, `once` with the threads of the posix engine. The program's exit status. */
-static inline int run_disk_tests(const struct disk_test *each, size_t each_count,
-                                 const struct disk_test *once, size_t once_count)
-{
-    int failed = 0;
-    if (!make_folder())
-        return 1;
-    for (size_t v = 0; each_count > 0 && v < VARIANTS; v++)
-        if (works_here(&variants[v]))
-            failed += run_with(&variants[v], each, each_count);
-    if (once_count > 0)
-        failed += run_with(&variants[POSIX_THREADS], once, once_count);
-    (void)rmdir(folder);
-    return failed;
-}
-
-/* `polled` with every variant that works here and is polled, `threaded` with the others. The program's exit status. */
-static inline int run_disk_tests_by_progress(const struct disk_test *polled, size_t polled_count,
-                                             const struct disk_test *threaded,
-                                             size_t threaded_count)
-{
-    int failed = 0;
-    if (!make_folder())
-        return 1;
-    for (size_t v = 0; v < VARIANTS; v++) {
-        bool is_polled = variants[v].progress == KVB_PROGRESS_POLL;
-        if ((is_polled ? polled_count : threaded_count) > 0 && works_here(&variants[v]))
-            failed += run_with(&variants[v], is_polled ? polled : threaded,
-                               is_polled ? polled_count : threaded_count);
-    }
-    (void)rmdir(folder);
-    return failed;
-}
+/* `polled` with every variant that works here and is polled, `threaded` with the others. */
+int run_disk_tests_by_progress(const struct CMUnitTest *polled, size_t polled_count,
+                               const struct CMUnitTest *threaded, size_t threaded_count);
 
 #endif

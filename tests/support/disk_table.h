@@ -1,27 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A disk tier's table that takes no entries any more: neither through its mapping nor by writing (KVB_ENOSPC). Before the tier closes. */
+/*
+ * A disk tier's table that takes no entries any more: neither through its mapping nor by writing
+ * (KVB_ENOSPC). Before the tier closes.
+ */
 #ifndef KVB_TEST_DISK_TABLE_H
 #define KVB_TEST_DISK_TABLE_H
 
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
 #include "transfer/disk/path.h"
 
-static inline void disk_table_break(const struct kvbi_disk_path *path)
-{
-    size_t bytes = path->slot_count * sizeof(struct kvbi_disk_record);
-    int fd = open("/dev/full", O_RDWR | O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_true(dup2(fd, path->file.table_fd) >= 0);
-    close(fd);
-    if (path->table != NULL)
-        assert_int_equal(mprotect(path->table, bytes, PROT_NONE), 0);
-}
+void disk_table_break(const struct kvbi_disk_path *path);
 
 #endif

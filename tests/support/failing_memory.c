@@ -2,6 +2,8 @@
 /* See failing_memory.h. */
 #include "support/failing_memory.h"
 
+#include "support/test.h"
+
 static void *failing_memory_alloc(void *context, size_t bytes, size_t alignment)
 {
     struct failing_memory *failing = context;
@@ -28,4 +30,13 @@ struct kvbi_memory failing_memory(struct failing_memory *failing, int64_t succes
 {
     *failing = (struct failing_memory){.left = successes};
     return (struct kvbi_memory){{failing_memory_alloc, failing_memory_free, failing}};
+}
+
+bool failing_memory_is_back(const struct failing_memory *failing)
+{
+    bool back = failing->live_bytes == 0 && failing->live_count == 0;
+    if (!back)
+        print_error("%lld bytes in %lld pieces not freed\n", (long long)failing->live_bytes,
+                    (long long)failing->live_count);
+    return back;
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that fails on the n-th allocation, counts what is live, and hands out dirty bytes; for tests of one module.
+ * Memory that fails on the n-th allocation, counts what is live, and hands out dirty bytes; for
+ * tests of one module.
  *
  *     struct failing_memory failing;
- *     struct kvbi_memory memory = failing_memory(&failing, 2);  // two succeed, from then on all fail
+ *     struct kvbi_memory memory = failing_memory(&failing, 2);  // two succeed, then none
  *     ...
- *     assert_int_equal(failing.live_bytes, 0);                  // freed with the sizes they were allocated with
+ *     assert_int_equal(failing.live_bytes, 0);  // freed with the sizes they were allocated with
  */
 #ifndef KVB_TEST_FAILING_MEMORY_H
 #define KVB_TEST_FAILING_MEMORY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,5 +25,8 @@ struct failing_memory {
 };
 
 struct kvbi_memory failing_memory(struct failing_memory *failing, int64_t successes);
+
+/* Whether all of it has been freed; says so where not. For teardowns. */
+bool failing_memory_is_back(const struct failing_memory *failing);
 
 #endif

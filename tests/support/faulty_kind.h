@@ -6,7 +6,7 @@
  *     struct kv_faulty faulty;
  *     kv_faulty_init(&faulty);
  *     kv_rig_add_tier(rig, KVB_TIER_DISK, 8, KVB_OFFLOAD_MANUAL)->memory = &faulty;
- *     rig->hooks.kinds[KVB_TIER_DISK] = &kv_faulty_kind;      // all that it takes to register a kind
+ *     rig->kinds[KVB_TIER_DISK] = &kv_faulty_kind;      // all that it takes to register a kind
  *
  * It shows what the library asks of a kind, and that nobody asks which kind it is. What was done to
  * it is counted; `faulty` must outlive the manager.

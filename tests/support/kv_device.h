@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What tests do with the memory of tier DEVICE: host memory (kv_device_host.c), or with KVB_TEST_CUDA the stand-in's for
- * CUDA (kv_device_stand_in.c), which host code cannot follow a pointer into, or with KVB_TEST_GPU a real GPU's
- * (kv_device_gpu.c). The same test program is then compiled once more for each.
+ * What tests do with the memory of tier DEVICE: host memory (kv_device_host.c), or with
+ * KVB_TEST_CUDA the stand-in's for CUDA (kv_device_stand_in.c), which host code cannot follow a
+ * pointer into, or with KVB_TEST_GPU a real GPU's (kv_device_gpu.c). The same test program is then
+ * compiled once more for each.
  *
- * With the stand-in a run begins with the first rig that is opened and ends with the last one that is closed; whatever has been
- * reported by then, or leaked, fails the test.
+ * With the stand-in a run begins with the first rig that is opened and ends with the last one that
+ * is closed; whatever has been reported by then, or leaked, fails the test.
  */
 #ifndef KVB_TEST_SUPPORT_DEVICE_H
 #define KVB_TEST_SUPPORT_DEVICE_H
@@ -21,13 +22,19 @@ bool kv_device_is_cuda(void);
 /* Puts DEVICE into CUDA memory, unless the test brings memory of its own. */
 void kv_device_start(struct kvb_tier_config *tiers, uint32_t count);
 
-/* How much was reported that nobody has taken; with a GPU 1 if an error has been left behind in this thread. */
+/*
+ * How much was reported that nobody has taken; with a GPU 1 if an error has been left behind in
+ * this thread.
+ */
 size_t kv_device_end(void);
 
 /* Whatever a test that has failed holds there goes on. */
 void kv_device_let_go(void);
 
-/* Lets everything that can run there run. True if something did: there may be something to poll for. */
+/*
+ * Lets everything that can run there run. True if something did: there may be something to poll
+ * for.
+ */
 bool kv_device_moved(struct kvb_manager *kv);
 
 /* Bytes of a block, wherever they lie: written between the first two, read between the others. */
@@ -44,14 +51,17 @@ extern struct fake_cuda_config kv_device_config;
 #elif KVB_TEST_GPU
 #include <cuda_runtime_api.h>
 
-/* Ends the program where there is no GPU, with what ctest takes for a skip. Every program that opens a rig calls it by itself. */
+/*
+ * Ends the program where there is no GPU, with what ctest takes for a skip. Every program that
+ * opens a rig calls it by itself.
+ */
 void kv_device_need_gpu(void);
 #endif
 
 #if KVB_TEST_CUDA || KVB_TEST_GPU
 /*
- * What is enqueued on the stream behind this waits. On a GPU: one stream at a time, and until it is released nobody may
- * synchronise: no kv_poll, no bytes of the device's.
+ * What is enqueued on the stream behind this waits. On a GPU: one stream at a time, and until it is
+ * released nobody may synchronise: no kv_poll, no bytes of the device's.
  */
 void kv_device_hold(cudaStream_t stream);
 void kv_device_release(cudaStream_t stream);

@@ -11,7 +11,10 @@
 
 static _Atomic bool held; /* a stream */
 
-/* A program that cannot run here says so before CMocka starts. The context stays until the end, as a server's does. */
+/*
+ * A program that cannot run here says so before CMocka starts. The context stays until the end, as
+ * a server's does.
+ */
 __attribute__((constructor)) void kv_device_need_gpu(void)
 {
     int count = 0;
@@ -58,7 +61,10 @@ void kv_device_let_go(void)
     atomic_store(&held, false);
 }
 
-/* Waits for the device, and polls. True if that has changed what the manager tells of itself: there may be more. */
+/*
+ * Waits for the device, and polls. True if that has changed what the manager tells of itself: there
+ * may be more.
+ */
 bool kv_device_moved(struct kvb_manager *kv)
 {
     struct kvb_stats before, after;

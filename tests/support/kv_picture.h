@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A consumer of events, as a router would be one: what it believes to be stored, from events alone, with a walk of the index
- * where events were lost. Set `.sink = {picture_deliver, &picture}` and, after
- * opening, `picture.kv`. The sink only notes a loss: picture_catch_up walks, while nothing is being
- * delivered.
+ * A consumer of events, as a router would be one: what it believes to be stored, from events alone,
+ * with a walk of the index where events were lost. Set `.sink = {picture_deliver, &picture}` and,
+ * after opening, `picture.kv`. The sink only notes a loss: picture_catch_up walks, while nothing is
+ * being delivered.
  */
 #ifndef KVB_TEST_SUPPORT_PICTURE_H
 #define KVB_TEST_SUPPORT_PICTURE_H

@@ -4,7 +4,7 @@
 
 #include "transfer/kind.h"
 
-/* ---- Assertions --------------------------------------------------------------------------------------------------- */
+/* ---- Assertions ------------------------------------------------------------------------------ */
 
 void kv_expect_at(int got, int want, const char *call, const char *file, int line)
 {
@@ -15,7 +15,7 @@ void kv_expect_at(int got, int want, const char *call, const char *file, int lin
     }
 }
 
-/* ---- What is injected --------------------------------------------------------------------------------------------- */
+/* ---- What is injected ------------------------------------------------------------------------ */
 
 uint64_t kv_clock_now(void *context)
 {
@@ -124,7 +124,7 @@ static void deliver(void *context, const struct kvb_event *event)
     pthread_mutex_unlock(&events->mutex);
 }
 
-/* ---- The rig ------------------------------------------------------------------------------------------------------ */
+/* ---- The rig --------------------------------------------------------------------------------- */
 
 struct kvb_tier_config *kv_rig_add_tier(struct kv_rig *rig, uint32_t tier, uint32_t block_count,
                                         uint32_t trigger)
@@ -189,8 +189,8 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
     rig->on_device = true;
     rig->events.key_bytes =
         rig->config.key_bytes != 0 ? rig->config.key_bytes : sizeof(struct kvb_seq);
-    if (hooks != NULL)
-        rig->hooks = *hooks;
+    rig->hooks = hooks != NULL ? *hooks : (struct kvbi_hooks){0};
+    memcpy(rig->hooks.kinds, rig->kinds, sizeof rig->hooks.kinds);
     kv_hooks_in_memory(&rig->hooks, &rig->config);
     int code = kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
     if (code != 0) {
@@ -318,7 +318,7 @@ void kv_poll_at(const char *file, int line, struct kv_rig *rig)
     } while (kv_device_moved(rig->kv));
 }
 
-/* ---- Tokens and payload ------------------------------------------------------------------------------------------- */
+/* ---- Tokens and payload ---------------------------------------------------------------------- */
 
 uint64_t kv_mix(uint64_t x)
 {
@@ -378,7 +378,7 @@ bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, uint64_t seed)
     return true;
 }
 
-/* ---- Steps of a block's life, each of which must succeed ---------------------------------------------------------- */
+/* ---- Steps of a block's life, each of which must succeed ------------------------------------- */
 
 struct kvb_block *kv_alloc_at(const char *file, int line, struct kv_rig *rig, uint32_t tier)
 {
@@ -474,7 +474,7 @@ void kv_store_run_at(const char *file, int line, struct kv_rig *rig, uint32_t ti
     free(seqs);
 }
 
-/* ---- Looking ------------------------------------------------------------------------------------------------------ */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 struct kvb_block_info kv_describe(struct kv_rig *rig, const struct kvb_block *block)
 {

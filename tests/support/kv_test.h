@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A rig for tests: a small manager, and everything that is injected into it under the test's control.
+ * A rig for tests: a small manager, and everything that is injected into it under the test's
+ * control.
  *
  *     static void test_something(void **state)
  *     {
- *         struct kv_rig *rig = *state;          // one DEVICE tier of 8 blocks, 4 tokens a block, poll mode
- *         rig->config.duplicate = ...;          // change what the test is about
+ *         struct kv_rig *rig = *state;       // DEVICE of 8 blocks, 4 tokens each, poll mode
+ *         rig->config.duplicate = ...;       // change what the test is about
  *         kv_rig_open(rig);
  *         ...
  *     }
- *     ... TEST(kv_rig, test_something) ...      // support/test.h; closed in the teardown
+ *     ... TEST(kv_rig, test_something) ...   // support/test.h; closed in the teardown
  *
- * Closing checks invariants, destroys, and demands that every byte came back. After a failure it takes the manager down
- * whoever holds what.
+ * Closing checks invariants, destroys, and demands that every byte came back. After a failure it
+ * takes the manager down whoever holds what.
  *
- * Callbacks only record: a failing assertion jumps, and must not jump out of the library. What they record into lives as
- * long as the rig (in it, in a scene around it, or static), because the manager does. The end of an operation is told to
- * nobody any more once the test is over.
+ * Callbacks only record: a failing assertion jumps, and must not jump out of the library. What they
+ * record into lives as long as the rig (in it, in a scene around it, or static), because the
+ * manager does. The end of an operation is told to nobody any more once the test is over.
  */
 #ifndef KVB_TEST_SUPPORT_H
 #define KVB_TEST_SUPPORT_H
@@ -38,6 +39,7 @@
 #include <kvblock.h>
 
 #include "api/testing.h"
+#include "support/copies.h"
 #include "support/kv_device.h"
 
 #define KV_TOKENS 4u /* tokens a block */
@@ -51,7 +53,7 @@
 #define KV_LOG_MAX 64
 #define KV_EVENT_MAX 1024
 
-/* ---- Assertions --------------------------------------------------------------------------------------------------- */
+/* ---- Assertions ------------------------------------------------------------------------------ */
 
 /* The call returns this code; says both by name where it does not. */
 #define kv_expect(call, code) kv_expect_at((call), (code), #call, __FILE__, __LINE__)
@@ -59,13 +61,16 @@
 
 void kv_expect_at(int got, int want, const char *call, const char *file, int line);
 
-/* ---- What is injected --------------------------------------------------------------------------------------------- */
+/* ---- What is injected ------------------------------------------------------------------------ */
 
 struct kv_clock {
     _Atomic uint64_t now_ns;
 };
 
-/* Counts, checks that free gets the size that alloc got, hands out dirty memory, and fails where it is told to. */
+/*
+ * Counts, checks that free gets the size that alloc got, hands out dirty memory, and fails where it
+ * is told to.
+ */
 struct kv_heap {
     _Atomic uint64_t calls; /* alloc calls, the failed ones too */
     _Atomic int64_t live_blocks;
@@ -108,9 +113,12 @@ struct kv_rig {
     struct kv_heap heap;
     struct kv_log log;
     struct kv_events events;
+    struct mv_copies copies; /* for mv_open_recorded */
     struct kvb_layout layout;
     struct kvb_tier_config tiers[KVB_TIER_COUNT];
     struct kvb_config config;
+    /* That tiers are to be of whatever their configuration says (base/hooks.h); NULL: what it says. */
+    const struct kvbi_kind *kinds[KVB_TIER_COUNT];
     struct kvbi_hooks hooks;
     struct kvb_manager *kv; /* NULL: not open */
     bool on_device;         /* since it was opened, until it is closed */
@@ -128,13 +136,13 @@ const struct kv_log_line *kv_log_last(const struct kv_log *log);
 /* Whether one of the kept messages contains `text`. */
 bool kv_log_has(const struct kv_log *log, const char *text);
 
-/* ---- The rig ------------------------------------------------------------------------------------------------------ */
+/* ---- The rig --------------------------------------------------------------------------------- */
 
 /* TEST(kv_rig, ...): *state is a rig with the defaults, not open yet. */
 int kv_rig_setup(void **state);
 int kv_rig_teardown(void **state);
 
-/* The same for a rig that stands elsewhere, such as in a scene. */
+/* The same for a rig that stands elsewhere, such as in a scene (kv_scene.h). */
 void kv_rig_init(struct kv_rig *rig);
 /* Whether all was well. Legal on a rig that is not open, or closed by now. */
 bool kv_rig_end(struct kv_rig *rig);
@@ -162,8 +170,8 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks);
 void kv_check_at(const char *file, int line, struct kv_rig *rig);
 
 /*
- * Destroy, and everything the library took is back; for tests that look at something afterwards, or open again. The
- * recorded events and messages stay readable.
+ * Destroy, and everything the library took is back; for tests that look at something afterwards, or
+ * open again. The recorded events and messages stay readable.
  */
 #define kv_rig_close(rig) kv_rig_close_at(__FILE__, __LINE__, (rig))
 void kv_rig_close_at(const char *file, int line, struct kv_rig *rig);
@@ -180,7 +188,7 @@ void kv_poll_here_at(const char *file, int line, struct kv_rig *rig);
 /* All lanes idle and everything delivered; in either mode. */
 #define kv_settle(rig) kv_ok(kvb_manager_flush((rig)->kv, KVB_FOREVER))
 
-/* ---- Tokens and payload ------------------------------------------------------------------------------------------- */
+/* ---- Tokens and payload ---------------------------------------------------------------------- */
 
 /* A mixing function (splitmix64, Vigna): equal inputs, equal outputs, no pattern in between. */
 uint64_t kv_mix(uint64_t x);
@@ -191,12 +199,15 @@ uint32_t kv_random(uint64_t *seed, uint32_t bound);
 /* A token run: the same seed gives the same run, a shorter run is a prefix of a longer one. */
 void kv_tokens(uint32_t *tokens, size_t count, uint64_t seed);
 
-/* Write a block's memory so that `seed` can be recognised in every byte; or see whether it is still so. */
+/*
+ * Write a block's memory so that `seed` can be recognised in every byte; or see whether it is still
+ * so.
+ */
 void kv_payload_fill(struct kv_rig *rig, struct kvb_block *block, uint64_t seed);
 
 bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, uint64_t seed);
 
-/* ---- Steps of a block's life, each of which must succeed ---------------------------------------------------------- */
+/* ---- Steps of a block's life, each of which must succeed ------------------------------------- */
 
 /* One Empty block: kv_alloc(rig, tier) */
 #define kv_alloc(...) kv_alloc_at(__FILE__, __LINE__, __VA_ARGS__)
@@ -229,21 +240,24 @@ void kv_done_at(const char *file, int line, struct kv_rig *rig, struct kvb_block
 #define kv_register(...) kv_register_at(__FILE__, __LINE__, __VA_ARGS__)
 void kv_register_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block);
 
-/* Empty -> Complete: kv_complete(rig, block, namespace, position, parent's key or NULL, tokens_per_block tokens) */
+/*
+ * Empty -> Complete: kv_complete(rig, block, namespace, position, parent's key or NULL,
+ * tokens_per_block tokens)
+ */
 #define kv_complete(...) kv_complete_at(__FILE__, __LINE__, __VA_ARGS__)
 void kv_complete_at(const char *file, int line, struct kv_rig *rig, struct kvb_block *block,
                     uint32_t ns, uint32_t position, const void *parent, const uint32_t *tokens);
 
 /*
- * Allocate, compute and register a run of blocks from the root of a namespace; the caller holds each once. Built-in
- * hashes. Payload: kv_payload_fill with the block's sequence hash as the seed.
+ * Allocate, compute and register a run of blocks from the root of a namespace; the caller holds
+ * each once. Built-in hashes. Payload: kv_payload_fill with the block's sequence hash as the seed.
  * kv_store_run(rig, tier, namespace, tokens, blocks' count, blocks)
  */
 #define kv_store_run(...) kv_store_run_at(__FILE__, __LINE__, __VA_ARGS__)
 void kv_store_run_at(const char *file, int line, struct kv_rig *rig, uint32_t tier, uint32_t ns,
                      const uint32_t *tokens, uint32_t count, struct kvb_block **blocks);
 
-/* ---- Looking ------------------------------------------------------------------------------------------------------ */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 struct kvb_block_info kv_describe(struct kv_rig *rig, const struct kvb_block *block);
 

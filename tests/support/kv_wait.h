@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Waiting for a callback that runs on the manager's own thread: the callback signals, the test waits until it has been
- * signalled often enough.
+ * Waiting for a callback that runs on the manager's own thread: the callback signals, the test
+ * waits until it has been signalled often enough.
  */
 #ifndef KVB_TEST_SUPPORT_WAIT_H
 #define KVB_TEST_SUPPORT_WAIT_H
