@@ -171,6 +171,7 @@ enum kvbi_file_state kvbi_health_state_locked(const struct kvbi_health *health,
 bool kvbi_health_put_back_locked(struct kvbi_health *health, struct kvbi_pool *pool,
                                  uint32_t number)
 {
+    kvbi_lock_assert_held(&health->store->lock);
     struct kvbi_file_health *file = &health->files[pool->tier][number];
     if (kvbi_health_state_locked(health, pool, number) == KVBI_FILE_OUT_OF_SERVICE) {
         *file = (struct kvbi_file_health){.stage = KVBI_FILE_RETURNING, .cursor = number};

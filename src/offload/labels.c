@@ -72,7 +72,9 @@ struct kvbi_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
     return label;
 }
 
-void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_label *label)
+void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_store *store,
+                             const struct kvbi_label *label)
 {
+    kvbi_lock_assert_held(&store->lock);
     labels->free_stack[labels->free_count++] = (uint32_t)(label - labels->labels);
 }

@@ -35,6 +35,7 @@ size_t kvbi_labels_bytes(const struct kvbi_labels *labels);
 struct kvbi_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
                                            const struct kvbi_store *store,
                                            const struct kvb_block *block, uint32_t payload_bytes);
-void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_label *label);
+void kvbi_labels_give_locked(struct kvbi_labels *labels, const struct kvbi_store *store,
+                             const struct kvbi_label *label);
 
 #endif

@@ -43,6 +43,7 @@ static bool present_below(const struct kvbi_lane *lane, const struct kvb_block *
 
 void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t id)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *block = source_of(lane, offer);
     kvbi_lane_unclaim_locked(lane, offer);
@@ -63,7 +64,7 @@ static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
     struct kvb_block *block = source_of(lane, offer);
     offer->ondeck_age = lane->ondeck_ages++;
     kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
-    kvbi_store_pin_locked(lane->from, block);
+    kvbi_store_pin_locked(lane->store, lane->from, block);
     offer->stage = KVBI_OFFER_ONDECK; /* pinned already: now it may be said to be revocable */
     kvbi_pool_put_on_deck(lane->from, block);
     note_pinned(lane);
@@ -275,6 +276,7 @@ static uint32_t within_budget(struct kvbi_lane *lane, uint32_t max, uint64_t now
 
 bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     *next_ns = kvbi_budget_next_ns(&lane->budget);
     return lane->book.throttled;
 }
@@ -311,6 +313,7 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
 
 void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     lane->book.stats.skipped++;
     lane->book.stats.skipped_admission++;
     kvbi_lane_book_end(&lane->book, now_ns);
@@ -420,7 +423,7 @@ struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id,
     const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvb_block *target = &lane->to->slots[offer->target];
     if (offer->label != NULL)
-        kvbi_labels_give_locked(&lane->labels, offer->label);
+        kvbi_labels_give_locked(&lane->labels, lane->store, offer->label);
     bool published = kvbi_store_fill_end_locked(lane->store, lane->to, target, result == 0, now_ns);
     kvbi_lane_book_complete(&lane->book, result, published, lane->to_tier->block_bytes, now_ns);
     drop_pinned(lane, id, now_ns);

@@ -31,6 +31,7 @@ static void mark(struct kvbi_lane *lane, struct kvbi_offer *offer, bool unready)
 
 bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     bool reached =
         kvbi_point_reached(source_point(lane, offer), kvbi_engines_reached(lane->engines));
     if (reached && !offer->unready)
@@ -44,17 +45,20 @@ bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
 void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *offer,
                                    uint64_t ticket)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     if (ticket > kvbi_engines_reached(lane->engines).ticket)
         mark(lane, offer, true);
 }
 
 void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     mark(lane, offer, false);
 }
 
 void kvbi_lane_fence_locked(struct kvbi_lane *lane, uint32_t id, uint64_t ticket)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     struct kvbi_point target = {.ticket = ticket},
                       point = kvbi_point_latest(source_point(lane, offer), target);
@@ -78,6 +82,7 @@ static bool is_over(const struct kvbi_lane *lane, const struct kvbi_offer *offer
 
 void kvbi_lane_unfence_locked(struct kvbi_lane *lane)
 {
+    kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_fenced *fenced = &lane->queue.fenced;
     struct kvbi_point reached = kvbi_engines_reached(lane->engines);
     uint32_t id;

@@ -144,6 +144,7 @@ static bool revoke_some(const struct kvbi_lanes *lanes, const struct kvbi_pool *
 struct kvb_block *kvbi_lanes_take_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                          bool user, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     for (;;) {
         struct kvb_block *block =
             kvbi_store_take_locked(lanes->store, pool, user, KVB_PRIORITY_MAX, now_ns);
@@ -155,6 +156,7 @@ struct kvb_block *kvbi_lanes_take_locked(struct kvbi_lanes *lanes, struct kvbi_p
 struct kvb_block *kvbi_lanes_take_target_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                                 struct kvbi_wish *wish, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     for (;;) {
         struct kvb_block *block = kvbi_store_take_target_locked(lanes->store, pool, wish, now_ns);
         if (block != NULL || pool->cut_short || !revoke_some(lanes, pool, now_ns))
@@ -255,12 +257,14 @@ static bool waits_for(const struct kvbi_lanes *lanes, uint32_t tier, uint32_t wh
 void kvbi_lanes_registered_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                   struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     trigger(lanes, pool, block, KVB_OFFLOAD_ON_REGISTER);
 }
 
 void kvbi_lanes_release_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking,
                                struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     if (kvbi_store_release_locked(lanes->store, pool, block, now_ns) != KVBI_RELEASE_PARKED)
         return;
     if (waits_for(lanes, pool->tier, KVB_OFFLOAD_ON_COLD))
@@ -271,6 +275,7 @@ void kvbi_lanes_release_locked(struct kvbi_lanes *lanes, struct kvbi_parking *pa
 
 void kvbi_lanes_parked_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     while (parking->count > 0) {
         struct kvb_block *block = parking->blocks[--parking->count];
         if (block->place ==
@@ -282,6 +287,7 @@ void kvbi_lanes_parked_locked(struct kvbi_lanes *lanes, struct kvbi_parking *par
 void kvbi_lanes_arrived_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     trigger(lanes, pool, block, KVB_OFFLOAD_ON_REGISTER);
     if (block->place == KVBI_PLACE_PARKED)
         trigger(lanes, pool, block, KVB_OFFLOAD_ON_PARK);
@@ -289,6 +295,7 @@ void kvbi_lanes_arrived_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
 
 bool kvbi_lanes_cold_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     if (!waits_for(lanes, pool->tier, KVB_OFFLOAD_ON_COLD))
         return false;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH; n++) {
@@ -311,6 +318,7 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes)
 
 struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct kvbi_point until)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     for (uint32_t i = 0; i < lanes->count; i++)
         until = kvbi_fenced_earlier(&lanes->all[i].queue.fenced, until);
     return until;
@@ -318,6 +326,7 @@ struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct
 
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes)
 {
+    kvbi_lock_assert_held(&lanes->store->lock);
     for (uint32_t i = 0; i < lanes->count; i++)
         if (kvbi_lane_pending(&lanes->all[i]) > 0)
             return false;

@@ -85,6 +85,7 @@ static bool is_aborting(const struct kvbi_onboarding *onboarding)
 
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_onboard_lane_queued(&onboarding->lanes[tier]) > 0 ||
             onboarding->lanes[tier].book.inflight > 0)
@@ -129,6 +130,7 @@ static void redirect(struct kvbi_onboarding *onboarding, const struct kvbi_item 
 
 void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     redirect(onboarding, item, item_id(onboarding, item), item->prev, item->next);
     item->stage = KVBI_ITEM_NONE;
     item->op = item->prev = item->next = KVBI_NONE;
@@ -143,6 +145,7 @@ static void settle(struct kvbi_onboarding *onboarding, const struct kvbi_item *i
 void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a,
                          struct kvbi_item *b)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     uint32_t a_id = item_id(onboarding, a), b_id = item_id(onboarding, b);
     uint32_t op = a->op, index = a->index, prev = a->prev, next = a->next;
     KVBI_ASSERT(a->op != b->op);
@@ -155,6 +158,7 @@ void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a
 void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
                             struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     *item = (struct kvbi_item){.op = old->op,
                                .index = old->index,
                                .prev = old->prev,
@@ -168,6 +172,7 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 
 bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     uintptr_t first = (uintptr_t)onboarding->ops, address = (uintptr_t)op;
     return address >= first && address - first < (uintptr_t)onboarding->op_capacity * sizeof *op &&
            (address - first) % sizeof *op == 0 && op->state >= KVBI_OP_RUNNING && !op->released;
@@ -176,6 +181,7 @@ bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct
 struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
                                   const struct kvb_onboard *request, uint32_t tier)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     if (onboarding->op_count == onboarding->op_capacity)
         return NULL;
     struct kvb_op *op = &onboarding->ops[onboarding->op_free];
@@ -199,6 +205,7 @@ struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
 int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                            const struct kvb_block *source, struct kvb_block *target)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, source);
     struct kvbi_pool *to = kvbi_store_pool_of(onboarding->store, target);
     if (from == NULL || to == NULL || to->tier != op->tier || from->tier <= to->tier)
@@ -228,6 +235,7 @@ int kvbi_op_reserve_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op
 void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                               const struct kvb_block *target)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     struct kvbi_item *item = kvbi_item_at(onboarding, op->tier, kvbi_pool_slot(pool, target));
     item->stage = KVBI_ITEM_NONE;
@@ -238,6 +246,7 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                         struct kvb_block *source, struct kvb_block *target, uint64_t ticket,
                         uint32_t priority)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     struct kvbi_item *item = kvbi_item_at(onboarding, op->tier, kvbi_pool_slot(pool, target));
     uint32_t id = item_id(onboarding, item);
@@ -267,6 +276,7 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                           struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     if (op->ticket > block->ticket)
         block->ticket = op->ticket;
@@ -329,6 +339,7 @@ static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op
 
 void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvb_op *op = &onboarding->ops[item->op];
     item->stage = good ? KVBI_ITEM_GOOD : KVBI_ITEM_FAILED;
     if (!good && item->index < op->failed_at) {
@@ -346,6 +357,7 @@ void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                           uint64_t deadline_ns)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     op->state = KVBI_OP_RUNNING;
     onboarding->started++;
     if (deadline_ns != 0)
@@ -357,6 +369,7 @@ void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 
 void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, int status)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     if (op->state != KVBI_OP_RUNNING || op->abort != 0)
         return;
     op->abort = status;
@@ -366,6 +379,7 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     onboarding->aborted = 0;
 }
 
@@ -404,6 +418,7 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
 
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     if (onboarding->finished.first == KVBI_NONE)
         return NULL;
     struct kvb_op *op = &onboarding->ops[onboarding->finished.first];
@@ -415,6 +430,7 @@ struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onbo
 
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     op->state = KVBI_OP_FREE;
     op->next = onboarding->op_free;
     onboarding->op_free = kvbi_op_id(onboarding, op);

@@ -91,6 +91,7 @@ static void leave_slot(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
 bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                           uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     bool forced = onboarding->ops[item->op].abort != 0;
     if (item->stage >= KVBI_ITEM_GOOD || (item->stage == KVBI_ITEM_MOVING && !forced))
         return true;
@@ -118,6 +119,7 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
 bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                              uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *joiner = kvbi_item_waiter(onboarding, item, KVBI_WAIT_JOIN);
     bool wanted = joiner != NULL || kvbi_item_waiter(onboarding, item, KVBI_WAIT_HOP) != NULL;
     if (!wanted || atomic_load(&onboarding->store->closing))

@@ -38,6 +38,7 @@ struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint
 bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
                                struct kvbi_point point)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     return lane->unready < lane->unready_max || kvbi_point_reached(point, reached(onboarding));
 }
@@ -53,6 +54,7 @@ struct kvbi_wish kvbi_carrier_wish(const struct kvbi_onboarding *onboarding, uin
 void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item, uint64_t ticket)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_point target = {.ticket = ticket};
     item->node.mark = KVBI_ITEM_FENCED;
     kvbi_fenced_add(&onboarding->lanes[tier].fenced, id_of(onboarding, item), item->priority,
@@ -68,6 +70,7 @@ void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
 void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_point point = kvbi_item_point(onboarding, tier, item);
     bool unready = !kvbi_point_reached(point, reached(onboarding));
     item->node.mark = unready ? KVBI_ITEM_UNREADY : 0;
@@ -76,6 +79,7 @@ void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
 
 void kvbi_item_unclaim_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     onboarding->lanes[item->tier].unready -= item->node.mark == KVBI_ITEM_UNREADY;
     item->node.mark = 0;
 }
@@ -83,6 +87,7 @@ void kvbi_item_unclaim_locked(struct kvbi_onboarding *onboarding, struct kvbi_it
 void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                                  struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     if (item->node.mark == KVBI_ITEM_FENCED)
         kvbi_fenced_remove(&lane->fenced, id_of(onboarding, item));
@@ -93,6 +98,7 @@ void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t ti
 
 void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t tier)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     struct kvbi_point now = reached(onboarding);
     uint32_t id;
@@ -114,6 +120,7 @@ void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t
 
 bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     if (item->node.mark != KVBI_ITEM_UNREADY)
         return false;
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);

@@ -19,7 +19,7 @@ static void set_source(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
                        struct kvb_block *source)
 {
     item->source = source;
-    kvbi_store_pin_locked(kvbi_store_pool_of(onboarding->store, source), source);
+    kvbi_store_pin_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source), source);
 }
 
 void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -57,6 +57,7 @@ void kvbi_item_queue_again(struct kvbi_onboarding *onboarding, struct kvbi_item 
 void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                             struct kvb_block *source)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_pool *pool = kvbi_item_pool(onboarding, item);
     struct kvbi_index *index = &onboarding->store->index;
     if (!kvbi_store_is_known_locked(onboarding->store, source)) {

@@ -8,6 +8,7 @@
 
 uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     uint64_t handles = 0;
     for (uint32_t i = 0; i < onboarding->item_count; i++) {
         const struct kvbi_item *item = &onboarding->items[i];

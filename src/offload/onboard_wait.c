@@ -166,7 +166,8 @@ static void end_fill(struct kvbi_onboarding *onboarding, uint32_t id, bool good)
     if (!kvbi_waiters_end(&onboarding->waiters, id, good) || !good)
         return;
     struct kvb_block *block = block_of(onboarding, id, &pool);
-    kvbi_store_pin_locked(pool, block); /* until the last of them has been told */
+    kvbi_store_pin_locked(onboarding->store, pool,
+                          block); /* until the last of them has been told */
 }
 
 void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good)
@@ -177,6 +178,7 @@ void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item
 void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t tier, uint32_t slot,
                                    bool good)
 {
+    kvbi_lock_assert_held(&onboarding->store->lock);
     if (onboarding->base[tier] != KVBI_NONE) /* nobody onboards into the lowest tier */
         end_fill(onboarding, onboarding->base[tier] + slot, good);
 }

@@ -292,6 +292,7 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 /* Of the store's own files: a slot has become free or evictable. */
 static inline void kvbi_store_note_room_locked(struct kvbi_store *store, struct kvbi_pool *pool)
 {
+    kvbi_lock_assert_held(&store->lock);
     pool->room++;
     store->work |= pool->room_wanted;
     pool->room_wanted = false;
@@ -324,6 +325,7 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
 static inline void kvbi_store_drop_offer_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                                 struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&store->lock);
     if (block->offer != KVBI_NONE && store->asks.drop_offer != NULL)
         store->asks.drop_offer(store->asks.context, pool, block);
 }
@@ -402,8 +404,10 @@ void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_
                                           struct kvb_block *block, uint64_t now_ns);
 
 /* A lane pins a source while it is on deck or read. */
-static inline void kvbi_store_pin_locked(struct kvbi_pool *pool, struct kvb_block *block)
+static inline void kvbi_store_pin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                         struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_pool_pin(pool, block);
 }
 void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,

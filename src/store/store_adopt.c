@@ -22,6 +22,7 @@ void kvbi_store_adopt_begin_locked(struct kvbi_store *store, struct kvbi_pool *p
 
 void kvbi_store_adopt_expect_locked(const struct kvbi_store *store, uint64_t hash)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_index_prefetch_bucket(&store->index, hash);
 }
 

@@ -32,6 +32,7 @@ static void expect_parents_locked(const struct kvbi_store *store, const struct k
 void kvbi_store_expect_contents_locked(const struct kvbi_store *store,
                                        struct kvb_block *const *blocks, uint32_t count)
 {
+    kvbi_lock_assert_held(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         if (entry_of(store, blocks[i]) != NULL)
             __builtin_prefetch(entry_of(store, blocks[i]), 1);
@@ -40,6 +41,7 @@ void kvbi_store_expect_contents_locked(const struct kvbi_store *store,
 void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
                                      const uint32_t *slots, uint32_t count)
 {
+    kvbi_lock_assert_held(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         if (entry_of(store, &pool->slots[slots[i]]) != NULL)
             __builtin_prefetch(entry_of(store, &pool->slots[slots[i]]), 1);
@@ -49,6 +51,7 @@ void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struc
 void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
                                    uint32_t count)
 {
+    kvbi_lock_assert_held(&store->lock);
     uint32_t slots[KVBI_LOCK_BATCH];
     uint32_t evictions = count > pool->free_count ? count - pool->free_count : 0;
     uint32_t found = pool->policy->ops->ahead(
@@ -82,6 +85,7 @@ void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *c
 void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
                                     uint32_t count)
 {
+    kvbi_lock_assert_held(&store->lock);
     for (uint32_t i = 0; i < count; i++)
         kvbi_index_prefetch_entry(&store->index,
                                   kvbi_store_record(store, blocks[i]->record)->name.hash);

@@ -9,6 +9,7 @@
 void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                   struct kvb_block *target, uint32_t entry)
 {
+    kvbi_lock_assert_held(&store->lock);
     struct kvbi_move nothing = {0};
     struct kvbi_entry *content = kvbi_index_at(&store->index, entry);
     KVBI_ASSERT(content->copies[pool->tier] == KVBI_NONE);
@@ -24,6 +25,7 @@ void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *po
 void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                           struct kvb_block *block, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&store->lock);
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, block->entry);
     const void *parent_key =
         store->index.key_bytes > 0 ? kvbi_index_parent_key(&store->index, block->entry) : NULL;
@@ -75,6 +77,7 @@ static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct 
 bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                 struct kvb_block *target, bool verified, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&store->lock);
     if (target->entry != KVBI_NONE &&
         !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, target->entry)))
         kvbi_store_forget_locked(store, target->entry);
@@ -93,6 +96,7 @@ bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool
 void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                     struct kvb_block *target)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_pool_unpin(pool, target, 0);
     reset_fill(store, pool, target);
 }

@@ -14,6 +14,7 @@
 void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
                                uint32_t id, struct kvbi_event_item *item)
 {
+    kvbi_lock_assert_held(&store->lock);
     const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     item->kind = kind;
     item->tier = tier;
@@ -102,12 +103,14 @@ static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb
 void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                    struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_store_detach_locked(store, pool, block);
     abandon(store, pool, block);
 }
 
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t id)
 {
+    kvbi_lock_assert_held(&store->lock);
     uint32_t copies[KVB_TIER_COUNT];
     store->work = true; /* for lanes that have it queued or in transfer */
     memcpy(copies, kvbi_index_at(&store->index, id)->copies, sizeof copies);

@@ -112,6 +112,7 @@ enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvb
 void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                              struct kvb_block *block, uint64_t now_ns)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_pool_unpin(pool, block, now_ns);
     kvbi_store_note_room_locked(store, pool);
     if (block->lane_pins == 0 && block->place == KVBI_PLACE_QUARANTINED)

@@ -12,6 +12,7 @@
 
 uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key)
 {
+    kvbi_lock_assert_held(&store->lock);
     uint32_t id = kvbi_index_find(&store->index, hash, key);
     if (id != KVBI_NONE && !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, id)))
         return KVBI_NONE;
@@ -55,6 +56,7 @@ static struct kvbi_record *names_of(const struct kvbi_store *store, const struct
 const uint64_t *kvbi_store_digest_locked(const struct kvbi_store *store,
                                          const struct kvbi_entry *entry)
 {
+    kvbi_lock_assert_held(&store->lock);
     const struct kvbi_record *names =
         kvbi_digest_known(entry->name.digest) ? NULL : names_of(store, entry);
     return names != NULL ? names->name.digest : entry->name.digest;

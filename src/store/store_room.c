@@ -10,6 +10,7 @@
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                             struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&store->lock);
     struct kvbi_move nothing = {0};
     bool registered = kvbi_life_get(block).state == KVB_STATE_REGISTERED;
     int error =
@@ -28,6 +29,7 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
 void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                              struct kvb_block *block)
 {
+    kvbi_lock_assert_held(&store->lock);
     kvbi_pool_take_out_of_order(pool, block);
     kvbi_store_drop_offer_locked(store, pool, block);
     kvbi_store_detach_locked(store, pool, block);

@@ -139,6 +139,7 @@ bool kvbi_ticket_recall(struct kvbi_ticket_queue *queue, uint32_t index, uint64_
 
 void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
 {
+    kvbi_lock_assert_held(&queue->lock);
     kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[1]);
     kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[0]);
     for (uint32_t n = 0, index = queue->waiting.first; n < queue->waiting.count; n++) {
@@ -152,6 +153,7 @@ void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
 uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue,
                                                struct kvbi_completion *completions, uint32_t max)
 {
+    kvbi_lock_assert_held(&queue->lock);
     uint32_t count = 0;
     while (count < max && queue->cancelled.count > 0) {
         uint32_t index = kvbi_ticket_pop_locked(queue, &queue->cancelled);

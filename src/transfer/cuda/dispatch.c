@@ -71,6 +71,7 @@ static void hold_locked(struct kvbi_cuda_engine *e, uint32_t index)
 
 void kvbi_cuda_unhold_locked(struct kvbi_cuda_engine *e)
 {
+    kvbi_lock_assert_held(&e->queue.lock);
     for (uint32_t urgent = 0; urgent < 2; urgent++) {
         kvbi_ticket_append_locked(&e->queue, &e->held[urgent], &e->queue.ready[urgent]);
         kvbi_ticket_append_locked(&e->queue, &e->queue.ready[urgent], &e->held[urgent]);

@@ -20,6 +20,7 @@ void kvbi_disk_hasher_begin(struct kvbi_disk_hasher *hasher, uint32_t item)
 
 uint32_t kvbi_disk_hasher_take_locked(struct kvbi_disk_hasher *hasher, bool urgent, bool *fresh)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     struct kvbi_ticket_queue *queue = hasher->queue;
     *fresh = hasher->staged[urgent].count == 0;
     struct kvbi_ticket_list *list = *fresh ? &queue->ready[urgent] : &hasher->staged[urgent];
@@ -52,6 +53,7 @@ static struct kvbi_ticket_list *stageable_locked(struct kvbi_disk_hasher *hasher
 
 void kvbi_disk_hasher_land_locked(struct kvbi_disk_hasher *hasher, uint32_t item, bool verified)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     const struct kvbi_disk_block *block = &hasher->blocks[item];
     bool over = verified || block->error != 0 || block->copy.write;
     kvbi_ticket_push_locked(hasher->queue, over ? &hasher->landed : &hasher->unverified, item);
@@ -86,6 +88,7 @@ uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_compl
 
 bool kvbi_disk_hasher_has_work_locked(struct kvbi_disk_hasher *hasher)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     return hasher->unverified.count > 0 || stageable_locked(hasher) != NULL;
 }
 
@@ -156,6 +159,7 @@ static void *run_thread(void *argument)
 /* For writes not before half of what may be staged is used up: they come back one by one, and a wake-up is dear. */
 void kvbi_disk_hasher_rouse_locked(struct kvbi_disk_hasher *hasher)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     if (!hasher->threaded || !hasher->sleeping)
         return;
     if (hasher->unverified.count == 0 &&
@@ -169,6 +173,7 @@ void kvbi_disk_hasher_rouse_locked(struct kvbi_disk_hasher *hasher)
 
 void kvbi_disk_hasher_cancel_locked(struct kvbi_disk_hasher *hasher)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     kvbi_ticket_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[1]);
     kvbi_ticket_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[0]);
     kvbi_ticket_cancel_locked(hasher->queue);
@@ -176,6 +181,7 @@ void kvbi_disk_hasher_cancel_locked(struct kvbi_disk_hasher *hasher)
 
 void kvbi_disk_hasher_drain_locked(struct kvbi_disk_hasher *hasher)
 {
+    kvbi_lock_assert_held(&hasher->queue->lock);
     while (hasher->threaded && (hasher->hashing > 0 || hasher->unverified.count > 0)) {
         kvbi_disk_hasher_rouse_locked(hasher);
         kvbi_cond_wait(&hasher->idle, &hasher->queue->lock);
