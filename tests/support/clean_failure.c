@@ -106,11 +106,11 @@ struct failing_child {
 /* The text is cut where it is longer; all of it is read, so that nobody waits to say the rest. */
 static void read_all(int from, char *text, size_t bytes)
 {
-    char part[512];
+    char said[512];
     size_t length = 0;
-    for (ssize_t got; (got = read(from, part, sizeof part)) > 0;) {
+    for (ssize_t got; (got = read(from, said, sizeof said)) > 0;) {
         size_t room = bytes - 1 - length, kept = (size_t)got < room ? (size_t)got : room;
-        memcpy(text + length, part, kept);
+        memcpy(text + length, said, kept);
         length += kept;
     }
     text[length] = '\0';
