@@ -18,7 +18,8 @@ function braces_line(code) {
             told("a brace is attached to what it belongs to")
     } else if (code ~ /\) *\{$/ && first_indent == 0 && first_text ~ /^[A-Za-z_]/) {
         told("a function's brace is on a line of its own")
-    } else if (code ~ /^ *else/ && braces_before ~ /^ *\}$/) {
+    } else if (code ~ /^ *else/ && braces_before ~ /^ *\}$/ &&
+               indent_of(code) == indent_of(braces_before)) {
         told("else is attached to the brace before it")
     }
     braces_before = code
