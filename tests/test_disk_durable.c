@@ -5,7 +5,7 @@
 
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 #define BASE 1000
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "support/disk_shelf.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 #define BASE 1000
 

@@ -5,7 +5,7 @@
 
 #include "support/disk_engines.h"
 #include "support/give_up.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 #include "transfer/disk/tier.h"
 
 /* ---- Order ----------------------------------------------------------------------------------- */

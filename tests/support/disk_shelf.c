@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/disk_shelf.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 #include "transfer/disk/tier.h"
 
 #include <fcntl.h>

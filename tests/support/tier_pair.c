@@ -2,7 +2,7 @@
 /* See tier_pair.h. */
 #include "support/tier_pair.h"
 
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 #include "transfer/disk/tier.h"
 
 void tier_pair_init(struct tier_pair *pair, uint32_t upper, uint32_t lower)

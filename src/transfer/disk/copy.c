@@ -7,7 +7,7 @@
 
 #include "base/debug.h"
 #include "base/hooks.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 static uint64_t aligned_up(uint64_t bytes)
 {

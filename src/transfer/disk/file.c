@@ -2,8 +2,6 @@
 /* disk/file - see file.h. */
 #include "transfer/disk/file.h"
 
-#include "transfer/disk/io.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

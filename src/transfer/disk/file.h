@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk/file - which path may become a file of a disk tier, how it is opened
+ * disk/file - which path may become a file of a disk tier, how it is opened, and plain I/O on it
  *
  * Owns       the rules: what is refused, in which words; the lock; preallocation. Nothing after return.
  * Callers    transfer/disk/path and transfer/disk/tier. No lock.
@@ -83,5 +83,23 @@ KVB_NODISCARD int kvbi_disk_file_set_direct(struct kvbi_disk_file *file, bool di
  * taken last. Legal twice.
  */
 void kvbi_disk_file_close(struct kvbi_disk_file *file, const char *path, bool discard);
+
+/* ---- Whole reads and writes: 0 or an errno (file_whole.c) ------------------------------------- */
+
+/* What lies behind the end of the file reads as zeros. */
+KVB_NODISCARD int kvbi_disk_read(int fd, void *bytes, size_t count, uint64_t offset);
+KVB_NODISCARD int kvbi_disk_write(int fd, const void *bytes, size_t count, uint64_t offset);
+/* Durable when it returns. */
+KVB_NODISCARD int kvbi_disk_write_synced(int fd, const void *bytes, size_t count, uint64_t offset);
+KVB_NODISCARD int kvbi_disk_sync(int fd);
+
+/* The code of a failed I/O: KVB_ENOSPC or KVB_EIO. */
+int kvbi_disk_error_of(int error);
+
+/* Does it speak of one place on the medium, rather than of the way there? */
+bool kvbi_disk_blames_medium(int error);
+
+/* The words for an errno. Static storage, any thread. */
+const char *kvbi_errno_text(int error);
 
 #endif

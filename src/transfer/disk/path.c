@@ -2,7 +2,7 @@
 /* disk/path - see path.h. */
 #include "transfer/disk/path.h"
 
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/debug.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 static uint64_t entry_offset(const struct kvbi_disk *disk, uint32_t slot)
 {

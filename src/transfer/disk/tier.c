@@ -7,7 +7,7 @@
 
 #include "base/debug.h"
 #include "base/platform.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 /* ---- Entries ------------------------------------------------------------------------------------------------------ */
 

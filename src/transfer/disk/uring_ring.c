@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "transfer/disk/copy.h"
-#include "transfer/disk/io.h"
+#include "transfer/disk/file.h"
 
 /* What the kernel takes as one registered buffer. */
 #define BUFFER_BYTES_MAX ((uint64_t)1 << 30)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* disk/io - see io.h. */
-#include "transfer/disk/io.h"
+/* Whole reads and writes, and what an errno says. See file.h. */
+#include "transfer/disk/file.h"
 
 #include <errno.h>
 #include <kvblock.h>
