@@ -16,9 +16,10 @@ static bool open_memory(struct engine_bench *bench)
     return engine_bench_open_pair(bench, false, &tier_access_memory, &tier_access_memory);
 }
 
-static void close_pair(struct engine_bench *bench)
+static bool close_pair(struct engine_bench *bench)
 {
     tier_pair_close(&bench->pair);
+    return true;
 }
 
 /* ---- A kind of the tests' own ---------------------------------------------------------------- */
@@ -37,11 +38,12 @@ static bool open_faulty(struct engine_bench *bench)
     return engine_bench_open_pair(bench, false, &tier_access_memory, &tier_access_memory);
 }
 
-static void close_faulty(struct engine_bench *bench)
+static bool close_faulty(struct engine_bench *bench)
 {
     tier_pair_close(&bench->pair);
     free(bench->self);
     bench->self = NULL;
+    return true;
 }
 
 /* ---- Disks ----------------------------------------------------------------------------------- */
@@ -71,13 +73,14 @@ static bool open_disk(struct engine_bench *bench)
     return engine_bench_open_pair(bench, way->own_thread, &tier_access_memory, &tier_access_disk);
 }
 
-static void close_disk(struct engine_bench *bench)
+static bool close_disk(struct engine_bench *bench)
 {
     tier_pair_close(&bench->pair);
     if (bench->self != NULL)
         disk_path_remove(bench->self);
     free(bench->self);
     bench->self = NULL;
+    return true;
 }
 
 static const struct disk_way posix_polled = {KVB_DISK_ENGINE_POSIX, false, PAIR_CHUNK},
@@ -95,7 +98,7 @@ static const char *why_no_uring(void)
     memset(&bench, 0, sizeof bench);
     bench.recipe = &recipe;
     bool have = open_disk(&bench);
-    close_disk(&bench);
+    (void)close_disk(&bench);
     return have ? NULL : bench.pair.message;
 }
 

@@ -256,13 +256,14 @@ static bool open_broken(struct engine_bench *bench)
 }
 
 /* As it would be if nothing were wrong with it: what it has kept is freed. */
-static void close_broken(struct engine_bench *bench)
+static bool close_broken(struct engine_bench *bench)
 {
     struct broken *broken = bench->engine != NULL ? of(bench->engine) : NULL;
     if (broken != NULL && broken->fault == HAS_NO_DRAIN)
         broken->ops.drain = drain;
     tier_pair_close(&bench->pair);
     bench->engine = NULL;
+    return true;
 }
 
 /* Does an engine with this fault keep that promise? What its destroy leaks is freed. */

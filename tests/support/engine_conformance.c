@@ -33,14 +33,16 @@ bool engine_bench_begin(struct engine_bench *bench, const struct engine_recipe *
     bench->next_key = 1000;
     if (!recipe->open(bench))
         return demand_fails(&bench->traffic.demand, "not opened: %s", bench->pair.message);
-    return traffic_begin(&bench->traffic, bench->engine, bench->get_on);
+    bool begun = traffic_begin(&bench->traffic, bench->engine, bench->get_on);
+    bench->traffic.half_in_reap = bench->half_in_reap;
+    return begun;
 }
 
 bool engine_bench_end(struct engine_bench *bench)
 {
     traffic_end(&bench->traffic);
-    bench->recipe->close(bench);
-    return tier_pair_gave_all_back(&bench->pair);
+    bool well = bench->recipe->close(bench);
+    return tier_pair_gave_all_back(&bench->pair) && well;
 }
 
 /* ---- As tests -------------------------------------------------------------------------------- */

@@ -50,6 +50,7 @@ struct engine_bench {
     int64_t uncounted_bytes;        /* of these, that bytes is known to leave out */
     bool keeps;           /* recall gives nothing back: what was taken is as good as begun */
     bool ready_idly;      /* ready is known to be true now and then with nothing there */
+    bool half_in_reap;    /* it has an event, and a part of it works in reap only */
     void (*get_on)(void); /* lets the device get on; NULL: it does so by itself */
     struct tier_pair pair;
     void *self;
@@ -70,8 +71,9 @@ struct engine_recipe {
     const char *(*missing)(void);
     /* False: bench->pair.message says why. Closed all the same. */
     bool (*open)(struct engine_bench *bench);
-    void (*close)(struct engine_bench *bench); /* legal twice */
-    const void *how;                           /* the recipe's own */
+    /* Legal twice. False: something else is not as it has to be, and was said. */
+    bool (*close)(struct engine_bench *bench);
+    const void *how; /* the recipe's own */
 };
 
 struct engine_promise {

@@ -123,6 +123,8 @@ static bool names_who_writes(struct engine_bench *bench)
 {
     const struct kvbi_stream_ops *streams = bench->engine->streams;
     struct kvbi_engine *engine = bench->engine;
+    MUST(bench, streams == NULL || bench->upper.tier->on_streams || bench->lower.tier->on_streams,
+         "it has streams, and none of its tiers is on any");
     if (streams == NULL)
         return true;
     bench_fill_all(bench);

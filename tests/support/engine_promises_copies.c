@@ -161,20 +161,18 @@ static bool brings_back_what_it_took(struct engine_bench *bench)
     return bench_all_done(bench);
 }
 
-/* Of an engine that works in reap only, because only there it is seen what is begun first. */
+/* Which is begun first is seen of an engine that works in reap only; of others, that none is lost. */
 static bool begins_urgent_ones_first(struct engine_bench *bench)
 {
     struct kvbi_copy copies[8];
-    if (bench->engine->ops->event_fd(bench->engine) >= 0)
-        return true;
     bench_fill_all(bench);
     for (uint32_t i = 0; i < 8; i++)
         copies[i] = bench_plan(bench, true, 3 * i, PAIR_BLOCKS - 1 - 2 * i);
     KEPT(traffic_submit(&bench->traffic, copies, 6, false));
     KEPT(traffic_submit(&bench->traffic, copies + 6, 2, true));
     KEPT(traffic_collect_by(&bench->traffic, 2, 1, KVB_FOREVER));
-    KEPT(bench_ended_with(bench, &copies[6], 0));
-    KEPT(bench_ended_with(bench, &copies[7], 0));
+    for (uint32_t i = 6; bench->traffic.epoll < 0 && i < 8; i++)
+        KEPT(bench_ended_with(bench, &copies[i], 0));
     KEPT(traffic_collect_all(&bench->traffic));
     return bench_all_done(bench);
 }

@@ -106,6 +106,8 @@ bool traffic_wait(struct traffic *traffic)
         traffic->get_on();
     DEMAND(&traffic->demand, traffic->epoll >= 0,
            "reap had nothing and says that there is no more: %u copies are lost", traffic->out);
+    if (traffic->half_in_reap && traffic->engine->ops->ready(traffic->engine))
+        return true;
     do {
         ready = epoll_wait(traffic->epoll, &event, 1, KV_GIVE_UP_MS);
     } while (ready < 0 && errno == EINTR);

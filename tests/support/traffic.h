@@ -35,6 +35,8 @@ struct traffic {
     struct kvbi_engine *engine;
     void (*get_on)(void); /* lets a device get on as far as it can by itself; or NULL */
     int epoll;            /* of the engine's event; -1: it has none */
+    /* A part of it works in reap only, and ready stands for the event of that. */
+    bool half_in_reap;
     uint32_t numbered, out, over;
     struct traffic_copy copies[TRAFFIC_MAX];
     uint32_t order[TRAFFIC_MAX]; /* in which they came out */
@@ -57,7 +59,7 @@ bool traffic_refused(struct traffic *traffic, const struct kvbi_copy *copies, ui
 /* One reap; *count: so many came out, each of which was out. */
 bool traffic_reap(struct traffic *traffic, uint32_t max, uint64_t until_ns, uint32_t *count,
                   bool *more);
-/* Until the engine's event says that it may have something. */
+/* Until the engine's event says that it may have something; of one half in reap, or `ready`. */
 bool traffic_wait(struct traffic *traffic);
 /* So many more, in reaps of at most `max`, each until `until_ns`. */
 bool traffic_collect_by(struct traffic *traffic, uint32_t count, uint32_t max, uint64_t until_ns);
