@@ -252,12 +252,12 @@ static void test_tier_of_a_kind_that_is_lost_is_out_of_service_and_forgotten(voi
 
 /* ---- Its life -------------------------------------------------------------------------------- */
 
-static void test_kind_is_settled_closed_and_destroyed_once(void **state)
+static void test_kind_is_committed_closed_and_destroyed_once(void **state)
 {
     struct faulty_rig *own = *state;
     struct mv_run run;
     open_rig(own);
-    assert_int_equal(own->faulty.settled, 1);
+    assert_int_equal(own->faulty.committed, 1);
     store_below(own, &run, 1, 5);
     assert_int_equal(own->faulty.closed, 0);
     kv_rig_close(own->rig);
@@ -319,7 +319,7 @@ int main(void)
         TEST(faulty_rig, test_other_file_of_a_kind_serves_on),
         TEST(faulty_rig, test_file_of_a_kind_is_renewed_and_put_back),
         TEST(faulty_rig, test_tier_of_a_kind_that_is_lost_is_out_of_service_and_forgotten),
-        TEST(faulty_rig, test_kind_is_settled_closed_and_destroyed_once),
+        TEST(faulty_rig, test_kind_is_committed_closed_and_destroyed_once),
         TEST(faulty_rig, test_clear_reaches_the_kind),
         TEST(faulty_rig, test_tables_of_a_kind_are_in_the_statistics),
         TEST(faulty_rig, test_tier_without_addresses_says_why),

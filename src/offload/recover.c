@@ -220,7 +220,7 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier, struct kvbi_r
     uint32_t slots = tier->block_count;
     *recovery = (struct kvbi_recovery){.elapsed_ns = 0};
     if (!anything_kept(tier))
-        return tier->lasting->settle(tier, message, message_bytes);
+        return tier->lasting->commit(tier, message, message_bytes);
     struct pass pass = {.store = store,
                         .pool = &store->pools[tier->tier],
                         .tier = tier,
@@ -231,7 +231,7 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier, struct kvbi_r
     struct aged *all = kvbi_memory_alloc_raw(memory, slots, 2 * sizeof *all, 0);
     int error = KVB_ENOMEM;
     if (pass.sequences != NULL && all != NULL)
-        error = tier->lasting->settle(tier, message, message_bytes);
+        error = tier->lasting->commit(tier, message, message_bytes);
     if (error == 0) {
         pass.aged = all;
         pass.sorted = all + slots;

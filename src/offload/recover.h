@@ -35,7 +35,7 @@ struct kvbi_recovery {
 
 /*
  * Of a tier that outlives the process. KVB_ENOMEM: for the time of the call it takes 40 bytes a slot;
- * nothing is written then. Errors of its settle, with its words.
+ * nothing is written then. Errors of its commit, with its words.
  */
 KVB_NODISCARD int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier,
                                struct kvbi_recovery *recovery, char *message, size_t message_bytes);

@@ -128,7 +128,7 @@ struct kvbi_stream_ops {
      * Was this number the fence of a stream or event that turned out to be part of a capture? What
      * waits for it fails. Any thread.
      */
-    bool (*spoiled)(struct kvbi_engine *engine, uint64_t event);
+    bool (*captured)(struct kvbi_engine *engine, uint64_t event);
     /* The event up to which all are known to be reached. Any thread, no lock, no driver's call. */
     uint64_t (*reached)(struct kvbi_engine *engine);
     /*

@@ -193,7 +193,7 @@ void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struc
                                  uint32_t slot)
 {
     uint64_t event = kvbi_engines_event(engines, tier, slot);
-    if (event != 0 && engines->streams->streams->spoiled(engines->streams, event))
+    if (event != 0 && engines->streams->streams->captured(engines->streams, event))
         atomic_store_explicit(&engines->events[slot], 0, memory_order_relaxed);
 }
 

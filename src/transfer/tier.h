@@ -101,7 +101,7 @@ struct kvbi_lasting_ops {
     /* With which seed the names were made that it holds, or will hold. */
     uint64_t (*seed)(const struct kvbi_tier *tier);
 
-    /* Was anything kept, and is it known in which order that was used? Before settle. */
+    /* Was anything kept, and is it known in which order that was used? Before commit. */
     bool (*kept)(const struct kvbi_tier *tier, uint32_t file);
     bool (*stamped)(const struct kvbi_tier *tier, uint32_t file);
     /* What was unusual when the file was opened, in words; "": nothing. */
@@ -110,9 +110,9 @@ struct kvbi_lasting_ops {
      * The point of no return of a create, after everything else that may fail. 0, or KVB_EIO,
      * KVB_ENOSPC with words in `message`: then it is to be destroyed.
      */
-    int (*settle)(struct kvbi_tier *tier, char *message, size_t message_bytes);
+    int (*commit)(struct kvbi_tier *tier, char *message, size_t message_bytes);
     /*
-     * What earlier runs have left, between settle and the first copy. *cursor: 0 at first. Returns
+     * What earlier runs have left, between commit and the first copy. *cursor: 0 at first. Returns
      * how many of `found` it has filled; 0: that was all.
      */
     uint32_t (*scan)(struct kvbi_tier *tier, uint64_t *cursor, struct kvbi_found *found,

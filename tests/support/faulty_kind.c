@@ -286,10 +286,10 @@ static const char *note(const struct kvbi_tier *tier, uint32_t file)
     return file == 1 ? "made for a test" : "";
 }
 
-static int settle(struct kvbi_tier *tier, char *message, size_t message_bytes)
+static int commit(struct kvbi_tier *tier, char *message, size_t message_bytes)
 {
     (void)message, (void)message_bytes;
-    faulty_of(tier)->settled++;
+    faulty_of(tier)->committed++;
     return 0;
 }
 
@@ -351,7 +351,7 @@ static const struct kvbi_lasting_ops lasting_ops = {.file_count = file_count,
                                                     .kept = never,
                                                     .stamped = never,
                                                     .note = note,
-                                                    .settle = settle,
+                                                    .commit = commit,
                                                     .scan = scan,
                                                     .dropped = dropped,
                                                     .forget = forget,

@@ -29,7 +29,7 @@ struct kv_faulty {
     bool condemns;                 /* such a failure condemns the slot */
     _Atomic bool lost;             /* its memory has failed as a whole */
     /* What has happened: */
-    uint32_t writes, reads, settled, destroyed, engines;
+    uint32_t writes, reads, committed, destroyed, engines;
     uint32_t retired_count, last_retired;
     uint32_t renewed[KV_FAULTY_FILES];
     uint32_t closed, closed_order_count;

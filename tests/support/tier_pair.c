@@ -86,7 +86,7 @@ int tier_pair_settle(struct tier_pair *pair)
     int error = 0;
     for (uint32_t i = 0; error == 0 && i < KVB_TIER_COUNT; i++)
         if (pair->tiers[i].lasting != NULL)
-            error = pair->tiers[i].lasting->settle(&pair->tiers[i], pair->message,
+            error = pair->tiers[i].lasting->commit(&pair->tiers[i], pair->message,
                                                    sizeof pair->message);
     return error;
 }

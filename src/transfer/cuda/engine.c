@@ -181,7 +181,7 @@ static uint32_t cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
-static bool cuda_spoiled(struct kvbi_engine *engine, uint64_t event)
+static bool cuda_captured(struct kvbi_engine *engine, uint64_t event)
 {
     return kvbi_cuda_fences_spoiled(&of(engine)->fences, event);
 }
@@ -302,7 +302,7 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
                                                 .recall = cuda_recall};
 
 static const struct kvbi_stream_ops cuda_stream_ops = {.flight = cuda_flight,
-                                                       .spoiled = cuda_spoiled,
+                                                       .captured = cuda_captured,
                                                        .reached = cuda_reached,
                                                        .watch = cuda_watch,
                                                        .wait = cuda_wait};

@@ -128,7 +128,7 @@ static const char *note(const struct kvbi_tier *tier, uint32_t file)
     return file_at(tier, file)->note;
 }
 
-static int settle(struct kvbi_tier *tier, char *message, size_t message_bytes)
+static int commit(struct kvbi_tier *tier, char *message, size_t message_bytes)
 {
     return kvbi_disk_settle(tier->self, message, message_bytes);
 }
@@ -191,7 +191,7 @@ const struct kvbi_lasting_ops kvbi_disk_lasting_ops = {.file_count = file_count,
                                                        .kept = kept,
                                                        .stamped = stamped,
                                                        .note = note,
-                                                       .settle = settle,
+                                                       .commit = commit,
                                                        .scan = scan,
                                                        .dropped = dropped,
                                                        .forget = forget,
