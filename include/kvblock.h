@@ -124,7 +124,7 @@
  *                                 ^                       |              v compute_done, full
  *                                 +----compute_failed-----+           Complete --register--> Registered
  *
- *  event \ state     Empty     Partial           Ready     Inflight                       Complete    Registered
+ *  call \ state      Empty     Partial           Ready     Inflight                       Complete    Registered
  *  init              Partial   -                 -         -                              -           -
  *  append            -         Partial or Ready  -         Inflight (tokens of the next   -           -
  *                                                          step)
@@ -544,7 +544,7 @@ enum kvb_disk_flags {
 /*
  * One tier, and the lanes between it and the next lower tier of the configuration (ignored for
  * the lowest): trigger, on deck and queue are the offload lane's, batch and depth hold for it
- * and for the onboard lane back. An offload lane pins at most ondeck_capacity + batch x depth
+ * and for the onboard lane back. An offload lane holds at most ondeck_capacity + batch x depth
  * blocks. A copy is ready once the fences of its source and of its target are reached. Others
  * take at most half of a lane's batch x depth, rounded down: so with batch 1 and depth 1 none.
  * The rest of them waits in front of the lane, an offer as a weak handle that counts for
@@ -1348,7 +1348,8 @@ KVB_API KVB_NODISCARD int kvb_unpin_all(struct kvb_manager *manager, uint64_t ow
 /*
  * kvb_block_offload - offer registered blocks to the next tier down, now
  *
- * Ownership  The caller keeps its handles; the lane pins a block only while it is on deck or in transfer.
+ * Ownership  The caller keeps its handles; the lane holds a block only while it is on deck or in
+ *            transfer.
  * Threads    Any holder.
  * Fence      "Written after this".
  * Priority   0..100; higher goes first. Does not change the block's own.
@@ -1514,8 +1515,8 @@ struct kvb_tier_stats {
     uint64_t block_count; /* 0: no such tier */
     uint64_t free_count, held_count, parked_count, retired_count;
     uint64_t transfer_count; /* held by transfers alone, quarantined ones included */
-    uint64_t
-        available_count; /* what kvb_alloc could give now: free + parked + revocable, less what lanes pin */
+    /* what kvb_alloc could give now: free + parked + revocable, less what lanes hold */
+    uint64_t available_count;
     uint64_t allocated, evicted, registered, duplicates, collisions;
     uint64_t stale;         /* not in `registered`: forgotten between init and kvb_block_register */
     uint64_t hits;          /* blocks that kvb_match handed out here */
@@ -1539,8 +1540,8 @@ struct kvb_lane_stats {
         joined; /* onboard lanes: blocks that waited for another's transfer (not offered again) */
     /* pending, by stage; queued: in line, or behind a fence */
     uint64_t queued, ondeck, inflight;
-    uint64_t
-        pinned_max; /* offload: the most blocks ever pinned at once; onboard: the most with the engine */
+    /* offload: the most blocks ever held at once; onboard: the most with the engine */
+    uint64_t pinned_max;
     uint64_t bytes, busy_ns; /* transferred; time with at least one transfer under way */
 };
 

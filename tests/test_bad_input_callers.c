@@ -117,7 +117,7 @@ static void call_from_sink(struct kv_rig *rig, uint32_t progress)
     kv_rig_open(rig);
     from_sink.kv = rig->kv; /* no event before the first register */
     kv_store_run(rig, KVB_TIER_DEVICE, 0, T, 1, &block);
-    kv_settle(rig);
+    kv_flush(rig);
     kv_unref(rig, block);
     kv_rig_close(rig);
     assert_int_equal(from_sink.calls, 1);

@@ -189,7 +189,7 @@ static void test_child_after_fork_of_a_manager_with_a_thread_is_refused(void **s
     rig->config.progress = KVB_PROGRESS_THREAD;
     kv_rig_open(rig);
     answers_in_a_child(rig);
-    kv_settle(rig);
+    kv_flush(rig);
 }
 
 /* ---- NULL and zero elsewhere ----------------------------------------------------------------- */

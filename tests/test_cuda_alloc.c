@@ -73,9 +73,9 @@ static void test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was
 }
 
 /*
- * The point cannot be taken anew: nothing is handed out, and what was taken is there for the next.
+ * The ticket cannot be taken anew: nothing is handed out, and what was taken is there for the next.
  */
-static void test_alloc_whose_point_cannot_be_taken_anew_gives_everything_back(void **state)
+static void test_alloc_whose_ticket_cannot_be_taken_anew_gives_everything_back(void **state)
 {
     struct disturbed *d = *state;
     struct kv_rig *rig = &d->scene.rig;
@@ -112,7 +112,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(disturbed, test_alloc_fence_covers_what_was_let_go_of_before_the_last_block_was_taken),
-        TEST(disturbed, test_alloc_whose_point_cannot_be_taken_anew_gives_everything_back),
+        TEST(disturbed, test_alloc_whose_ticket_cannot_be_taken_anew_gives_everything_back),
         TEST(cuda_scene, test_alloc_that_nobody_disturbs_spends_one_fence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,7 @@ static void test_fences_are_bounded_and_come_back(void **state)
     kv_expect(code, KVB_EAGAIN);
     assert_int_equal(given, 1024);
     fake_cuda_release(scene->server);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     struct kvb_block *other = NULL;
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &other, NULL));
     kv_unref(rig, other);
@@ -141,7 +141,7 @@ static void test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it(v
     assert_int_equal(cuda_scene_down(scene).failed_transfer, 1);
     assert_true(kv_log_has(&rig->log, "what waits for it fails"));
     kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &fence,
-                            NULL)); /* with a point that there is */
+                            NULL)); /* with a ticket that there is */
     mv_step(rig);
     assert_int_equal(cuda_scene_down(scene).transferred, 1);
     mv_drop(rig, &run);
@@ -185,7 +185,7 @@ static void test_fence_that_has_become_part_of_a_graph_does_not_use_up_the_other
         kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL));
         kv_unref(rig, block);
     }
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL));
     kv_unref(rig, block);

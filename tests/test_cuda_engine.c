@@ -303,10 +303,10 @@ static void test_pinning_in_the_background_pins_all_of_it(void **state)
     mv_store(rig, &run, KVB_TIER_DEVICE, 1, 4);
     for (uint32_t i = 0; i < 4; i++)
         kv_ok(kvb_block_offload(rig->kv, &run.blocks[i], 1, 50, NULL, NULL));
-    kv_settle(rig);
+    kv_flush(rig);
     kv_ok(kvb_block_unref(rig->kv, run.blocks, 4, NULL));
     mv_evict_all(rig, KVB_TIER_DEVICE);
-    kv_settle(rig);
+    kv_flush(rig);
     mv_expect_in(rig, &run, KVB_TIER_HOST);
 }
 
@@ -322,7 +322,7 @@ static void test_descriptor_becomes_readable_when_a_copy_is_over(void **state)
     fake_cuda_hold(NULL);
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     fake_cuda_release(NULL);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     struct pollfd wait = {.fd = kvb_manager_event_fd(rig->kv), .events = POLLIN};
     assert_int_equal(poll(&wait, 1, KV_GIVE_UP_MS), 1);
     assert_in_range(kvb_manager_poll(rig->kv, KVB_FOREVER), 0, 1);
@@ -335,7 +335,7 @@ static void test_descriptor_becomes_readable_when_a_copy_is_over(void **state)
 static long tick_ns(struct kvbi_engine *engine)
 {
     struct itimerspec timer;
-    assert_int_equal(timerfd_gettime(engine->ops->event_fd(engine), &timer), 0);
+    assert_int_equal(timerfd_gettime(engine->ops->wake_fd(engine), &timer), 0);
     return timer.it_interval.tv_nsec;
 }
 
@@ -356,7 +356,7 @@ static void test_copy_behind_a_step_is_looked_at_seldom(void **state)
     assert_false(engine->ops->ready(engine)); /* what a thread that is awake asks again and again */
     assert_int_equal(fake_cuda_calls("cudaEventQuery"), before);
     fake_cuda_release(scene->server); /* the step is over, the copy is not */
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     long under_way = tick_ns(engine);
     assert_in_range(under_way, 1, behind / 5);

@@ -7,7 +7,7 @@
 #include "support/cuda_tier_access.h"
 #include "support/disk_path.h"
 #include "support/engine_conformance.h"
-#include "transfer/cuda/pinned.h"
+#include "transfer/cuda/registration.h"
 
 struct way {
     uint32_t method; /* enum kvb_copy_method */
@@ -35,7 +35,7 @@ static struct ground *begin(struct engine_bench *bench)
     kv_device_start(NULL, 0);
     kv_device_config.register_bytes = 0;
     ground->started = true;
-    bench->get_on = fake_cuda_settle;
+    bench->get_on = fake_cuda_quiesce;
     return ground;
 }
 
@@ -98,9 +98,10 @@ static bool open_relay(struct engine_bench *bench)
     if (!engine_bench_open_pair(bench, way->own_thread, &tier_access_cuda, &tier_access_disk))
         return false;
     /* the registration of the memory in between is that memory's */
-    const struct kvbi_pinning *pinning = kvbi_pinning_of(&bench->pair.engines.between);
+    const struct kvbi_cuda_registration *registration =
+        kvbi_cuda_registration_of(&bench->pair.engines.between);
     bench->allocated_bytes -=
-        (int64_t)(sizeof *pinning + pinning->piece_count * sizeof *pinning->touched);
+        (int64_t)(sizeof *registration + registration->piece_count * sizeof *registration->touched);
     return true;
 }
 

@@ -281,7 +281,7 @@ static void test_broken_device_answers_everything_with_its_code(void **state)
     CUDA(cudaEventRecord(scene->event, scene->copy));
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
     fake_cuda_release(scene->copy);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorLaunchFailure);
     assert_int_equal(cudaEventSynchronize(scene->event), cudaErrorLaunchFailure);
     assert_int_equal(cudaStreamSynchronize(scene->copy), cudaErrorLaunchFailure);
@@ -349,7 +349,7 @@ static void test_stream_of_another_device_stops_waiting_for_a_broken_device(void
     CUDA(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
     fake_cuda_hold(scene->copy);
     fake_scene_wait_across(scene, scene->copy, other);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaStreamQuery(other), cudaErrorNotReady);
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
     CUDA(cudaStreamSynchronize(other));
@@ -363,7 +363,7 @@ static void test_copy_in_which_the_device_breaks_moves_half(void **state)
     fake_cuda_fill(scene->device, 'n', FAKE_BYTES);
     fake_cuda_break_in_copy(1, cudaErrorIllegalAddress);
     fake_scene_copy_down(scene);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaStreamQuery(scene->copy), cudaErrorIllegalAddress);
     fake_cuda_host_reads(scene->host, FAKE_BYTES); /* nothing moves any more */
     assert_int_equal(scene->host[FAKE_BYTES / 2 - 1], 'n');

@@ -142,7 +142,7 @@ static void test_unregistering_memory_whose_copy_is_over_but_unseen_is_reported(
     char *memory = aligned_alloc(4096, 4096);
     CUDA(cudaHostRegister(memory, 4096, 0));
     CUDA(cudaMemcpyAsync(scene->device, memory, 4096, cudaMemcpyDefault, scene->copy));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaHostUnregister(memory));
     fake_expect_report(FAKE_CUDA_FREED_IN_USE);
     free(memory);

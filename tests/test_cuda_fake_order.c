@@ -33,12 +33,12 @@ static void test_held_stream_runs_nothing_until_released(void **state)
     fake_cuda_hold(scene->copy);
     fake_scene_copy_down(scene);
     CUDA(cudaEventRecord(scene->event, scene->copy));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(fake_cuda_tasks_run(), 0);
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorNotReady);
     assert_int_equal(cudaStreamQuery(scene->copy), cudaErrorNotReady);
     fake_cuda_release(scene->copy);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaEventQuery(scene->event));
     CUDA(cudaStreamQuery(scene->copy));
     assert_int_equal(scene->host[0], 'n');
@@ -51,11 +51,11 @@ static void test_allowed_tasks_run_on_a_held_stream(void **state)
     for (int i = 0; i < 3; i++)
         CUDA(cudaEventRecord(scene->event, scene->copy));
     fake_cuda_allow(scene->copy, 2);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(fake_cuda_tasks_run(), 2);
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorNotReady);
     fake_cuda_allow(NULL, 1);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaEventQuery(scene->event));
     fake_cuda_release(NULL);
 }
@@ -86,10 +86,10 @@ static void test_wait_means_the_record_of_its_moment(void **state)
     struct fake_scene *scene = *state;
     CUDA(cudaEventRecord(scene->event, scene->compute));
     CUDA(cudaStreamWaitEvent(scene->copy, scene->event, 0));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     fake_cuda_hold(scene->compute);
     CUDA(cudaEventRecord(scene->event, scene->compute)); /* anew, and not reached */
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaStreamQuery(scene->copy));
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorNotReady);
     fake_cuda_release(scene->compute);
@@ -102,7 +102,7 @@ static void test_waiting_stream_stands_until_the_event_is_reached(void **state)
     fake_scene_launch_writer(scene->compute, scene->device, FAKE_BYTES);
     fake_scene_wait_across(scene, scene->compute, scene->copy);
     fake_scene_copy_down(scene);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaStreamQuery(scene->copy), cudaErrorNotReady);
     fake_cuda_release(scene->compute);
     CUDA(cudaStreamSynchronize(scene->copy));
@@ -133,10 +133,10 @@ static void test_host_function_runs_after_the_work_before_it(void **state)
     fake_scene_copy_down(scene);
     CUDA(cudaLaunchHostFunc(scene->copy, fake_set_flag, &flag));
     fake_cuda_allow(scene->copy, 1);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(atomic_load(&flag), 0);
     fake_cuda_release(scene->copy);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(atomic_load(&flag), 1);
     fake_cuda_host_reads(scene->host, FAKE_BYTES); /* the function has told the host */
 }
@@ -175,7 +175,7 @@ static void test_streams_made_under_a_hold_of_all_are_held(void **state)
     fake_cuda_hold(NULL);
     CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     CUDA(cudaEventRecord(scene->event, stream));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorNotReady);
     fake_cuda_release(NULL);
     CUDA(cudaEventSynchronize(scene->event));
@@ -197,7 +197,7 @@ static void test_copy_out_without_waiting_for_compute_is_a_race(void **state)
 {
     struct fake_scene *scene = *state;
     fake_scene_launch_writer(scene->compute, scene->device, FAKE_BYTES);
-    fake_cuda_settle(); /* the timing is kind */
+    fake_cuda_quiesce(); /* the timing is kind */
     fake_scene_copy_down(scene);
     fake_expect_report(FAKE_CUDA_RACE);
 }
@@ -287,7 +287,7 @@ static void test_what_the_host_observed_is_ordered(void **state)
     struct fake_scene *scene = *state;
     fake_scene_launch_writer(scene->compute, scene->device, FAKE_BYTES);
     CUDA(cudaEventRecord(scene->event, scene->compute));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaEventQuery(scene->event));
     fake_scene_copy_down(scene);
     assert_int_equal(fake_cuda_report_count(), 0);
@@ -301,7 +301,7 @@ static void test_not_ready_orders_nothing(void **state)
     CUDA(cudaEventRecord(scene->event, scene->compute));
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorNotReady);
     fake_cuda_release(scene->compute);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     fake_scene_copy_down(scene);
     fake_expect_report(FAKE_CUDA_RACE);
 }
@@ -310,7 +310,7 @@ static void test_host_reads_a_target_before_it_has_seen_the_copy_end(void **stat
 {
     struct fake_scene *scene = *state;
     fake_scene_copy_down(scene);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     fake_cuda_host_reads(scene->host + 100, 1);
     fake_expect_report(FAKE_CUDA_HOST_RACE);
     CUDA(cudaStreamQuery(scene->copy));
@@ -322,7 +322,7 @@ static void test_host_writes_a_source_before_it_has_seen_the_copy_end(void **sta
 {
     struct fake_scene *scene = *state;
     fake_scene_copy_up(scene);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     fake_cuda_host_reads(scene->host, FAKE_BYTES); /* reading it is no harm */
     assert_int_equal(fake_cuda_report_count(), 0);
     fake_cuda_host_writes(scene->host, 1);
@@ -347,7 +347,7 @@ static void test_destroying_a_stream_observes_nothing(void **state)
     CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     fake_scene_launch_writer(stream, scene->device, FAKE_BYTES);
     CUDA(cudaStreamDestroy(stream));
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     CUDA(cudaStreamCreateWithFlags(&stream,
                                    cudaStreamNonBlocking)); /* not taken for the former one */
     CUDA(cudaMemcpyAsync(scene->host, scene->device, 8, cudaMemcpyDeviceToHost, stream));

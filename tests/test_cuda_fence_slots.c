@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Points of the GPU outlive who named them, as those of test_fence_slots.c do: a copy into a slot
- * of the device waits for the kernel that writes what was there before. The stand-in reports the
- * race wherever it does not.
+ * Tickets of the GPU's order outlive who named them, as those of test_fence_slots.c do: a copy into
+ * a slot of the device waits for the kernel that writes what was there before. The stand-in reports
+ * the race wherever it does not.
  */
 #include "support/cuda_scene.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What waits for a point of the GPU in front of a lane, as test_fenced.c has it for the counter's:
- * what is ready passes, and nobody but the GPU says when the point is reached.
+ * What waits for a ticket of the GPU's in front of a lane, as test_fenced.c has it for the
+ * counter's: what is ready passes, and nobody but the GPU says when the ticket is reached.
  */
 #include "support/cuda_scene.h"
 #include "support/kv_wait.h"
@@ -55,7 +55,7 @@ static void test_who_flushes_is_woken_by_the_end_of_a_step(void **state)
     mv_offer(rig, late.blocks[0], 90);
     mv_step(rig);
     fake_cuda_release(scene->server);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     kv_ok(kvb_manager_flush(rig->kv, KVB_FOREVER));
     assert_int_equal(cuda_scene_down(scene).transferred, 1);
     mv_drop(rig, &late);
@@ -86,7 +86,7 @@ static void test_thread_is_woken_by_the_end_of_a_step(void **state)
     kv_ok(kvb_onboard(rig->kv, &request, &op));
     kv_expect(kvb_op_wait(rig->kv, op, 0), KVB_ETIMEDOUT);
     fake_cuda_release(scene->server);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_true(kv_wait_for(&done, 1));
     mv_drop(rig, &run);
     mv_drop(rig, &late);

@@ -118,7 +118,7 @@ static void test_later_fence_of_a_block_holds_too(void **state)
     struct mv_run run;
     struct kvb_fence fence = cuda_scene_fence(scene);
     cuda_scene_store(scene, &run, 1, 1, &fence);
-    fake_cuda_settle(); /* the first is reached */
+    fake_cuda_quiesce(); /* the first is reached */
     fake_cuda_hold(scene->server);
     cuda_scene_compute(scene, run.blocks[0], run.seqs[0].hash);
     kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &fence, NULL));
@@ -152,7 +152,7 @@ static void test_onboarding_without_a_fence_passes_any_number_of_waiting_copies(
     assert_int_equal(cuda_scene_down(scene).transferred, 0);
     fake_cuda_release(scene->server);
     mv_step(rig);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(cuda_scene_down(scene).transferred, 40);
     assert_int_equal(mv_take(rig, &up, op), 1);
     mv_drop_taken(rig, &up);
@@ -189,7 +189,7 @@ static void test_copies_down_behind_a_step_leave_room_for_copies_up_behind_it(vo
     kv_ok(kvb_op_wait_stream(rig->kv, op, scene->server, KVB_ALL_LAYERS));
     fake_cuda_release(scene->server);
     mv_step(rig);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_take(rig, &up, op), 1);
     mv_drop_taken(rig, &up);
     mv_drop(rig, &down);
@@ -217,7 +217,7 @@ static void test_waiting_copies_leave_buffers_to_the_others(void **state)
     assert_int_equal(done.calls, 1);
     fake_cuda_release(scene->server);
     mv_step(rig);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(cuda_scene_down(scene).transferred, 32);
     assert_int_equal(mv_take(rig, &up, op), 1);
     mv_drop_taken(rig, &up);

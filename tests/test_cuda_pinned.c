@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "support/cuda_scene.h"
-#include "transfer/cuda/pinned.h"
+#include "transfer/cuda/registration.h"
 #include "transfer/memory/tier.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -70,7 +70,7 @@ static int counting_bench_setup(void **state)
 static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_bytes)
 {
     kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, blocks, block_bytes, base));
-    kv_ok(kvbi_pinning_create(&b->tier, b->cuda, &b->log, 0));
+    kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &b->log, 0));
 }
 
 static unsigned char *map(struct bench *b, uint64_t bytes)
@@ -91,11 +91,13 @@ static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void 
     unsigned char *memory = map(b, 261 * MIB);
     pin(b, memory + 64, 260, MIB);
     for (uint32_t slot = 0; slot < 260; slot++) { /* an edge is 256 MiB behind the first page */
-        assert_int_equal(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), slot), slot != 255);
+        assert_int_equal(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), slot),
+                         slot != 255);
         assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b->tier, slot), MIB));
     }
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 259 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), MIB);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 259 * MIB);
+    assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)),
+                     MIB);
 }
 
 static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
@@ -104,8 +106,8 @@ static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
     unsigned char *memory = map(b, 513 * MIB);
     pin(b, memory + 64, 2,
         256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 512 * MIB);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 0);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 512 * MIB);
+    assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)), 0);
 }
 
 static void test_last_piece_ends_with_the_memory(void **state)
@@ -113,7 +115,7 @@ static void test_last_piece_ends_with_the_memory(void **state)
     struct bench *b = *state;
     unsigned char *memory = map(b, 520 * MIB);
     pin(b, memory, 257, MIB);
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 257 * MIB);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 257 * MIB);
     assert_true(fake_cuda_is_pinned(memory + 256 * MIB, MIB));
     assert_false(fake_cuda_is_pinned(memory + 257 * MIB, 1));
 }
@@ -123,11 +125,11 @@ static void test_blocks_of_two_pieces_have_different_registrations(void **state)
     struct bench *b = *state;
     unsigned char *memory = map(b, 257 * MIB);
     pin(b, memory, 257, MIB);
-    const struct kvbi_pinning *pinning = kvbi_pinning_of(&b->tier);
-    assert_ptr_equal(kvbi_pinning_registration(pinning, 0),
-                     kvbi_pinning_registration(pinning, 255));
-    assert_ptr_not_equal(kvbi_pinning_registration(pinning, 255),
-                         kvbi_pinning_registration(pinning, 256));
+    const struct kvbi_cuda_registration *registration = kvbi_cuda_registration_of(&b->tier);
+    assert_ptr_equal(kvbi_cuda_registration_piece(registration, 0),
+                     kvbi_cuda_registration_piece(registration, 255));
+    assert_ptr_not_equal(kvbi_cuda_registration_piece(registration, 255),
+                         kvbi_cuda_registration_piece(registration, 256));
 }
 
 /* ---- Pinned by the caller -------------------------------------------------------------------- */
@@ -139,9 +141,10 @@ static void test_memory_pinned_at_both_ends_only_does_not_count_as_pinned(void *
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 3 * 4096, 4096, cudaHostRegisterPortable));
     pin(b, memory, 4, 4096);
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 1));
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 2));
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 4 * 4096);
+    assert_false(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 1));
+    assert_false(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 2));
+    assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)),
+                     4 * 4096);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 3 * 4096));
 }
@@ -154,10 +157,10 @@ static void test_block_of_memory_that_the_caller_pinned_shares_its_registration_
     cuda_ok(cudaHostRegister(memory, 4096, cudaHostRegisterPortable));
     cuda_ok(cudaHostRegister(memory + 4096, 4096, cudaHostRegisterPortable));
     pin(b, memory, 2, 4096);
-    assert_true(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 0) &&
-                kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 1));
-    assert_ptr_not_equal(kvbi_pinning_registration(kvbi_pinning_of(&b->tier), 0),
-                         kvbi_pinning_registration(kvbi_pinning_of(&b->tier), 1));
+    assert_true(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 0) &&
+                kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 1));
+    assert_ptr_not_equal(kvbi_cuda_registration_piece(kvbi_cuda_registration_of(&b->tier), 0),
+                         kvbi_cuda_registration_piece(kvbi_cuda_registration_of(&b->tier), 1));
     kvbi_tier_destroy(&b->tier);
     cuda_ok(cudaHostUnregister(memory));
     cuda_ok(cudaHostUnregister(memory + 4096));
@@ -214,10 +217,11 @@ static void test_own_memory_that_was_registered_before_takes_the_detour(void **s
     kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, 4, MIB, NULL));
     cuda_ok(cudaHostRegister(b->tier.base, 4 * MIB,
                              cudaHostRegisterPortable)); /* as of a former owner of the addresses */
-    kv_ok(kvbi_pinning_create(&b->tier, b->cuda, &b->log, 0));
-    assert_false(kvbi_pinning_covers(kvbi_pinning_of(&b->tier), 0));
-    assert_int_equal(kvbi_pinning_bytes(kvbi_pinning_of(&b->tier)), 0);
-    assert_int_equal(kvbi_pinning_refused_bytes(kvbi_pinning_of(&b->tier)), 4 * MIB);
+    kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &b->log, 0));
+    assert_false(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 0));
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 0);
+    assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)),
+                     4 * MIB);
     cuda_ok(cudaHostUnregister(b->tier.base));
 }
 
@@ -246,7 +250,7 @@ static void test_own_memory_is_kept_from_children_while_it_is_pinned(void **stat
     struct bench *b = *state;
     pin(b, NULL, 4, MIB);
     assert_true(is_kept_from_children(b->tier.base));
-    kvbi_pinning_destroy(kvbi_pinning_of(&b->tier));
+    kvbi_cuda_registration_destroy(kvbi_cuda_registration_of(&b->tier));
     b->tier.registration = NULL;
     assert_false(is_kept_from_children(b->tier.base));
 }

@@ -63,7 +63,7 @@ static void sink(struct straits *s, struct mv_run *run, uint64_t seed, uint32_t 
 {
     mv_store(&s->scene.rig, run, KVB_TIER_DEVICE, seed, count);
     cuda_scene_offer(&s->scene, run);
-    kv_settle(&s->scene.rig);
+    kv_flush(&s->scene.rig);
     mv_drop(&s->scene.rig, run);
     mv_evict_all(&s->scene.rig, KVB_TIER_DEVICE);
     assert_int_equal(mv_in_tier(&s->scene.rig, run, KVB_TIER_DISK), count);
@@ -99,7 +99,7 @@ static void test_blocks_go_to_the_disk_and_come_back(void **state)
     open_straits(s, 40, 80);
     sink(s, &run, 1, 40);
     struct kvb_op *op = lift(s, &run, NULL, &done);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_take(rig, &run, op), 40);
     mv_drop_taken(rig, &run);
 }
@@ -136,7 +136,7 @@ static void test_fence_holds_at_the_leg_that_touches_the_gpu(void **state)
     expect_copy_behind_a_read(s, op);
     assert_int_equal(done.calls, 0);
     fake_cuda_release(s->scene.server);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_take(rig, &run, op), 1);
     mv_drop_taken(rig, &run);
 }
@@ -158,7 +158,7 @@ static void test_blocks_on_their_way_down_behind_a_step_leave_room_for_those_up(
     kv_ok(kvb_op_wait(rig->kv, op, KVB_FOREVER));
     assert_int_equal(mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 1);
     fake_cuda_release(s->scene.server);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 65);
     assert_int_equal(mv_take(rig, &up, op), 1);
     mv_drop_taken(rig, &up);
@@ -184,7 +184,7 @@ static void test_blocks_behind_a_step_leave_room_for_those_that_are_ready(void *
     while (mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred < 8)
         mv_step(rig); /* ends, or the test's time does */
     fake_cuda_release(s->scene.server);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).transferred, 72);
     mv_drop(rig, &late);
     mv_drop(rig, &ready);
@@ -202,7 +202,7 @@ static void test_copy_that_fails_on_the_gpu_is_not_written(void **state)
     fake_cuda_fail("cudaMemcpyBatchAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
     fake_cuda_fail("cudaMemcpyAsync", 1, cudaErrorInvalidValue, FAKE_CUDA_ONCE);
     mv_offer(rig, run.blocks[0], 50);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer, 1);
     mv_drop(rig, &run);
     mv_evict_all(rig, KVB_TIER_DEVICE);
@@ -229,7 +229,7 @@ static uint32_t fetch(struct straits *s, struct mv_run *run)
 {
     struct mv_done done;
     struct kvb_op *op = lift(s, run, NULL, &done);
-    kv_settle(&s->scene.rig);
+    kv_flush(&s->scene.rig);
     uint32_t good = mv_take(&s->scene.rig, run, op);
     mv_drop_taken(&s->scene.rig, run);
     return good;
@@ -244,7 +244,7 @@ static void test_failures_of_the_gpu_do_not_count_against_the_disk(void **state)
     mv_store(rig, &run, KVB_TIER_DEVICE, 1, KVB_DISK_ERRORS_MAX);
     fail_on_the_gpu();
     cuda_scene_offer(&s->scene, &run);
-    kv_settle(rig);
+    kv_flush(rig);
     fake_cuda_forget_faults();
     assert_int_equal(mv_lane(rig, KVB_TIER_DEVICE, KVB_TIER_DISK).failed_transfer,
                      KVB_DISK_ERRORS_MAX);
@@ -275,7 +275,7 @@ static void test_disk_that_fails_goes_out_of_service_and_can_be_put_back(void **
     mv_store(rig, &lost, KVB_TIER_DEVICE, 2, KVB_DISK_ERRORS_MAX);
     s->disk_fails = true;
     cuda_scene_offer(&s->scene, &lost);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(disk_stats(s).out_of_service, 1);
     assert_int_equal(mv_found(rig, &old), 0);
     assert_int_equal(mv_in_tier(rig, &lost, KVB_TIER_DEVICE), lost.count);
@@ -325,10 +325,10 @@ static void test_lost_gpu_costs_no_block_of_the_disk(void **state)
     sink(s, &run, 1, 6);
     struct kvb_op *op = lift(s, &run, NULL, &done);
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(done.good_count, 0);
     kv_ok(kvb_op_release(rig->kv, op));
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].out_of_service, 1);
     assert_int_equal(disk_stats(s).out_of_service, 0);
     assert_int_equal(mv_in_tier(rig, &run, KVB_TIER_DISK), 6);
@@ -358,14 +358,14 @@ static void test_blocks_in_between_that_a_lost_gpu_may_still_write_are_not_used_
     kv_expect(kvb_manager_flush(rig->kv, 20 * KV_MS),
               KVB_ETIMEDOUT); /* the seventeenth has got no block */
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(done.calls, 1);
     assert_in_range(s->reads, 0, 16);
     assert_int_equal(disk_stats(s).out_of_service, 0);
     assert_int_equal(mv_in_tier(rig, &up, KVB_TIER_DISK), 17);
     kv_ok(kvb_op_release(rig->kv, op));
     kv_ok(kvb_block_unref(rig->kv, low.blocks, 48, NULL));
-    kv_settle(rig);
+    kv_flush(rig);
     cuda_scene_close_lost(&s->scene, &rig->kv->pipeline.engines.between);
 }
 

@@ -5,7 +5,7 @@
  */
 #include "support/cuda_scene.h"
 #include "transfer/cuda/cuda.h"
-#include "transfer/cuda/fences.h"
+#include "transfer/cuda/tickets.h"
 
 /* ---- Streams that wait for an operation ------------------------------------------------------ */
 
@@ -301,11 +301,11 @@ static cudaStream_t held_stream(void)
     return stream;
 }
 
-static uint64_t import_stream(struct kvbi_cuda_fences *fences, cudaStream_t stream)
+static uint64_t import_stream(struct kvbi_cuda_tickets *tickets, cudaStream_t stream)
 {
     struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)stream};
     uint64_t number = 0;
-    kv_ok(kvbi_cuda_fences_import(fences, &fence, &number, NULL));
+    kv_ok(kvbi_cuda_tickets_import(tickets, &fence, &number, NULL));
     return number;
 }
 
@@ -313,7 +313,7 @@ struct numbered {
     struct cuda_scene scene; /* comes first: *state is that as well */
     struct kvbi_memory memory;
     struct kvbi_cuda *cuda;
-    struct kvbi_cuda_fences fences;
+    struct kvbi_cuda_tickets tickets;
     cudaStream_t streams[3], ours;
 };
 
@@ -324,7 +324,7 @@ static int fences_setup(void **state)
     cuda_scene_begin(&n->scene);
     assert_int_equal(kvbi_memory_init(&n->memory, NULL), 0);
     assert_int_equal(kvbi_cuda_open(&n->cuda, &n->memory, 0, message, sizeof message), 0);
-    assert_int_equal(kvbi_cuda_fences_create(&n->fences, n->cuda, NULL), 0);
+    assert_int_equal(kvbi_cuda_tickets_create(&n->tickets, n->cuda, NULL), 0);
     cuda_ok(cudaSetDevice(0));
     cuda_ok(cudaStreamCreateWithFlags(&n->ours, cudaStreamNonBlocking));
     return 0;
@@ -336,7 +336,7 @@ static int fences_teardown(void **state)
     bool good = cudaStreamDestroy(n->ours) == cudaSuccess;
     for (uint32_t i = 0; i < 3; i++)
         good = (n->streams[i] == NULL || cudaStreamDestroy(n->streams[i]) == cudaSuccess) && good;
-    kvbi_cuda_fences_destroy(&n->fences);
+    kvbi_cuda_tickets_destroy(&n->tickets);
     kvbi_cuda_close(n->cuda, NULL);
     return cuda_scene_teardown(state) == 0 && good ? 0 : -1;
 }
@@ -348,24 +348,24 @@ static int fences_teardown(void **state)
 static void test_number_that_was_left_out_is_waited_for_once_it_is_recorded(void **state)
 {
     struct numbered *n = *state;
-    struct kvbi_cuda_fences *fences = &n->fences;
+    struct kvbi_cuda_tickets *tickets = &n->tickets;
     struct kvbi_cuda_scope scope;
     uint64_t waited = 0;
     for (uint32_t i = 0; i < 3; i++) {
         n->streams[i] = held_stream();
-        assert_int_equal(import_stream(fences, n->streams[i]), i + 1);
+        assert_int_equal(import_stream(tickets, n->streams[i]), i + 1);
     }
-    fences->ring[2].recorded = false;
+    tickets->ring[2].recorded = false;
     kvbi_cuda_enter(n->cuda, &scope);
-    cuda_ok(kvbi_cuda_fences_wait(fences, n->ours, &waited, 3));
+    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, 3));
     assert_int_equal(waited, 1);
-    fences->ring[2].recorded = true;
-    cuda_ok(kvbi_cuda_fences_wait(fences, n->ours, &waited, 3));
+    tickets->ring[2].recorded = true;
+    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, 3));
     assert_int_equal(waited, 3);
     kvbi_cuda_leave(&scope);
     fake_cuda_release(n->streams[0]);
     fake_cuda_release(n->streams[2]);
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     assert_int_equal(cudaStreamQuery(n->ours), cudaErrorNotReady); /* behind the second */
     fake_cuda_release(n->streams[1]);
     cuda_ok(cudaStreamSynchronize(n->ours));

@@ -265,7 +265,7 @@ static void expect_busy_and_alive(struct kv_rig *rig)
     kv_expect(kvb_manager_destroy(rig->kv), KVB_EBUSY);
     mv_store_beside(rig, &run, KVB_TIER_DEVICE, 77, 4, 0);
     mv_drop_beside(rig, &run);
-    kv_settle(rig);
+    kv_flush(rig);
     mv_expect_in(rig, &run, KVB_TIER_DEVICE);
     mv_store_beside(rig, &run, KVB_TIER_HOST, 78, 4, 0);
     struct kvb_op *op = mv_bring_beside(rig, &run, KVB_TIER_DEVICE, 0, 0, &done);
@@ -273,7 +273,7 @@ static void expect_busy_and_alive(struct kv_rig *rig)
     assert_int_equal(done.good_count, 4);
     kv_ok(kvb_op_release(rig->kv, op));
     mv_drop_beside(rig, &run);
-    kv_settle(rig);
+    kv_flush(rig);
 }
 
 static void test_destroy_while_an_empty_block_is_held_is_busy(void **state)
@@ -351,7 +351,7 @@ static void test_refused_destroy_leaves_operations_and_offers_running(void **sta
     kv_expect(kvb_manager_destroy(rig->kv), KVB_EBUSY);
     assert_int_equal(done.calls, 0);
     kv_ok(kvb_fence_signal(rig->kv, 1));
-    kv_settle(rig);
+    kv_flush(rig);
     assert_int_equal(done.calls, 1);
     assert_int_equal(done.good_count, 2);
     assert_int_equal(mv_down(rig).transferred, 2);
@@ -503,7 +503,7 @@ static void test_destroy_while_blocks_are_being_taken_is_busy(void **state)
     struct kvb_op *op = mv_bring_beside(rig, &run, KVB_TIER_DEVICE, 0, 0, &done);
     mv_drop_beside(rig, &run);
     kv_ok(kvb_op_wait(rig->kv, op, KVB_FOREVER));
-    op->taken = true; /* another thread is between the first hold of kvb_op_take and the next */
+    op->taken = true; /* another thread is between the first section of kvb_op_take and the next */
     kv_expect(kvb_manager_destroy(rig->kv), KVB_EBUSY);
     op->taken = false;
     destroy(rig);

@@ -12,7 +12,7 @@ static void test_registered_blocks_go_down_both_lanes(void **state)
     struct disk_scene *scene = *state;
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_DEVICE, KVB_TIER_HOST).transferred, 10);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred, 10);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 10);
@@ -40,7 +40,7 @@ static void test_blocks_go_down_before_they_are_evicted_from_host(void **state)
     scene_open(scene);
     for (uint32_t i = 0; i < 50; i++) {
         mv_park(&scene->rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1);
-        settle(scene);
+        flush_and_check(scene);
     }
     assert_true(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred < 50);
     for (uint32_t i = 0; i < 50; i++)
@@ -120,7 +120,7 @@ static void test_small_disk_gives_back_only_what_it_still_holds(void **state)
     scene_open_with(scene, HOST_BLOCKS, 8);
     for (uint32_t i = 0; i < 30; i++) {
         mv_park(&scene->rig, &runs[i], KVB_TIER_DEVICE, i + 1, 1);
-        settle(scene);
+        flush_and_check(scene);
     }
     evict_above(scene);
     for (uint32_t i = 0; i < 30; i++) {
@@ -138,7 +138,7 @@ static void test_invalidated_block_is_not_found_on_disk(void **state)
     struct mv_run run;
     store_on_disk(scene, &run, 1, 3);
     kv_ok(kvb_invalidate(scene->rig.kv, &run.seqs[1], 1, NULL));
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 1);
     assert_int_equal(mv_event(&scene->rig, KVB_EVENT_REMOVED, KVB_TIER_DISK, 0), run.seqs[1].hash);
 }
@@ -300,13 +300,13 @@ static struct disk_scene *scene_with_slow_disk(void **state, struct mv_run *run,
     return scene;
 }
 
-static void test_slow_disk_pins_no_more_than_its_lane_may(void **state)
+static void test_slow_disk_holds_no_more_than_its_lane_may(void **state)
 {
     struct mv_run run;
     struct disk_scene *scene = scene_with_slow_disk(state, &run, HOST_BLOCKS);
     mv_expect_books(&scene->rig, false);
     mv_signal(&scene->rig, 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_true(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).pinned_max <=
                 ONDECK + BATCH * DEPTH);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred, HOST_BLOCKS);
@@ -380,7 +380,7 @@ static void test_block_invalidated_while_it_is_written_is_not_findable(void **st
     kv_ok(kvb_invalidate(scene->rig.kv, &run.seqs[0], 1, NULL));
     kv_check(&scene->rig);
     hold_io(scene, false);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_found(&scene->rig, &run), 0);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 0);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).failed_invalidated, 1);
@@ -448,7 +448,7 @@ static void test_contents_awaited_and_evicted_leave_names_for_all_blocks(void **
         kv_ok(kvb_block_unref(kv, room, BLOCKS, NULL));
     }
     kv_ok(kvb_op_release(kv, op));
-    settle(scene);
+    flush_and_check(scene);
     kv_ok(kvb_block_unref(kv, run.blocks, AWAITED, NULL));
 }
 
@@ -531,7 +531,7 @@ int main(void)
         TEST(disk_scene_opened, test_other_tokens_do_not_match_a_block_on_disk_alone),
         TEST(disk_scene_opened, test_two_operations_over_two_hops_read_each_block_once),
         TEST(disk_scene_opened, test_operation_to_device_joins_a_prefetch_into_host),
-        TEST(disk_scene, test_slow_disk_pins_no_more_than_its_lane_may),
+        TEST(disk_scene, test_slow_disk_holds_no_more_than_its_lane_may),
         TEST(disk_scene, test_slow_disk_leaves_the_server_all_but_what_is_in_transfer),
         TEST(disk_scene, test_slow_disk_does_not_hold_up_device_and_host),
         TEST(disk_scene_opened, test_destroy_ends_what_reads_and_writes),

@@ -84,7 +84,7 @@ static void test_slot_of_an_error_is_retired_in_the_file_once_its_path_has_worke
     store_on_disk(scene, &other, 2, 1);
     assert_true(is_told(scene, slot));
     assert_int_equal(retired(scene), 1);
-    assert_int_equal(kvbi_disk_of(&scene->rig.kv->tiers[KVB_TIER_DISK])->entries[slot].name, 0);
+    assert_int_equal(kvbi_disk_of(&scene->rig.kv->tiers[KVB_TIER_DISK])->tags[slot].identity, 0);
     assert_int_equal(scene->rig.kv->pipeline.health.files[KVB_TIER_DISK][0].moving, 0);
     restart(scene);
     assert_int_equal(retired(scene), 1);
@@ -141,7 +141,7 @@ static void test_slot_that_cannot_be_written_is_retired_and_another_takes_the_bl
     struct mv_run run;
     scene->io.write_errno = EIO;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(retired(scene), 1);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 0);
     scene->io.write_errno = 0;
@@ -149,7 +149,7 @@ static void test_slot_that_cannot_be_written_is_retired_and_another_takes_the_bl
     assert_int_equal(mv_match(&scene->rig, &run), 1);
     kv_ok(kvb_block_offload(scene->rig.kv, run.blocks, 1, KVB_PRIORITY_DEFAULT, NULL, NULL));
     mv_drop(&scene->rig, &run);
-    settle(scene);
+    flush_and_check(scene);
     mv_evict_all(&scene->rig, KVB_TIER_HOST);
     assert_int_equal(fetch(scene, &run), 1);
     assert_int_equal(retired(scene), 1);

@@ -5,7 +5,7 @@
 
 #include "support/disk_shelf.h"
 #include "support/disk_table.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 
 #define BASE 1000
 
@@ -18,7 +18,7 @@ static void test_durable_blocks_are_found_after_a_kill(void **state)
     shelf_fill(shelf, BASE);
     shelf_kill(shelf);
     shelf_open(shelf);
-    assert_true(shelf->disk->paths[0].kept);
+    assert_true(shelf->disk->files[0].kept);
     shelf_expect_all(shelf, BASE);
     assert_int_equal(shelf_dropped(shelf), 0);
 }
@@ -37,7 +37,7 @@ static void test_durable_new_file_holds_nothing(void **state)
 {
     struct disk_shelf *shelf = *state;
     shelf_open(shelf);
-    assert_false(shelf->disk->paths[0].kept);
+    assert_false(shelf->disk->files[0].kept);
     assert_int_equal(shelf_scan(shelf), 0);
     shelf_kill(shelf);
     shelf_open(shelf);
@@ -108,12 +108,12 @@ static uint64_t publish_at_once(struct disk_shelf *shelf, uint32_t count, uint32
         uint32_t slot = i * step % SHELF_SLOTS_MAX;
         const struct kvbi_identity identity = shelf_identity(BASE + slot);
         labels[i] = shelf_label(BASE + slot, 0);
-        list[i] =
-            (struct kvbi_disk_publication){.slot = slot,
-                                           .name = kvbi_disk_name(shelf->disk, slot, &identity),
-                                           .checksum = shelf_write(shelf, slot, BASE + slot),
-                                           .label = &labels[i],
-                                           .result = 99};
+        list[i] = (struct kvbi_disk_publication){
+            .slot = slot,
+            .identity = kvbi_disk_identity(shelf->disk, slot, &identity),
+            .checksum = shelf_write(shelf, slot, BASE + slot),
+            .label = &labels[i],
+            .result = 99};
     }
     uint64_t before = write_calls();
     kvbi_disk_publish(shelf->disk, list, count);
@@ -148,7 +148,7 @@ static void test_durable_publications_into_mapped_tables_are_no_writes(void **st
     struct disk_shelf *shelf = *state;
     open_three(shelf);
     for (uint32_t i = 0; i < 3; i++)
-        assert_non_null(shelf->disk->paths[i].table);
+        assert_non_null(shelf->disk->files[i].table);
     expect_writes(shelf, 0);
 }
 
@@ -166,8 +166,8 @@ static void test_durable_unmapped_table_is_written_to(void **state)
 {
     struct disk_shelf *shelf = *state;
     open_three(shelf);
-    kvbi_disk_scatter_unmap(shelf->disk->paths[1].table, shelf->disk->paths[1].slot_count);
-    shelf->disk->paths[1].table = NULL;
+    kvbi_disk_scatter_unmap(shelf->disk->files[1].table, shelf->disk->files[1].slot_count);
+    shelf->disk->files[1].table = NULL;
     expect_writes(shelf, 1);
 }
 
@@ -179,11 +179,11 @@ static void test_durable_entry_behind_a_cut_within_its_page_is_there_after_a_kil
 {
     struct disk_shelf *shelf = *state;
     shelf_open(shelf);
-    const struct kvbi_disk_path *path = &shelf->disk->paths[0];
-    assert_non_null(path->table);
-    assert_int_equal(ftruncate(path->file.table_fd,
-                               (off_t)(path->table_offset + 2 * KVBI_DISK_ENTRY_BYTES + 100)),
-                     0);
+    const struct kvbi_disk_file *file = &shelf->disk->files[0];
+    assert_non_null(file->table);
+    assert_int_equal(
+        ftruncate(file->io.table_fd, (off_t)(file->table_offset + 2 * KVBI_DISK_ENTRY_BYTES + 100)),
+        0);
     shelf_put(shelf, 1, BASE + 1);
     shelf_put(shelf, 5, BASE + 5);
     shelf_kill(shelf);
@@ -212,7 +212,7 @@ static void test_durable_failed_publication_names_nothing(void **state)
     struct disk_shelf *shelf = *state;
     shelf->config.path_count = 2;
     shelf_open(shelf);
-    disk_table_break(&shelf->disk->paths[1]);
+    disk_table_break(&shelf->disk->files[1]);
     assert_int_equal(shelf_put_after(shelf, 3, BASE, 0), KVB_ENOSPC);
     assert_false(shelf_get(shelf, 3, BASE));
     assert_int_equal(shelf_put_after(shelf, 4, BASE, 0), 0);

@@ -23,13 +23,13 @@ static void test_durable_any_byte_of_one_superblock_may_be_damaged(void **state)
         shelf_flip(shelf, at);
         shelf_open(shelf);
         shelf_expect_all(shelf, BASE);
-        assert_non_null(strstr(shelf->disk->paths[0].note,
+        assert_non_null(strstr(shelf->disk->files[0].note,
                                at < 4096 ? "superblock 1 of 2" : "superblock 2 of 2"));
         shelf_kill(shelf);
         if (at % 4 != 0)
             continue;
         shelf_open(shelf); /* and it is whole again */
-        assert_string_equal(shelf->disk->paths[0].note, "");
+        assert_string_equal(shelf->disk->files[0].note, "");
         shelf_kill(shelf);
     }
 }

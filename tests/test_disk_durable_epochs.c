@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "support/disk_shelf.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 
 #define BASE 1000
 
@@ -87,7 +87,7 @@ static void test_durable_clear_of_a_file_that_cannot_be_written_says_so(void **s
     shelf_put(shelf, 0, BASE);
     shelf_put(shelf, 1, BASE + 1);
     int fd = open("/dev/full", O_RDWR | O_CLOEXEC);
-    assert_true(dup2(fd, shelf->disk->paths[0].file.fd) >= 0);
+    assert_true(dup2(fd, shelf->disk->files[0].io.fd) >= 0);
     close(fd);
     assert_int_equal(kvbi_disk_clear(shelf->disk, 1), KVB_ENOSPC);
     shelf_kill(shelf);
@@ -101,7 +101,7 @@ static void clear_in_vain(struct disk_shelf *shelf, void (*again)(struct disk_sh
 {
     shelf_open(shelf);
     shelf_fill(shelf, BASE);
-    int fd = shelf->disk->paths[0].file.fd, kept = dup(fd),
+    int fd = shelf->disk->files[0].io.fd, kept = dup(fd),
         full = open("/dev/full", O_RDWR | O_CLOEXEC);
     assert_true(dup2(full, fd) >= 0);
     assert_int_equal(kvbi_disk_clear(shelf->disk, 1), KVB_ENOSPC);
@@ -124,7 +124,7 @@ static void test_durable_clear_that_failed_is_made_good_by_a_clean_close(void **
 {
     struct disk_shelf *shelf = *state;
     clear_in_vain(shelf, close_cleanly);
-    assert_true(shelf->disk->paths[0].stamped);
+    assert_true(shelf->disk->files[0].stamped);
     shelf_kill(shelf);
     for (uint64_t at = 0; at < 2; at++) { /* in both superblocks */
         shelf_flip(shelf, at * KVBI_DISK_SUPERBLOCK_BYTES + 48);
@@ -174,11 +174,11 @@ static void test_durable_file_that_takes_no_write_is_not_renewed(void **state)
     struct disk_shelf *shelf = *state;
     shelf_open(shelf);
     int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-    assert_true(dup2(fd, shelf->disk->paths[0].file.fd) >= 0);
+    assert_true(dup2(fd, shelf->disk->files[0].io.fd) >= 0);
     close(fd);
-    uint64_t epoch = shelf->disk->paths[0].epoch_base;
+    uint64_t epoch = shelf->disk->files[0].epoch_base;
     assert_int_equal(kvbi_disk_renew(shelf->disk, 0), KVB_EIO);
-    assert_int_equal(shelf->disk->paths[0].epoch_base, epoch);
+    assert_int_equal(shelf->disk->files[0].epoch_base, epoch);
 }
 
 /* ---- Slots that are not to be used ----------------------------------------------------------- */
@@ -222,14 +222,14 @@ static void test_durable_io_error_condemns_at_once_other_failures_the_second_tim
     assert_true(kvbi_disk_note_write(disk, 6, KVB_EIO, true));
     assert_false(kvbi_disk_note_write(disk, 7, KVB_ENOSPC, false));
     assert_false(kvbi_disk_note_write(disk, 8, 0, false));
-    const struct kvbi_disk_path *path = &disk->paths[0];
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IO], 1);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_SHORT], 2);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IDENTITY], 2);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_CHECKSUM], 4);
-    assert_int_equal(path->write_errors, 2);
-    assert_int_equal(path->bytes_written, SHELF_BLOCK_BYTES);
-    assert_int_equal(path->bytes_read, SHELF_BLOCK_BYTES);
+    const struct kvbi_disk_file *file = &disk->files[0];
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_IO], 1);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_SHORT], 2);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_IDENTITY], 2);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_CHECKSUM], 4);
+    assert_int_equal(file->write_errors, 2);
+    assert_int_equal(file->bytes_written, SHELF_BLOCK_BYTES);
+    assert_int_equal(file->bytes_read, SHELF_BLOCK_BYTES);
 }
 
 static void test_durable_error_on_the_way_to_the_medium_condemns_no_slot(void **state)
@@ -249,9 +249,9 @@ static void test_durable_only_errors_of_the_medium_blame_it(void **state)
                      way[] = {0,      ENOSPC, EDQUOT,    EFBIG, ETIMEDOUT, ENXIO,
                               ENODEV, EAGAIN, ESHUTDOWN, EROFS, ENOLINK,   EINVAL};
     for (size_t i = 0; i < sizeof medium / sizeof *medium; i++)
-        assert_true(kvbi_disk_blames_medium(medium[i]));
+        assert_true(kvbi_disk_is_medium_error(medium[i]));
     for (size_t i = 0; i < sizeof way / sizeof *way; i++)
-        assert_false(kvbi_disk_blames_medium(way[i]));
+        assert_false(kvbi_disk_is_medium_error(way[i]));
 }
 
 int main(void)

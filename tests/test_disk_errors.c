@@ -161,7 +161,7 @@ static void fail_to_write(void **state, int error, uint32_t retired)
     struct mv_run run;
     scene->io.write_errno = error;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).failed_transfer, 5);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 0);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS - retired);
@@ -186,7 +186,7 @@ static void test_block_that_was_not_written_stays_above(void **state)
     struct mv_run run;
     scene->io.write_errno = EIO;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
-    settle(scene);
+    flush_and_check(scene);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     mv_expect_in(&scene->rig, &run, KVB_TIER_HOST);
 }
@@ -197,13 +197,13 @@ static void test_block_that_was_not_written_can_be_offered_again(void **state)
     struct mv_run run;
     scene->io.write_errno = ENOSPC;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 5);
-    settle(scene);
+    flush_and_check(scene);
     scene->io.write_errno = 0;
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     assert_int_equal(mv_match(&scene->rig, &run), 5);
     kv_ok(kvb_block_offload(scene->rig.kv, run.blocks, 5, KVB_PRIORITY_DEFAULT, NULL, NULL));
     mv_drop(&scene->rig, &run);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
     assert_int_equal(fetch(scene, &run), 5);
 }
@@ -264,7 +264,7 @@ static void test_disk_out_of_service_is_forgotten(void **state)
     struct mv_run kept;
     uint32_t copies = 0;
     struct disk_scene *scene = scene_with_lost_disk(state, &kept);
-    settle(scene);
+    flush_and_check(scene);
     kv_ok(kvb_index_walk(scene->rig.kv, count_disk_copies, &copies));
     assert_int_equal(copies, 0);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].parked_count, 0);
@@ -276,7 +276,7 @@ static void test_disk_out_of_service_takes_no_offers(void **state)
     struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     uint32_t writes = scene->io.writes;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 3, 6);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).skipped_out_of_service, 6);
     assert_int_equal(scene->io.writes, writes);
 }
@@ -286,7 +286,7 @@ static void test_disk_out_of_service_leaves_device_and_host_serving(void **state
     struct mv_run kept, run;
     struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 3, 6);
-    settle(scene);
+    flush_and_check(scene);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     assert_int_equal(mv_in_tier(&scene->rig, &run, KVB_TIER_HOST), 6);
     assert_int_equal(fetch(scene, &run), 6);
@@ -297,7 +297,7 @@ static void test_content_on_a_disk_out_of_service_can_be_stored_above(void **sta
     struct mv_run kept;
     struct disk_scene *scene = scene_with_lost_disk(state, &kept);
     mv_park(&scene->rig, &kept, KVB_TIER_DEVICE, 1, 4);
-    settle(scene);
+    flush_and_check(scene);
     mv_expect_in(&scene->rig, &kept, KVB_TIER_DEVICE);
 }
 
@@ -328,7 +328,7 @@ static void test_disk_is_out_of_service_after_writes_that_failed(void **state)
     struct mv_run run;
     scene->io.write_errno = ENOSPC;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, KVB_DISK_ERRORS_MAX);
-    settle(scene);
+    flush_and_check(scene);
     assert_true(disk_lost(scene));
 }
 
@@ -363,7 +363,7 @@ static uint32_t play(struct disk_scene *scene, uint32_t fail_at)
     scene_open(scene);
     for (uint32_t i = 0; i < 5; i++) {
         mv_park(&scene->rig, &runs[i], KVB_TIER_DEVICE, i + 1, 4);
-        settle(scene);
+        flush_and_check(scene);
     }
     for (uint32_t i = 0; i < 5; i++) {
         struct mv_run run = runs[i];

@@ -31,26 +31,26 @@ static struct kvbi_disk_superblock sample_superblock(void)
     return sample;
 }
 
-static struct kvbi_disk_record sample_record(void)
+static struct kvbi_disk_entry sample_record(void)
 {
-    struct kvbi_disk_record sample = {.state = KVBI_DISK_ENTRY_BLOCK,
-                                      .slot = 5,
-                                      .uuid = {0x0123456789abcdef, 0xfedcba9876543210},
-                                      .sequence = 42,
-                                      .label = {.hash = 0x1111,
-                                                .digest = {0x2222, 0x3333},
-                                                .parent_hash = 0x4444,
-                                                .space_hash = 0x5555,
-                                                .space_digest = {0x6666, 0x7777},
-                                                .generation = 9,
-                                                .clears = 3,
-                                                .has_parent = 1,
-                                                .priority = 50,
-                                                .payload_bytes = 65536,
-                                                .key = "abcd",
-                                                .parent_key = "wxyz"},
-                                      .payload_checksum = 0x8888};
-    kvbi_disk_record_seal(hash, &sample);
+    struct kvbi_disk_entry sample = {.state = KVBI_DISK_ENTRY_BLOCK,
+                                     .slot = 5,
+                                     .uuid = {0x0123456789abcdef, 0xfedcba9876543210},
+                                     .sequence = 42,
+                                     .label = {.hash = 0x1111,
+                                               .digest = {0x2222, 0x3333},
+                                               .parent_hash = 0x4444,
+                                               .space_hash = 0x5555,
+                                               .space_digest = {0x6666, 0x7777},
+                                               .generation = 9,
+                                               .clears = 3,
+                                               .has_parent = 1,
+                                               .priority = 50,
+                                               .payload_bytes = 65536,
+                                               .key = "abcd",
+                                               .parent_key = "wxyz"},
+                                     .payload_checksum = 0x8888};
+    kvbi_disk_entry_seal(hash, &sample);
     return sample;
 }
 
@@ -85,7 +85,7 @@ static const char golden_record[] =
 
 static void expect_bytes(const void *bytes, size_t count, const char *golden)
 {
-    char hex[2 * sizeof(struct kvbi_disk_record) + 1];
+    char hex[2 * sizeof(struct kvbi_disk_entry) + 1];
     const unsigned char *at = bytes;
     for (size_t i = 0; i < count; i++)
         (void)snprintf(hex + 2 * i, 3, "%02x", at[i]);
@@ -102,7 +102,7 @@ static void test_format_superblock_has_the_bytes_of_version_1(void **state)
 static void test_format_record_has_the_bytes_of_version_1(void **state)
 {
     (void)state;
-    const struct kvbi_disk_record sample = sample_record();
+    const struct kvbi_disk_entry sample = sample_record();
     expect_bytes(&sample, sizeof sample, golden_record);
 }
 
@@ -110,7 +110,8 @@ static void test_format_name_and_stamps_are_those_of_version_1(void **state)
 {
     (void)state;
     const uint64_t uuid[2] = {1, 2}, digest[2] = {5, 6}, stamps[] = {10, 0, 30};
-    assert_int_equal(kvbi_disk_name_of(hash, uuid, 3, 4, digest, 7), UINT64_C(0xf104a76d62165084));
+    assert_int_equal(kvbi_disk_identity_of(hash, uuid, 3, 4, digest, 7),
+                     UINT64_C(0xf104a76d62165084));
     assert_int_equal(kvbi_disk_stamps_checksum(hash, stamps, 3, 9), UINT64_C(0x5481e7d0e816e70a));
 }
 
@@ -276,16 +277,16 @@ static void test_format_digest_seed_is_no_purpose(void **state)
 
 /* ---- Entries --------------------------------------------------------------------------------- */
 
-static bool valid(const struct kvbi_disk_record *record, uint32_t slot)
+static bool valid(const struct kvbi_disk_entry *entry, uint32_t slot)
 {
     const struct kvbi_disk_superblock superblock = sample_superblock();
-    return kvbi_disk_record_valid(hash, &superblock, slot, record);
+    return kvbi_disk_entry_valid(hash, &superblock, slot, entry);
 }
 
 static void test_format_record_with_any_bit_flipped_is_not_valid(void **state)
 {
     (void)state;
-    struct kvbi_disk_record sample = sample_record();
+    struct kvbi_disk_entry sample = sample_record();
     unsigned char *bytes = (unsigned char *)&sample;
     assert_true(valid(&sample, 5));
     for (size_t i = 0; i < 8 * sizeof sample; i++) {
@@ -300,7 +301,7 @@ static void test_format_record_with_any_bit_flipped_is_not_valid(void **state)
 static void test_format_record_of_another_slot_is_not_valid(void **state)
 {
     (void)state;
-    const struct kvbi_disk_record sample = sample_record();
+    const struct kvbi_disk_entry sample = sample_record();
     assert_false(valid(&sample, 4));
     assert_false(valid(&sample, 6));
 }
@@ -309,9 +310,9 @@ static void test_format_record_of_another_file_is_not_valid(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        struct kvbi_disk_record sample = sample_record();
+        struct kvbi_disk_entry sample = sample_record();
         sample.uuid[i]++;
-        kvbi_disk_record_seal(hash, &sample);
+        kvbi_disk_entry_seal(hash, &sample);
         assert_false(valid(&sample, 5));
     }
 }
@@ -319,10 +320,10 @@ static void test_format_record_of_another_file_is_not_valid(void **state)
 static void test_format_record_of_zeros_is_blank_and_not_valid(void **state)
 {
     (void)state;
-    struct kvbi_disk_record zeros = {.state = 0}, sample = sample_record();
-    assert_true(kvbi_disk_record_blank(&zeros));
+    struct kvbi_disk_entry zeros = {.state = 0}, sample = sample_record();
+    assert_true(kvbi_disk_entry_blank(&zeros));
     assert_false(valid(&zeros, 0));
-    assert_false(kvbi_disk_record_blank(&sample));
+    assert_false(kvbi_disk_entry_blank(&sample));
 }
 
 /* Whole, but not what this format writes: one case for each rule. */
@@ -330,7 +331,7 @@ static void test_format_record_that_this_format_does_not_write_is_not_valid(void
 {
     (void)state;
     for (int field = 0; field < 10; field++) {
-        struct kvbi_disk_record sample = sample_record();
+        struct kvbi_disk_entry sample = sample_record();
         switch (field) {
         case 0:
             sample.label.key[4] = 1;
@@ -363,24 +364,24 @@ static void test_format_record_that_this_format_does_not_write_is_not_valid(void
             sample.sequence = 0; /* "no block" wherever sequences are compared */
             break;
         }
-        kvbi_disk_record_seal(hash, &sample);
+        kvbi_disk_entry_seal(hash, &sample);
         if (valid(&sample, 5))
             fail_msg("case %d", field);
     }
 }
 
-static void test_format_retired_record_says_nothing_else(void **state)
+static void test_format_retired_entry_says_nothing_else(void **state)
 {
     (void)state;
-    struct kvbi_disk_record sample = sample_record();
+    struct kvbi_disk_entry sample = sample_record();
     sample.state = KVBI_DISK_ENTRY_RETIRED;
-    kvbi_disk_record_seal(hash, &sample);
+    kvbi_disk_entry_seal(hash, &sample);
     assert_false(valid(&sample, 5));
     memset(&sample.label, 0, sizeof sample.label);
-    kvbi_disk_record_seal(hash, &sample);
+    kvbi_disk_entry_seal(hash, &sample);
     assert_false(valid(&sample, 5));
     sample.payload_checksum = 0;
-    kvbi_disk_record_seal(hash, &sample);
+    kvbi_disk_entry_seal(hash, &sample);
     assert_true(valid(&sample, 5));
 }
 
@@ -388,14 +389,14 @@ static void test_format_name_depends_on_all_that_it_names(void **state)
 {
     (void)state;
     const uint64_t words[7] = {1, 2, 3, 4, 5, 6, 7};
-    uint64_t name = kvbi_disk_name_of(hash, words, 3, 4, words + 4, 7);
+    uint64_t name = kvbi_disk_identity_of(hash, words, 3, 4, words + 4, 7);
     assert_true(name != 0);
     for (int i = 0; i < 7; i++) {
         uint64_t other[7];
         memcpy(other, words, sizeof other);
         other[i]++;
-        assert_true(name != kvbi_disk_name_of(hash, other, (uint32_t)other[2], other[3], other + 4,
-                                              other[6]));
+        assert_true(name != kvbi_disk_identity_of(hash, other, (uint32_t)other[2], other[3],
+                                                  other + 4, other[6]));
     }
 }
 
@@ -420,7 +421,7 @@ int main(void)
         TEST(bare, test_format_record_of_another_file_is_not_valid),
         TEST(bare, test_format_record_of_zeros_is_blank_and_not_valid),
         TEST(bare, test_format_record_that_this_format_does_not_write_is_not_valid),
-        TEST(bare, test_format_retired_record_says_nothing_else),
+        TEST(bare, test_format_retired_entry_says_nothing_else),
         TEST(bare, test_format_name_depends_on_all_that_it_names),
     };
     hash = kvbi_hash_select(kvbi_isa_detect());

@@ -300,7 +300,7 @@ static void test_older_snapshot_of_a_whole_file_serves_what_it_held(void **state
     scene_open_with(scene, HOST_BLOCKS, 4);
     store_each(scene, before, 1, 4);
     (void)snprintf(copy, sizeof copy, "%s.older", scene->path);
-    settle(scene);
+    flush_and_check(scene);
     copy_file(scene->path, copy);
     store_each(scene, after, 2, 4);
     stop(scene);
@@ -320,7 +320,7 @@ static void test_older_payload_under_a_newer_entry_is_a_miss(void **state)
     unsigned char page[KVBI_DISK_ALIGN];
     scene_open_with(scene, HOST_BLOCKS, 1);
     store_on_disk(scene, &before, 1, 1);
-    settle(scene);
+    flush_and_check(scene);
     peek_file(scene->path, payload_offset(0), page, sizeof page);
     store_on_disk(scene, &after, 2, 1);
     stop(scene);
@@ -386,7 +386,7 @@ static void test_slot_is_retired_after_two_failures_and_stays_so_over_restarts(v
     restart(scene);
     assert_int_equal(path_stats(scene, 0).retired_count, 1);
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 1);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
     assert_false(is_found(scene, &run, 0));
     restart_killed(scene);
@@ -438,7 +438,7 @@ static void test_errors_on_the_way_to_the_disk_retire_no_slot(void **state)
     }
     scene->io.write_errno = ENOLINK;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 2, 1);
-    settle(scene);
+    flush_and_check(scene);
     scene->io.write_errno = 0;
     assert_int_equal(path_stats(scene, 0).read_errors_io, 2);
     assert_int_equal(path_stats(scene, 0).write_errors, 1);
@@ -485,7 +485,7 @@ static void lose_disk(struct disk_scene *scene, struct mv_run *runs, uint32_t co
     scene->io.read_errno = EIO;
     for (uint32_t i = 0; i < KVB_DISK_ERRORS_MAX; i++)
         assert_int_equal(fetch(scene, &runs[i]), 0);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(path_stats(scene, 0).out_of_service, 1);
     assert_int_equal(count_found(scene, runs, count), 0);
     scene->io.read_errno = 0;

@@ -11,7 +11,7 @@
 
 static void lose_one_of(struct disk_scene *scene)
 {
-    const uint32_t path_count = disk_pool(scene)->path_count;
+    const uint32_t path_count = disk_pool(scene)->file_count;
     struct mv_run run;
     uint32_t slots[12], lost = 0;
     store_with_slots(scene, &run, 1, 12, slots);
@@ -58,7 +58,7 @@ static void test_copy_in_memory_is_found_when_the_one_on_a_lost_path_is_not(void
     struct disk_scene *scene = *state;
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 6);
-    settle(scene);
+    flush_and_check(scene);
     set_out(scene, FAILING, true);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     mv_expect_in(&scene->rig, &run, KVB_TIER_HOST);
@@ -104,7 +104,7 @@ static void test_slots_of_a_lost_path_are_never_given_out(void **state)
         store_on_disk(scene, &run, seed, 20);
     struct kvb_tier_stats stats = kv_stats(&scene->rig).tiers[KVB_TIER_DISK];
     assert_int_equal(scene->io.writes, writes + 120);
-    assert_int_equal(retired_on(scene, FAILING), kvbi_pool_path_slots(disk_pool(scene), FAILING));
+    assert_int_equal(retired_on(scene, FAILING), kvbi_pool_file_slots(disk_pool(scene), FAILING));
     assert_int_equal(stats.parked_count, DISK_BLOCKS - retired_on(scene, FAILING));
     assert_int_equal(stats.free_count, 0);
 }
@@ -114,11 +114,11 @@ static void test_errors_are_counted_by_path(void **state)
     struct disk_scene *scene = *state;
     for (uint32_t path = 0; path < PATHS; path++)
         report_failures(scene, path, KVB_DISK_ERRORS_MAX - 1);
-    settle(scene);
+    flush_and_check(scene);
     for (uint32_t path = 0; path < PATHS; path++)
         assert_int_equal(state_of(scene, path), KVBI_FILE_IN_SERVICE);
     report_failures(scene, 2, 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, 0), KVBI_FILE_IN_SERVICE);
     assert_int_equal(state_of(scene, 2), KVBI_FILE_OUT_OF_SERVICE);
 }
@@ -133,7 +133,7 @@ static void test_content_that_fails_verification_says_nothing_about_its_path(voi
     report(scene, FAILING, 1, KVB_ECORRUPT);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
@@ -156,7 +156,7 @@ static void test_tier_is_out_of_service_with_its_last_path(void **state)
     }
     assert_true(disk_lost(scene));
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 6);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).skipped_out_of_service, 6);
 }
 
@@ -165,13 +165,13 @@ static void test_content_on_a_lost_path_can_be_written_to_another_at_once(void *
     struct disk_scene *scene = *state;
     struct mv_run run;
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 6);
-    settle(scene);
+    flush_and_check(scene);
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     set_out(scene, FAILING, true);
     assert_int_equal(mv_match(&scene->rig, &run), 6);
     kv_ok(kvb_block_offload(scene->rig.kv, run.blocks, 6, KVB_PRIORITY_DEFAULT, NULL, NULL));
     mv_drop(&scene->rig, &run);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred, 8);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).skipped_present, 4);
     mv_evict_all(&scene->rig, KVB_TIER_HOST);
@@ -199,7 +199,7 @@ static void test_write_to_a_lost_path_is_not_believed(void **state)
     struct mv_run run;
     struct disk_scene *scene = scene_with_writes_under_way(state, &run);
     hold_io(scene, false);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).transferred, 4);
     assert_int_equal(mv_lane(&scene->rig, KVB_TIER_HOST, KVB_TIER_DISK).failed_transfer, 2);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 4);
@@ -214,7 +214,7 @@ static void test_path_is_busy_while_something_moves_there(void **state)
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_EBUSY);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_BUSY);
     hold_io(scene, false);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 

@@ -11,12 +11,12 @@
 
 static void put_back_one_of(struct disk_scene *scene)
 {
-    const uint32_t path_count = disk_pool(scene)->path_count;
+    const uint32_t path_count = disk_pool(scene)->file_count;
     uint32_t path = FAILING % path_count, slots[20], there = 0;
     struct mv_run run;
     store_on_disk(scene, &run, 1, 12);
     lose_by_writes(scene, ENOSPC);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, path), KVBI_FILE_OUT_OF_SERVICE);
     assert_true(retired_on(scene, path) >= 12 / path_count);
     kv_ok(kvb_disk_put_back(scene->rig.kv, path));
@@ -44,12 +44,12 @@ static void test_path_put_back_is_lost_again_only_after_as_many_errors(void **st
 {
     struct disk_scene *scene = *state;
     lose_by_writes(scene, ENOSPC);
-    settle(scene);
+    flush_and_check(scene);
     (void)put_back(scene, FAILING);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX - 1);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_IN_SERVICE);
     report_failures(scene, FAILING, 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
@@ -65,7 +65,7 @@ static void test_slot_condemned_by_itself_stays_retired_when_its_path_is_put_bac
     disk_pool(scene)->slots[slots[condemned]].flags |= KVBI_SLOT_CONDEMNED;
     kvbi_unlock(scene->rig.kv);
     report_failures(scene, FAILING, KVB_DISK_ERRORS_MAX);
-    settle(scene);
+    flush_and_check(scene);
     (void)put_back(scene, FAILING);
     assert_int_equal(retired_on(scene, FAILING), 1);
     assert_int_equal(disk_pool(scene)->slots[slots[condemned]].place, KVBI_PLACE_RETIRED);
@@ -74,12 +74,12 @@ static void test_slot_condemned_by_itself_stays_retired_when_its_path_is_put_bac
 /* A cable is pulled and put back, again and again. */
 static void outages_cost_no_slots(struct disk_scene *scene)
 {
-    const uint32_t path_count = disk_pool(scene)->path_count;
+    const uint32_t path_count = disk_pool(scene)->file_count;
     uint32_t path = FAILING % path_count;
     struct mv_run run;
     for (uint32_t outage = 0; outage < 4; outage++) {
         lose_by_writes(scene, EIO);
-        settle(scene);
+        flush_and_check(scene);
         assert_true(retired_on(scene, path) > 0);
         kv_ok(kvb_disk_put_back(scene->rig.kv, path));
         assert_int_equal(retired_on(scene, path), 0);
@@ -117,7 +117,7 @@ static void hold_a_suspect_over_the_loss(void **state, bool past_the_return)
     assert_int_equal(fetch(scene, &run), 0);
     assert_int_equal(disk_pool(scene)->slots[hits[0].slot].flags, KVBI_SLOT_CONDEMNED);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX - 1);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
     if (!past_the_return)
         kv_unref(&scene->rig, held);
@@ -144,7 +144,7 @@ static void test_put_back_of_a_path_in_service_does_nothing(void **state)
     assert_false(put_back_step(scene, FAILING));
     kv_expect(kvb_disk_put_back(scene->rig.kv, FAILING), KVB_ESTATE);
     report_failures(scene, FAILING, 1); /* the errors before it still count */
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, FAILING), KVBI_FILE_OUT_OF_SERVICE);
 }
 
@@ -153,7 +153,7 @@ static void test_put_back_goes_in_steps(void **state)
     struct disk_scene *scene = *state;
     stripes_open(scene, 200, 1);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(put_back(scene, 0), (200 + KVBI_LOCK_BATCH - 1) / KVBI_LOCK_BATCH);
 }
 
@@ -162,14 +162,14 @@ static void test_put_back_ends_when_the_path_is_lost_again(void **state)
     struct disk_scene *scene = *state;
     stripes_open(scene, 200, 1);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX);
-    settle(scene);
+    flush_and_check(scene);
     assert_true(put_back_step(scene, 0));
     kvbi_lock(scene->rig.kv); /* or progress may have forgotten the path by the second step */
     report_locked(scene, 0, KVB_DISK_ERRORS_MAX, KVB_EIO);
     bool more = kvbi_health_put_back_locked(&scene->rig.kv->pipeline.health, disk_pool(scene), 0);
     kvbi_unlock(scene->rig.kv);
     assert_false(more);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(state_of(scene, 0), KVBI_FILE_OUT_OF_SERVICE);
 }
 
@@ -182,7 +182,7 @@ static void test_block_held_over_loss_and_return_frees_its_slot(void **state)
     store_on_disk(scene, &run, 1, 1);
     assert_int_equal(hold(scene, &run, hits), 1);
     report_failures(scene, 0, KVB_DISK_ERRORS_MAX);
-    settle(scene);
+    flush_and_check(scene);
     (void)put_back(scene, 0);
     mv_drop(&scene->rig, &run);
     assert_int_equal(kv_stats(&scene->rig).tiers[KVB_TIER_DISK].free_count, DISK_BLOCKS);

@@ -20,14 +20,14 @@ static void test_reshape_slots_go_round_the_paths(void **state)
     shelf->config.path_count = 3;
     shelf->config.block_count = 8;
     shelf_open(shelf);
-    assert_int_equal(shelf->disk->paths[0].slot_count, 3);
-    assert_int_equal(shelf->disk->paths[1].slot_count, 3);
-    assert_int_equal(shelf->disk->paths[2].slot_count, 2);
+    assert_int_equal(shelf->disk->files[0].slot_count, 3);
+    assert_int_equal(shelf->disk->files[1].slot_count, 3);
+    assert_int_equal(shelf->disk->files[2].slot_count, 2);
     shelf_fill(shelf, BASE);
     shelf_close(shelf, NULL, 0);
     shelf_open(shelf);
     shelf_expect_all(shelf, BASE);
-    assert_ptr_equal(kvbi_disk_path_of(shelf->disk, 7), &shelf->disk->paths[1]);
+    assert_ptr_equal(kvbi_disk_file_of(shelf->disk, 7), &shelf->disk->files[1]);
     assert_int_equal(kvbi_disk_offset(shelf->disk, 7), shelf_payload_at(2));
 }
 
@@ -208,7 +208,7 @@ static void test_reshape_table_longer_than_its_way_arrives_whole(void **state)
         const struct kvbi_label label = shelf_label(BASE + slot, 0);
         struct kvbi_disk_publication publication = {
             .slot = slot,
-            .name = kvbi_disk_name(shelf->disk, slot, &identity),
+            .identity = kvbi_disk_identity(shelf->disk, slot, &identity),
             .checksum = slot,
             .label = &label};
         kvbi_disk_publish(shelf->disk, &publication, 1);
@@ -254,7 +254,7 @@ static void interrupted(struct disk_shelf *shelf, uint32_t before, uint32_t afte
     for (int run = 0; run < 2; run++) {
         shelf->config.block_count = run == 0 ? before : after;
         shelf_open(shelf);
-        assert_string_equal(shelf->disk->paths[0].note, "");
+        assert_string_equal(shelf->disk->files[0].note, "");
         assert_true(shelf_survivors(shelf, BASE) >= at_least);
         shelf_kill(shelf);
     }
@@ -294,7 +294,7 @@ static void test_reshape_resize_between_its_two_superblocks_is_done(void **state
     shelf_peek(shelf, 0, old_pages, sizeof old_pages);
     shelf->config.block_count = 2 * SHELF_SLOTS;
     shelf_open(shelf);
-    uint64_t newest = shelf->disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
+    uint64_t newest = shelf->disk->files[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
     shelf_kill(shelf);
     shelf_poke(shelf, newest, old_pages + newest,
                KVBI_DISK_SUPERBLOCK_BYTES); /* the second one was not written yet */
@@ -328,7 +328,7 @@ static void test_reshape_cut_file_keeps_what_is_left(void **state)
         shelf_close(shelf, NULL, 0);
         assert_int_equal(truncate(shelf->paths[0], (off_t)cuts[i].bytes), 0);
         shelf_open(shelf);
-        assert_non_null(strstr(shelf->disk->paths[0].note, "had been cut from"));
+        assert_non_null(strstr(shelf->disk->files[0].note, "had been cut from"));
         assert_int_equal(shelf_survivors(shelf, BASE), cuts[i].good);
         assert_int_equal(shelf_file_bytes(shelf), places.file_bytes);
         shelf_kill(shelf);

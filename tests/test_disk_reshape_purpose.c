@@ -55,7 +55,7 @@ static void test_reshape_file_of_version_1_is_read(void **state)
         .hash = 0xaaa1, .digest = {0xaaa2, 0xaaa3}, .generation = 4};
     make_golden(shelf);
     shelf_open(shelf);
-    assert_string_equal(shelf->disk->paths[0].note, "");
+    assert_string_equal(shelf->disk->files[0].note, "");
     assert_int_equal(shelf->disk->digest_seed, 0x5eed);
     assert_int_equal(shelf_scan(shelf), 1);
     assert_true(shelf->found[0].retired);
@@ -66,10 +66,10 @@ static void test_reshape_file_of_version_1_is_read(void **state)
                 found->label.priority == 70);
     shelf_peek(shelf, GOLDEN_DISK_V1_PAYLOAD_OFFSET, payload, sizeof payload);
     assert_true(
-        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
+        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_identity(shelf->disk, 1, &identity), payload));
     payload[0] ^= 1;
     assert_false(
-        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_name(shelf->disk, 1, &identity), payload));
+        kvbi_disk_verify(shelf->disk, 1, kvbi_disk_identity(shelf->disk, 1, &identity), payload));
 }
 
 /* The version lies at byte 8 of each superblock. */
@@ -102,7 +102,7 @@ static void test_reshape_file_of_version_0_is_refused_unless_it_may_start_empty(
     shelf_expect_refusal(shelf, KVB_EMISMATCH, "is of format version 0, this library knows 1");
     shelf->config.flags = KVB_DISK_EMPTY_ON_MISMATCH;
     shelf_open(shelf);
-    assert_non_null(strstr(shelf->disk->paths[0].note, "starts empty: is of format version 0"));
+    assert_non_null(strstr(shelf->disk->files[0].note, "starts empty: is of format version 0"));
     assert_int_equal(shelf_scan(shelf), 0);
     shelf_fill(shelf, BASE);
     shelf_kill(shelf);
@@ -159,15 +159,15 @@ static void test_reshape_other_purpose_may_start_empty(void **state)
     shelf_close(shelf, NULL, 0);
     shelf->config.purpose.tokens_per_block = 32;
     shelf_open(shelf);
-    assert_false(shelf->disk->paths[0].kept);
-    assert_string_equal(shelf->disk->paths[0].note,
+    assert_false(shelf->disk->files[0].kept);
+    assert_string_equal(shelf->disk->files[0].note,
                         "starts empty: tokens_per_block is 32, the file's is 16");
     assert_int_equal(shelf_scan(shelf), 0);
     assert_int_equal(shelf_dropped(shelf), 0);
     assert_true(shelf_superblock(shelf).uuid[0] != uuid);
     shelf_kill(shelf);
     shelf_open(shelf);
-    assert_true(shelf->disk->paths[0].kept);
+    assert_true(shelf->disk->files[0].kept);
     assert_int_equal(shelf_scan(shelf), 0);
     assert_int_equal(shelf_dropped(shelf), 0); /* nothing of the former table is left */
 }
@@ -240,7 +240,7 @@ static void test_reshape_empty_file_is_taken_and_not_cut(void **state)
 
 /* ---- A create that fails after the files were opened ----------------------------------------- */
 
-/* Opened with the configuration of now, and closed before it is settled. */
+/* Opened with the configuration of now, and closed before it is committed. */
 static void open_in_vain(struct disk_shelf *shelf)
 {
     assert_int_equal(kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK,
@@ -249,7 +249,7 @@ static void open_in_vain(struct disk_shelf *shelf)
     kvbi_tier_destroy(&shelf->tier);
 }
 
-static void test_reshape_files_that_are_not_settled_are_as_they_were(void **state)
+static void test_reshape_files_that_are_not_committed_are_as_they_were(void **state)
 {
     struct disk_shelf *shelf = *state;
     static unsigned char before[2 << 20], after[2 << 20];
@@ -271,11 +271,11 @@ static void test_reshape_files_that_are_not_settled_are_as_they_were(void **stat
     }
     shelf->config.block_count = SHELF_SLOTS;
     shelf_open(shelf);
-    assert_true(shelf->disk->paths[0].stamped);
+    assert_true(shelf->disk->files[0].stamped);
     shelf_expect_all(shelf, BASE);
 }
 
-static void test_reshape_new_files_that_are_not_settled_are_gone(void **state)
+static void test_reshape_new_files_that_are_not_committed_are_gone(void **state)
 {
     struct disk_shelf *shelf = *state;
     struct stat status;
@@ -313,7 +313,7 @@ static void test_reshape_seed_of_a_file_is_taken_over(void **state)
     shelf_kill(shelf);
     shelf->config.purpose.digest_seed = seed;
     shelf_open(shelf);
-    assert_true(shelf->disk->paths[0].kept);
+    assert_true(shelf->disk->files[0].kept);
 }
 
 static void test_reshape_configured_seed_goes_into_new_files(void **state)
@@ -345,8 +345,8 @@ static void test_reshape_files_of_different_seeds_do_not_go_together(void **stat
                      KVBI_DISK_CLEAN); /* nor was the first one touched */
     shelf->config.flags = KVB_DISK_EMPTY_ON_MISMATCH;
     shelf_open(shelf);
-    assert_true(shelf->disk->paths[0].kept);
-    assert_false(shelf->disk->paths[1].kept);
+    assert_true(shelf->disk->files[0].kept);
+    assert_false(shelf->disk->files[1].kept);
     assert_int_equal(shelf_scan(shelf), SHELF_SLOTS);
 }
 
@@ -362,8 +362,8 @@ int main(void)
         TEST(disk_shelf, test_reshape_start_empty_takes_a_file_whose_superblocks_are_damaged),
         TEST(disk_shelf, test_reshape_no_flag_takes_what_kvblock_has_not_written),
         TEST(disk_shelf, test_reshape_empty_file_is_taken_and_not_cut),
-        TEST(disk_shelf, test_reshape_files_that_are_not_settled_are_as_they_were),
-        TEST(disk_shelf, test_reshape_new_files_that_are_not_settled_are_gone),
+        TEST(disk_shelf, test_reshape_files_that_are_not_committed_are_as_they_were),
+        TEST(disk_shelf, test_reshape_new_files_that_are_not_committed_are_gone),
         TEST(disk_shelf, test_reshape_what_took_the_place_of_a_new_file_is_left_alone),
         TEST(disk_shelf, test_reshape_seed_of_a_file_is_taken_over),
         TEST(disk_shelf, test_reshape_configured_seed_goes_into_new_files),

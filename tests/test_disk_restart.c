@@ -129,7 +129,7 @@ static void test_restart_takes_the_later_of_two_slots_with_one_content(void **st
     store_each(scene, runs, 1, 2);
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[0].seqs[0], 1, NULL));
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[1].seqs[0], 1, NULL));
-    settle(scene);
+    flush_and_check(scene);
     store_on_disk(scene, &again, 1000,
                   1); /* the same as runs[0], in the slot that was freed last: that of runs[1] */
     restart(scene);
@@ -179,7 +179,7 @@ static void test_restart_announces_every_recovered_block(void **state)
     uint32_t announced = 0;
     store_on_disk(scene, &run, 1, 10);
     restart(scene);
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(mv_event_count(&scene->rig, KVB_EVENT_STORED, KVB_TIER_DISK), 10);
     for (uint32_t i = 0; i < 10; i++)
         for (size_t nth = 0; nth < 10; nth++)
@@ -203,7 +203,7 @@ static void test_restart_with_a_small_ring_says_lost_and_a_walk_gives_all(void *
     stop(scene);
     scene->rig.config.event_capacity = 4;
     scene_open(scene);
-    settle(scene);
+    flush_and_check(scene);
     for (size_t i = 0; i < scene->rig.events.count; i++)
         if (scene->rig.events.list[i].kind == KVB_EVENT_LOST)
             lost += scene->rig.events.list[i].lost_count;

@@ -26,7 +26,7 @@ static void store_of_tenant(struct disk_scene *scene, const char *salt, const ui
     kv_store_run(&scene->rig, KVB_TIER_DEVICE, open_tenant(scene, salt), tokens, TENANT_BLOCKS,
                  blocks);
     kv_ok(kvb_block_unref(scene->rig.kv, blocks, TENANT_BLOCKS, NULL));
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
 }
 
@@ -162,7 +162,7 @@ static void store_keyed(struct disk_scene *scene, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         register_keyed(scene, i, i, i + 1, i);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
 }
 
@@ -170,7 +170,7 @@ static void store_keyed(struct disk_scene *scene, uint32_t count)
 static void store_under_key(struct disk_scene *scene, uint64_t number, uint64_t seed)
 {
     register_keyed(scene, number, 0, seed, seed);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
 }
 
@@ -206,7 +206,7 @@ static void invalidate_keys(struct disk_scene *scene, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         key_of(keys[i], i);
     kv_ok(kvb_invalidate(scene->rig.kv, keys, count, NULL));
-    settle(scene);
+    flush_and_check(scene);
 }
 
 /*
@@ -286,7 +286,7 @@ static void test_restart_announces_the_callers_keys(void **state)
     scene_open(scene);
     store_keyed(scene, 2);
     restart(scene);
-    settle(scene);
+    flush_and_check(scene);
     key_of(parent, 0);
     key_of(key, 1);
     for (size_t i = 0; i < scene->rig.events.count; i++) {

@@ -137,7 +137,7 @@ static void store_with_priority(struct disk_scene *scene, struct mv_run *run, ui
     kv_ok(kvb_block_set_priority(rig->kv, run->blocks, 1, priority, 0, NULL));
     kv_ok(kvb_block_register(rig->kv, run->blocks, 1, NULL, NULL, NULL));
     mv_drop(rig, run);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
     assert_int_equal(mv_in_tier(rig, run, KVB_TIER_DISK), 1);
 }

@@ -101,7 +101,7 @@ static bool swallows(const struct broken *broken, const struct kvbi_completion *
 
 static void bend_completion(struct broken *broken, struct kvbi_completion *completion)
 {
-    completion->tag += broken->fault == CHANGES_TAGS;
+    completion->cookie += broken->fault == CHANGES_TAGS;
     if (broken->fault == FAILS && broken->seen == 5)
         completion->result = KVB_EIO;
     completion->condemned |= broken->fault == CONDEMNS && broken->seen == 5;
@@ -133,9 +133,9 @@ static uint32_t reap(struct kvbi_engine *engine, struct kvbi_completion *complet
 {
     struct broken *broken = of(engine);
     uint32_t kept = 0;
-    if (broken->again.tag != 0 && max > 0) {
+    if (broken->again.cookie != 0 && max > 0) {
         completions[0] = broken->again;
-        broken->again.tag = 0;
+        broken->again.cookie = 0;
         return 1;
     }
     if (broken->fault == STOPS_WITH_THE_TIME && until_ns == 0)
@@ -153,7 +153,7 @@ static uint32_t reap(struct kvbi_engine *engine, struct kvbi_completion *complet
     if (broken->fault == SPILLS && count > 0)
         spill(broken);
     copy_recalled(broken);
-    *more = (*more || broken->again.tag != 0) && broken->fault != SAYS_NO_MORE;
+    *more = (*more || broken->again.cookie != 0) && broken->fault != SAYS_NO_MORE;
     return kept;
 }
 
@@ -187,15 +187,16 @@ static bool signal_counter(struct kvbi_engine *engine, uint64_t value)
     return broken->inner->ops->signal(broken->inner, value) && broken->fault != SIGNALS_SILENTLY;
 }
 
-static bool recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
     struct broken *broken = of(engine);
     if (broken->fault == RECALLS_NOTHING)
         return false;
-    for (uint64_t guess = tag - 200; broken->fault == RECALLS_ANY_TAG && guess < tag + 200; guess++)
+    for (uint64_t guess = cookie - 200; broken->fault == RECALLS_ANY_TAG && guess < cookie + 200;
+         guess++)
         if (broken->inner->ops->recall(broken->inner, place, guess))
             return true;
-    bool recalled = broken->inner->ops->recall(broken->inner, place, tag);
+    bool recalled = broken->inner->ops->recall(broken->inner, place, cookie);
     if (recalled && broken->fault == RECALLS_AND_COPIES)
         broken->recalled = broken->last;
     return recalled || broken->fault == RECALLS_TWICE;
@@ -203,7 +204,7 @@ static bool recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
 
 static int event_fd(struct kvbi_engine *engine)
 {
-    return of(engine)->inner->ops->event_fd(of(engine)->inner);
+    return of(engine)->inner->ops->wake_fd(of(engine)->inner);
 }
 
 static size_t bytes(const struct kvbi_engine *engine)
@@ -241,7 +242,7 @@ static bool open_broken(struct engine_bench *bench)
                                            .destroy = destroy,
                                            .submit = submit,
                                            .reap = reap,
-                                           .event_fd = event_fd,
+                                           .wake_fd = event_fd,
                                            .ready = ready,
                                            .drain = chosen == HAS_NO_DRAIN ? NULL : drain,
                                            .import = import,

@@ -166,12 +166,12 @@ static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state
     for (int i = 0; i < 3000; i++) {
         life_park(rig, kv_random(&seed, 24));
     }
-    kv_settle(rig);
+    kv_flush(rig);
     picture_catch_up(&picture);
     assert_picture_is_live(rig, &picture);
 }
 
-/* ---- Holds of the lock ----------------------------------------------------------------------- */
+/* ---- Sections -------------------------------------------------------------------------------- */
 
 /* A sink that takes no lock: between two events that it is shown, only delivery does. */
 struct batches {
@@ -190,7 +190,7 @@ static void count_batches(void *context, const struct kvb_event *event)
     batches->events++;
 }
 
-static void test_events_are_taken_out_of_the_ring_64_in_one_hold(void **state)
+static void test_events_are_taken_out_of_the_ring_64_in_one_section(void **state)
 {
     struct kv_rig *rig = *state;
     static struct batches batches;
@@ -284,7 +284,7 @@ static void fill_parked(struct kv_rig *rig)
     for (uint64_t i = 0; i < KV_BLOCKS; i++) {
         life_park(rig, i);
     }
-    kv_settle(rig);
+    kv_flush(rig);
 }
 
 static void test_eviction_by_alloc_asks_for_a_poll(void **state)
@@ -498,7 +498,7 @@ int main(void)
         TEST(kv_rig, test_event_overflow_gives_one_lost_with_the_number),
         TEST(kv_rig, test_event_overflow_and_walk_after_it_gives_the_live_set),
         TEST(kv_rig, test_event_overflow_under_a_thread_ends_in_the_live_set),
-        TEST(kv_rig, test_events_are_taken_out_of_the_ring_64_in_one_hold),
+        TEST(kv_rig, test_events_are_taken_out_of_the_ring_64_in_one_section),
         TEST(kv_rig, test_events_of_a_batch_keep_their_tokens_while_all_else_changes),
         TEST(kv_opened, test_eviction_by_alloc_asks_for_a_poll),
         TEST(kv_opened, test_eviction_by_alloc_makes_the_event_fd_readable),

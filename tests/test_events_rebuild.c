@@ -382,7 +382,7 @@ static void start_turns(struct scene *scene)
 static void end_turns(struct scene *scene)
 {
     stop_turns(scene);
-    kv_settle(&scene->rig);
+    kv_flush(&scene->rig);
     kv_ok(turn(&scene->router));
     assert_int_equal(atomic_load(&scene->turn_errors), 0);
     assert_picture_is_the_index(scene);
@@ -404,14 +404,14 @@ static void test_progress_goes_on_while_a_walk_stands_in_a_visit(void **state)
     scene->router.picture.on_put = stand_once;
     start_turns(scene);
     store_some(scene, 100);
-    kv_settle(&scene->rig);
+    kv_flush(&scene->rig);
     atomic_store(&scene->router.lost, true);
     queue_wake(&scene->router.queue);
     assert_true(kv_wait_for(&scene->standing, 1));
     uint64_t transferred = kv_stats(&scene->rig).lanes[0].transferred;
     for (uint32_t i = 0; i < 20; i++)
         life_park(&scene->rig, SEEDS + i);
-    kv_settle(&scene->rig); /* all that is done, and delivered */
+    kv_flush(&scene->rig); /* all that is done, and delivered */
     assert_int_equal(kv_stats(&scene->rig).lanes[0].transferred, transferred + 20);
     kv_wait_signal(&scene->gate);
     end_turns(scene);

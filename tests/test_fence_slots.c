@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A point that was named for a slot's memory outlives who named it: whoever gets the slot next, a
+ * A ticket that was named for a slot's memory outlives who named it: whoever gets the slot next, a
  * copy into it waits for the last writer. In each test somebody writes late, over the whole block,
- * just before that point is reached.
+ * just before that ticket is reached.
  */
 #include "support/move_test.h"
 #include "support/test.h"

@@ -129,7 +129,7 @@ static void test_last_value_of_the_counter_is_a_fence_too(void **state)
     mv_drop(rig, &run);
 }
 
-/* More than one hold of the lock looks at. */
+/* More than one section looks at. */
 static void test_many_offers_behind_one_fence_all_come_up(void **state)
 {
     struct kv_rig *rig = *state;
@@ -167,7 +167,7 @@ static void open_fenced(struct kv_rig *rig, struct mv_run *runs, uint32_t count,
     assert_int_equal(mv_down(rig).queued, count);
 }
 
-static void test_offer_behind_a_fence_pins_nothing_and_is_discarded_once_its_block_is_gone(
+static void test_offer_behind_a_fence_holds_nothing_and_is_discarded_once_its_block_is_gone(
     void **state)
 {
     struct kv_rig *rig = *state;
@@ -265,7 +265,7 @@ int main(void)
         TEST(kv_rig, test_last_value_of_the_counter_is_a_fence_too),
         TEST(kv_rig, test_many_offers_behind_one_fence_all_come_up),
         TEST(kv_rig,
-             test_offer_behind_a_fence_pins_nothing_and_is_discarded_once_its_block_is_gone),
+             test_offer_behind_a_fence_holds_nothing_and_is_discarded_once_its_block_is_gone),
         TEST(kv_rig, test_offer_behind_a_fence_is_discarded_once_its_content_is_forgotten),
         TEST(kv_rig, test_offer_behind_a_fence_can_be_taken_back),
         TEST(kv_rig,

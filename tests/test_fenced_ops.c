@@ -6,7 +6,7 @@
 #include "support/move_test.h"
 #include "support/test.h"
 
-#include "offload/fenced.h"
+#include "offload/deferred.h"
 
 #define FENCE 9
 
@@ -205,25 +205,25 @@ static void test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile(void **st
 /*
  * A signal comes between a look at the counter and the list: nothing else will ask about the node.
  */
-static void test_node_whose_point_is_reached_by_now_is_looked_at(void **state)
+static void test_node_whose_ticket_is_reached_by_now_is_looked_at(void **state)
 {
     (void)state;
     struct kvbi_band_node nodes[3] = {{0}};
-    struct kvbi_fenced fenced;
-    struct kvbi_point reached = {.ticket = 7, .event = 3};
-    kvbi_fenced_init(&fenced, nodes, sizeof *nodes);
-    kvbi_fenced_add(&fenced, 0, 50, (struct kvbi_point){.ticket = 9, .event = 3}, reached);
-    assert_false(kvbi_fenced_due(&fenced, reached));
-    kvbi_fenced_add(&fenced, 1, 50, (struct kvbi_point){.ticket = 7}, reached);
-    assert_true(kvbi_fenced_due(&fenced, reached));
-    assert_int_equal(kvbi_fenced_next(&fenced), 0);
-    kvbi_fenced_keep(&fenced, (struct kvbi_point){.ticket = 9}, reached);
-    assert_int_equal(kvbi_fenced_next(&fenced), 1);
-    kvbi_fenced_remove(&fenced, 1);
-    assert_int_equal(kvbi_fenced_next(&fenced), KVBI_NONE);
-    assert_false(kvbi_fenced_due(&fenced, reached));
-    kvbi_fenced_add(&fenced, 2, 50, (struct kvbi_point){.event = 2}, reached);
-    assert_true(kvbi_fenced_due(&fenced, reached));
+    struct kvbi_deferred deferred;
+    struct kvbi_tickets reached = {.counter = 7, .stream = 3};
+    kvbi_deferred_init(&deferred, nodes, sizeof *nodes);
+    kvbi_deferred_add(&deferred, 0, 50, (struct kvbi_tickets){.counter = 9, .stream = 3}, reached);
+    assert_false(kvbi_deferred_due(&deferred, reached));
+    kvbi_deferred_add(&deferred, 1, 50, (struct kvbi_tickets){.counter = 7}, reached);
+    assert_true(kvbi_deferred_due(&deferred, reached));
+    assert_int_equal(kvbi_deferred_next(&deferred), 0);
+    kvbi_deferred_keep(&deferred, (struct kvbi_tickets){.counter = 9}, reached);
+    assert_int_equal(kvbi_deferred_next(&deferred), 1);
+    kvbi_deferred_remove(&deferred, 1);
+    assert_int_equal(kvbi_deferred_next(&deferred), KVBI_NONE);
+    assert_false(kvbi_deferred_due(&deferred, reached));
+    kvbi_deferred_add(&deferred, 2, 50, (struct kvbi_tickets){.stream = 2}, reached);
+    assert_true(kvbi_deferred_due(&deferred, reached));
 }
 
 /* ---- Waking ---------------------------------------------------------------------------------- */
@@ -264,7 +264,7 @@ int main(void)
         TEST(kv_rig, test_copy_that_another_waits_for_is_not_recalled),
         TEST(kv_rig, test_cancel_gives_back_the_block_in_between_too),
         TEST(kv_rig, test_copy_that_is_recalled_goes_on_for_who_comes_meanwhile),
-        TEST(bare, test_node_whose_point_is_reached_by_now_is_looked_at),
+        TEST(bare, test_node_whose_ticket_is_reached_by_now_is_looked_at),
         TEST(kv_rig, test_signal_wakes_who_sleeps_while_all_waits_for_its_fence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

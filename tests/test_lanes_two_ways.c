@@ -185,7 +185,7 @@ static void test_revoking_one_offer_leaves_the_other_on_deck(void **state)
     kvbi_lane_revoke_locked(lane, kvbi_offers_find(lane->offers, block, lane->number), 0);
     ways_unlock(w);
     ways_expect_stages(w, block, KVBI_OFFER_QUEUED, KVBI_OFFER_ONDECK);
-    assert_int_equal(block->lane_pins, 1);
+    assert_int_equal(block->holds, 1);
     ways_move_all(w, KVB_TIER_HOST);
     ways_move_all(w, KVB_TIER_REMOTE);
     assert_true(ways_has_copy(w, block, KVB_TIER_HOST));
@@ -208,7 +208,7 @@ static void test_block_on_two_decks_is_available_unless_one_has_been_taken(void 
     struct kvb_block *block = ways_store_one(w);
     struct ways_batch batch;
     ways_let_go(w, block);
-    assert_int_equal(block->lane_pins, 2);
+    assert_int_equal(block->holds, 2);
     assert_int_equal(kvbi_pool_available(w->pool), WAYS_BLOCKS);
     ways_take(w, KVB_TIER_HOST, &batch);
     assert_int_equal(kvbi_pool_available(w->pool), WAYS_BLOCKS - 1);
@@ -220,7 +220,7 @@ static void test_block_on_two_decks_is_available_unless_one_has_been_taken(void 
 static void test_room_is_made_of_blocks_that_are_on_both_decks(void **state)
 {
     struct ways *w = open_with_all_on_both_decks(state);
-    assert_int_equal(w->pool->pinned_count, WAYS_BLOCKS);
+    assert_int_equal(w->pool->parked_held_count, WAYS_BLOCKS);
     ways_alloc_all(w);
     assert_int_equal(ways_stats(w, KVB_TIER_HOST)->discarded, WAYS_BLOCKS);
     assert_int_equal(ways_stats(w, KVB_TIER_REMOTE)->discarded, WAYS_BLOCKS);

@@ -35,7 +35,7 @@ static int keyed_setup(void **state)
 
 #define keyed_teardown kv_scene_end
 
-/* All keys have one tag in the index. */
+/* All keys have one hash in the index. */
 static int one_tag_setup(void **state)
 {
     static struct kvbi_hash_ops ops;

@@ -126,7 +126,7 @@ static void test_run_is_found_in_whatever_order_it_was_registered(void **state)
     }
 }
 
-static void test_run_longer_than_a_hold_is_found_tail_first(void **state)
+static void test_run_longer_than_a_section_is_found_tail_first(void **state)
 {
     enum { LONG = 150 };
     struct kv_rig *rig = *state;
@@ -303,7 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(unopened, test_run_is_found_in_whatever_order_it_was_registered),
-        TEST(unopened, test_run_longer_than_a_hold_is_found_tail_first),
+        TEST(unopened, test_run_longer_than_a_section_is_found_tail_first),
         TEST(opened, test_child_alone_is_not_found),
         TEST(opened, test_child_of_other_tokens_is_not_found),
         TEST(opened, test_child_of_another_namespace_is_not_found),

@@ -88,7 +88,7 @@ static void bring_back(struct chain *chain)
     for (uint32_t i = 0; i < LENGTH; i++)
         chain->blocks[i] = store_one(chain, KVB_TIER_DEVICE, i);
     kv_ok(kvb_block_unref(rig->kv, chain->blocks, LENGTH, NULL));
-    settle(chain->scene);
+    flush_and_check(chain->scene);
     evict_above(chain->scene);
     match_all(chain);
     memcpy(sources, chain->blocks, sizeof sources);
@@ -266,7 +266,7 @@ static void test_keyed_block_registered_before_its_parent_is_found_by_key_on_the
         chain.blocks[i] = store_one(&chain, KVB_TIER_DEVICE, i);
     match_and_drop(&chain);
     kv_ok(kvb_block_unref(rig->kv, chain.blocks, LENGTH, NULL));
-    settle(chain.scene);
+    flush_and_check(chain.scene);
     evict_above(chain.scene);
     struct kvb_query query = {.size = sizeof query,
                               .namespace_id = chain.space,

@@ -15,7 +15,7 @@ static void park_across_clear(struct disk_scene *scene, struct mv_run *run)
     kv_ok(kvb_manager_clear(rig->kv));
     kv_ok(kvb_block_register(rig->kv, run->blocks, run->count, NULL, NULL, NULL));
     mv_drop(rig, run);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 static void test_named_before_a_clear_and_registered_after_it_does_not_come_back(void **state)

@@ -234,10 +234,10 @@ static void test_lane_goes_by_itself_from_timeout_to_timeout(void **state)
     }
     assert_int_equal(sleeps, 6);
     assert_int_equal(timeout_of(scene), KVB_FOREVER);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
     assert_int_equal(fetch(scene, &run), 10);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **state)
@@ -254,7 +254,7 @@ static void test_lane_counts_the_time_for_which_blocks_were_held_back(void **sta
     assert_int_equal(to_disk(scene).transferred, 6);
     kv_advance(&scene->rig, HOUR_NS);
     assert_int_equal(to_disk(scene).throttled_ns, HOUR_NS / 5);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 /*
@@ -303,7 +303,7 @@ static void test_lane_does_not_pay_for_what_admission_refuses(void **state)
     mv_park(&scene->rig, &run, KVB_TIER_DEVICE, 1, 10);
     run_dry(scene);
     assert_int_equal(to_disk(scene).skipped_admission, 10);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 static void test_onboarding_does_not_wait_for_the_budget(void **state)
@@ -313,7 +313,7 @@ static void test_onboarding_does_not_wait_for_the_budget(void **state)
     store_on_disk(scene, &run, 1, 6);
     assert_int_equal(fetch(scene, &run), 6);
     assert_int_equal(to_disk(scene).throttled_ns, 0);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 static void test_flush_waits_for_the_budget_up_to_its_timeout(void **state)
@@ -326,7 +326,7 @@ static void test_flush_waits_for_the_budget_up_to_its_timeout(void **state)
     kv_advance(&scene->rig, HOUR_NS / 2);
     kv_ok(kvb_manager_flush(scene->rig.kv, KVB_FOREVER));
     assert_int_equal(to_disk(scene).transferred, 3);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 static void test_destroy_does_not_wait_for_the_budget(void **state)
@@ -364,7 +364,7 @@ static void test_own_thread_goes_on_when_the_budget_does(void **state)
     kv_advance(&scene->rig, 100 * KV_MS);
     await_transferred(scene, 23);
     assert_int_equal(to_disk(scene).throttled_ns, 150 * KV_MS);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 /* ---------------------------------------------------------------------------------------------- */

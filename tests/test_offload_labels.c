@@ -45,7 +45,7 @@ static void complete(struct disk_scene *scene, const struct kvbi_copy *copies, u
 {
     kvbi_lock(scene->rig.kv);
     for (uint32_t i = 0; i < count; i++)
-        (void)kvbi_lane_complete_locked(lane_of(scene), (uint32_t)copies[i].tag, result, 2);
+        (void)kvbi_lane_complete_locked(lane_of(scene), (uint32_t)copies[i].cookie, result, 2);
     kvbi_unlock(scene->rig.kv);
     kv_check(&scene->rig);
 }

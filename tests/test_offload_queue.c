@@ -226,7 +226,7 @@ static void test_shed_block_may_be_offered_again(void **state)
     mv_drop_each(rig, runs, 3);
 }
 
-static void test_lane_never_pins_more_than_its_bounds(void **state)
+static void test_lane_never_holds_more_than_its_bounds(void **state)
 {
     struct kv_rig *rig = *state;
     struct mv_run runs[12];
@@ -412,7 +412,7 @@ int main(void)
         TEST(kv_rig, test_full_queue_sheds_an_incoming_offer_that_is_no_better),
         TEST(kv_rig, test_full_queue_sheds_the_youngest_of_its_lowest_for_a_better_one),
         TEST(kv_rig, test_shed_block_may_be_offered_again),
-        TEST(kv_rig, test_lane_never_pins_more_than_its_bounds),
+        TEST(kv_rig, test_lane_never_holds_more_than_its_bounds),
         TEST(kv_rig, test_batch_with_little_room_below_moves_what_fits),
         TEST(kv_rig, test_nothing_of_higher_priority_is_evicted_below),
         TEST(kv_rig, test_equal_priority_is_evicted_below),

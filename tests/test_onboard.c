@@ -133,7 +133,7 @@ static void test_sources_may_be_dropped_and_their_tier_filled_at_once(void **sta
     mv_park(rig, &run, KVB_TIER_HOST, 1, 2);
     struct kvb_op *op = mv_bring_up(rig, &run, KVB_TIER_DEVICE, NULL); /* drops them */
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_HOST].available_count, 2);
-    mv_evict_all(rig, KVB_TIER_HOST); /* all but what is pinned, scribbled over */
+    mv_evict_all(rig, KVB_TIER_HOST); /* all but what lanes hold, scribbled over */
     mv_step(rig);
     mv_end(rig, &run, op, 2);
 }

@@ -114,7 +114,7 @@ static void end_waiting(struct waiting *waiting)
     kv_unref(rig, waiting->run.blocks[0]);
     kv_unref(rig, waiting->offered.blocks[0]);
     kv_ok(kvb_fence_signal(rig->kv, 5));
-    kv_settle(rig);
+    kv_flush(rig);
 }
 
 static void test_room_that_a_lane_waits_for_asks_for_a_poll(void **state)

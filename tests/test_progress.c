@@ -325,7 +325,7 @@ static void test_waiting_from_within_the_event_sink_is_refused(void **state)
     rig->config.sink = (struct kvb_event_sink){call_from_sink, caller};
     kv_rig_open(rig);
     mv_store_beside(rig, &run, KVB_TIER_DEVICE, 1, 1, 0);
-    kv_settle(rig);
+    kv_flush(rig);
     expect_refused(caller);
     mv_drop_beside(rig, &run);
     modes_settle(rig);
@@ -340,7 +340,7 @@ static void test_waiting_from_within_admission_is_refused(void **state)
     rig->config.admission = (struct kvb_admission){call_from_admission, caller};
     kv_rig_open(rig);
     mv_store_beside(rig, &run, KVB_TIER_DEVICE, 1, 1, 0);
-    kv_settle(rig);
+    kv_flush(rig);
     expect_refused(caller);
     mv_drop_beside(rig, &run);
     modes_settle(rig);

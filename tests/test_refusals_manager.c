@@ -48,7 +48,7 @@ static void test_manager_calls_name_what_is_wrong(void **state)
     answers(rig, kvb_manager_flush(rig->kv, 0), KVB_ETIMEDOUT,
             "not all lanes were idle within 0 ns");
     kv_ok(kvb_fence_signal(rig->kv, 1));
-    kv_settle(rig);
+    kv_flush(rig);
     mv_drop(rig, &run);
 }
 
@@ -168,7 +168,7 @@ static void test_blocks_of_a_file_are_named(void **state)
     rig->tiers[0].trigger = rig->tiers[1].trigger = KVB_OFFLOAD_ON_REGISTER;
     kv_rig_open(rig);
     mv_park(rig, &run, KVB_TIER_DEVICE, 1, 1);
-    kv_settle(rig);
+    kv_flush(rig);
     kv_rig_close(rig);
     kv_rig_open(rig);
     query.keys = run.seqs;
@@ -181,7 +181,7 @@ static void test_blocks_of_a_file_are_named(void **state)
     struct kvb_onboard up = {
         .size = sizeof up, .sources = &hit.block, .targets = targets, .count = 1};
     kv_ok(kvb_onboard(rig->kv, &up, &op));
-    kv_settle(rig);
+    kv_flush(rig);
     kv_ok(kvb_op_take(rig->kv, op, targets, 1, &good));
     kv_ok(kvb_op_release(rig->kv, op));
     assert_int_equal(good, 1);

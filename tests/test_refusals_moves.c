@@ -335,7 +335,7 @@ static void test_operations_name_what_is_wrong_with_them(void **state)
         refuses(rig, kvb_op_wait_stream(rig->kv, op, &up, 0), KVB_EUNSUPPORTED,
                 "the operation's targets are in tier DEVICE, which is not in CUDA memory");
     kv_ok(kvb_fence_signal(rig->kv, 1));
-    kv_settle(rig);
+    kv_flush(rig);
     kv_ok(kvb_op_take(rig->kv, op, up.targets, 2, &good));
     refuses(rig, kvb_op_take(rig->kv, op, again, 2, &good), KVB_ESTATE,
             "the operation's blocks were taken already");
@@ -354,7 +354,7 @@ static void test_operations_that_are_used_up_are_an_answer(void **state)
         struct kvb_block *target = i == 0 ? up.targets[0] : up.targets[1];
         up.request.targets = &target;
         kv_ok(kvb_onboard(rig->kv, &up.request, &ops[i]));
-        kv_settle(rig);
+        kv_flush(rig);
         uint32_t good;
         kv_ok(kvb_op_take(rig->kv, ops[i], i == 0 ? &up.targets[0] : &up.targets[1], 1, &good));
         if (i > 0) {

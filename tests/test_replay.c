@@ -157,7 +157,7 @@ static void test_replay_impossible_sizes_are_refused_by_name(void **state)
     assert_all_refused(*state, refusals, sizeof refusals / sizeof *refusals);
 }
 
-/* The bound is exact: the longest request and what the lane pins, and not a block more. */
+/* The bound is exact: the longest request and what the lane holds, and not a block more. */
 static void test_replay_smallest_possible_device_tier_serves(void **state)
 {
     struct replay_folder *folder = *state;

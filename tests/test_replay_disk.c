@@ -242,7 +242,7 @@ static void start_replay(const struct replay_folder *folder, char *const argumen
 /* How many blocks a file's table names now; 0 as long as there is no file with a superblock. */
 static uint32_t blocks_in_table(const struct replay_folder *folder, const char *name)
 {
-    static struct kvbi_disk_record records[60000];
+    static struct kvbi_disk_entry entries[60000];
     struct kvbi_disk_superblock superblock = {.slot_count = 0};
     char path[128];
     path_in_folder(folder, path, name);
@@ -252,11 +252,11 @@ static uint32_t blocks_in_table(const struct replay_folder *folder, const char *
     ssize_t got = 0;
     if (pread(fd, &superblock, sizeof superblock, 0) == sizeof superblock &&
         strcmp(superblock.magic, KVBI_DISK_MAGIC) == 0)
-        got = pread(fd, records, sizeof records, (off_t)superblock.table_offset);
+        got = pread(fd, entries, sizeof entries, (off_t)superblock.table_offset);
     close(fd);
     uint32_t count = 0;
-    for (size_t i = 0; got > 0 && i < (size_t)got / sizeof *records; i++)
-        count += records[i].state == KVBI_DISK_ENTRY_BLOCK;
+    for (size_t i = 0; got > 0 && i < (size_t)got / sizeof *entries; i++)
+        count += entries[i].state == KVBI_DISK_ENTRY_BLOCK;
     return count;
 }
 

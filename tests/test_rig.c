@@ -29,7 +29,7 @@ static void ends_with_a_broken_invariant(void **state)
 {
     struct kv_rig *rig = *state;
     kv_rig_open(rig);
-    rig->kv->store.pools[KVB_TIER_DEVICE].held_count++;
+    rig->kv->store.pools[KVB_TIER_DEVICE].used_count++;
 }
 
 static void fails_before_it_opens(void **state)

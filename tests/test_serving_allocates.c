@@ -22,7 +22,7 @@ static void serve_once(struct kv_rig *rig, uint64_t seed)
     kv_ok(kvb_block_set_priority(kv, run, 2, 50, KV_SECOND, NULL));
     kv_ok(kvb_pin(kv, seed + 1, run, 2, KV_SECOND, NULL));
     kv_ok(kvb_block_offload(kv, run, 2, 50, NULL, NULL));
-    kv_settle(rig);
+    kv_flush(rig);
     kv_ok(kvb_unpin_all(kv, seed + 1, NULL));
     kv_ok(kvb_block_unref(kv, run, 2, NULL));
     kv_ok(kvb_weak_upgrade(kv, &weak, 1, run, NULL));

@@ -32,7 +32,7 @@ static uint32_t match_in(struct adopt_scene *scene, uint32_t namespace_id, uint3
     for (uint32_t i = 0; i < found; i++) {
         *slot = hits[i].slot;
         assert_int_equal(hits[i].tier, KVB_TIER_DISK);
-        (void)kvbi_store_release_locked(&scene->store, scene->pool, hits[i].block, 1);
+        (void)kvbi_store_unref_locked(&scene->store, scene->pool, hits[i].block, 1);
     }
     return found;
 }
@@ -283,10 +283,10 @@ static void test_key_that_got_another_parent_has_that_one(void **state)
 
 /* ---- Afterwards ------------------------------------------------------------------------------ */
 
-static void move(struct kvb_block *block, enum kvbi_event event, uint32_t count)
+static void move(struct kvb_block *block, enum kvbi_edge edge, uint32_t count)
 {
     const struct kvbi_move move = {.tokens_per_block = ADOPT_TOKENS, .count = count};
-    assert_int_equal(kvbi_life_move(block, event, &move, NULL), 0);
+    assert_int_equal(kvbi_life_move(block, edge, &move, NULL), 0);
 }
 
 /* A computed block of content `number`, registered in DEVICE and held. */
@@ -297,10 +297,10 @@ static struct kvb_block *compute(struct adopt_scene *scene, uint32_t number)
         kvbi_store_take_locked(&scene->store, device, true, KVB_PRIORITY_MAX, 1);
     assert_non_null(block);
     kvbi_store_record(&scene->store, block->record)->name = adopt_content(number, 0).name;
-    move(block, KVBI_EVENT_INIT, 0);
-    move(block, KVBI_EVENT_APPEND, ADOPT_TOKENS);
-    move(block, KVBI_EVENT_SCHEDULE, 0);
-    move(block, KVBI_EVENT_COMPUTE_DONE, ADOPT_TOKENS);
+    move(block, KVBI_EDGE_INIT, 0);
+    move(block, KVBI_EDGE_APPEND, ADOPT_TOKENS);
+    move(block, KVBI_EDGE_SCHEDULE, 0);
+    move(block, KVBI_EDGE_COMPUTE_DONE, ADOPT_TOKENS);
     assert_int_equal(kvbi_store_register_locked(&scene->store, device, &block, false, 1), 0);
     return block;
 }
@@ -316,8 +316,8 @@ static void test_content_computed_again_joins_the_adopted_copy(void **state)
     assert_int_equal(kvbi_index_at(&scene->store.index, block->entry)->ready,
                      1u << KVB_TIER_DEVICE | 1u << KVB_TIER_DISK);
     assert_int_equal(
-        kvbi_store_release_locked(&scene->store, &scene->store.pools[KVB_TIER_DEVICE], block, 2),
-        KVBI_RELEASE_PARKED);
+        kvbi_store_unref_locked(&scene->store, &scene->store.pools[KVB_TIER_DEVICE], block, 2),
+        KVBI_UNREF_PARKED);
     adopt_check(scene);
 }
 

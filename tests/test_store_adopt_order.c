@@ -45,7 +45,7 @@ static void test_retired_slot_is_never_given_out(void **state)
         assert_int_not_equal(adopt_take_slot(scene), 4);
     assert_int_equal(adopt_take_slot(scene), KVBI_NONE);
     assert_int_equal(scene->pool->retired_count, 1);
-    assert_int_equal(scene->pool->paths[0].retired, 1);
+    assert_int_equal(scene->pool->files[0].retired, 1);
 }
 
 /* ---- Order ----------------------------------------------------------------------------------- */
@@ -181,13 +181,13 @@ static void test_block_that_is_held_is_the_last_of_the_order(void **state)
         adopt_one(scene, &adoption);
     }
     adopt_end(scene);
-    assert_int_equal(kvbi_store_hold_locked(&scene->store, scene->pool, &scene->pool->slots[0]), 0);
+    assert_int_equal(kvbi_store_ref_locked(&scene->store, scene->pool, &scene->pool->slots[0]), 0);
     assert_int_equal(kvbi_pool_order(scene->pool, order, ADOPT_SLOTS), 3);
     assert_int_equal(order[0], 1);
     assert_int_equal(order[1], 2);
     assert_int_equal(order[2], 0);
     assert_int_equal(kvbi_pool_order(scene->pool, order, 2), 2);
-    (void)kvbi_store_release_locked(&scene->store, scene->pool, &scene->pool->slots[0], 1);
+    (void)kvbi_store_unref_locked(&scene->store, scene->pool, &scene->pool->slots[0], 1);
 }
 
 static void test_block_that_is_held_but_forgotten_is_not_in_the_order(void **state)
@@ -197,10 +197,10 @@ static void test_block_that_is_held_but_forgotten_is_not_in_the_order(void **sta
     struct kvbi_adoption adoption = adopt_content(0, 0);
     adopt_one(scene, &adoption);
     adopt_end(scene);
-    assert_int_equal(kvbi_store_hold_locked(&scene->store, scene->pool, &scene->pool->slots[0]), 0);
+    assert_int_equal(kvbi_store_ref_locked(&scene->store, scene->pool, &scene->pool->slots[0]), 0);
     kvbi_store_forget_locked(&scene->store, scene->pool->slots[0].entry);
     assert_int_equal(kvbi_pool_order(scene->pool, order, ADOPT_SLOTS), 0);
-    (void)kvbi_store_release_locked(&scene->store, scene->pool, &scene->pool->slots[0], 1);
+    (void)kvbi_store_unref_locked(&scene->store, scene->pool, &scene->pool->slots[0], 1);
 }
 
 int main(void)

@@ -172,7 +172,7 @@ static void test_store_by_threads_keeps_contents_apart(void **state)
     }
     assert_int_equal(errors, 0);
     assert_true(reused > 0 && computed > 0);
-    kv_settle(rig);
+    kv_flush(rig);
     picture_catch_up(&scene->picture);
     assert_picture_is_live(rig, &scene->picture);
 }

@@ -430,7 +430,7 @@ static void run_town(struct town *town, uint32_t progress, uint32_t device_trigg
             (void)sched_yield();
     for (uint32_t i = 0; i <= SERVERS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
-    kv_settle(&town->rig);
+    kv_flush(&town->rig);
     assert_int_equal(town->wrong_line, 0);
     kv_check(&town->rig);
     mv_expect_books(&town->rig, true);

@@ -95,7 +95,7 @@ static int open_tier(struct disk_tier *f)
     strcpy(f->message, "untouched");
     int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
                                       sizeof f->message);
-    return error == 0 ? kvbi_disk_settle(kvbi_disk_of(&f->tier), f->message, sizeof f->message)
+    return error == 0 ? kvbi_disk_commit(kvbi_disk_of(&f->tier), f->message, sizeof f->message)
                       : error;
 }
 
@@ -109,7 +109,8 @@ static uint64_t bytes_of(uint32_t slots)
 
 static void publish(struct disk_tier *f, uint32_t slot, uint64_t name, uint64_t checksum)
 {
-    struct kvbi_disk_publication publication = {.slot = slot, .name = name, .checksum = checksum};
+    struct kvbi_disk_publication publication = {
+        .slot = slot, .identity = name, .checksum = checksum};
     kvbi_disk_publish(kvbi_disk_of(&f->tier), &publication, 1);
     assert_int_equal(publication.result, 0);
 }
@@ -151,7 +152,7 @@ static void test_disk_new_file_is_private_and_has_its_space(void **state)
     assert_int_equal(status.st_mode, S_IFREG | 0600);
     assert_int_equal(status.st_size, bytes_of(BLOCKS));
     assert_true(status.st_blocks * 512 >= status.st_size);
-    assert_true((fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_true((fcntl(kvbi_disk_of(&f->tier)->files[0].io.fd, F_GETFD) & FD_CLOEXEC) != 0);
     assert_int_equal(f->tier.tier, KVB_TIER_DISK);
     assert_int_equal(f->tier.block_count, BLOCKS);
     assert_int_equal(f->tier.block_bytes, 65536);
@@ -164,15 +165,15 @@ static void test_disk_mode_says_direct_or_why_not(void **state)
 {
     struct disk_tier *f = *state;
     assert_int_equal(open_tier(f), 0);
-    bool direct = (fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFL) & O_DIRECT) != 0;
-    assert_int_equal(kvbi_disk_of(&f->tier)->paths[0].file.direct, direct);
+    bool direct = (fcntl(kvbi_disk_of(&f->tier)->files[0].io.fd, F_GETFL) & O_DIRECT) != 0;
+    assert_int_equal(kvbi_disk_of(&f->tier)->files[0].io.direct, direct);
     assert_int_equal(strcmp(kvbi_disk_of(&f->tier)->mode, "O_DIRECT") == 0, direct);
     assert_int_equal(strstr(kvbi_disk_of(&f->tier)->mode, "buffered (no O_DIRECT: ") != NULL,
                      !direct);
     kvbi_tier_destroy(&f->tier);
     f->config.buffered = true;
     assert_int_equal(open_tier(f), 0);
-    assert_int_equal(fcntl(kvbi_disk_of(&f->tier)->paths[0].file.fd, F_GETFL) & O_DIRECT, 0);
+    assert_int_equal(fcntl(kvbi_disk_of(&f->tier)->files[0].io.fd, F_GETFL) & O_DIRECT, 0);
     assert_string_equal(kvbi_disk_of(&f->tier)->mode, "buffered (asked for)");
 }
 
@@ -180,14 +181,14 @@ static void test_disk_that_takes_no_direct_writes_is_buffered_and_says_so(void *
 {
     struct disk_tier *f = *state;
     assert_int_equal(open_tier(f), 0);
-    bool direct = kvbi_disk_of(&f->tier)->paths[0].file.direct;
+    bool direct = kvbi_disk_of(&f->tier)->files[0].io.direct;
     kvbi_tier_destroy(&f->tier);
     no_direct_writes = true;
     assert_int_equal(open_tier(f), 0);
-    assert_false(kvbi_disk_of(&f->tier)->paths[0].file.direct);
+    assert_false(kvbi_disk_of(&f->tier)->files[0].io.direct);
     assert_non_null(strstr(kvbi_disk_of(&f->tier)->mode, "buffered (no O_DIRECT: "));
     assert_int_equal(
-        strstr(kvbi_disk_of(&f->tier)->paths[0].note, "takes no direct writes") != NULL, direct);
+        strstr(kvbi_disk_of(&f->tier)->files[0].note, "takes no direct writes") != NULL, direct);
 }
 
 static void test_disk_odd_block_is_padded_and_says_so(void **state)
@@ -233,11 +234,11 @@ static void test_disk_name_depends_on_slot_and_all_of_the_identity(void **state)
                                         {.hash = 1, .digest = {2, 9}, .generation = 4},
                                         {.hash = 1, .digest = {2, 3}, .generation = 9}};
     assert_int_equal(open_tier(f), 0);
-    uint64_t name = kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[0]);
-    assert_true(name != 0 && name == kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[0]));
-    assert_true(name != kvbi_disk_name(kvbi_disk_of(&f->tier), 2, &who[0]));
+    uint64_t name = kvbi_disk_identity(kvbi_disk_of(&f->tier), 1, &who[0]);
+    assert_true(name != 0 && name == kvbi_disk_identity(kvbi_disk_of(&f->tier), 1, &who[0]));
+    assert_true(name != kvbi_disk_identity(kvbi_disk_of(&f->tier), 2, &who[0]));
     for (int i = 1; i < 5; i++)
-        assert_true(name != kvbi_disk_name(kvbi_disk_of(&f->tier), 1, &who[i]));
+        assert_true(name != kvbi_disk_identity(kvbi_disk_of(&f->tier), 1, &who[i]));
 }
 
 static void test_disk_checksum_depends_on_name_and_every_byte(void **state)

@@ -185,7 +185,7 @@ static void test_engine_destroyed_with_unverified_blocks_waits(void **state)
     submit_writes(rig);
     assert_true(rig_wait(rig, N));
     submit_reads(rig);
-    struct pollfd event = {.fd = rig->engine->ops->event_fd(rig->engine), .events = POLLIN};
+    struct pollfd event = {.fd = rig->engine->ops->wake_fd(rig->engine), .events = POLLIN};
     assert_int_equal(poll(&event, 1, KV_GIVE_UP_MS), 1);
     assert_true(rig_reap(rig, 0, &more)); /* the first that were read go to the thread */
 }

@@ -113,7 +113,7 @@ static int open_tier(struct mounted *f)
 {
     int error = kvbi_tier_disk_create(&f->tier, &f->memory, KVB_TIER_DISK, &f->config, f->message,
                                       sizeof f->message);
-    return error == 0 ? kvbi_disk_settle(kvbi_disk_of(&f->tier), f->message, sizeof f->message)
+    return error == 0 ? kvbi_disk_commit(kvbi_disk_of(&f->tier), f->message, sizeof f->message)
                       : error;
 }
 
@@ -177,9 +177,9 @@ static void test_mounts_file_system_without_fallocate_is_taken_if_configured(voi
     for (int run = 0; run < 2; run++) {
         assert_int_equal(open_tier(f), 0);
         assert_non_null(strstr(kvbi_disk_of(&f->tier)->mode, "sparse: no fallocate"));
-        assert_int_equal(kvbi_disk_of(&f->tier)->paths[0].kept, run > 0);
+        assert_int_equal(kvbi_disk_of(&f->tier)->files[0].kept, run > 0);
         assert_int_equal(stat(f->place.file, &status), 0);
-        assert_int_equal(status.st_size, kvbi_disk_of(&f->tier)->paths[0].superblock.file_bytes);
+        assert_int_equal(status.st_size, kvbi_disk_of(&f->tier)->files[0].superblock.file_bytes);
         kvbi_tier_destroy(&f->tier);
     }
 }
@@ -198,16 +198,16 @@ static void test_mounts_file_that_finds_no_room_to_grow_is_kept(void **state)
     struct mounted *f = *state;
     mount_here(f, "tmpfs", "size=2m");
     assert_int_equal(open_tier(f), 0);
-    uint64_t uuid = kvbi_disk_of(&f->tier)->paths[0].uuid[0];
+    uint64_t uuid = kvbi_disk_of(&f->tier)->files[0].uuid[0];
     kvbi_disk_close_clean(kvbi_disk_of(&f->tier), NULL, 0);
     kvbi_tier_destroy(&f->tier);
     f->config.block_count = 64;
     expect_refusal(f, KVB_ENOSPC, "no room for");
     f->config.block_count = 8;
     assert_int_equal(open_tier(f), 0);
-    assert_true(kvbi_disk_of(&f->tier)->paths[0].kept);
-    assert_int_equal(kvbi_disk_of(&f->tier)->paths[0].uuid[0], uuid);
-    assert_string_equal(kvbi_disk_of(&f->tier)->paths[0].note, "");
+    assert_true(kvbi_disk_of(&f->tier)->files[0].kept);
+    assert_int_equal(kvbi_disk_of(&f->tier)->files[0].uuid[0], uuid);
+    assert_string_equal(kvbi_disk_of(&f->tier)->files[0].note, "");
 }
 
 /* 0, or an errno; EBUSY: somebody else has taken the device that was free. */
@@ -261,7 +261,7 @@ static void test_mounts_block_device_is_taken_if_large_enough(void **state)
     for (uint32_t count = 8; count <= 16; count += 8) { /* found again, and with another size too */
         f->config.block_count = count;
         assert_int_equal(open_tier(f), 0);
-        assert_true(kvbi_disk_of(&f->tier)->paths[0].kept);
+        assert_true(kvbi_disk_of(&f->tier)->files[0].kept);
         kvbi_tier_destroy(&f->tier);
     }
 }
@@ -294,7 +294,7 @@ static void test_mounts_block_device_that_was_given_to_others_is_refused(void **
     close(fd);
     f->config.flags = 0;
     assert_int_equal(open_tier(f), 0);
-    assert_true(kvbi_disk_of(&f->tier)->paths[0].kept);
+    assert_true(kvbi_disk_of(&f->tier)->files[0].kept);
     kvbi_tier_destroy(&f->tier);
 }
 
@@ -350,7 +350,7 @@ static void test_mounts_refused_growth_gives_its_space_back(void **state)
         assert_int_equal(open_tier(f), 0);
         /* And put back where there is no room any more. */
         assert_int_equal(truncate(paths[0], 8192), 0);
-        kvbi_disk_of(&f->tier)->paths[0].superblock.file_bytes = 16 << 20;
+        kvbi_disk_of(&f->tier)->files[0].superblock.file_bytes = 16 << 20;
         assert_int_equal(stat(paths[0], &before), 0);
         assert_int_equal(kvbi_disk_renew(kvbi_disk_of(&f->tier), 0), KVB_ENOSPC);
         assert_int_equal(stat(paths[0], &after), 0);

@@ -5,7 +5,7 @@
 
 #include "support/disk_engines.h"
 #include "support/give_up.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 #include "transfer/disk/tier.h"
 
 /* ---- Order ----------------------------------------------------------------------------------- */
@@ -77,12 +77,12 @@ static void test_disk_engine_urgent_copies_go_first(void **state)
     assert_int_equal(order.reads_after_a_write, 0);
 }
 
-static void test_disk_engine_event_is_readable_when_done(void **state)
+static void test_disk_engine_descriptor_is_readable_when_done(void **state)
 {
     struct disk_rig *rig = *state;
     bool more;
     rig_begin(rig, 65536, 8);
-    struct pollfd event = {.fd = rig->engine->ops->event_fd(rig->engine), .events = POLLIN};
+    struct pollfd event = {.fd = rig->engine->ops->wake_fd(rig->engine), .events = POLLIN};
     if (rig->variant->poll && rig->variant->engine == KVBI_DISK_POSIX) {
         assert_int_equal(event.fd, -1);
         return;
@@ -111,8 +111,8 @@ static void read_as_many_directly(const struct disk_rig *rig, uint32_t count)
     _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN];
     const struct kvbi_disk *disk = kvbi_disk_of(&rig->disk);
     for (uint32_t i = 0; i < count; i++)
-        assert_int_equal(kvbi_disk_read(disk->paths[0].file.fd, page, sizeof page,
-                                        disk->paths[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES),
+        assert_int_equal(kvbi_disk_read(disk->files[0].io.fd, page, sizeof page,
+                                        disk->files[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES),
                          0);
 }
 
@@ -161,7 +161,7 @@ static void test_disk_engine_drain_ends_everything(void **state)
     }
     rig->engine->ops->drain(rig->engine);
     assert_false(rig->engine->ops->signal(rig->engine, 7));
-    int event = rig->engine->ops->event_fd(rig->engine);
+    int event = rig->engine->ops->wake_fd(rig->engine);
     assert_true(rig->engine->ops->ready(rig->engine));
     for (bool more = true; more;)
         assert_true(rig_reap(rig, 7, &more));
@@ -219,7 +219,7 @@ static void test_disk_engine_random_work_completes_exactly_once(void **state)
         case 4:
             assert_true(rig_reap(rig, (uint32_t)(random >> 40) % 8, &more));
             for (uint32_t i = before; i < rig->done; i++) {
-                uint32_t at = rig->order[i % RIG_TAGS];
+                uint32_t at = rig->order[i % RIG_COOKIES];
                 assert_true(out[at]);
                 assert_true(rig->results[at] == KVB_ECANCELED || ticket[at] <= counter);
                 if (up[at])
@@ -269,7 +269,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(disk_rig, test_disk_engine_fence_holds_back_its_copy_only),
         TEST(disk_rig, test_disk_engine_urgent_copies_go_first),
-        TEST(disk_rig, test_disk_engine_event_is_readable_when_done),
+        TEST(disk_rig, test_disk_engine_descriptor_is_readable_when_done),
         TEST(disk_rig, test_disk_engine_many_completions_at_once_are_all_seen),
         TEST(disk_rig, test_disk_engine_reap_stops_at_max),
         TEST(disk_rig, test_disk_engine_drain_ends_everything),

@@ -25,34 +25,34 @@ static void test_disk_engine_says_which_slots_are_condemned_and_why(void **state
 {
     struct disk_rig *rig = *state;
     rig_begin(rig, 65536, 8);
-    const struct kvbi_disk_path *path = &kvbi_disk_of(&rig->disk)->paths[0];
+    const struct kvbi_disk_file *file = &kvbi_disk_of(&rig->disk)->files[0];
     rig_store(rig, 1, 20);
     rig_flip(rig, 1, 5);
     assert_int_equal(rig_load(rig, 1, 20), KVB_ECORRUPT);
     assert_false(rig->condemned[0]);
     assert_int_equal(rig_load(rig, 1, 20), KVB_ECORRUPT);
     assert_true(rig->condemned[0]); /* the second time */
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_CHECKSUM], 2);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_CHECKSUM], 2);
     rig_store(rig, 1, 20);
     rig->plan = (struct rig_plan){.results = {-EIO}, .count = 1};
     assert_int_equal(move_as_planned(rig), KVB_EIO);
     assert_true(rig->condemned[0]);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IO], 1);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_IO], 1);
     rig_store(rig, 3, 30);
     assert_int_equal(rig_load(rig, 3, 31), KVB_ECORRUPT);
     assert_false(rig->condemned[0]);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_IDENTITY], 1);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_IDENTITY], 1);
     assert_int_equal(
         truncate(rig->place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig->disk), 3)), 0);
     assert_int_equal(rig_load(rig, 3, 30), KVB_EIO);
-    assert_int_equal(path->read_errors[KVBI_DISK_CAUSE_SHORT], 1);
+    assert_int_equal(file->read_errors[KVBI_DISK_CAUSE_SHORT], 1);
     rig->plan = (struct rig_plan){.results = {-ENOSPC}, .count = 1, .write = true};
     assert_int_equal(move_as_planned(rig), KVB_ENOSPC);
     assert_false(rig->condemned[0]);
     rig->plan = (struct rig_plan){.results = {-EIO}, .count = 1, .write = true};
     assert_int_equal(move_as_planned(rig), KVB_EIO);
     assert_true(rig->condemned[0]);
-    assert_int_equal(path->write_errors, 2);
+    assert_int_equal(file->write_errors, 2);
 }
 
 /* A table that cannot be written: the copy fails, whatever its payload did. */
@@ -62,7 +62,7 @@ static void test_disk_engine_unpublished_block_fails(void **state)
     static struct kvbi_label label;
     label = rig_label(9);
     rig_begin(rig, 65536, 8);
-    disk_table_break(&kvbi_disk_of(&rig->disk)->paths[0]);
+    disk_table_break(&kvbi_disk_of(&rig->disk)->files[0]);
     struct kvbi_copy copy = rig_down(rig, 1, 1, 9, 0);
     copy.label = &label;
     rig_fill(rig, 1, 9);

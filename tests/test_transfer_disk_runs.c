@@ -344,7 +344,7 @@ static void open_engine(struct disk_rig *rig, const struct disk_rig_variant *var
     skip();
 }
 
-/* All slots in one call, tags as slots. */
+/* All slots in one call, slots as cookies. */
 static void move_all(struct disk_rig *rig, bool write)
 {
     struct kvbi_copy copies[COUNT];
@@ -376,7 +376,7 @@ static void test_runs_that_come_back_short_fail_only_blocks_behind_the_end(void 
         truncate(rig->place.file, (off_t)kvbi_disk_offset(kvbi_disk_of(&rig->disk), GOOD)), 0);
     move_all(rig, false);
     expect_good_before_the_end(rig);
-    assert_int_equal(kvbi_disk_of(&rig->disk)->paths[0].read_errors[KVBI_DISK_CAUSE_SHORT],
+    assert_int_equal(kvbi_disk_of(&rig->disk)->files[0].read_errors[KVBI_DISK_CAUSE_SHORT],
                      COUNT - GOOD);
 }
 

@@ -16,7 +16,7 @@
 #include "support/test.h"
 #include "transfer/disk/scatter.h"
 
-#define ENTRY sizeof(struct kvbi_disk_record)
+#define ENTRY sizeof(struct kvbi_disk_entry)
 #define TABLE_AT ((uint64_t)8192)
 #define COUNT 1024u
 
@@ -52,7 +52,7 @@ static int mapped_table_setup(void **state)
     if (f->fd >= 0 && ftruncate(f->fd, (off_t)(TABLE_AT + COUNT * ENTRY)) == 0)
         f->table = kvbi_disk_scatter_map(f->fd, TABLE_AT, COUNT, &error);
     *state = f;
-    if (f->scatter.records != NULL && f->table != NULL && error == 0)
+    if (f->scatter.entries != NULL && f->table != NULL && error == 0)
         return 0;
     (void)mapped_table_teardown(state);
     return -1;
@@ -60,7 +60,7 @@ static int mapped_table_setup(void **state)
 
 static void stage(struct mapped_table *f, uint32_t at, uint32_t place)
 {
-    memset(&f->scatter.records[at], (int)(place % 251 + 1), ENTRY);
+    memset(&f->scatter.entries[at], (int)(place % 251 + 1), ENTRY);
     f->places[at] = f->table + place * ENTRY;
 }
 

@@ -97,7 +97,7 @@ static void open_engine(struct fixture *f)
     open_with(f, 100);
 }
 
-/* Down, from device slot `from` to host slot `to`; its tag is `from`. */
+/* Down, from device slot `from` to host slot `to`; its cookie is `from`. */
 static struct kvbi_copy down(const struct fixture *f, uint32_t from, uint32_t to, uint64_t ticket)
 {
     return (struct kvbi_copy){.from = &f->device,
@@ -105,7 +105,7 @@ static struct kvbi_copy down(const struct fixture *f, uint32_t from, uint32_t to
                               .from_slot = from,
                               .to_slot = to,
                               .ticket = ticket,
-                              .tag = from};
+                              .cookie = from};
 }
 
 static int submit_one(struct fixture *f, uint32_t from, uint32_t to, uint64_t ticket, bool urgent)
@@ -132,10 +132,10 @@ static bool reap(struct fixture *f, uint32_t max, uint64_t until_ns)
     return more;
 }
 
-static void expect_done(const struct fixture *f, uint32_t at, uint64_t tag, int result)
+static void expect_done(const struct fixture *f, uint32_t at, uint64_t cookie, int result)
 {
     assert_true(at < f->done_count);
-    assert_int_equal(f->done[at].tag, tag);
+    assert_int_equal(f->done[at].cookie, cookie);
     assert_int_equal(f->done[at].result, result);
 }
 
@@ -156,7 +156,7 @@ static void test_memcpy_idle_has_nothing_to_reap(void **state)
     open_engine(f);
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     assert_int_equal(f->done_count, 0);
-    assert_int_equal(f->engine->ops->event_fd(f->engine), -1);
+    assert_int_equal(f->engine->ops->wake_fd(f->engine), -1);
     assert_int_equal(strncmp(f->engine->ops->name, "memcpy", 6), 0);
 }
 
@@ -203,7 +203,7 @@ static void test_memcpy_up_and_down_share_a_queue(void **state)
     open_engine(f);
     copies[0] = down(f, 1, 1, 0);
     copies[1] = (struct kvbi_copy){
-        .from = &f->host, .to = &f->device, .from_slot = 1, .to_slot = 2, .tag = 50};
+        .from = &f->host, .to = &f->device, .from_slot = 1, .to_slot = 2, .cookie = 50};
     copies[2] = down(f, 2, 3, 0);
     assert_int_equal(f->engine->ops->submit(f->engine, copies, 3, false), 0);
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
@@ -220,7 +220,7 @@ static void test_memcpy_within_one_tier_is_done_one_by_one(void **state)
     assert_int_equal(submit_one(f, 7, 0, 0, false), 0);
     for (uint32_t i = 0; i < 3; i++)
         copies[i] = (struct kvbi_copy){
-            .from = &f->host, .to = &f->host, .from_slot = i, .to_slot = i + 1, .tag = i};
+            .from = &f->host, .to = &f->host, .from_slot = i, .to_slot = i + 1, .cookie = i};
     assert_int_equal(f->engine->ops->submit(f->engine, copies, 3, false), 0);
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     for (uint32_t slot = 0; slot <= 3; slot++)
@@ -471,7 +471,7 @@ static void test_memcpy_random_work_completes_exactly_once(void **state)
         case 4:
             (void)reap(f, (uint32_t)(random >> 40) % 8, f->now_ns + (random >> 50) % 4);
             for (uint32_t i = 0; i < f->done_count; i++) {
-                uint32_t at = (uint32_t)f->done[i].tag;
+                uint32_t at = (uint32_t)f->done[i].cookie;
                 assert_true(out[at]);
                 assert_true(f->done[i].result == KVB_ECANCELED || ticket[at] <= counter);
                 expect_bytes(f, at, f->done[i].result == 0 ? at : BLOCKS);

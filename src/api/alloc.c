@@ -11,7 +11,7 @@
 /* Why there is not enough: EAGAIN if what transfers hold would do. */
 static int shortage_locked(const struct kvbi_pool *pool, uint32_t missing)
 {
-    uint32_t coming = pool->transfer_count + pool->pinned_count - pool->revocable_count;
+    uint32_t coming = pool->transfer_count + pool->parked_held_count - pool->revocable_count;
     return coming >= missing ? KVB_EAGAIN : KVB_ENOSPC;
 }
 
@@ -34,7 +34,7 @@ static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *po
 {
     kvbi_lock(manager);
     int error = look_for_room_locked(pool, wanted, missing);
-    *released = pool->released;
+    *released = pool->last_unrefs;
     kvbi_unlock(manager);
     return error;
 }
@@ -51,12 +51,12 @@ static int alloc_some(struct kvb_manager *manager, struct kvbi_pool *pool, uint3
                     : look_for_room_locked(pool, wanted, missing);
     uint32_t end = wanted > KVBI_LOCK_BATCH ? *taken + KVBI_LOCK_BATCH : count;
     if (error == 0)
-        kvbi_store_expect_take_locked(&manager->store, pool, end - *taken);
+        kvbi_store_warm_take_locked(&manager->store, pool, end - *taken);
     while (error == 0 && *taken < end) {
         struct kvb_block *block =
             kvbi_lanes_take_locked(kvbi_pipeline_lanes(&manager->pipeline), pool, true, now_ns);
         if (block == NULL && pool->cut_short)
-            break; /* many pinned ones stand before those that can go: on in the next hold */
+            break; /* many that lanes hold stand before those that can go: on in the next section */
         if (block == NULL) { /* only if slots were retired under our hands */
             *missing = count - *taken;
             error = shortage_locked(pool, *missing);
@@ -73,7 +73,7 @@ static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *
                            uint64_t released)
 {
     kvbi_lock(manager);
-    bool more = pool->released != released;
+    bool more = pool->last_unrefs != released;
     kvbi_unlock(manager);
     return more;
 }
@@ -91,8 +91,8 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
         released_since(manager, pool, released))
         error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
-        kvbi_engines_forget_spoiled(kvbi_pipeline_engines(&manager->pipeline),
-                                    &manager->tiers[pool->tier], kvbi_pool_slot(pool, blocks[i]));
+        kvbi_engines_forget_captured(kvbi_pipeline_engines(&manager->pipeline),
+                                     &manager->tiers[pool->tier], kvbi_pool_slot(pool, blocks[i]));
         kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, blocks[i], ticket);
     }
     return error;

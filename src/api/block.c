@@ -30,9 +30,9 @@ int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, 
 }
 
 /* The caller's handle, and no step's: a block whose step is out outlives all of its handles. */
-static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
+static int unref_one(struct kvbi_section *section, struct kvb_block *block)
 {
-    struct kvbi_pool *pool = kvbi_store_pool_of(&turn->manager->store, block);
+    struct kvbi_pool *pool = kvbi_store_pool_of(&section->manager->store, block);
     if (pool == NULL)
         return KVB_EINVAL;
     uint32_t steps = kvbi_life_get(block).steps;
@@ -41,10 +41,10 @@ static int unref_one(struct kvbi_turn *turn, struct kvb_block *block)
         return KVB_EINVAL;
     if (kvbi_slot_unref_shared(block))
         return 0;
-    kvbi_turn_next(turn);
+    kvbi_section_next(section);
     if (kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire)) == 0)
         return KVB_EINVAL;
-    kvbi_turn_release(turn, pool, block);
+    kvbi_section_unref(section, pool, block);
     return 0;
 }
 
@@ -56,10 +56,10 @@ int kvb_block_unref(struct kvb_manager *manager, struct kvb_block *const *blocks
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_UNREF, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = count; i-- > 0;)
-        kvbi_note(&roll, i, unref_one(&turn, blocks[i]));
-    kvbi_turn_end(&turn);
+        kvbi_note(&roll, i, unref_one(&section, blocks[i]));
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         kvbi_explain_unref(&roll, blocks[roll.told_at]);
     return kvbi_roll_end(&roll);
@@ -97,24 +97,24 @@ static int upgrade_parked_locked(struct kvb_manager *manager, struct kvbi_pool *
     if (kvbi_word_users(word) == 0 &&
         (block->place != KVBI_PLACE_PARKED || !kvbi_store_is_known_locked(&manager->store, block)))
         return KVB_ESTALE; /* of the latter, a clear has just not come to the slot yet */
-    return kvbi_store_hold_locked(&manager->store, pool, block);
+    return kvbi_store_ref_locked(&manager->store, pool, block);
 }
 
 /* A handle that was taken without the lock, while destroy was counting: it counts, or it goes. */
-static int settle_upgrade(struct kvb_manager *manager, struct kvbi_turn *turn,
-                          struct kvbi_pool *pool, struct kvb_block *block)
+static int confirm_upgrade(struct kvb_manager *manager, struct kvbi_section *section,
+                           struct kvbi_pool *pool, struct kvb_block *block)
 {
     if (!kvbi_store_is_closing(&manager->store))
         return 0;
-    kvbi_turn_next(turn); /* destroy has decided by then */
+    kvbi_section_next(section); /* destroy has decided by then */
     if (!kvbi_store_is_closing(&manager->store))
         return 0;
-    kvbi_turn_release(turn, pool, block);
+    kvbi_section_unref(section, pool, block);
     return KVB_ESTATE;
 }
 
 static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
-                       struct kvbi_turn *turn, struct kvb_block **out)
+                       struct kvbi_section *section, struct kvb_block **out)
 {
     *out = NULL;
     struct kvbi_pool *pool =
@@ -122,11 +122,11 @@ static int upgrade_one(struct kvb_manager *manager, const struct kvb_weak *weak,
     if (pool == NULL || weak->slot >= pool->block_count)
         return weak->generation == 0 ? KVB_ESTALE : KVB_EINVAL;
     struct kvb_block *block = &pool->slots[weak->slot];
-    int error = kvbi_slot_upgrade_held(block, weak->generation);
+    int error = kvbi_slot_upgrade_used(block, weak->generation);
     if (error == 0)
-        error = settle_upgrade(manager, turn, pool, block);
+        error = confirm_upgrade(manager, section, pool, block);
     if (error == KVB_EBUSY) {
-        kvbi_turn_next(turn);
+        kvbi_section_next(section);
         error = upgrade_parked_locked(manager, pool, block, weak->generation);
     }
     if (error == 0)
@@ -146,10 +146,10 @@ int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, 
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_WEAK_UPGRADE, "weaks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = 0; i < count; i++)
-        kvbi_note(&roll, i, upgrade_one(manager, &weaks[i], &turn, &blocks[i]));
-    kvbi_turn_end(&turn);
+        kvbi_note(&roll, i, upgrade_one(manager, &weaks[i], &section, &blocks[i]));
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         kvbi_explain_upgrade(&roll, &weaks[roll.told_at]);
     return kvbi_roll_end(&roll);
@@ -163,10 +163,10 @@ static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block
 {
     struct kvb_manager *manager = roll->manager;
     int error = kvbi_sole_holder(manager, block);
-    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_REGISTER))
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EDGE_REGISTER))
         error = KVB_ESTATE;
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_REGISTER);
+        return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_REGISTER);
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     if ((record->flags & KVBI_RECORD_LATER) && !(record->flags & KVBI_RECORD_HAS_PARENT))
@@ -233,9 +233,9 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
         if (codes[i] == 0)
             named[named_count++] = blocks[begin + i];
     }
-    kvbi_store_expect_names(&manager->store, named, named_count);
+    kvbi_store_warm_names(&manager->store, named, named_count);
     kvbi_lock(manager);
-    kvbi_store_expect_names_locked(&manager->store, named, named_count);
+    kvbi_store_warm_names_locked(&manager->store, named, named_count);
     for (uint32_t i = 0; i < count; i++)
         if (codes[i] == 0)
             codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->ticket,
@@ -305,20 +305,20 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_SET_PRIORITY, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t until_ns =
         duration_ns == 0 || duration_ns > UINT64_MAX - now_ns ? 0 : now_ns + duration_ns;
     for (uint32_t i = 0; i < count; i++) {
         bool held = kvbi_held_pool(manager, blocks[i]) != NULL;
         if (held) {
-            kvbi_turn_next(&turn);
+            kvbi_section_next(&section);
             blocks[i]->priority = (uint8_t)priority;
             blocks[i]->retention_ns = until_ns;
         }
         kvbi_note(&roll, i, held ? 0 : KVB_EINVAL);
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         (void)kvbi_roll_not_held(&roll, roll.told_at, blocks[roll.told_at]);
     return kvbi_roll_end(&roll);

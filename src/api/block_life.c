@@ -12,18 +12,18 @@
 #include "api/manager.h"
 #include "base/struct_in.h"
 
-/* One block through one event, after the check that the caller is alone with it. */
+/* One block along one edge, after the check that the caller is alone with it. */
 static int move_alone(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
-                      enum kvbi_event event, const struct kvbi_move *move)
+                      enum kvbi_edge edge, const struct kvbi_move *move)
 {
     int error = kvbi_sole_holder(roll->manager, block);
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, event);
-    error = kvbi_life_move(block, event, move, NULL);
-    if (error == KVB_EINVAL) /* of the events that come here only truncate has a count */
+        return kvbi_roll_edge(roll, i, error, block, edge);
+    error = kvbi_life_move(block, edge, move, NULL);
+    if (error == KVB_EINVAL) /* of the edges that come here only truncate has a count */
         return kvbi_roll_why(roll, i, error, block, ": token_counts[%u] is %u, must be 0..%u", i,
                              move->count, kvbi_life_get(block).tokens);
-    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, event);
+    return error == 0 ? 0 : kvbi_roll_edge(roll, i, error, block, edge);
 }
 
 /* ---- init ------------------------------------------------------------------------------------------------------- */
@@ -47,7 +47,7 @@ static void write_names(const struct kvb_manager *manager, struct kvbi_record *r
             memcpy(&record->parent, init->parent, sizeof record->parent);
         } else {
             record->parent.hash =
-                kvbi_key_tag(kvbi_store_hash(&manager->store), init->parent, shape->key_bytes);
+                kvbi_key_hash(kvbi_store_hash(&manager->store), init->parent, shape->key_bytes);
             memcpy(kvbi_record_parent_key(shape, record), init->parent, shape->key_bytes);
         }
     }
@@ -98,15 +98,15 @@ static int init_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
     struct kvb_manager *manager = roll->manager;
     int error = kvbi_sole_holder(manager, block);
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_INIT);
+        return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_INIT);
     error = check_init(roll, i, block, init, size);
     if (error != 0)
         return error;
-    if (!kvbi_life_allows(block, KVBI_EVENT_INIT))
-        return kvbi_roll_event(roll, i, KVB_ESTATE, block, KVBI_EVENT_INIT);
+    if (!kvbi_life_allows(block, KVBI_EDGE_INIT))
+        return kvbi_roll_edge(roll, i, KVB_ESTATE, block, KVBI_EDGE_INIT);
     write_names(manager, kvbi_store_record(&manager->store, block->record), init);
-    error = kvbi_life_move(block, KVBI_EVENT_INIT, &(struct kvbi_move){0}, NULL);
-    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, KVBI_EVENT_INIT);
+    error = kvbi_life_move(block, KVBI_EDGE_INIT, &(struct kvbi_move){0}, NULL);
+    return error == 0 ? 0 : kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_INIT);
 }
 
 int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
@@ -137,12 +137,12 @@ static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     append->taken = 0;
     int error = kvbi_sole_holder(manager, block);
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_APPEND);
+        return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_APPEND);
     error = kvbi_check_append(roll, i, block, append, size);
     if (error != 0)
         return error;
-    if (!kvbi_life_allows(block, KVBI_EVENT_APPEND))
-        return kvbi_roll_event(roll, i, KVB_ESTATE, block, KVBI_EVENT_APPEND);
+    if (!kvbi_life_allows(block, KVBI_EDGE_APPEND))
+        return kvbi_roll_edge(roll, i, KVB_ESTATE, block, KVBI_EDGE_APPEND);
     const struct kvbi_store *store = &manager->store;
     struct kvbi_record *record = kvbi_store_record(store, block->record);
     struct kvbi_life life = kvbi_life_get(block);
@@ -158,13 +158,13 @@ static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     struct kvbi_move move = {.tokens_per_block = kvbi_store_tokens_per_block(store),
                              .count = fits,
                              .more = append->flags & KVB_MORE};
-    error = kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL);
+    error = kvbi_life_move(block, KVBI_EDGE_APPEND, &move, NULL);
     if (error == KVB_EINVAL)
         return kvbi_roll_why(
             roll, i, error, block,
             ": appends[%u].count is 0 without KVB_MORE, and no token of the block is named", i);
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_APPEND);
+        return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_APPEND);
     append->taken = fits;
     if (fits > 0 &&
         fits == room) /* the last token is named: so is the block, if its parent or key is known */
@@ -202,13 +202,13 @@ static int schedule_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bl
 {
     struct kvbi_move nothing = {0};
     int error = kvbi_sole_holder(roll->manager, block);
-    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_SCHEDULE))
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EDGE_SCHEDULE))
         error = KVB_ESTATE;
     if (error == 0)
         error = kvbi_slot_ref(block); /* the step's own, before the step is out */
     if (error != 0)
-        return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_SCHEDULE);
-    error = kvbi_life_move(block, KVBI_EVENT_SCHEDULE, &nothing, NULL);
+        return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_SCHEDULE);
+    error = kvbi_life_move(block, KVBI_EDGE_SCHEDULE, &nothing, NULL);
     if (error == 0)
         return 0;
     (void)kvbi_slot_unref_shared(block);
@@ -216,7 +216,7 @@ static int schedule_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bl
         return kvbi_roll_why(roll, i, error, block,
                              " has %u outstanding steps, which is as many as it can have",
                              KVBI_STEPS_MAX);
-    return kvbi_roll_event(roll, i, error, block, KVBI_EVENT_SCHEDULE);
+    return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_SCHEDULE);
 }
 
 int kvb_block_schedule(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
@@ -242,7 +242,7 @@ int kvb_block_cancel(struct kvb_manager *manager, struct kvb_block *const *block
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_CANCEL, "blocks", count, results);
     for (uint32_t i = 0; i < count; i++)
         kvbi_note(&roll, i,
-                  move_alone(&roll, i, blocks[i], KVBI_EVENT_CANCEL, &(struct kvbi_move){0}));
+                  move_alone(&roll, i, blocks[i], KVBI_EDGE_CANCEL, &(struct kvbi_move){0}));
     return kvbi_roll_end(&roll);
 }
 
@@ -250,7 +250,7 @@ static int truncate_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bl
                         uint32_t token_count)
 {
     int error =
-        move_alone(roll, i, block, KVBI_EVENT_TRUNCATE, &(struct kvbi_move){.count = token_count});
+        move_alone(roll, i, block, KVBI_EDGE_TRUNCATE, &(struct kvbi_move){.count = token_count});
     if (error == 0)
         kvbi_store_record(&roll->manager->store, block->record)->flags &=
             (uint16_t) ~(KVBI_RECORD_NAMED | KVBI_RECORD_GIVEN);
@@ -277,7 +277,7 @@ int kvb_block_truncate(struct kvb_manager *manager, struct kvb_block *const *blo
 static int reset_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block)
 {
     int error = kvbi_sole_holder(roll->manager, block);
-    if (error == 0 && !kvbi_life_allows(block, KVBI_EVENT_RESET))
+    if (error == 0 && !kvbi_life_allows(block, KVBI_EDGE_RESET))
         error = KVB_ESTATE;
     if (error == 0) {
         uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
@@ -290,14 +290,14 @@ static int reset_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block
             error = KVB_ESHARED;
     }
     if (error == 0)
-        error = kvbi_life_move(block, KVBI_EVENT_RESET, &(struct kvbi_move){0}, NULL);
+        error = kvbi_life_move(block, KVBI_EDGE_RESET, &(struct kvbi_move){0}, NULL);
     if (error == 0)
         kvbi_slot_forget_content(block); /* its sole holder's, as the block is */
     if (error == KVB_EAGAIN)
         return kvbi_roll_why(roll, i, error, block,
                              " has no generation left after %llu reuses: unref it",
                              (unsigned long long)KVBI_GENERATION_MAX);
-    return error == 0 ? 0 : kvbi_roll_event(roll, i, error, block, KVBI_EVENT_RESET);
+    return error == 0 ? 0 : kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_RESET);
 }
 
 int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
@@ -320,21 +320,21 @@ static void end_step(struct kvb_manager *manager, struct kvb_block *block)
 {
     if (kvbi_slot_unref_shared(block))
         return;
-    struct kvbi_turn turn = {.manager = manager};
-    kvbi_turn_next(&turn);
-    kvbi_turn_release(&turn, kvbi_store_pool_of(&manager->store, block), block);
-    kvbi_turn_end(&turn);
+    struct kvbi_section section = {.manager = manager};
+    kvbi_section_next(&section);
+    kvbi_section_unref(&section, kvbi_store_pool_of(&manager->store, block), block);
+    kvbi_section_end(&section);
 }
 
-static int retire_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
-                      enum kvbi_event event, uint32_t computed, const struct kvb_fence *fence,
-                      uint64_t ticket)
+static int finish_step(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
+                       enum kvbi_edge edge, uint32_t computed, const struct kvb_fence *fence,
+                       uint64_t ticket)
 {
     struct kvb_manager *manager = roll->manager;
     struct kvbi_move move = {.tokens_per_block = kvbi_store_tokens_per_block(&manager->store),
                              .count = computed};
     int error = kvbi_sole_holder(manager, block);
-    if (error == 0 && !kvbi_life_allows(block, event))
+    if (error == 0 && !kvbi_life_allows(block, edge))
         error = KVB_ESTATE;
     const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
     if (error == 0)
@@ -343,12 +343,12 @@ static int retire_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
         uint64_t before = block->ticket;
         /* ahead of the move: who sees the block Complete sees what to wait for */
         kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, block, ticket);
-        error = kvbi_life_move(block, event, &move, NULL);
+        error = kvbi_life_move(block, edge, &move, NULL);
         if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;
     }
     if (error != 0)
-        return kvbi_refuse_step(roll, i, error, block, event, computed, fence);
+        return kvbi_refuse_step(roll, i, error, block, edge, computed, fence);
     end_step(manager, block);
     return 0;
 }
@@ -371,7 +371,7 @@ int kvb_block_compute_done(struct kvb_manager *manager, struct kvb_block *const 
     for (uint32_t i = 0; i < count; i++)
         kvbi_note(
             &roll, i,
-            retire_one(&roll, i, blocks[i], KVBI_EVENT_COMPUTE_DONE, computed[i], fence, ticket));
+            finish_step(&roll, i, blocks[i], KVBI_EDGE_COMPUTE_DONE, computed[i], fence, ticket));
     return kvbi_roll_end(&roll);
 }
 
@@ -384,6 +384,6 @@ int kvb_block_compute_failed(struct kvb_manager *manager, struct kvb_block *cons
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_COMPUTE_FAILED, "blocks", count, results);
     for (uint32_t i = 0; i < count; i++)
-        kvbi_note(&roll, i, retire_one(&roll, i, blocks[i], KVBI_EVENT_COMPUTE_FAILED, 0, NULL, 0));
+        kvbi_note(&roll, i, finish_step(&roll, i, blocks[i], KVBI_EDGE_COMPUTE_FAILED, 0, NULL, 0));
     return kvbi_roll_end(&roll);
 }

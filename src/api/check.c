@@ -21,7 +21,7 @@ int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t messag
     return wrong == NULL ? 0 : KVB_EINVAL;
 }
 
-uint32_t kvbi_testing_longest_hold(struct kvb_manager *manager)
+uint32_t kvbi_testing_longest_section(struct kvb_manager *manager)
 {
     kvbi_store_lock(&manager->store);
     uint32_t longest = kvbi_store_longest_hold_locked(&manager->store);

@@ -67,7 +67,7 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
     if (error != 0)
         return kvbi_refuse_clone(manager, source, target, error);
     struct kvbi_life life = kvbi_life_get(source);
-    if (life.state == KVB_STATE_EMPTY || life.filling || !kvbi_life_allows(target, KVBI_EVENT_INIT))
+    if (life.state == KVB_STATE_EMPTY || life.filling || !kvbi_life_allows(target, KVBI_EDGE_INIT))
         return kvbi_refuse_clone(manager, source, target, KVB_ESTATE);
     struct kvbi_record *to = kvbi_store_record(&manager->store, target->record);
     uint32_t from;
@@ -76,7 +76,6 @@ int kvb_block_clone(struct kvb_manager *manager, const struct kvb_block *source,
         return kvbi_refuse_clone(manager, source, target, error);
     copy_tokens(manager, kvbi_store_record(&manager->store, from), to, life.tokens);
     return_record(manager, from);
-    error =
-        kvbi_life_move(target, KVBI_EVENT_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
+    error = kvbi_life_move(target, KVBI_EDGE_INIT, &(struct kvbi_move){.count = life.tokens}, NULL);
     return error == 0 ? 0 : kvbi_refuse_clone(manager, source, target, error);
 }

@@ -17,7 +17,7 @@ static uint64_t foreign_handles_locked(struct kvb_manager *manager)
 }
 
 /*
- * Nobody holds anything, and nothing is handed out any more: decided in one hold, and before the
+ * Nobody holds anything, and nothing is handed out any more: decided in one section, and before the
  * count for those who take a handle without the lock (kvb_weak_upgrade).
  */
 static int close_to_callers(struct kvb_manager *manager)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The paths of the disk tier: their counters, and putting one back. Callers: the public. Lock: the store's; put back also clear_lock. */
+/*
+ * The files of the disk tier, which the header calls by their paths: their counters, and putting
+ * one back. Callers: the public. Lock: the store's; put back also clear_lock.
+ */
 #include "api/manager.h"
 
 /* 0, or what is wrong with the question. */
@@ -27,9 +30,9 @@ static void slot_stats(struct kvb_manager *manager, uint32_t path, struct kvb_di
 {
     const struct kvbi_pool *pool = pool_of(manager);
     kvbi_lock(manager);
-    stats->slot_count = kvbi_pool_path_slots(pool, path);
-    stats->retired_count = pool->paths[path].retired;
-    stats->hits = pool->paths[path].hits;
+    stats->slot_count = kvbi_pool_file_slots(pool, path);
+    stats->retired_count = pool->files[path].retired;
+    stats->hits = pool->files[path].hits;
     stats->out_of_service = kvbi_health_state_locked(kvbi_pipeline_health(&manager->pipeline), pool,
                                                      path) != KVBI_FILE_IN_SERVICE;
     kvbi_unlock(manager);
@@ -77,10 +80,10 @@ static int renew(struct kvb_manager *manager, uint32_t path)
     return error;
 }
 
-static const char *file_name(struct kvb_manager *manager, uint32_t path)
+static const char *file_path(struct kvb_manager *manager, uint32_t path)
 {
     const struct kvbi_tier *files = kvbi_tiers_lasting(manager->tiers);
-    return files->lasting->file_name(files, path);
+    return files->lasting->file_path(files, path);
 }
 
 static int refuse_put_back(struct kvb_manager *manager, uint32_t path, int error)
@@ -91,7 +94,7 @@ static int refuse_put_back(struct kvb_manager *manager, uint32_t path, int error
             ? "transfers of before are under way there, or its contents are being forgotten"
             : "the trial write failed: it stays out of service";
     return kvbi_refuse(manager, KVBI_CALL_DISK_PUT_BACK, error, "path %u (%s): %s", path,
-                       file_name(manager, path), why);
+                       file_path(manager, path), why);
 }
 
 int kvb_disk_put_back(struct kvb_manager *manager, uint32_t path)
@@ -107,6 +110,6 @@ int kvb_disk_put_back(struct kvb_manager *manager, uint32_t path)
     if (error != 0)
         return refuse_put_back(manager, path, error);
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "tier %s: %s is in service again, empty",
-             kvbi_tier_name(kvbi_tiers_lasting(manager->tiers)->tier), file_name(manager, path));
+             kvbi_tier_name(kvbi_tiers_lasting(manager->tiers)->tier), file_path(manager, path));
     return 0;
 }

@@ -66,7 +66,7 @@ void kvbi_explain_register(struct kvbi_roll *roll, const struct kvb_block *block
             ": the block that is registered already has all the %llu handles that it can have",
             (unsigned long long)KVBI_USERS_MAX);
     else
-        (void)kvbi_roll_event(roll, roll->told_at, code, block, KVBI_EVENT_REGISTER);
+        (void)kvbi_roll_edge(roll, roll->told_at, code, block, KVBI_EDGE_REGISTER);
 }
 
 int kvbi_refuse_key(struct kvb_manager *manager, const struct kvb_block *block, int error)

@@ -161,7 +161,10 @@ static int open_query(struct cursor *cursor, struct kvb_manager *manager, enum k
                : refuse_namespace(manager, call, "query.namespace_id", query->namespace_id);
 }
 
-/* Names of the caller's keys: a tag each, and with tokens the digests that blocks registered behind one another have. */
+/*
+ * Names of the caller's keys: a hash each, and with tokens the digests that blocks registered
+ * behind one another have.
+ */
 static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
 {
     const struct kvbi_store *store = &cursor->manager->store;
@@ -170,9 +173,9 @@ static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
         struct kvb_seq *name = &cursor->names[i];
         uint64_t own[2];
         *name = (struct kvb_seq){
-            .hash = kvbi_key_tag(kvbi_store_hash(store),
-                                 probe->keys + (size_t)i * kvbi_store_key_bytes(store),
-                                 kvbi_store_key_bytes(store))};
+            .hash = kvbi_key_hash(kvbi_store_hash(store),
+                                  probe->keys + (size_t)i * kvbi_store_key_bytes(store),
+                                  kvbi_store_key_bytes(store))};
         if (probe->tokens == NULL)
             continue;
         kvbi_digest_tokens(kvbi_store_hash(store),
@@ -240,7 +243,7 @@ static bool next_probe(struct cursor *cursor, struct kvbi_probe *probe)
     } else {
         name_tokens(cursor, probe);
     }
-    kvbi_store_prefetch(store, probe);
+    kvbi_store_warm_probe(store, probe);
     return probe->count > 0;
 }
 
@@ -320,14 +323,14 @@ int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_INVALIDATE, "keys", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
         const unsigned char *key =
             (const unsigned char *)keys + i * kvbi_store_key_stride(&manager->store);
         kvbi_note(&roll, i, kvbi_store_invalidate_locked(&manager->store, key));
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         (void)kvbi_roll_why(&roll, roll.told_at, roll.told, NULL, " is not in the index");
     return kvbi_roll_end(&roll);

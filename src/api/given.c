@@ -52,9 +52,9 @@ int kvbi_check_append(struct kvbi_roll *roll, uint32_t i, const struct kvb_block
     return 0;
 }
 
-/* Why a step is not retired. */
+/* Why a step does not finish. */
 int kvbi_refuse_step(struct kvbi_roll *roll, uint32_t i, int error, const struct kvb_block *block,
-                     enum kvbi_event event, uint32_t computed, const struct kvb_fence *fence)
+                     enum kvbi_edge edge, uint32_t computed, const struct kvb_fence *fence)
 {
     bool of_count = error == KVB_EINVAL && kvbi_held_pool(roll->manager, block) != NULL;
     if (error == KVB_EUNSUPPORTED)
@@ -63,7 +63,7 @@ int kvbi_refuse_step(struct kvbi_roll *roll, uint32_t i, int error, const struct
         (void)kvbi_roll_why(roll, i, error, block, ": computed[%u] is %u, must be %u..%u", i,
                             computed, kvbi_life_get(block).computed, kvbi_life_get(block).tokens);
     else
-        (void)kvbi_roll_event(roll, i, error, block, event);
+        (void)kvbi_roll_edge(roll, i, error, block, edge);
     return error;
 }
 
@@ -89,7 +89,7 @@ int kvbi_refuse_clone(struct kvb_manager *manager, const struct kvb_block *sourc
         (void)kvbi_roll_why(told, 0, error, source, " is %s, must have tokens named",
                             life.filling ? "filled by a transfer" : "Empty");
     else
-        (void)kvbi_roll_event(told = &to, 0, error, target, KVBI_EVENT_INIT);
+        (void)kvbi_roll_edge(told = &to, 0, error, target, KVBI_EDGE_INIT);
     kvbi_note(told, 0, error);
     return kvbi_roll_end(told);
 }

@@ -26,9 +26,9 @@ int kvbi_refuse_struct(struct kvbi_roll *roll, uint32_t i, const char *array, co
 int kvbi_check_append(struct kvbi_roll *roll, uint32_t i, const struct kvb_block *block,
                       const struct kvb_append *append, uint32_t size);
 
-/* Why a step is not retired. Returns `error`. */
+/* Why a step does not finish. Returns `error`. */
 int kvbi_refuse_step(struct kvbi_roll *roll, uint32_t i, int error, const struct kvb_block *block,
-                     enum kvbi_event event, uint32_t computed, const struct kvb_fence *fence);
+                     enum kvbi_edge edge, uint32_t computed, const struct kvb_fence *fence);
 
 /* Why a clone is refused: of the source if it is that, else of the target. Returns `error`. */
 int kvbi_refuse_clone(struct kvb_manager *manager, const struct kvb_block *source,

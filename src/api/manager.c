@@ -65,32 +65,33 @@ void kvbi_unlock(struct kvb_manager *manager)
         kvbi_progress_wake(&manager->progress);
 }
 
-void kvbi_turn_next(struct kvbi_turn *turn)
+void kvbi_section_next(struct kvbi_section *section)
 {
-    if (turn->left == 1)
-        kvbi_turn_end(turn);
-    if (turn->left == 0) {
-        turn->now_ns = kvbi_clock_now(&turn->manager->clock);
-        turn->left = KVBI_LOCK_BATCH + 1;
-        kvbi_lock(turn->manager);
+    if (section->left == 1)
+        kvbi_section_end(section);
+    if (section->left == 0) {
+        section->now_ns = kvbi_clock_now(&section->manager->clock);
+        section->left = KVBI_LOCK_BATCH + 1;
+        kvbi_lock(section->manager);
     }
-    turn->left--;
+    section->left--;
     kvbi_lock_step();
 }
 
-void kvbi_turn_end(struct kvbi_turn *turn)
+void kvbi_section_end(struct kvbi_section *section)
 {
-    if (turn->left == 0)
+    if (section->left == 0)
         return;
-    kvbi_lanes_parked_locked(kvbi_pipeline_lanes(&turn->manager->pipeline), &turn->parking);
-    turn->left = 0;
-    kvbi_unlock(turn->manager);
+    kvbi_lanes_parked_locked(kvbi_pipeline_lanes(&section->manager->pipeline), &section->parking);
+    section->left = 0;
+    kvbi_unlock(section->manager);
 }
 
-void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_section_unref(struct kvbi_section *section, struct kvbi_pool *pool,
+                        struct kvb_block *block)
 {
-    kvbi_lanes_release_locked(kvbi_pipeline_lanes(&turn->manager->pipeline), &turn->parking, pool,
-                              block, turn->now_ns);
+    kvbi_lanes_unref_locked(kvbi_pipeline_lanes(&section->manager->pipeline), &section->parking,
+                            pool, block, section->now_ns);
 }
 
 /* ---- Create ----------------------------------------------------------------------------------------------------- */
@@ -145,7 +146,7 @@ static int create_store(struct kvb_manager *manager, const struct kvbi_config *c
         const struct kvbi_tier *memory = &manager->tiers[tier];
         store.on_disk[tier] = memory->lasting != NULL;
         if (memory->lasting != NULL)
-            store.path_counts[tier] = memory->lasting->file_count(memory);
+            store.file_counts[tier] = memory->lasting->file_count(memory);
     }
     return kvbi_store_create(&manager->store, &store);
 }

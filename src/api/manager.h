@@ -4,7 +4,8 @@
  *
  * Owns       struct kvb_manager.
  * Callers    api/ only.
- * Lock       none of its own; each call takes the store's for KVBI_LOCK_BATCH blocks at most (struct kvbi_turn).
+ * Lock       none of its own; each call takes the store's for KVBI_LOCK_BATCH blocks at most
+ *            (struct kvbi_section).
  */
 #ifndef KVBI_API_MANAGER_H
 #define KVBI_API_MANAGER_H
@@ -60,20 +61,27 @@ int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block)
 void kvbi_lock(struct kvb_manager *manager);
 void kvbi_unlock(struct kvb_manager *manager);
 
-/* The lock, held for at most KVBI_LOCK_BATCH elements in a row. */
-struct kvbi_turn {
+/*
+ * A section: the store's lock, from taking it to its release, for at most KVBI_LOCK_BATCH elements
+ * in a row.
+ */
+struct kvbi_section {
     struct kvb_manager *manager;
     uint32_t left; /* 0: not held */
-    uint64_t
-        now_ns; /* when it was taken: the clock is shared by all threads, and read where it is needed only */
+    /* when it began: the clock is shared by all threads, and read where it is needed only */
+    uint64_t now_ns;
     struct kvbi_parking parking;
 };
 
-void kvbi_turn_next(struct kvbi_turn *turn); /* take it, or go on, or let others in */
-void kvbi_turn_end(struct kvbi_turn *turn);
+void kvbi_section_next(struct kvbi_section *section); /* begin it, or go on, or let others in */
+void kvbi_section_end(struct kvbi_section *section);
 
-/* One user less of an element's block, after kvbi_turn_next. What it parks is offered when the turn ends. */
-void kvbi_turn_release(struct kvbi_turn *turn, struct kvbi_pool *pool, struct kvb_block *block);
+/*
+ * One user less of an element's block, after kvbi_section_next. What it parks is offered when the
+ * section ends.
+ */
+void kvbi_section_unref(struct kvbi_section *section, struct kvbi_pool *pool,
+                        struct kvb_block *block);
 
 /* The engine's ticket of a fence (NULL: 0), or the refusal of the call, told. No lock held. */
 int kvbi_import_fence(struct kvb_manager *manager, enum kvbi_call call,

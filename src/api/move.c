@@ -26,16 +26,16 @@ int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *bloc
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_OFFLOAD, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
         kvbi_note(&roll, i,
                   pool == NULL ? KVB_EINVAL
                                : kvbi_lanes_offer_locked(kvbi_pipeline_lanes(&manager->pipeline),
                                                          pool, blocks[i], priority, ticket));
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         kvbi_explain_offload(&roll, blocks[roll.told_at], fence);
     return kvbi_roll_end(&roll);
@@ -49,16 +49,16 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_BLOCK_OFFLOAD_CANCEL, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = 0; i < count; i++) {
         const struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]);
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
         kvbi_note(&roll, i,
                   pool == NULL ? KVB_EINVAL
                                : kvbi_lanes_cancel_locked(kvbi_pipeline_lanes(&manager->pipeline),
                                                           pool, blocks[i]));
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         kvbi_explain_offload_cancel(&roll, blocks[roll.told_at]);
     return kvbi_roll_end(&roll);
@@ -107,8 +107,8 @@ static uint32_t batch_from(const struct kvb_onboard *request, uint32_t at)
 }
 
 /* Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking for them does no harm. */
-static void expect_blocks(struct kvb_manager *manager, const struct kvb_op *op,
-                          const struct kvb_onboard *request, uint32_t at)
+static void warm_blocks(struct kvb_manager *manager, const struct kvb_op *op,
+                        const struct kvb_onboard *request, uint32_t at)
 {
     const struct kvbi_pool *pool = kvbi_store_pool(&manager->store, op->tier);
     for (uint32_t end = at + batch_from(request, at); at < end; at++) {
@@ -126,23 +126,23 @@ static int reserve(struct kvb_manager *manager, struct kvb_op *op,
                    const struct kvb_onboard *request, uint32_t *refused)
 {
     struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     int error = 0;
     uint32_t i = 0;
     for (; i < request->count; i++) {
         if (i % KVBI_LOCK_BATCH == 0)
-            expect_blocks(manager, op, request, i);
-        kvbi_turn_next(&turn);
+            warm_blocks(manager, op, request, i);
+        kvbi_section_next(&section);
         error = kvbi_op_reserve_locked(onboarding, op, request->sources[i], request->targets[i]);
         if (error != 0)
             break;
     }
     *refused = i;
     while (error != 0 && i-- > 0) {
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
         kvbi_op_unreserve_locked(onboarding, op, request->targets[i]);
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     return error;
 }
 
@@ -150,20 +150,20 @@ static void launch(struct kvb_manager *manager, struct kvb_op *op,
                    const struct kvb_onboard *request, uint64_t ticket)
 {
     struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
     for (uint32_t i = 0; i < request->count; i++) {
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
         if (i % KVBI_LOCK_BATCH == 0)
-            kvbi_store_expect_contents_locked(&manager->store, request->sources + i,
-                                              batch_from(request, i));
+            kvbi_store_warm_contents_locked(&manager->store, request->sources + i,
+                                            batch_from(request, i));
         kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket,
                            request->priority);
     }
-    kvbi_turn_next(&turn);
+    kvbi_section_next(&section);
     kvbi_op_start_locked(onboarding, op, timed ? now_ns + request->timeout_ns : 0);
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
 }
 
 int kvb_onboard(struct kvb_manager *manager, const struct kvb_onboard *given, struct kvb_op **out)
@@ -305,7 +305,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
     }
     if (error == 0)
         error = kvbi_engines_wait_stream(kvbi_pipeline_engines(&manager->pipeline), writers.flights,
-                                         writers.event, stream, layer, &why);
+                                         writers.ticket, stream, layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);

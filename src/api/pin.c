@@ -36,19 +36,19 @@ int kvb_pin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *const
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_PIN, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     uint64_t deadline_ns =
         lifetime_ns == 0 || lifetime_ns > UINT64_MAX - now_ns ? 0 : now_ns + lifetime_ns;
     for (uint32_t i = 0; i < count; i++) {
         int result = kvbi_held_pool(manager, blocks[i]) == NULL ? KVB_EINVAL : 0;
         if (result == 0) {
-            kvbi_turn_next(&turn);
+            kvbi_section_next(&section);
             result = pin_locked(manager, owner, blocks[i], deadline_ns);
         }
         kvbi_note(&roll, i, result);
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (deadline_ns != 0)
         kvbi_progress_wake(&manager->progress); /* it may have to wake earlier than it thought */
     if (kvbi_roll_unexplained(&roll))
@@ -66,19 +66,19 @@ int kvb_unpin(struct kvb_manager *manager, uint64_t owner, struct kvb_block *con
     if (error != 0)
         return error;
     kvbi_roll_begin(&roll, manager, KVBI_CALL_UNPIN, "blocks", count, results);
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     for (uint32_t i = count; i-- > 0;) {
         struct kvbi_pool *pool = kvbi_held_pool(manager, blocks[i]); /* what is pinned is held */
         int result = pool == NULL ? KVB_EINVAL : 0;
         if (pool != NULL) {
-            kvbi_turn_next(&turn);
+            kvbi_section_next(&section);
             result = kvbi_pins_remove(kvbi_store_pins(&manager->store), owner, blocks[i]);
             if (result == 0)
-                kvbi_turn_release(&turn, pool, blocks[i]);
+                kvbi_section_unref(&section, pool, blocks[i]);
         }
         kvbi_note(&roll, i, result);
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (kvbi_roll_unexplained(&roll))
         kvbi_explain_unpin(&roll, blocks[roll.told_at], owner);
     return kvbi_roll_end(&roll);
@@ -94,15 +94,15 @@ int kvb_unpin_all(struct kvb_manager *manager, uint64_t owner, uint32_t *release
         error = check_owner(manager, KVBI_CALL_UNPIN_ALL, owner);
     if (error != 0)
         return error;
-    struct kvbi_turn turn = {.manager = manager};
+    struct kvbi_section section = {.manager = manager};
     struct kvb_block *block;
-    kvbi_turn_next(&turn);
+    kvbi_section_next(&section);
     while ((block = kvbi_pins_pop_owner(kvbi_store_pins(&manager->store), owner)) != NULL) {
-        kvbi_turn_release(&turn, kvbi_store_pool_of(&manager->store, block), block);
+        kvbi_section_unref(&section, kvbi_store_pool_of(&manager->store, block), block);
         count++;
-        kvbi_turn_next(&turn);
+        kvbi_section_next(&section);
     }
-    kvbi_turn_end(&turn);
+    kvbi_section_end(&section);
     if (released != NULL)
         *released = count;
     return 0;

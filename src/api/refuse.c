@@ -188,10 +188,10 @@ int kvbi_roll_not_held(struct kvbi_roll *roll, uint32_t i, const struct kvb_bloc
     return kvbi_roll_why(roll, i, KVB_EINVAL, block, " is held by nobody, must be a block that is");
 }
 
-/* "Empty, Partial or Ready": the states that allow an event. */
-static void say_states(enum kvbi_event event, char words[WORDS_BYTES])
+/* "Empty, Partial or Ready": the states that allow an edge. */
+static void say_states(enum kvbi_edge edge, char words[WORDS_BYTES])
 {
-    uint32_t from = kvbi_event_from(event);
+    uint32_t from = kvbi_edge_from(edge);
     size_t used = 0;
     words[0] = '\0';
     for (uint8_t state = 0; from != 0 && used < WORDS_BYTES; state++) {
@@ -204,8 +204,8 @@ static void say_states(enum kvbi_event event, char words[WORDS_BYTES])
     }
 }
 
-int kvbi_roll_event(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb_block *block,
-                    enum kvbi_event event)
+int kvbi_roll_edge(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb_block *block,
+                   enum kvbi_edge edge)
 {
     char states[WORDS_BYTES];
     if (code == KVB_EINVAL)
@@ -214,12 +214,12 @@ int kvbi_roll_event(struct kvbi_roll *roll, uint32_t i, int code, const struct k
         uint64_t users = kvbi_word_users(atomic_load_explicit(&block->word, memory_order_acquire));
         return kvbi_roll_why(
             roll, i, code, block, " has %llu holders (%u steps among them), %s takes a sole holder",
-            (unsigned long long)users, kvbi_life_get(block).steps, kvbi_event_name(event));
+            (unsigned long long)users, kvbi_life_get(block).steps, kvbi_edge_name(edge));
     }
     struct kvbi_life life = kvbi_life_get(block);
-    say_states(event, states);
+    say_states(edge, states);
     return kvbi_roll_why(roll, i, code, block, ": %s is not allowed in %s%s, only in %s",
-                         kvbi_event_name(event), kvbi_state_name(life.state),
+                         kvbi_edge_name(edge), kvbi_state_name(life.state),
                          life.filling ? " (a transfer fills it)" : "", states);
 }
 

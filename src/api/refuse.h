@@ -198,11 +198,11 @@ int kvbi_roll_why(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb
 int kvbi_roll_not_held(struct kvbi_roll *roll, uint32_t i, const struct kvb_block *block);
 
 /*
- * The same of a block that refuses an event: not held, shared, or not in a state that allows it.
+ * The same of a block that refuses an edge: not held, shared, or not in a state that allows it.
  * Returns `code`.
  */
-int kvbi_roll_event(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb_block *block,
-                    enum kvbi_event event);
+int kvbi_roll_edge(struct kvbi_roll *roll, uint32_t i, int code, const struct kvb_block *block,
+                   enum kvbi_edge edge);
 
 /* Is the line about an element of which nothing has been said? Then of roll->told_at. */
 static inline bool kvbi_roll_unexplained(const struct kvbi_roll *roll)

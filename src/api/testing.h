@@ -22,18 +22,19 @@ int kvbi_manager_create_hooked(const struct kvb_config *config, const struct kvb
                                struct kvb_manager **manager, struct kvb_diagnosis *diagnosis);
 
 /*
- * Walk every table under the lock and compare each invariant that the modules' heads state: places against counts, order
- * against parked blocks, index against copies, records against users, lanes against pins, books. 0, or KVB_EINVAL with what is
- * wrong in words. Call it while no other thread is inside a call.
+ * Walk every table under the lock and compare each invariant that the modules' heads state: places
+ * against counts, order against parked blocks, index against copies, records against users, lanes
+ * against holds, books. 0, or KVB_EINVAL with what is wrong in words. Call it while no other thread
+ * is inside a call.
  */
 int kvbi_manager_check(struct kvb_manager *manager, char *message, size_t message_bytes);
 
 /*
- * The most steps (kvbi_lock_step) of one hold of the store's lock since this was asked last. A step
- * is a block, item, offer or entry that is looked at: one that is revoked, evicted and handed out
- * takes three.
+ * The most steps (kvbi_lock_step) of one section, from taking the store's lock to its release,
+ * since this was asked last. A step is a block, item, offer or entry that is looked at: one that is
+ * revoked, evicted and handed out takes three.
  */
-uint32_t kvbi_testing_longest_hold(struct kvb_manager *manager);
+uint32_t kvbi_testing_longest_section(struct kvb_manager *manager);
 
 /* Give a held block's slot another generation, to reach the wrap-around without 2^44 reuses. */
 void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *block,

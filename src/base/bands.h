@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bands - 101 lists, one per priority, with constant-time access to the lowest and highest that holds anything
+ * bands - 101 lists, one per priority, with constant-time access to the lowest and highest that has
+ * anything
  *
  * Owns the links `prev`, `next`, `band` and `linked` of nodes embedded in a caller's array; `mark`, `spare` and `extra`
  * are the caller's and never touched. A node is named by its index in that array; a zeroed node is an unlinked one.

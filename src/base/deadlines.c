@@ -73,7 +73,7 @@ static void sift_down(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi
 }
 
 /* Fills the hole at `at` with `entry`, which may belong above or below it. */
-static void settle(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi_deadline entry)
+static void sift(struct kvbi_deadlines *deadlines, uint32_t at, struct kvbi_deadline entry)
 {
     if (at > 0 && is_before(entry, deadlines->heap[(at - 1) / 2]))
         sift_up(deadlines, at, entry);
@@ -85,7 +85,7 @@ static void insert(struct kvbi_deadlines *deadlines, struct kvbi_deadline entry)
 {
     KVBI_ASSERT(entry.id < deadlines->capacity);
     if (deadlines->place[entry.id] != 0)
-        settle(deadlines, deadlines->place[entry.id] - 1, entry);
+        sift(deadlines, deadlines->place[entry.id] - 1, entry);
     else
         sift_up(deadlines, deadlines->count++, entry);
 }
@@ -117,7 +117,7 @@ void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
     deadlines->place[id] = 0;
     deadlines->count--;
     if (hole != deadlines->count)
-        settle(deadlines, hole, deadlines->heap[deadlines->count]);
+        sift(deadlines, hole, deadlines->heap[deadlines->count]);
 }
 
 bool kvbi_deadlines_is_due(const struct kvbi_deadlines *deadlines, uint32_t id, uint64_t now_ns)

@@ -85,7 +85,7 @@ int kvbi_lock_init(struct kvbi_lock *lock, enum kvbi_rank rank)
     int failed = pthread_mutex_init(&lock->mutex, &attributes);
     (void)pthread_mutexattr_destroy(&attributes);
     lock->rank = rank;
-    lock->hold = 0;
+    lock->section = 0;
 #if KVBI_DEBUG
     lock->steps_max = 0;
 #endif
@@ -104,7 +104,7 @@ void kvbi_lock_take(struct kvbi_lock *lock)
     check_may_take(lock);
     (void)pthread_mutex_lock(
         &lock->mutex); /* fails only for types of mutex that are not used here */
-    lock->hold++;
+    lock->section++;
     note_taken(lock);
 }
 
@@ -136,7 +136,7 @@ void kvbi_cond_wait(struct kvbi_cond *cond, struct kvbi_lock *lock)
     check_may_wait(lock);
     note_released(lock);
     (void)pthread_cond_wait(&cond->condition, &lock->mutex);
-    lock->hold++;
+    lock->section++;
     note_taken(lock);
 }
 
@@ -156,7 +156,7 @@ int kvbi_cond_timedwait(struct kvbi_cond *cond, struct kvbi_lock *lock, uint64_t
     check_may_wait(lock);
     note_released(lock);
     int result = pthread_cond_timedwait(&cond->condition, &lock->mutex, &until);
-    lock->hold++;
+    lock->section++;
     note_taken(lock);
     return result == ETIMEDOUT ? KVB_ETIMEDOUT : 0;
 }

@@ -21,15 +21,15 @@
 enum kvbi_rank { KVBI_RANK_CLEAR = 0, KVBI_RANK_STORE = 1, KVBI_RANK_ENGINE = 2 };
 #define KVBI_RANK_COUNT 3
 
-/* The most blocks that are handled under one hold of the store's lock. */
+/* The most blocks that are handled in one section, from taking the store's lock to its release. */
 #define KVBI_LOCK_BATCH 64
 
 struct kvbi_lock {
     pthread_mutex_t mutex;
     enum kvbi_rank rank;
-    uint64_t hold; /* the number of the present one, for who holds it */
+    uint64_t section; /* the number of the present one, for who has the lock */
 #if KVBI_DEBUG
-    uint32_t steps_max; /* the most steps of one hold */
+    uint32_t steps_max; /* the most steps of one section */
 #endif
 };
 
@@ -46,14 +46,15 @@ void kvbi_lock_release(struct kvbi_lock *lock);
 /*
  * Debug builds abort unless the calling thread holds the lock, or holds none at all; release builds
  * check nothing. And they count steps: whatever loops over something under the store's lock says so
- * for each block, item, offer or entry that it looks at, so that tests see how long a hold can get.
+ * for each block, item, offer or entry that it looks at, so that tests see how long a section can
+ * get.
  */
 #if KVBI_DEBUG
 void kvbi_lock_step(void);
 void kvbi_lock_assert_held(const struct kvbi_lock *lock);
 void kvbi_lock_assert_none_held(void);
 /*
- * How often this thread has taken a lock, of any rank: tests count the holds that a call needs.
+ * How often this thread has taken a lock, of any rank: tests count the sections that a call needs.
  * Debug builds only.
  */
 uint64_t kvbi_lock_taken_count(void);

@@ -6,32 +6,35 @@
 
 #define TO(state) (1u << KVB_STATE_##state)
 
-/* next[event][state]: the set of states that the event may lead to; 0 is the dash of the table in lifecycle.h. */
-static const uint8_t next[KVBI_EVENT_COUNT][6] = {
-    [KVBI_EVENT_INIT] = {[KVB_STATE_EMPTY] = TO(PARTIAL)},
-    [KVBI_EVENT_APPEND] =
+/*
+ * next[edge][state]: the set of states that the edge may lead to; 0 is the dash of the table in
+ * lifecycle.h.
+ */
+static const uint8_t next[KVBI_EDGE_COUNT][6] = {
+    [KVBI_EDGE_INIT] = {[KVB_STATE_EMPTY] = TO(PARTIAL)},
+    [KVBI_EDGE_APPEND] =
         {[KVB_STATE_PARTIAL] = TO(PARTIAL) | TO(READY), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
-    [KVBI_EVENT_SCHEDULE] = {[KVB_STATE_READY] = TO(INFLIGHT), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
-    [KVBI_EVENT_CANCEL] = {[KVB_STATE_READY] = TO(PARTIAL)},
-    [KVBI_EVENT_COMPUTE_DONE] = {[KVB_STATE_INFLIGHT] = TO(INFLIGHT) | TO(PARTIAL) | TO(COMPLETE)},
-    [KVBI_EVENT_COMPUTE_FAILED] = {[KVB_STATE_INFLIGHT] = TO(READY) | TO(INFLIGHT)},
-    [KVBI_EVENT_TRUNCATE] = {[KVB_STATE_PARTIAL] = TO(PARTIAL),
-                             [KVB_STATE_READY] = TO(PARTIAL),
-                             [KVB_STATE_COMPLETE] = TO(PARTIAL)},
-    [KVBI_EVENT_REGISTER] = {[KVB_STATE_COMPLETE] = TO(REGISTERED)},
-    [KVBI_EVENT_RESET] = {[KVB_STATE_EMPTY] = TO(EMPTY),
-                          [KVB_STATE_PARTIAL] = TO(EMPTY),
-                          [KVB_STATE_READY] = TO(EMPTY),
-                          [KVB_STATE_COMPLETE] = TO(EMPTY)},
-    [KVBI_EVENT_EVICT] = {[KVB_STATE_REGISTERED] = TO(EMPTY)},
-    [KVBI_EVENT_FILL] = {[KVB_STATE_EMPTY] = TO(INFLIGHT)},
-    [KVBI_EVENT_FILLED] = {[KVB_STATE_INFLIGHT] = TO(REGISTERED)},
-    [KVBI_EVENT_FILL_FAILED] = {[KVB_STATE_INFLIGHT] = TO(EMPTY)},
+    [KVBI_EDGE_SCHEDULE] = {[KVB_STATE_READY] = TO(INFLIGHT), [KVB_STATE_INFLIGHT] = TO(INFLIGHT)},
+    [KVBI_EDGE_CANCEL] = {[KVB_STATE_READY] = TO(PARTIAL)},
+    [KVBI_EDGE_COMPUTE_DONE] = {[KVB_STATE_INFLIGHT] = TO(INFLIGHT) | TO(PARTIAL) | TO(COMPLETE)},
+    [KVBI_EDGE_COMPUTE_FAILED] = {[KVB_STATE_INFLIGHT] = TO(READY) | TO(INFLIGHT)},
+    [KVBI_EDGE_TRUNCATE] = {[KVB_STATE_PARTIAL] = TO(PARTIAL),
+                            [KVB_STATE_READY] = TO(PARTIAL),
+                            [KVB_STATE_COMPLETE] = TO(PARTIAL)},
+    [KVBI_EDGE_REGISTER] = {[KVB_STATE_COMPLETE] = TO(REGISTERED)},
+    [KVBI_EDGE_RESET] = {[KVB_STATE_EMPTY] = TO(EMPTY),
+                         [KVB_STATE_PARTIAL] = TO(EMPTY),
+                         [KVB_STATE_READY] = TO(EMPTY),
+                         [KVB_STATE_COMPLETE] = TO(EMPTY)},
+    [KVBI_EDGE_EVICT] = {[KVB_STATE_REGISTERED] = TO(EMPTY)},
+    [KVBI_EDGE_FILL] = {[KVB_STATE_EMPTY] = TO(INFLIGHT)},
+    [KVBI_EDGE_FILLED] = {[KVB_STATE_INFLIGHT] = TO(REGISTERED)},
+    [KVBI_EDGE_FILL_FAILED] = {[KVB_STATE_INFLIGHT] = TO(EMPTY)},
 };
 
 static const char *const state_names[] = {"Empty",    "Partial",  "Ready",
                                           "Inflight", "Complete", "Registered"};
-static const char *const event_names[] = {
+static const char *const edge_names[] = {
     "init",     "append", "schedule", "cancel", "compute_done", "compute_failed", "truncate",
     "register", "reset",  "evict",    "fill",   "filled",       "fill_failed"};
 
@@ -58,16 +61,16 @@ const char *kvbi_state_name(uint8_t state)
     return state < sizeof state_names / sizeof *state_names ? state_names[state] : "?";
 }
 
-const char *kvbi_event_name(enum kvbi_event event)
+const char *kvbi_edge_name(enum kvbi_edge edge)
 {
-    return event_names[event];
+    return edge_names[edge];
 }
 
-uint32_t kvbi_event_from(enum kvbi_event event)
+uint32_t kvbi_edge_from(enum kvbi_edge edge)
 {
     uint32_t from = 0;
-    for (uint32_t state = 0; state < sizeof next[event] / sizeof next[event][0]; state++)
-        from |= (next[event][state] != 0 ? 1u : 0u) << state;
+    for (uint32_t state = 0; state < sizeof next[edge] / sizeof next[edge][0]; state++)
+        from |= (next[edge][state] != 0 ? 1u : 0u) << state;
     return from;
 }
 
@@ -81,22 +84,25 @@ void kvbi_life_init(struct kvb_block *block)
     atomic_init(&block->life, 0);
 }
 
-/* A block that a transfer fills takes that transfer's events only, any other Inflight block none of them. */
-static bool allowed(const struct kvbi_life *life, enum kvbi_event event)
+/*
+ * A block that a transfer fills takes that transfer's edges only, any other Inflight block none of
+ * them.
+ */
+static bool allowed(const struct kvbi_life *life, enum kvbi_edge edge)
 {
-    bool of_transfer = event == KVBI_EVENT_FILLED || event == KVBI_EVENT_FILL_FAILED;
+    bool of_transfer = edge == KVBI_EDGE_FILLED || edge == KVBI_EDGE_FILL_FAILED;
     if (life->state == KVB_STATE_INFLIGHT && life->filling != of_transfer)
         return false;
-    return next[event][life->state] != 0;
+    return next[edge][life->state] != 0;
 }
 
-bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_event event)
+bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_edge edge)
 {
     struct kvbi_life life = kvbi_life_get(block);
-    return allowed(&life, event);
+    return allowed(&life, edge);
 }
 
-/* Retire one step: the next one goes on, or Inflight ends in `state`. */
+/* One step finishes: the next one goes on, or Inflight ends in `state`. */
 static void retire(struct kvbi_life *life, uint8_t state)
 {
     life->steps--;
@@ -143,66 +149,66 @@ static int apply_truncate(struct kvbi_life *life, const struct kvbi_move *move)
     return 0;
 }
 
-static int apply(struct kvbi_life *life, enum kvbi_event event, const struct kvbi_move *move)
+static int apply(struct kvbi_life *life, enum kvbi_edge edge, const struct kvbi_move *move)
 {
-    switch (event) {
-    case KVBI_EVENT_INIT:
+    switch (edge) {
+    case KVBI_EDGE_INIT:
         life->state = KVB_STATE_PARTIAL;
         life->tokens = (uint16_t)move->count;
         return 0;
-    case KVBI_EVENT_APPEND:
+    case KVBI_EDGE_APPEND:
         return apply_append(life, move);
-    case KVBI_EVENT_SCHEDULE:
+    case KVBI_EDGE_SCHEDULE:
         if (life->steps == KVBI_STEPS_MAX)
             return KVB_EAGAIN;
         life->steps++;
         life->state = KVB_STATE_INFLIGHT;
         return 0;
-    case KVBI_EVENT_CANCEL:
+    case KVBI_EDGE_CANCEL:
         life->state = KVB_STATE_PARTIAL;
         return 0;
-    case KVBI_EVENT_COMPUTE_DONE:
+    case KVBI_EDGE_COMPUTE_DONE:
         return apply_compute_done(life, move);
-    case KVBI_EVENT_COMPUTE_FAILED:
+    case KVBI_EDGE_COMPUTE_FAILED:
         life->failed = true;
         retire(life, KVB_STATE_READY);
         return 0;
-    case KVBI_EVENT_TRUNCATE:
+    case KVBI_EDGE_TRUNCATE:
         return apply_truncate(life, move);
-    case KVBI_EVENT_REGISTER:
+    case KVBI_EDGE_REGISTER:
         life->state = KVB_STATE_REGISTERED;
         return 0;
-    case KVBI_EVENT_FILL:
+    case KVBI_EDGE_FILL:
         *life = (struct kvbi_life){.state = KVB_STATE_INFLIGHT, .filling = true};
         return 0;
-    case KVBI_EVENT_FILLED:
+    case KVBI_EDGE_FILLED:
         *life = (struct kvbi_life){.state = KVB_STATE_REGISTERED,
                                    .tokens = (uint16_t)move->tokens_per_block,
                                    .computed = (uint16_t)move->tokens_per_block};
         return 0;
-    case KVBI_EVENT_RESET:
-    case KVBI_EVENT_EVICT:
-    case KVBI_EVENT_FILL_FAILED:
+    case KVBI_EDGE_RESET:
+    case KVBI_EDGE_EVICT:
+    case KVBI_EDGE_FILL_FAILED:
         *life = (struct kvbi_life){.state = KVB_STATE_EMPTY};
         return 0;
-    case KVBI_EVENT_COUNT:
+    case KVBI_EDGE_COUNT:
         break;
     }
     return KVB_EINVAL;
 }
 
-int kvbi_life_move(struct kvb_block *block, enum kvbi_event event, const struct kvbi_move *move,
+int kvbi_life_move(struct kvb_block *block, enum kvbi_edge edge, const struct kvbi_move *move,
                    struct kvbi_life *after)
 {
     uint64_t word = atomic_load_explicit(&block->life, memory_order_acquire);
     struct kvbi_life life = unpack(word);
-    if (!allowed(&life, event))
+    if (!allowed(&life, edge))
         return KVB_ESTATE;
     uint8_t from = life.state;
-    int error = apply(&life, event, move);
+    int error = apply(&life, edge, move);
     if (error != 0)
         return error;
-    if (!(next[event][from] & (1u << life.state)))
+    if (!(next[edge][from] & (1u << life.state)))
         return KVB_ESTATE;
     if (!atomic_compare_exchange_strong_explicit(&block->life, &word, pack(&life),
                                                  memory_order_acq_rel, memory_order_relaxed))

@@ -10,7 +10,7 @@
  *                                 ^                       |              v compute_done, full
  *                                 +----compute_failed-----+           Complete --register--> Registered
  *
- *  event \ state   Empty    Partial         Ready    Inflight                      Complete  Registered
+ *  edge \ state    Empty    Partial         Ready    Inflight                      Complete  Registered
  *  init            Partial  -               -        -                             -         -
  *  append          -        Partial|Ready   -        Inflight                      -         -
  *  schedule        -        -               Inflight Inflight                      -         -
@@ -25,7 +25,7 @@
  *  filled          -        -               -        Registered                    -         -
  *  fill_failed     -        -               -        Empty                         -         -
  *
- *  (1) a failed step that others still follow: a device may still write, so they are retired first,
+ *  (1) a failed step that others still follow: a device may still write, so they finish first,
  *  what they report is ignored, and the last of them ends in Ready if it failed too, else in
  *  Partial, even where an earlier step had computed all of the block.
  *
@@ -43,21 +43,21 @@
 
 #include "block/slot.h"
 
-enum kvbi_event {
-    KVBI_EVENT_INIT = 0,
-    KVBI_EVENT_APPEND,
-    KVBI_EVENT_SCHEDULE,
-    KVBI_EVENT_CANCEL,
-    KVBI_EVENT_COMPUTE_DONE,
-    KVBI_EVENT_COMPUTE_FAILED,
-    KVBI_EVENT_TRUNCATE,
-    KVBI_EVENT_REGISTER,
-    KVBI_EVENT_RESET,
-    KVBI_EVENT_EVICT,
-    KVBI_EVENT_FILL,
-    KVBI_EVENT_FILLED,
-    KVBI_EVENT_FILL_FAILED,
-    KVBI_EVENT_COUNT
+enum kvbi_edge {
+    KVBI_EDGE_INIT = 0,
+    KVBI_EDGE_APPEND,
+    KVBI_EDGE_SCHEDULE,
+    KVBI_EDGE_CANCEL,
+    KVBI_EDGE_COMPUTE_DONE,
+    KVBI_EDGE_COMPUTE_FAILED,
+    KVBI_EDGE_TRUNCATE,
+    KVBI_EDGE_REGISTER,
+    KVBI_EDGE_RESET,
+    KVBI_EDGE_EVICT,
+    KVBI_EDGE_FILL,
+    KVBI_EDGE_FILLED,
+    KVBI_EDGE_FILL_FAILED,
+    KVBI_EDGE_COUNT
 };
 
 #define KVBI_STEPS_MAX 4095
@@ -80,22 +80,26 @@ struct kvbi_move {
 };
 
 const char *kvbi_state_name(uint8_t state);
-const char *kvbi_event_name(enum kvbi_event event);
-uint32_t kvbi_event_from(enum kvbi_event event); /* the states that allow it, a bit each */
+const char *kvbi_edge_name(enum kvbi_edge edge);
+uint32_t kvbi_edge_from(enum kvbi_edge edge); /* the states that allow it, a bit each */
 struct kvbi_life kvbi_life_get(const struct kvb_block *block);
 
 /* A new slot's life: Empty. Only before anybody can see the slot. */
 void kvbi_life_init(struct kvb_block *block);
 
 /*
- * Move `block`. 0 and `*after` (may be NULL) is the new life. KVB_ESTATE: the table has a dash. KVB_EINVAL: count out of range for
- * the event. KVB_EAGAIN: too many steps. KVB_ESHARED: another thread moved it meanwhile. On errors nothing has changed.
+ * Move `block`. 0 and `*after` (may be NULL) is the new life. KVB_ESTATE: the table has a dash.
+ * KVB_EINVAL: count out of range for the edge. KVB_EAGAIN: too many steps. KVB_ESHARED: another
+ * thread moved it meanwhile. On errors nothing has changed.
  */
-int kvbi_life_move(struct kvb_block *block, enum kvbi_event event, const struct kvbi_move *move,
+int kvbi_life_move(struct kvb_block *block, enum kvbi_edge edge, const struct kvbi_move *move,
                    struct kvbi_life *after);
 
-/* Whether the table allows the event at all, before its work is done; the same answer kvbi_life_move would give. */
-bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_event event);
+/*
+ * Whether the table allows the edge at all, before its work is done; the same answer kvbi_life_move
+ * would give.
+ */
+bool kvbi_life_allows(const struct kvb_block *block, enum kvbi_edge edge);
 
 /* The invariants above. NULL, or what is broken. */
 const char *kvbi_life_check(const struct kvb_block *block, uint32_t tokens_per_block);

@@ -71,7 +71,7 @@ static inline uint64_t kvbi_record_moment(const struct kvbi_record *record)
     return (uint64_t)record->moment_high << 32 | record->moment_low;
 }
 
-/* The record of some content, to be read beyond its tokens. NULL: it holds nothing else. */
+/* The record of some content, to be read beyond its tokens. NULL: it has nothing else. */
 static inline struct kvbi_record *kvbi_record_names(struct kvbi_record *record)
 {
     return (record->flags & KVBI_RECORD_NAMES) != 0 ? record : NULL;

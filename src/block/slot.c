@@ -24,13 +24,13 @@ bool kvbi_slot_unref_shared(struct kvb_block *block)
     do {
         if (kvbi_word_users(word) <= 1)
             return false;
-        /* Release: what this holder read or wrote happens before whoever takes the count to zero. */
+        /* Release: what this user read or wrote happens before whoever takes the count to zero. */
     } while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word - 1,
                                                     memory_order_release, memory_order_relaxed));
     return true;
 }
 
-int kvbi_slot_upgrade_held(struct kvb_block *block, uint64_t generation)
+int kvbi_slot_upgrade_used(struct kvb_block *block, uint64_t generation)
 {
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
     do {

@@ -81,7 +81,7 @@ void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_names
     *name = result;
 }
 
-uint64_t kvbi_key_tag(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes)
+uint64_t kvbi_key_hash(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes)
 {
     return hash->ops->hash64(key, key_bytes, hash->digest_seed);
 }
@@ -93,7 +93,7 @@ bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_name
     if (shape->key_bytes > 0) {
         if (!(record->flags & KVBI_RECORD_GIVEN))
             return false;
-        record->name.hash = kvbi_key_tag(hash, kvbi_record_key(record), shape->key_bytes);
+        record->name.hash = kvbi_key_hash(hash, kvbi_record_key(record), shape->key_bytes);
         kvbi_digest_tokens(hash, tokens, record->parent.digest);
     } else {
         const struct kvb_seq *parent =

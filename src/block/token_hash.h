@@ -39,8 +39,8 @@ void kvbi_namespace_name(const struct kvbi_token_hash *hash, const void *salt, s
 void kvbi_name_block(const struct kvbi_token_hash *hash, const struct kvbi_namespace_name *space,
                      const struct kvb_seq *parent, const uint32_t *tokens, struct kvb_seq *name);
 
-/* The 64-bit tag under which a caller's key is indexed. */
-uint64_t kvbi_key_tag(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes);
+/* The 64-bit hash under which a caller's key is indexed. */
+uint64_t kvbi_key_hash(const struct kvbi_token_hash *hash, const void *key, size_t key_bytes);
 
 /* The two halves of a digest, for blocks under the caller's keys: of one block's tokens, and of that behind its parent's. */
 void kvbi_digest_tokens(const struct kvbi_token_hash *hash, const uint32_t *tokens,

@@ -2,9 +2,11 @@
 /*
  * A budget of writes: how many blocks may go to a disk now, and when the next one may.
  *
- * Owns       two token buckets, one for what a second allows and one for what a day does. Each begins full and fills continuously. The first
- *            holds what a second allows, the second an hour's share of a day, each one block at least: so in any 24 hours no more than
- *            25/24 of what a day allows is written, and each create brings no more than 1/24 of it anew.
+ * Owns       two token buckets, one for what a second allows and one for what a day does. Each
+ *            begins full and fills continuously. The first has room for what a second allows, the
+ *            second an hour's share of a day, each one block at least: so in any 24 hours no more
+ *            than 25/24 of what a day allows is written, and each create brings no more than 1/24
+ *            of it anew.
  * Callers    offload/lane.
  * Invariants blocks are spent only if kvbi_budget_blocks has just allowed them.
  * Lock       the store's.

@@ -19,7 +19,7 @@ static bool has_files(const struct kvbi_health *health, uint32_t tier)
 static struct kvbi_file_health *file_of(struct kvbi_health *health, const struct kvbi_pool *pool,
                                         uint32_t slot)
 {
-    return &health->files[pool->tier][kvbi_pool_path(pool, slot)];
+    return &health->files[pool->tier][kvbi_pool_file(pool, slot)];
 }
 
 void kvbi_health_begun_locked(struct kvbi_health *health, const struct kvbi_pool *pool,
@@ -40,10 +40,10 @@ static void lose(struct kvbi_health *health, struct kvbi_pool *pool, struct kvbi
     uint32_t number = (uint32_t)(file - health->files[pool->tier]);
     file->stage = KVBI_FILE_FORGETTING;
     file->cursor = number;
-    health->lost_unsaid[pool->tier] |= 1u << number;
-    kvbi_store_lose_path_locked(health->store, pool, number);
+    health->lost_unlogged[pool->tier] |= 1u << number;
+    kvbi_store_lose_file_locked(health->store, pool, number);
     while (file->suspect_count > 0)
-        kvbi_pool_pardon(pool, &pool->slots[file->suspects[--file->suspect_count]]);
+        kvbi_pool_uncondemn(pool, &pool->slots[file->suspects[--file->suspect_count]]);
 }
 
 /* The tier is told with no lock held; until then the file counts as in use. */
@@ -116,7 +116,7 @@ static void say_lost(const struct kvbi_health *health, uint32_t number, uint32_t
                  "tier %s: path %d, %s, is out of service after %d errors in a row: its blocks are "
                  "misses from now on",
                  kvbi_tier_name(number), __builtin_ctz(files),
-                 tier->lasting->file_name(tier, (uint32_t)__builtin_ctz(files)),
+                 tier->lasting->file_path(tier, (uint32_t)__builtin_ctz(files)),
                  KVB_DISK_ERRORS_MAX);
 }
 
@@ -129,8 +129,8 @@ void kvbi_health_tell(struct kvbi_health *health)
                  kvbi_tier_name(tier->tier), health->condemned[i].slot);
     }
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
-        say_lost(health, tier, health->lost_unsaid[tier]);
-        health->lost_unsaid[tier] = 0;
+        say_lost(health, tier, health->lost_unlogged[tier]);
+        health->lost_unlogged[tier] = 0;
     }
     if (health->condemned_count == 0)
         return;
@@ -146,11 +146,11 @@ void kvbi_health_tell(struct kvbi_health *health)
 /* The next file of this tier that is being forgotten. False: there is none. */
 static bool forget_files(struct kvbi_health *health, struct kvbi_pool *pool)
 {
-    for (uint32_t number = 0; number < pool->path_count; number++) {
+    for (uint32_t number = 0; number < pool->file_count; number++) {
         struct kvbi_file_health *file = &health->files[pool->tier][number];
         if (file->stage != KVBI_FILE_FORGETTING)
             continue;
-        if (!kvbi_store_forget_path_locked(health->store, pool, number, &file->cursor))
+        if (!kvbi_store_forget_file_locked(health->store, pool, number, &file->cursor))
             file->stage = KVBI_FILE_OUT;
         return true;
     }
@@ -176,11 +176,11 @@ bool kvbi_health_put_back_locked(struct kvbi_health *health, struct kvbi_pool *p
     if (kvbi_health_state_locked(health, pool, number) == KVBI_FILE_OUT_OF_SERVICE) {
         *file = (struct kvbi_file_health){.stage = KVBI_FILE_RETURNING, .cursor = number};
         /* First: what it frees is not to be lost again. */
-        kvbi_store_serve_path_locked(health->store, pool, number);
+        kvbi_store_serve_file_locked(health->store, pool, number);
     }
     if (file->stage != KVBI_FILE_RETURNING)
         return false;
-    if (kvbi_store_put_back_path_locked(health->store, pool, number, &file->cursor))
+    if (kvbi_store_put_back_file_locked(health->store, pool, number, &file->cursor))
         return true;
     file->stage = KVBI_FILE_SERVING;
     return false;
@@ -224,7 +224,7 @@ static bool forget_tier(struct kvbi_health *health, struct kvbi_pool *pool)
     uint64_t *cursor = &health->lost_cursors[pool->tier];
     if (*cursor == KVBI_NONE)
         return false;
-    if (!kvbi_store_forget_path_locked(health->store, pool, 0, cursor))
+    if (!kvbi_store_forget_file_locked(health->store, pool, 0, cursor))
         *cursor = KVBI_NONE;
     return true;
 }

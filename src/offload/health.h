@@ -28,7 +28,7 @@
 
 enum kvbi_file_stage {
     KVBI_FILE_SERVING = 0,
-    KVBI_FILE_FORGETTING, /* out of service; what it held is being forgotten */
+    KVBI_FILE_FORGETTING, /* out of service; what it had is being forgotten */
     KVBI_FILE_OUT,
     KVBI_FILE_RETURNING /* in service again; slots that were lost with it are becoming free */
 };
@@ -67,7 +67,7 @@ struct kvbi_health {
         uint32_t tier, slot; /* that the tier is to retire */
     } condemned[KVBI_CONDEMNED_MAX];
     uint32_t condemned_count;
-    uint32_t lost_unsaid[KVB_TIER_COUNT]; /* bit per file: out of service */
+    uint32_t lost_unlogged[KVB_TIER_COUNT]; /* bit per file: out of service */
 };
 
 void kvbi_health_init(struct kvbi_health *health, struct kvbi_store *store,

@@ -6,30 +6,30 @@ void kvbi_in_queue_init(struct kvbi_in_queue *queue, struct kvbi_offer *offers, 
 {
     *queue = (struct kvbi_in_queue){.offers = offers, .capacity = capacity};
     kvbi_bands_init(&queue->waiting, &offers[0].node, sizeof *offers);
-    kvbi_fenced_init(&queue->fenced, &offers[0].node, sizeof *offers);
+    kvbi_deferred_init(&queue->deferred, &offers[0].node, sizeof *offers);
 }
 
 /* The next to be shed, which stays where it is. KVBI_NONE: nothing waits. */
-static uint32_t least_wanted(const struct kvbi_in_queue *queue)
+static uint32_t lowest_waiting(const struct kvbi_in_queue *queue)
 {
     uint32_t ready = kvbi_bands_youngest_of_lowest(&queue->waiting),
-             fenced = kvbi_bands_youngest_of_lowest(&queue->fenced.list);
-    if (ready == KVBI_NONE || fenced == KVBI_NONE)
-        return ready == KVBI_NONE ? fenced : ready;
-    return queue->offers[fenced].priority <= queue->offers[ready].priority ? fenced : ready;
+             deferred = kvbi_bands_youngest_of_lowest(&queue->deferred.list);
+    if (ready == KVBI_NONE || deferred == KVBI_NONE)
+        return ready == KVBI_NONE ? deferred : ready;
+    return queue->offers[deferred].priority <= queue->offers[ready].priority ? deferred : ready;
 }
 
 /*
  * Makes room for one more. Returns what is shed for it, taken out; `id` if that is no better;
  * KVBI_NONE if there was room.
  */
-static uint32_t make_room(struct kvbi_in_queue *queue, uint32_t id, bool fenced)
+static uint32_t make_room(struct kvbi_in_queue *queue, uint32_t id, bool deferred)
 {
     if (kvbi_in_queue_count(queue) < queue->capacity)
         return KVBI_NONE;
-    uint32_t shed = least_wanted(queue);
+    uint32_t shed = lowest_waiting(queue);
     const struct kvbi_offer *least = &queue->offers[shed], *offer = &queue->offers[id];
-    bool yields = !fenced && least->stage == KVBI_OFFER_FENCED;
+    bool yields = !deferred && least->stage == KVBI_OFFER_DEFERRED;
     if (least->priority > offer->priority || (least->priority == offer->priority && !yields))
         return id;
     kvbi_in_queue_remove(queue, shed);
@@ -46,20 +46,20 @@ uint32_t kvbi_in_queue_push(struct kvbi_in_queue *queue, uint32_t id)
     return shed;
 }
 
-uint32_t kvbi_in_queue_fence(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_point point,
-                             struct kvbi_point reached)
+uint32_t kvbi_in_queue_defer(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_tickets tickets,
+                             struct kvbi_tickets reached)
 {
     uint32_t shed = make_room(queue, id, true);
     if (shed == id)
         return id;
-    queue->offers[id].stage = KVBI_OFFER_FENCED;
-    kvbi_fenced_add(&queue->fenced, id, queue->offers[id].priority, point, reached);
+    queue->offers[id].stage = KVBI_OFFER_DEFERRED;
+    kvbi_deferred_add(&queue->deferred, id, queue->offers[id].priority, tickets, reached);
     return shed;
 }
 
-void kvbi_in_queue_unfence(struct kvbi_in_queue *queue, uint32_t id)
+void kvbi_in_queue_resume(struct kvbi_in_queue *queue, uint32_t id)
 {
-    kvbi_fenced_remove(&queue->fenced, id);
+    kvbi_deferred_remove(&queue->deferred, id);
     queue->offers[id].stage = KVBI_OFFER_QUEUED;
     kvbi_bands_push_young(&queue->waiting, id, queue->offers[id].priority);
 }
@@ -74,8 +74,8 @@ uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue)
 
 void kvbi_in_queue_remove(struct kvbi_in_queue *queue, uint32_t id)
 {
-    if (queue->offers[id].stage == KVBI_OFFER_FENCED)
-        kvbi_fenced_remove(&queue->fenced, id);
+    if (queue->offers[id].stage == KVBI_OFFER_DEFERRED)
+        kvbi_deferred_remove(&queue->deferred, id);
     else
         kvbi_bands_remove(&queue->waiting, id);
 }

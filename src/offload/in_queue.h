@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The in-queue of a lane: offers that wait, as weak handles, best first; and apart from them those
- * that wait for a fence.
+ * that are deferred until their tickets are reached.
  *
  * Owns       the order of the lane's waiting offers: higher priority first, first-in-first-out
  *            within.
- * Callers    offload/lane, offload/lane_fenced.
+ * Callers    offload/lane, offload/lane_deferred.
  * Invariants at most `capacity` offers wait, of both kinds; one more sheds the youngest of the
- *            lowest priority, which may be the new one. Of equal priority one that waits for a
- *            fence goes before one that is ready. A waiting offer pins nothing: its block may be
+ *            lowest priority, which may be the new one. Of equal priority one that is deferred
+ *            goes before one that is ready. A waiting offer holds nothing: its block may be
  *            gone by the time it comes up.
  * Lock       the store's.
  */
@@ -18,13 +18,13 @@
 #include <stdint.h>
 
 #include "base/bands.h"
-#include "offload/fenced.h"
+#include "offload/deferred.h"
 #include "offload/offers.h"
 
 struct kvbi_in_queue {
     struct kvbi_offer *offers; /* of the lane's tier, by id */
     struct kvbi_bands waiting;
-    struct kvbi_fenced fenced;
+    struct kvbi_deferred deferred;
     uint32_t capacity; /* waiting at most */
 };
 
@@ -43,11 +43,11 @@ uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue);
 /* Of either kind. */
 void kvbi_in_queue_remove(struct kvbi_in_queue *queue, uint32_t id);
 
-/* The same for an offer that waits for `point`, which is not reached. */
-uint32_t kvbi_in_queue_fence(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_point point,
-                             struct kvbi_point reached);
-/* One that waited for a fence is in line again: nobody is shed for it. */
-void kvbi_in_queue_unfence(struct kvbi_in_queue *queue, uint32_t id);
+/* The same for an offer that waits for `tickets`, which are not reached. */
+uint32_t kvbi_in_queue_defer(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_tickets tickets,
+                             struct kvbi_tickets reached);
+/* One that was deferred is in line again: nobody is shed for it. */
+void kvbi_in_queue_resume(struct kvbi_in_queue *queue, uint32_t id);
 
 /* Those that are ready, as far as is known. */
 static inline uint32_t kvbi_in_queue_ready(const struct kvbi_in_queue *queue)
@@ -58,7 +58,7 @@ static inline uint32_t kvbi_in_queue_ready(const struct kvbi_in_queue *queue)
 /* All that wait. */
 static inline uint32_t kvbi_in_queue_count(const struct kvbi_in_queue *queue)
 {
-    return kvbi_in_queue_ready(queue) + kvbi_fenced_count(&queue->fenced);
+    return kvbi_in_queue_ready(queue) + kvbi_deferred_count(&queue->deferred);
 }
 
 #endif

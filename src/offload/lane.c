@@ -28,7 +28,10 @@ static bool still_there(const struct kvbi_lane *lane, const struct kvbi_offer *o
            kvbi_store_is_known_locked(lane->store, block);
 }
 
-/* A copy on a path that is out of service counts for nothing, and is forgotten on the spot: it would be in the way. */
+/*
+ * A copy in a file that is out of service counts for nothing, and is forgotten on the spot: it
+ * would be in the way.
+ */
 static bool present_below(const struct kvbi_lane *lane, const struct kvb_block *block)
 {
     const struct kvbi_entry *entry = kvbi_index_at(&lane->store->index, block->entry);
@@ -51,11 +54,11 @@ void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t id)
     kvbi_offers_free(lane->offers, id);
 }
 
-static void note_pinned(struct kvbi_lane *lane)
+static void note_held(struct kvbi_lane *lane)
 {
-    uint64_t pinned = kvbi_lane_ondeck(lane) + lane->book.inflight;
-    if (pinned > lane->book.stats.pinned_max)
-        lane->book.stats.pinned_max = pinned;
+    uint64_t held = kvbi_lane_ondeck(lane) + lane->book.inflight;
+    if (held > lane->book.stats.pinned_max)
+        lane->book.stats.pinned_max = held;
 }
 
 static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
@@ -64,10 +67,10 @@ static void put_on_deck(struct kvbi_lane *lane, uint32_t id)
     struct kvb_block *block = source_of(lane, offer);
     offer->ondeck_age = lane->ondeck_ages++;
     kvbi_bands_push_young(&lane->deck, id, DECK_BAND);
-    kvbi_store_pin_locked(lane->store, lane->from, block);
+    kvbi_store_hold_locked(lane->store, lane->from, block);
     offer->stage = KVBI_OFFER_ONDECK; /* pinned already: now it may be said to be revocable */
     kvbi_pool_put_on_deck(lane->from, block);
-    note_pinned(lane);
+    note_held(lane);
 }
 
 /* It is pinned still. */
@@ -79,26 +82,26 @@ static void take_off_deck(struct kvbi_lane *lane, uint32_t id)
     offer->stage = KVBI_OFFER_TAKEN;
 }
 
-static void unpin_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
+static void unhold_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
-    kvbi_store_unpin_locked(lane->store, lane->from,
-                            source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
+    kvbi_store_unhold_locked(lane->store, lane->from,
+                             source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
 }
 
 /* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offers. */
-static void drop_pinned(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
+static void drop_held(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
     struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
     kvbi_offers_unlink(lane->offers, block, id);
-    unpin_source(lane, id, now_ns);
+    unhold_source(lane, id, now_ns);
     kvbi_lane_drop_locked(lane, id);
 }
 
-/* An offer that pins its source waits for a fence instead. */
-static void put_behind_fence(struct kvbi_lane *lane, uint32_t id, uint64_t ticket, uint64_t now_ns)
+/* An offer that holds its source is deferred instead. */
+static void defer_offer(struct kvbi_lane *lane, uint32_t id, uint64_t ticket, uint64_t now_ns)
 {
-    unpin_source(lane, id, now_ns);
-    kvbi_lane_fence_locked(lane, id, ticket);
+    unhold_source(lane, id, now_ns);
+    kvbi_lane_defer_locked(lane, id, ticket);
 }
 
 static void queue_up(struct kvbi_lane *lane, uint32_t id)
@@ -131,7 +134,7 @@ void kvbi_lane_offer_locked(struct kvbi_lane *lane, struct kvb_block *block, uin
     bool room =
         kvbi_lane_ondeck(lane) < lane->ondeck_capacity && kvbi_in_queue_ready(&lane->queue) == 0;
     if (!kvbi_lane_claim_locked(lane, offer) || (offer->unready && !room))
-        kvbi_lane_fence_locked(lane, id, 0);
+        kvbi_lane_defer_locked(lane, id, 0);
     else if (room)
         put_on_deck(lane, id);
     else
@@ -166,7 +169,7 @@ void kvbi_lane_forget_locked(struct kvbi_lane *lane, uint32_t id)
         kvbi_lane_drop_locked(lane, id);
     } else {
         take_off_deck(lane, id);
-        drop_pinned(lane, id, 0); /* it leaves the order anyway: any time will do */
+        drop_held(lane, id, 0); /* it leaves the order anyway: any time will do */
     }
 }
 
@@ -175,7 +178,7 @@ void kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_n
     kvbi_lock_assert_held(&lane->store->lock);
     kvbi_lock_step();
     take_off_deck(lane, id);
-    unpin_source(lane, id, now_ns);
+    unhold_source(lane, id, now_ns);
     queue_up(lane, id);
 }
 
@@ -183,20 +186,20 @@ void kvbi_lane_revoke_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_n
 static bool cancel_one(struct kvbi_lane *lane, uint64_t now_ns)
 {
     uint32_t id = kvbi_in_queue_pop(&lane->queue);
-    bool fenced =
-        id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->queue.fenced.list)) != KVBI_NONE;
-    bool pinned = id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE;
+    bool deferred =
+        id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->queue.deferred.list)) != KVBI_NONE;
+    bool held = id == KVBI_NONE && (id = kvbi_bands_lowest(&lane->deck)) != KVBI_NONE;
     if (id == KVBI_NONE)
         return false;
     kvbi_lock_step();
     lane->book.stats.cancelled++;
-    if (fenced)
+    if (deferred)
         kvbi_in_queue_remove(&lane->queue, id);
-    if (!pinned) {
+    if (!held) {
         kvbi_lane_drop_locked(lane, id);
     } else {
         take_off_deck(lane, id);
-        drop_pinned(lane, id, now_ns);
+        drop_held(lane, id, now_ns);
     }
     return true;
 }
@@ -211,14 +214,14 @@ bool kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns)
 }
 
 /* Offers' sources, and what is in them, will be looked at. */
-static void expect_sources(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
+static void warm_sources(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
 {
     struct kvb_block *sources[KVBI_LOCK_BATCH];
     for (uint32_t i = 0; i < count; i++) {
         sources[i] = source_of(lane, kvbi_in_queue_at(&lane->queue, offers[i]));
         __builtin_prefetch(sources[i], 1);
     }
-    kvbi_store_expect_contents_locked(lane->store, sources, count);
+    kvbi_store_warm_contents_locked(lane->store, sources, count);
 }
 
 /* An offer out of the queue goes on deck, unless it is not worth it any more, or not ready. */
@@ -237,7 +240,7 @@ static void consider(struct kvbi_lane *lane, uint32_t id)
     } else if (kvbi_lane_claim_locked(lane, offer)) {
         put_on_deck(lane, id);
     } else {
-        kvbi_lane_fence_locked(lane, id, 0);
+        kvbi_lane_defer_locked(lane, id, 0);
     }
 }
 
@@ -254,14 +257,17 @@ static void refill(struct kvbi_lane *lane)
         uint32_t max = room < left ? room : left;
         for (count = 0; count < max && kvbi_in_queue_ready(&lane->queue) > 0; count++)
             offers[count] = kvbi_in_queue_pop(&lane->queue);
-        expect_sources(lane, offers, count);
+        warm_sources(lane, offers, count);
         for (uint32_t i = 0; i < count; i++)
             consider(lane, offers[i]);
         looked += count;
     } while (count > 0 && looked < KVBI_LOCK_BATCH);
 }
 
-/* How many of those on deck may be taken now; whether the budget holds others back, and how long it did, is noted. */
+/*
+ * How many of those on deck may be taken now; whether the budget delays others, and how long it
+ * did, is noted.
+ */
 static uint32_t within_budget(struct kvbi_lane *lane, uint32_t max, uint64_t now_ns)
 {
     struct kvbi_lane_book *book = &lane->book;
@@ -291,7 +297,7 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
         max = lane->batch;
     if (max > room)
         max = room;
-    kvbi_lane_unfence_locked(lane);
+    kvbi_lane_resume_locked(lane);
     refill(lane);
     max = within_budget(lane, max, now_ns);
     for (uint32_t looked = 0, id; looked < KVBI_LOCK_BATCH && count < max; looked++) {
@@ -300,14 +306,14 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
             break;
         take_off_deck(lane, id);
         if (!kvbi_lane_claim_locked(lane, kvbi_in_queue_at(&lane->queue, id))) {
-            put_behind_fence(lane, id, 0, now_ns);
+            defer_offer(lane, id, 0, now_ns);
             continue;
         }
         offers[count++] = id;
     }
     kvbi_lane_book_begin(&lane->book, count, now_ns);
     refill(lane);
-    note_pinned(lane);
+    note_held(lane);
     return count;
 }
 
@@ -317,15 +323,14 @@ void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t id, uint64_t now_n
     lane->book.stats.skipped++;
     lane->book.stats.skipped_admission++;
     kvbi_lane_book_end(&lane->book, now_ns);
-    drop_pinned(lane, id, now_ns);
+    drop_held(lane, id, now_ns);
 }
 
-void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers,
-                                 uint32_t count)
+void kvbi_lane_warm_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers, uint32_t count)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    expect_sources(lane, offers, count);
-    kvbi_store_expect_take_locked(lane->store, lane->to, count);
+    warm_sources(lane, offers, count);
+    kvbi_store_warm_take_locked(lane->store, lane->to, count);
 }
 
 /*
@@ -337,13 +342,13 @@ static void leave_without_target(struct kvbi_lane *lane, uint32_t id, uint64_t e
 {
     if (earliest != 0 && !atomic_load(&lane->store->closing)) {
         kvbi_in_queue_at(&lane->queue, id)->admitted = true;
-        put_behind_fence(lane, id, earliest, now_ns);
-        kvbi_fenced_want_room(&lane->queue.fenced, lane->to->room);
-        lane->to->room_wanted = true;
+        defer_offer(lane, id, earliest, now_ns);
+        kvbi_deferred_await_room(&lane->queue.deferred, lane->to->room);
+        lane->to->room_awaited = true;
         return;
     }
     lane->book.stats.cancelled += earliest != 0;
-    drop_pinned(lane, id, now_ns);
+    drop_held(lane, id, now_ns);
 }
 
 enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct kvbi_copy *copy,
@@ -354,9 +359,10 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     struct kvb_block *source = source_of(lane, offer);
     struct kvb_lane_stats *stats = &lane->book.stats;
     struct kvb_block *target = NULL;
-    struct kvbi_wish wish = {.band_max = offer->priority,
-                             .counter = kvbi_engines_reached(lane->engines).ticket,
-                             .patient = offer->unready || lane->unready < lane->unready_max};
+    struct kvbi_criteria criteria = {.band_max = offer->priority,
+                                     .counter = kvbi_engines_reached(lane->engines).counter,
+                                     .allow_unready =
+                                         offer->unready || lane->unready < lane->unready_max};
     if (!still_there(lane, offer)) {
         stats->discarded++;
     } else if (!(lane->store->serving & 1u << lane->to->tier)) {
@@ -366,16 +372,16 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
         stats->skipped++;
         stats->skipped_present++;
     } else {
-        target = kvbi_store_take_target_locked(lane->store, lane->to, &wish, now_ns);
+        target = kvbi_store_take_target_locked(lane->store, lane->to, &criteria, now_ns);
         if (target == NULL && lane->to->cut_short)
             return KVBI_AIM_AGAIN;
-        bool none = target == NULL && wish.earliest == 0;
+        bool none = target == NULL && criteria.earliest == 0;
         stats->skipped += none;
         stats->skipped_no_target += none;
     }
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
-        leave_without_target(lane, id, wish.earliest, now_ns);
+        leave_without_target(lane, id, criteria.earliest, now_ns);
         return KVBI_AIM_DROPPED;
     }
     kvbi_lane_claim_target_locked(lane, offer, target->ticket);
@@ -394,14 +400,14 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
                                .to_slot = offer->target,
                                .ticket = source->ticket > target->ticket ? source->ticket
                                                                          : target->ticket,
-                               .tag = id,
+                               .cookie = id,
                                .identity = kvbi_lane_identity(lane->store, target, target),
                                .label = offer->label};
     return KVBI_AIM_COPY;
 }
 
-void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
-                                      uint32_t count)
+void kvbi_lane_warm_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                    uint32_t count)
 {
     uint32_t targets[KVBI_LOCK_BATCH];
     kvbi_lock_assert_held(&lane->store->lock);
@@ -413,7 +419,7 @@ void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32
         __builtin_prefetch(&lane->to->slots[targets[i]], 1);
         __builtin_prefetch(source_of(lane, offer), 1);
     }
-    kvbi_store_expect_parked_locked(lane->store, lane->to, targets, count);
+    kvbi_store_warm_parked_locked(lane->store, lane->to, targets, count);
 }
 
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id, int result,
@@ -426,6 +432,6 @@ struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t id,
         kvbi_labels_give_locked(&lane->labels, lane->store, offer->label);
     bool published = kvbi_store_fill_end_locked(lane->store, lane->to, target, result == 0, now_ns);
     kvbi_lane_book_complete(&lane->book, result, published, lane->to_tier->block_bytes, now_ns);
-    drop_pinned(lane, id, now_ns);
+    drop_held(lane, id, now_ns);
     return published ? target : NULL;
 }

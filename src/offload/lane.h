@@ -2,20 +2,20 @@
 /*
  * An offload lane: one tier to a lower one, in three stages.
  *
- *    offer ──► on deck (pinned, bounded) ──take──► engine ──complete──► copy registered below, source unpinned
+ *    offer ──► on deck (held, bounded) ──take──► engine ──complete──► copy registered below, source let go
  *       │          ▲            │ revoke: room was needed
  *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
- *          behind a fence (weak): until its point is reached
+ *          deferred (weak): until its tickets are reached
  *
  * Owns       its offers' stages and its counters; above a disk the labels of what is written there,
  *            and the budget of writes.
  * Callers    offload/lanes (triggers, room), offload/round and offload/progress (take, complete).
- * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those pin. Room on deck means an empty in-queue, once the lock
- *            is released by progress; those behind a fence do not count. Of copies whose source or
- *            target is not ready at most unready_max, half of inflight_max, are on deck or taken:
- *            the rest waits behind a fence, and holds up nobody. A block has at most one offer to
- *            a lane (kvbi_offers_find). offered = transferred + skipped + discarded + shed + failed +
- *            cancelled + pending, after every call.
+ * Invariants ondeck <= ondeck_capacity; taken <= inflight_max; only those hold. Room on deck means
+ *            an empty in-queue, once the lock is released by progress; those that are deferred do
+ *            not count. Of copies whose source or target is not ready at most unready_max, half of
+ *            inflight_max, are on deck or taken: the rest is deferred, and delays nobody. A block
+ *            has at most one offer to a lane (kvbi_offers_find). offered = transferred + skipped +
+ *            discarded + shed + failed + cancelled + pending, after every call.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_LANE_H
@@ -40,7 +40,7 @@ struct kvbi_lane_book {
     struct kvb_lane_stats stats;
     uint32_t inflight;
     uint64_t busy_since_ns;
-    bool throttled; /* the budget holds blocks back, since: */
+    bool throttled; /* the budget delays blocks, since: */
     uint64_t throttled_since_ns;
 };
 
@@ -53,11 +53,11 @@ struct kvbi_lane {
     uint32_t trigger; /* enum kvb_trigger, resolved */
     uint32_t ondeck_capacity, inflight_max, batch;
     uint32_t unready, unready_max;      /* offers marked so */
-    const struct kvbi_engines *engines; /* for their fences */
+    const struct kvbi_engines *engines; /* for their tickets */
     struct kvbi_in_queue queue;
     struct kvbi_bands deck; /* one band: first in, first out */
-    struct kvbi_revocable
-        revocable;        /* of those on deck: whose block is parked, and pinned by nobody else */
+    /* of those on deck: whose block is parked, and held by nobody else */
+    struct kvbi_revocable revocable;
     uint64_t ondeck_ages; /* how many have gone on deck */
     struct kvbi_lane_book book;
     struct kvbi_labels labels; /* above a disk */
@@ -76,7 +76,10 @@ void kvbi_lane_book_stats(const struct kvbi_lane_book *book, uint32_t queued, ui
 /* Does it balance, with so many that wait or are on deck? NULL, or what is wrong. */
 const char *kvbi_lane_book_check(const struct kvbi_lane_book *book, uint32_t waiting);
 
-/* Under which name a disk keeps `named`'s content in `slot`. Under the store's lock; `named` has an entry. */
+/*
+ * Under which identity a disk keeps `named`'s content in `slot`. Under the store's lock; `named`
+ * has an entry.
+ */
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
                                         const struct kvb_block *named,
                                         const struct kvb_block *slot);
@@ -110,19 +113,22 @@ bool kvbi_lane_cancel_all_locked(struct kvbi_lane *lane, uint64_t now_ns);
 /* Up to `max` offers for the engine, as far as the budget goes, off the deck, which is refilled. */
 uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_t max,
                                uint64_t now_ns);
-/* When the budget lets go of a block that it holds back. False: it holds none back. */
+/* When the budget lets go of a block that it delays. False: it delays none. */
 bool kvbi_lane_next_locked(const struct kvbi_lane *lane, uint64_t *next_ns);
 /* A taken offer that admission refuses. */
 void kvbi_lane_refuse_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t now_ns);
-/* KVBI_LOCK_BATCH taken offers at most will be aimed, or completed: what that touches is brought in, all of it at once. */
-void kvbi_lane_expect_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers,
-                                 uint32_t count);
-void kvbi_lane_expect_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
-                                      uint32_t count);
+/*
+ * KVBI_LOCK_BATCH taken offers at most will be aimed, or completed: warms what that touches, all of
+ * it at once.
+ */
+void kvbi_lane_warm_aim_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                               uint32_t count);
+void kvbi_lane_warm_complete_locked(const struct kvbi_lane *lane, const uint32_t *offers,
+                                    uint32_t count);
 enum kvbi_aim {
     KVBI_AIM_DROPPED, /* skipped or discarded instead, and counted */
     KVBI_AIM_COPY,    /* paid for from here on */
-    KVBI_AIM_AGAIN    /* room was looked for, and not to the end: once more in the next hold */
+    KVBI_AIM_AGAIN    /* room was looked for, and not to the end: once more in the next section */
 };
 /* Gives a taken offer its target and describes the copy. */
 enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struct kvbi_copy *copy,
@@ -131,7 +137,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t offer, struc
 struct kvb_block *kvbi_lane_complete_locked(struct kvbi_lane *lane, uint32_t offer, int result,
                                             uint64_t now_ns);
 
-/* ---- Between lane.c and lane_fenced.c (what is not ready) ------------------------------------ */
+/* ---- Between lane.c and lane_deferred.c (what is not ready) ---------------------------------- */
 
 /* The offer ends here; the caller has counted why. */
 void kvbi_lane_drop_locked(struct kvbi_lane *lane, uint32_t offer);
@@ -146,12 +152,12 @@ void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *of
 /* It is neither on deck nor with the engine any more. */
 void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
 /*
- * An offer that is in no list and pins nothing goes behind a fence: its source's, or `ticket` of
- * the targets that there are.
+ * An offer that is in no list and holds nothing is deferred: until its source's tickets are
+ * reached, or `ticket` of the targets that there are.
  */
-void kvbi_lane_fence_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t ticket);
-/* Those whose points are reached are in line again. */
-void kvbi_lane_unfence_locked(struct kvbi_lane *lane);
+void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t ticket);
+/* Those whose tickets are reached are in line again. */
+void kvbi_lane_resume_locked(struct kvbi_lane *lane);
 
 static inline uint32_t kvbi_lane_ondeck(const struct kvbi_lane *lane)
 {

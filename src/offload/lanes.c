@@ -154,11 +154,12 @@ struct kvb_block *kvbi_lanes_take_locked(struct kvbi_lanes *lanes, struct kvbi_p
 }
 
 struct kvb_block *kvbi_lanes_take_target_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
-                                                struct kvbi_wish *wish, uint64_t now_ns)
+                                                struct kvbi_criteria *criteria, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lanes->store->lock);
     for (;;) {
-        struct kvb_block *block = kvbi_store_take_target_locked(lanes->store, pool, wish, now_ns);
+        struct kvb_block *block =
+            kvbi_store_take_target_locked(lanes->store, pool, criteria, now_ns);
         if (block != NULL || pool->cut_short || !revoke_some(lanes, pool, now_ns))
             return block;
     }
@@ -261,11 +262,11 @@ void kvbi_lanes_registered_locked(struct kvbi_lanes *lanes, struct kvbi_pool *po
     trigger(lanes, pool, block, KVB_OFFLOAD_ON_REGISTER);
 }
 
-void kvbi_lanes_release_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking,
-                               struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+void kvbi_lanes_unref_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking,
+                             struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&lanes->store->lock);
-    if (kvbi_store_release_locked(lanes->store, pool, block, now_ns) != KVBI_RELEASE_PARKED)
+    if (kvbi_store_unref_locked(lanes->store, pool, block, now_ns) != KVBI_UNREF_PARKED)
         return;
     if (waits_for(lanes, pool->tier, KVB_OFFLOAD_ON_COLD))
         lanes->store->work = true; /* the boundary has moved */
@@ -316,11 +317,12 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes)
 
 /* ---- For offload/progress -------------------------------------------------------------------- */
 
-struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct kvbi_point until)
+struct kvbi_tickets kvbi_lanes_until_locked(const struct kvbi_lanes *lanes,
+                                            struct kvbi_tickets until)
 {
     kvbi_lock_assert_held(&lanes->store->lock);
     for (uint32_t i = 0; i < lanes->count; i++)
-        until = kvbi_fenced_earlier(&lanes->all[i].queue.fenced, until);
+        until = kvbi_fenced_earlier(&lanes->all[i].queue.deferred, until);
     return until;
 }
 

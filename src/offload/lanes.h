@@ -104,7 +104,7 @@ struct kvb_block *kvbi_lanes_take_locked(struct kvbi_lanes *lanes, struct kvbi_p
  * kvbi_store_take_target_locked.
  */
 struct kvb_block *kvbi_lanes_take_target_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
-                                                struct kvbi_wish *wish, uint64_t now_ns);
+                                                struct kvbi_criteria *criteria, uint64_t now_ns);
 
 /* How many copies that read or write blocks of the tier these lanes have with an engine. */
 uint32_t kvbi_lanes_moving_locked(const struct kvbi_lanes *lanes, uint32_t tier);
@@ -114,15 +114,15 @@ uint32_t kvbi_lanes_moving_locked(const struct kvbi_lanes *lanes, uint32_t tier)
 void kvbi_lanes_registered_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                   struct kvb_block *block);
 /*
- * A lane has published it here: the chain goes on, as registered, and as parked if nobody took hold
- * of it.
+ * A lane has published it here: the chain goes on, as registered, and as parked if nobody uses 
+ * it.
  */
 void kvbi_lanes_arrived_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
                                struct kvb_block *block);
 
 /*
  * Blocks are parked tail first, so that tails are evicted before heads, and offered head first, so
- * that a full in-queue sheds tails. This remembers who was parked under one hold of the lock, until
+ * that a full in-queue sheds tails. This remembers who was parked in one section, until
  * the offers are made at its end.
  */
 struct kvbi_parking {
@@ -134,8 +134,8 @@ struct kvbi_parking {
  * One user less. What is parked by it is noted; at most KVBI_LOCK_BATCH before
  * kvbi_lanes_parked_locked.
  */
-void kvbi_lanes_release_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking,
-                               struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
+void kvbi_lanes_unref_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking,
+                             struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
 /* Offers them, the last parked first. Before the lock is released. */
 void kvbi_lanes_parked_locked(struct kvbi_lanes *lanes, struct kvbi_parking *parking);
 
@@ -157,7 +157,8 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes);
 static inline int kvbi_lanes_takes_ticket(const struct kvbi_lanes *lanes,
                                           const struct kvbi_pool *pool, uint64_t ticket)
 {
-    return kvbi_engines_is_event(lanes->engines, ticket) && !lanes->tiers[pool->tier].on_streams
+    return kvbi_engines_is_stream_ticket(lanes->engines, ticket) &&
+                   !lanes->tiers[pool->tier].on_streams
                ? KVB_EUNSUPPORTED
                : 0;
 }
@@ -169,8 +170,8 @@ static inline void kvbi_lanes_set_ticket(const struct kvbi_lanes *lanes,
                                          const struct kvbi_pool *pool, struct kvb_block *block,
                                          uint64_t ticket)
 {
-    if (kvbi_engines_is_event(lanes->engines, ticket))
-        kvbi_engines_set_event(lanes->engines, kvbi_pool_slot(pool, block), ticket);
+    if (kvbi_engines_is_stream_ticket(lanes->engines, ticket))
+        kvbi_engines_set_ticket(lanes->engines, kvbi_pool_slot(pool, block), ticket);
     else if (ticket > block->ticket)
         block->ticket = ticket;
 }
@@ -181,7 +182,8 @@ static inline void kvbi_lanes_set_ticket(const struct kvbi_lanes *lanes,
  * Beyond which point an offer that waits for a fence in front of a lane is to be looked at; `until`
  * if that comes first.
  */
-struct kvbi_point kvbi_lanes_until_locked(const struct kvbi_lanes *lanes, struct kvbi_point until);
+struct kvbi_tickets kvbi_lanes_until_locked(const struct kvbi_lanes *lanes,
+                                            struct kvbi_tickets until);
 
 /* Nothing queued, on deck or in transfer. */
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes);

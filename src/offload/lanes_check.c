@@ -43,7 +43,7 @@ static const char *check_chain(const struct kvbi_lanes_out *out, const struct kv
         ondeck += offer->stage == KVBI_OFFER_ONDECK;
         lane->ondeck += offer->stage == KVBI_OFFER_ONDECK;
         lane->taken += offer->stage == KVBI_OFFER_TAKEN;
-        lane->waiting += offer->stage == KVBI_OFFER_QUEUED || offer->stage == KVBI_OFFER_FENCED;
+        lane->waiting += offer->stage == KVBI_OFFER_QUEUED || offer->stage == KVBI_OFFER_DEFERRED;
         id = offer->other;
     }
     if (wrong == NULL && ondeck != kvbi_slot_ondeck(block))
@@ -55,7 +55,7 @@ static const char *check_lane(const struct kvbi_lane *lane, const struct found *
 {
     uint32_t ondeck = kvbi_lane_ondeck(lane), waiting = kvbi_in_queue_count(&lane->queue);
     if (ondeck > lane->ondeck_capacity || lane->book.inflight > lane->inflight_max)
-        return "a lane pins no more than its bounds";
+        return "a lane holds no more than its bounds";
     if (lane->unready > lane->unready_max || waiting > lane->queue.capacity)
         return "a lane lets no more wait than its bounds";
     if (found->waiting != waiting || found->ondeck != ondeck || found->taken != lane->book.inflight)

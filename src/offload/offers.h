@@ -32,7 +32,7 @@ struct kvbi_label;
 enum kvbi_offer_stage {
     KVBI_OFFER_FREE = 0,
     KVBI_OFFER_QUEUED,
-    KVBI_OFFER_FENCED,
+    KVBI_OFFER_DEFERRED,
     KVBI_OFFER_ONDECK,
     KVBI_OFFER_TAKEN /* off the deck, and pinned */
 };
@@ -51,7 +51,7 @@ struct kvbi_offer {
     uint8_t stage;
     uint8_t priority;
     uint8_t lane; /* which of the lanes out of the tier */
-    /* ONDECK, TAKEN: one of the few of its lane that may wait there for a fence */
+    /* ONDECK, TAKEN: one of the few of its lane that may wait there for its tickets */
     bool unready : 1;
     bool admitted : 1; /* admission has been asked */
 };

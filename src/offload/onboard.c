@@ -13,7 +13,7 @@ static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     kvbi_bands_init(&lane->queue, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->batch = config->batch;
-    kvbi_fenced_init(&lane->fenced, &onboarding->items[0].node, sizeof *onboarding->items);
+    kvbi_deferred_init(&lane->deferred, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->inflight_max = config->batch * config->depth;
     lane->unready_max = lane->inflight_max / 2;
     lane->book.stats.from_tier = onboarding->down->out[tier].lanes[0]->to->tier;
@@ -29,7 +29,7 @@ int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_lanes
                                            .tiers = down->tiers,
                                            .op_capacity = op_capacity,
                                            .aborted = op_capacity,
-                                           .attention = KVBI_NONE,
+                                           .cut_first = KVBI_NONE,
                                            .finished = {KVBI_NONE, KVBI_NONE}};
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++) {
         bool has_lane = kvbi_lanes_leave(down, tier);
@@ -90,17 +90,17 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
         if (kvbi_onboard_lane_queued(&onboarding->lanes[tier]) > 0 ||
             onboarding->lanes[tier].book.inflight > 0)
             return false;
-    return onboarding->attention == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
+    return onboarding->cut_first == KVBI_NONE && onboarding->finished.first == KVBI_NONE &&
            !kvbi_waiters_any_ended(&onboarding->waiters) && !is_aborting(onboarding);
 }
 
-struct kvbi_point kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
-                                               struct kvbi_point until)
+struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
+                                                 struct kvbi_tickets until)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_lanes_leave(onboarding->down, tier))
-            until = kvbi_fenced_earlier(&onboarding->lanes[tier].fenced, until);
+            until = kvbi_fenced_earlier(&onboarding->lanes[tier].deferred, until);
     return until;
 }
 
@@ -137,7 +137,7 @@ void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item 
 }
 
 /* `item` has taken over the links of `was`: make the neighbours agree. */
-static void settle(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was)
+static void relink(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was)
 {
     redirect(onboarding, item, was, item_id(onboarding, item), item_id(onboarding, item));
 }
@@ -151,8 +151,8 @@ void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a
     KVBI_ASSERT(a->op != b->op);
     a->op = b->op, a->index = b->index, a->prev = b->prev, a->next = b->next;
     b->op = op, b->index = index, b->prev = prev, b->next = next;
-    settle(onboarding, a, b_id);
-    settle(onboarding, b, a_id);
+    relink(onboarding, a, b_id);
+    relink(onboarding, b, a_id);
 }
 
 void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *old,
@@ -164,7 +164,7 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
                                .prev = old->prev,
                                .next = old->next,
                                .tier = old->tier};
-    settle(onboarding, item, item_id(onboarding, old));
+    relink(onboarding, item, item_id(onboarding, old));
     old->op = old->prev = old->next = KVBI_NONE;
 }
 
@@ -193,7 +193,7 @@ struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
                           .failed_at = request->count,
                           .sweep = KVBI_NONE,
                           .next = KVBI_NONE,
-                          .next_attention = KVBI_NONE,
+                          .next_cut = KVBI_NONE,
                           .tier = tier,
                           .state = KVBI_OP_BUILDING,
                           .layered = (request->flags & KVB_ONBOARD_LAYERS) != 0,
@@ -262,10 +262,10 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
     kvbi_lanes_set_ticket(onboarding->down, pool, target, ticket);
     if (target->ticket > op->ticket)
         op->ticket = target->ticket;
-    uint64_t event = kvbi_engines_event(onboarding->engines, &onboarding->tiers[op->tier],
-                                        kvbi_pool_slot(pool, target));
-    if (event > op->event)
-        op->event = event;
+    uint64_t stream_ticket = kvbi_engines_ticket(onboarding->engines, &onboarding->tiers[op->tier],
+                                                 kvbi_pool_slot(pool, target));
+    if (stream_ticket > op->stream_ticket)
+        op->stream_ticket = stream_ticket;
     if (op->failed_at < item->index)
         kvbi_op_resolve_locked(onboarding, item,
                                false); /* something before it has failed already */
@@ -273,15 +273,16 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
         kvbi_item_begin_locked(onboarding, item, source);
 }
 
-void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
-                          struct kvb_block *block)
+void kvbi_op_set_tickets_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                                struct kvb_block *block)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
     if (op->ticket > block->ticket)
         block->ticket = op->ticket;
-    if (op->event != 0)
-        kvbi_engines_set_event(onboarding->engines, kvbi_pool_slot(pool, block), op->event);
+    if (op->stream_ticket != 0)
+        kvbi_engines_set_ticket(onboarding->engines, kvbi_pool_slot(pool, block),
+                                op->stream_ticket);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------- */
@@ -296,30 +297,30 @@ static void push(struct kvbi_onboarding *onboarding, struct kvbi_op_list *list, 
     list->last = kvbi_op_id(onboarding, op);
 }
 
-static void attend_to(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+static void begin_cut(struct kvbi_onboarding *onboarding, struct kvb_op *op)
 {
-    if (op->on_attention)
+    if (op->on_cut_list)
         return;
-    op->on_attention = true;
-    op->prev_attention = KVBI_NONE;
-    op->next_attention = onboarding->attention;
-    if (op->next_attention != KVBI_NONE)
-        onboarding->ops[op->next_attention].prev_attention = kvbi_op_id(onboarding, op);
-    onboarding->attention = kvbi_op_id(onboarding, op);
+    op->on_cut_list = true;
+    op->prev_cut = KVBI_NONE;
+    op->next_cut = onboarding->cut_first;
+    if (op->next_cut != KVBI_NONE)
+        onboarding->ops[op->next_cut].prev_cut = kvbi_op_id(onboarding, op);
+    onboarding->cut_first = kvbi_op_id(onboarding, op);
     onboarding->store->work = true;
 }
 
-static void stop_attending(struct kvbi_onboarding *onboarding, struct kvb_op *op)
+static void end_cut(struct kvbi_onboarding *onboarding, struct kvb_op *op)
 {
-    if (!op->on_attention)
+    if (!op->on_cut_list)
         return;
-    if (op->prev_attention != KVBI_NONE)
-        onboarding->ops[op->prev_attention].next_attention = op->next_attention;
+    if (op->prev_cut != KVBI_NONE)
+        onboarding->ops[op->prev_cut].next_cut = op->next_cut;
     else
-        onboarding->attention = op->next_attention;
-    if (op->next_attention != KVBI_NONE)
-        onboarding->ops[op->next_attention].prev_attention = op->prev_attention;
-    op->on_attention = false;
+        onboarding->cut_first = op->next_cut;
+    if (op->next_cut != KVBI_NONE)
+        onboarding->ops[op->next_cut].prev_cut = op->prev_cut;
+    op->on_cut_list = false;
 }
 
 static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op)
@@ -332,7 +333,7 @@ static void finish_if_over(struct kvbi_onboarding *onboarding, struct kvb_op *op
     onboarding->cancelled += op->status == KVB_ECANCELED;
     onboarding->timed_out += op->status == KVB_ETIMEDOUT;
     kvbi_deadlines_remove(&onboarding->deadlines, kvbi_op_id(onboarding, op));
-    stop_attending(onboarding, op);
+    end_cut(onboarding, op);
     push(onboarding, &onboarding->finished, op);
     onboarding->store->work = true;
 }
@@ -347,7 +348,7 @@ void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
         if (op->abort == 0 &&
             item->next != KVBI_NONE) { /* what comes after is of no use to this operation */
             op->sweep = item->next;
-            attend_to(onboarding, op);
+            begin_cut(onboarding, op);
         }
     }
     op->pending--;
@@ -374,7 +375,7 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
         return;
     op->abort = status;
     op->sweep = op->first;
-    attend_to(onboarding, op);
+    begin_cut(onboarding, op);
 }
 
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding)
@@ -391,7 +392,7 @@ static void abort_some(struct kvbi_onboarding *onboarding)
     }
 }
 
-bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns)
+bool kvbi_onboarding_cut_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     uint32_t id;
@@ -400,11 +401,11 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
         kvbi_op_abort_locked(onboarding, &onboarding->ops[id], KVB_ETIMEDOUT);
     abort_some(onboarding);
     for (uint32_t looked = 0; looked < KVBI_LOCK_BATCH; looked++) {
-        if (onboarding->attention == KVBI_NONE)
+        if (onboarding->cut_first == KVBI_NONE)
             return is_aborting(onboarding);
-        struct kvb_op *op = &onboarding->ops[onboarding->attention];
+        struct kvb_op *op = &onboarding->ops[onboarding->cut_first];
         if (op->sweep == KVBI_NONE) {
-            stop_attending(onboarding, op);
+            end_cut(onboarding, op);
             continue;
         }
         struct kvbi_item *item = &onboarding->items[op->sweep];
@@ -413,7 +414,7 @@ bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t 
         if (!kvbi_item_cut_locked(onboarding, item, now_ns))
             op->sweep = item_id(onboarding, item); /* it is as before, and so are its neighbours */
     }
-    return onboarding->attention != KVBI_NONE;
+    return onboarding->cut_first != KVBI_NONE;
 }
 
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding)

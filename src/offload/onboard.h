@@ -9,18 +9,18 @@
  *
  * Owns       operations, items, who waits on which slot, the onboard lanes.
  * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions and finished operations.
- * Invariants an item is found by its target slot, and a target belongs to one operation from kvb_onboard to take or release.
- *            pending counts an operation's items that are neither good nor failed (one more while it is being built). good_count
- *            is the lowest failed index. A WAITING item is among `waiters`, and nothing else is;
- *            its slot is being filled, or was, and it has not been told yet. Until then a block
- *            that was filled well is pinned, once for all who waited. What is waited for has at
- *            least the priority of who waits. A MOVING item writes its own target. One that belongs
- *            to no operation is a carrier, whose target is a block in a tier on the way up, or an
- *            orphan, whose operation has ended without it; nobody holds its target, only the
- *            transfer.
+ * Invariants an item is found by its target slot, and a target belongs to one operation from
+ *            kvb_onboard to take or release. pending counts an operation's items that are neither
+ *            good nor failed (one more while it is being built). good_count is the lowest failed
+ *            index. A WAITING item is among `waiters`, and nothing else is; its slot is being
+ *            filled, or was, and it has not been told yet. Until then a block that was filled well
+ *            is held, once for all who waited. What is waited for has at least the priority of who
+ *            waits. A MOVING item writes its own target. One that belongs to no operation is a
+ *            carrier, whose target is a block in a tier on the way up, or an orphan, whose
+ *            operation has ended without it; nobody uses its target, only the transfer holds it.
  *            Of a lane's copies at most unready_max, half of inflight_max, wait with the engine for
- *            a fence of their source's or target's; others that are not ready wait in `fenced`,
- *            where they hold up nobody.
+ *            tickets of their source's or target's; others that are not ready wait in `deferred`,
+ *            where they delay nobody.
  * Lock       the store's.
  */
 #ifndef KVBI_OFFLOAD_ONBOARD_H
@@ -36,14 +36,14 @@
 #include "offload/lanes.h"
 #include "offload/waiters.h"
 
-/* In the tag of an item's copy, beside its number. */
-#define KVBI_TAG_ONBOARD (UINT64_C(1) << 63)
+/* In the cookie of an item's copy, beside its number. */
+#define KVBI_COOKIE_ONBOARD (UINT64_C(1) << 63)
 
 enum kvbi_item_stage {
     KVBI_ITEM_NONE = 0,
     KVBI_ITEM_RESERVED, /* its operation is being built */
-    KVBI_ITEM_QUEUED,   /* on a lane's queue; source pinned */
-    KVBI_ITEM_MOVING,   /* with the engine, which writes the target; source pinned */
+    KVBI_ITEM_QUEUED,   /* on a lane's queue; source held */
+    KVBI_ITEM_MOVING,   /* with the engine, which writes the target; source held */
     KVBI_ITEM_WAITING, /* for the fill of a slot: the same content (join), or a copy of it on the way up */
     KVBI_ITEM_GOOD,
     KVBI_ITEM_FAILED
@@ -77,14 +77,14 @@ struct kvb_op {
     uint32_t
         sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
     uint32_t next; /* on the finished or free list */
-    uint32_t next_attention, prev_attention;
-    uint64_t ticket; /* the latest point after which its targets were free */
-    uint64_t event;  /* the same on the GPU */
-    uint32_t tier;   /* the targets' */
-    int abort;       /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
+    uint32_t next_cut, prev_cut;
+    uint64_t ticket;        /* of the counter, the latest after which its targets were free */
+    uint64_t stream_ticket; /* of the GPU's order */
+    uint32_t tier;          /* the targets' */
+    int abort;              /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
     int status;
     uint8_t state;
-    bool on_attention;
+    bool on_cut_list;
     bool released, taken;
     bool layered; /* KVB_ONBOARD_LAYERS */
     kvb_onboard_done done;
@@ -93,10 +93,10 @@ struct kvb_op {
 
 struct kvbi_onboard_lane {
     struct kvbi_bands queue;
-    bool search_on;            /* room was looked for in the last hold, and not to the end */
-    struct kvbi_fenced fenced; /* QUEUED too, but their source or target is not ready */
+    bool search_on;                /* room was looked for in the last section, and not to the end */
+    struct kvbi_deferred deferred; /* QUEUED too, but their source or target is not ready */
     uint32_t inflight_max, batch;
-    uint32_t unready, unready_max; /* copies with the engine that wait there for a fence */
+    uint32_t unready, unready_max; /* copies with the engine that wait there for their tickets */
     struct kvbi_lane_book book;
 };
 
@@ -105,14 +105,14 @@ struct kvbi_onboard_lane {
  * recall.
  */
 enum kvbi_item_mark {
-    KVBI_ITEM_FENCED = 1,  /* QUEUED: in the lane's `fenced`, not in its queue */
-    KVBI_ITEM_UNREADY = 2, /* MOVING: one of the lane's `unready` */
+    KVBI_ITEM_DEFERRED = 1, /* QUEUED: in the lane's `deferred`, not in its queue */
+    KVBI_ITEM_UNREADY = 2,  /* MOVING: one of the lane's `unready` */
 };
 
 /* All that are QUEUED on the lane. */
 static inline uint32_t kvbi_onboard_lane_queued(const struct kvbi_onboard_lane *lane)
 {
-    return lane->queue.count + kvbi_fenced_count(&lane->fenced);
+    return lane->queue.count + kvbi_deferred_count(&lane->deferred);
 }
 
 struct kvbi_op_list {
@@ -132,7 +132,7 @@ struct kvbi_onboarding {
     uint32_t op_capacity, op_free, op_count;
     struct kvbi_deadlines deadlines;
     struct kvbi_op_list finished;
-    uint32_t attention;                             /* first operation that is to be cut short */
+    uint32_t cut_first;                             /* first operation that is to be cut short */
     struct kvbi_onboard_lane lanes[KVB_TIER_COUNT]; /* by the tier they fill */
     uint64_t started, completed, cancelled, timed_out;
     uint32_t aborted; /* at the end: so many of `ops` have been told that they end. Before: all */
@@ -164,24 +164,24 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
                             struct kvbi_item *item);
 
 /*
- * onboard_fenced.c: items that are not ready. `tier` is the one that the lane fills; the item's own
- * target counts if that is it.
+ * onboard_deferred.c: items that are not ready. `tier` is the one that the lane fills; the item's
+ * own target counts if that is it.
  */
-struct kvbi_point kvbi_item_point(const struct kvbi_onboarding *onboarding, uint32_t tier,
-                                  const struct kvbi_item *item);
+struct kvbi_tickets kvbi_item_tickets(const struct kvbi_onboarding *onboarding, uint32_t tier,
+                                      const struct kvbi_item *item);
 /*
- * May a copy that waits for `point` be with the engine? If that is reached, or as one of the few
+ * May a copy that waits for `tickets` be with the engine? If they are reached, or as one of the few
  * that may wait there.
  */
 bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
-                               struct kvbi_point point);
+                               struct kvbi_tickets tickets);
 /* What the lane may take for a carrier's target. */
-struct kvbi_wish kvbi_carrier_wish(const struct kvbi_onboarding *onboarding, uint32_t tier);
+struct kvbi_criteria kvbi_carrier_criteria(const struct kvbi_onboarding *onboarding, uint32_t tier);
 /*
- * A QUEUED item that is in no list waits behind a fence: its point, or `ticket` of the targets that
- * there are.
+ * A QUEUED item that is in no list is deferred: until its tickets are reached, or `ticket` of the
+ * targets that there are.
  */
-void kvbi_item_fence_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
+void kvbi_item_defer_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item, uint64_t ticket);
 /* Its copy goes to the engine, and comes back. */
 void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
@@ -190,8 +190,8 @@ void kvbi_item_unclaim_locked(struct kvbi_onboarding *onboarding, struct kvbi_it
 /* A QUEUED item leaves whichever list of its lane it is in. */
 void kvbi_item_leave_line_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                                  struct kvbi_item *item);
-/* Those whose points are reached are in line again. */
-void kvbi_onboarding_unfence_locked(struct kvbi_onboarding *onboarding, uint32_t tier);
+/* Those whose tickets are reached are in line again. */
+void kvbi_onboarding_resume_locked(struct kvbi_onboarding *onboarding, uint32_t tier);
 /*
  * A MOVING item that only waits for a counter ticket is given up: the engine will say
  * KVB_ECANCELED. False: it has begun.
@@ -200,8 +200,8 @@ bool kvbi_item_recall_locked(const struct kvbi_onboarding *onboarding,
                              const struct kvbi_item *item);
 
 /* A block that stands in for a target of the operation waits for what that waited for, too. */
-void kvbi_op_fence_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
-                          struct kvb_block *block);
+void kvbi_op_set_tickets_locked(struct kvbi_onboarding *onboarding, const struct kvb_op *op,
+                                struct kvb_block *block);
 
 /* Engines and tiers are those of the lanes, which must outlive it. KVB_ENOMEM. */
 int kvbi_onboarding_create(struct kvbi_onboarding *onboarding, struct kvbi_lanes *down,
@@ -210,8 +210,8 @@ void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding); /* legal on a 
 size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding);
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
 /* As kvbi_lanes_until_locked, of items. */
-struct kvbi_point kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
-                                               struct kvbi_point until);
+struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
+                                                 struct kvbi_tickets until);
 
 /* ---- For api/ ------------------------------------------------------------------------------------------------------ */
 
@@ -248,9 +248,12 @@ void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
  */
 bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                          struct kvb_block **blocks, uint64_t now_ns);
-/* Who writes an operation's blocks in the GPU's memory: flights of its engine, a bit each, and the server, up to the fence `event`. */
+/*
+ * Who writes an operation's blocks in the GPU's memory: flights of its engine, a bit each, and the
+ * server, up to `ticket`.
+ */
 struct kvbi_op_writers {
-    uint64_t flights, event;
+    uint64_t flights, ticket;
 };
 /*
  * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was
@@ -263,13 +266,13 @@ void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 /* ---- For offload/progress ----------------------------------------------------------------------------------------- */
 
 /* Cuts short what is due or cancelled, KVBI_LOCK_BATCH items at a time. True if there is more. */
-bool kvbi_onboarding_attend_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
+bool kvbi_onboarding_cut_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
 /* Copies for the engine from the lane that fills `tier`: up to `max`. */
 uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                                      struct kvbi_copy *copies, uint32_t max, uint64_t now_ns);
-/* KVBI_LOCK_BATCH items at most will be completed: what that touches is brought in, all of it at once. */
-void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
-                                            const uint32_t *items, uint32_t count);
+/* KVBI_LOCK_BATCH items at most will be completed: warms what that touches, all of it at once. */
+void kvbi_onboarding_warm_complete_locked(const struct kvbi_onboarding *onboarding,
+                                          const uint32_t *items, uint32_t count);
 /* The block that a moving item reads. */
 const struct kvb_block *kvbi_onboarding_source_locked(const struct kvbi_onboarding *onboarding,
                                                       uint32_t id);
@@ -283,9 +286,9 @@ void kvbi_onboarding_filled_locked(struct kvbi_onboarding *onboarding, uint32_t 
 bool kvbi_onboarding_wake_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
 /* The next finished operation whose `done` has not run. NULL: none. */
 struct kvb_op *kvbi_onboarding_next_finished_locked(struct kvbi_onboarding *onboarding);
-/* Destroy: everything ends, as attending gets to it. */
+/* Destroy: everything ends, as kvbi_onboarding_cut_locked gets to it. */
 void kvbi_onboarding_abort_all_locked(struct kvbi_onboarding *onboarding);
-/* Handles that operations hold, for destroy's count. */
+/* Handles that operations have, for destroy's count. */
 uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding);
 /* As kvbi_lanes_stats_locked, of the lanes up and of operations. */
 void kvbi_onboarding_stats_locked(const struct kvbi_onboarding *onboarding, uint64_t now_ns,

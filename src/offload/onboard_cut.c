@@ -8,7 +8,7 @@
 
 /*
  * The transfer goes on for the one who wants to join: the two operations exchange their targets,
- * and the one that gives up has an Empty block at once. Each memory keeps its own fence.
+ * and the one that gives up has an Empty block at once. Each memory keeps its own tickets.
  */
 static void hand_over(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                       struct kvbi_item *waiter, uint64_t now_ns)
@@ -35,7 +35,7 @@ static bool orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
             kvbi_item_at(onboarding, item->tier, kvbi_pool_slot(pool, other));
         kvbi_op_replace_locked(onboarding, item, replacement);
         replacement->target = other;
-        kvbi_op_fence_locked(onboarding, op, other);
+        kvbi_op_set_tickets_locked(onboarding, op, other);
         kvbi_op_resolve_locked(onboarding, replacement, false);
     } else {
         uint8_t stage = item->stage;
@@ -44,7 +44,7 @@ static bool orphan(struct kvbi_onboarding *onboarding, struct kvbi_item *item, u
         item->stage = stage;
     }
     item->op = KVBI_NONE;
-    kvbi_store_release_locked(onboarding->store, pool, item->target, now_ns);
+    kvbi_store_unref_locked(onboarding->store, pool, item->target, now_ns);
     return true;
 }
 
@@ -116,8 +116,8 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
     return true;
 }
 
-bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                             uint64_t now_ns)
+bool kvbi_item_restart_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                              uint64_t now_ns)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_item *joiner = kvbi_item_waiter(onboarding, item, KVBI_WAIT_JOIN);

@@ -19,7 +19,8 @@ static void set_source(struct kvbi_onboarding *onboarding, struct kvbi_item *ite
                        struct kvb_block *source)
 {
     item->source = source;
-    kvbi_store_pin_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source), source);
+    kvbi_store_hold_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source),
+                           source);
 }
 
 void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -27,8 +28,8 @@ void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item 
 {
     struct kvb_block *source = item->source;
     item->source = NULL;
-    kvbi_store_unpin_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source),
-                            source, now_ns);
+    kvbi_store_unhold_locked(onboarding->store, kvbi_store_pool_of(onboarding->store, source),
+                             source, now_ns);
 }
 
 struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
@@ -77,7 +78,7 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     onboarding->lanes[item->tier].book.stats.joined++;
     if (!(entry->ready & 1u << item->tier)) {
         kvbi_item_wait_on(onboarding, item, kvbi_item_at(onboarding, item->tier, slot));
-    } else if (kvbi_store_hold_locked(onboarding->store, pool, &pool->slots[slot]) == 0) {
+    } else if (kvbi_store_ref_locked(onboarding->store, pool, &pool->slots[slot]) == 0) {
         item->result = &pool->slots[slot];
         kvbi_op_resolve_locked(onboarding, item, true);
     } else {
@@ -98,7 +99,7 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
         .from_slot = kvbi_pool_slot(from, item->source),
         .to_slot = kvbi_pool_slot(kvbi_item_pool(onboarding, item), item->target),
         .ticket = after > free_since ? after : free_since,
-        .tag = kvbi_item_id(onboarding, item),
+        .cookie = kvbi_item_id(onboarding, item),
         .place = &item->node.extra,
         .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
         .identity = kvbi_lane_identity(onboarding->store, item->target, item->source)};
@@ -106,13 +107,15 @@ static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, str
 
 /*
  * A block in between carries the content up; the item waits for it. NULL: there is no room for one,
- * or none that is `wish`ed for.
+ * or none that meets `criteria`.
  */
 static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                                      uint32_t tier, struct kvbi_wish *wish, uint64_t now_ns)
+                                      uint32_t tier, struct kvbi_criteria *criteria,
+                                      uint64_t now_ns)
 {
     struct kvbi_pool *pool = &onboarding->store->pools[tier];
-    struct kvb_block *target = kvbi_lanes_take_target_locked(onboarding->down, pool, wish, now_ns);
+    struct kvb_block *target =
+        kvbi_lanes_take_target_locked(onboarding->down, pool, criteria, now_ns);
     if (target == NULL)
         return NULL;
     struct kvbi_item *carrier = kvbi_item_at(onboarding, tier, kvbi_pool_slot(pool, target));
@@ -128,7 +131,7 @@ static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct
     target->retention_ns = item->source->retention_ns;
     kvbi_store_fill_begin_locked(onboarding->store, pool, target,
                                  kvbi_item_content(onboarding, item));
-    item->source = NULL; /* its pin went to the carrier */
+    item->source = NULL; /* the carrier holds it from here on */
     kvbi_item_wait_on(onboarding, item, carrier);
     return carrier;
 }
@@ -168,7 +171,7 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
 {
     struct kvbi_lane_book *book = &onboarding->lanes[tier].book;
     struct kvbi_item *moves = item;
-    struct kvbi_wish wish = kvbi_carrier_wish(onboarding, tier);
+    struct kvbi_criteria criteria = kvbi_carrier_criteria(onboarding, tier);
     if (!is_readable(onboarding, item) || !kvbi_store_serves(onboarding->store, item->tier)) {
         book->stats.discarded++;
         kvbi_item_drop_source(onboarding, item, now_ns);
@@ -178,12 +181,12 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     if (tier != item->tier && use_copy_between(onboarding, item, tier, now_ns))
         return TAKEN_OTHERWISE;
     bool ready =
-        kvbi_item_may_move_locked(onboarding, tier, kvbi_item_point(onboarding, tier, item));
+        kvbi_item_may_move_locked(onboarding, tier, kvbi_item_tickets(onboarding, tier, item));
     if (ready && tier != item->tier)
-        moves = make_carrier(onboarding, item, tier, &wish, now_ns);
+        moves = make_carrier(onboarding, item, tier, &criteria, now_ns);
     bool cut_short = ready && moves == NULL && onboarding->store->pools[tier].cut_short;
-    if (!ready || (moves == NULL && !cut_short && wish.earliest != 0)) {
-        kvbi_item_fence_locked(onboarding, tier, item, wish.earliest);
+    if (!ready || (moves == NULL && !cut_short && criteria.earliest != 0)) {
+        kvbi_item_defer_locked(onboarding, tier, item, criteria.earliest);
         return TAKEN_OTHERWISE;
     }
     if (moves == NULL)
@@ -216,7 +219,7 @@ static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const ui
 {
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     bool wait = count > 0 && (lane->search_on || room_is_coming(onboarding, tier));
-    onboarding->store->pools[tier].room_wanted |= wait;
+    onboarding->store->pools[tier].room_awaited |= wait;
     while (count-- > 0) {
         struct kvbi_item *item = &onboarding->items[items[count]];
         if (wait) {
@@ -231,8 +234,8 @@ static void set_back(struct kvbi_onboarding *onboarding, uint32_t tier, const ui
 }
 
 /* Both ends of items, and what is in them, will be looked at. */
-static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t *items,
-                        uint32_t count)
+static void warm_ends(const struct kvbi_onboarding *onboarding, const uint32_t *items,
+                      uint32_t count)
 {
     struct kvb_block *targets[KVBI_LOCK_BATCH];
     for (uint32_t i = 0; i < count; i++) {
@@ -240,7 +243,7 @@ static void expect_ends(const struct kvbi_onboarding *onboarding, const uint32_t
         __builtin_prefetch(targets[i], 1);
         __builtin_prefetch(onboarding->items[items[i]].source, 1);
     }
-    kvbi_store_expect_contents_locked(onboarding->store, targets, count);
+    kvbi_store_warm_contents_locked(onboarding->store, targets, count);
 }
 
 /* The first `max` in line, taken out of it. */
@@ -253,7 +256,7 @@ static uint32_t pop_items(struct kvbi_onboarding *onboarding, struct kvbi_onboar
         items[count] = kvbi_bands_highest(&lane->queue);
         kvbi_bands_remove(&lane->queue, items[count]);
     }
-    expect_ends(onboarding, items, count);
+    warm_ends(onboarding, items, count);
     return count;
 }
 
@@ -270,7 +273,7 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
         max = lane->batch;
     if (max > room)
         max = room;
-    kvbi_onboarding_unfence_locked(onboarding, tier);
+    kvbi_onboarding_resume_locked(onboarding, tier);
     do {
         uint32_t left = KVBI_LOCK_BATCH - looked;
         count = pop_items(onboarding, lane, items, max - taken < left ? max - taken : left);
@@ -307,13 +310,13 @@ static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_blo
         kvbi_store_forget_copy_locked(onboarding->store, pool, source);
 }
 
-void kvbi_onboarding_expect_complete_locked(const struct kvbi_onboarding *onboarding,
-                                            const uint32_t *items, uint32_t count)
+void kvbi_onboarding_warm_complete_locked(const struct kvbi_onboarding *onboarding,
+                                          const uint32_t *items, uint32_t count)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&onboarding->items[items[i]].target, 1);
-    expect_ends(onboarding, items, count);
+    warm_ends(onboarding, items, count);
 }
 
 const struct kvb_block *kvbi_onboarding_source_locked(const struct kvbi_onboarding *onboarding,
@@ -330,7 +333,7 @@ struct kvb_block *kvbi_onboarding_complete_locked(struct kvbi_onboarding *onboar
     struct kvbi_item *item = &onboarding->items[id];
     int said = result;
     kvbi_item_unclaim_locked(onboarding, item);
-    if (result == KVB_ECANCELED && kvbi_item_revive_locked(onboarding, item, now_ns)) {
+    if (result == KVB_ECANCELED && kvbi_item_restart_locked(onboarding, item, now_ns)) {
         kvbi_lane_book_complete(&onboarding->lanes[item->tier].book, result, false, 0, now_ns);
         forget_unreadable(onboarding, item->source, said);
         return NULL;

@@ -37,7 +37,7 @@ static inline uint32_t kvbi_item_content(const struct kvbi_onboarding *onboardin
 /* The lane that takes the item's source one tier up. */
 struct kvbi_onboard_lane *kvbi_item_lane(struct kvbi_onboarding *onboarding,
                                          const struct kvbi_item *item);
-/* In line to read `source`, which is pinned by it. */
+/* In line to read `source`, which it holds. */
 void kvbi_item_queue_up(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                         struct kvb_block *source);
 /* The same with the source that it has. */
@@ -51,8 +51,8 @@ void kvbi_item_drop_source(struct kvbi_onboarding *onboarding, struct kvbi_item 
  * A copy that was recalled has come back before it had begun, and meanwhile somebody has come to
  * wait for its end: it sets off anew, for them. False: nobody waits, or nothing is begun any more.
  */
-bool kvbi_item_revive_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
-                             uint64_t now_ns);
+bool kvbi_item_restart_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
+                              uint64_t now_ns);
 
 /* ---- onboard_wait.c -------------------------------------------------------------------------- */
 

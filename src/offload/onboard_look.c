@@ -43,7 +43,7 @@ static bool came_and_stays(const struct kvbi_onboarding *onboarding, uint32_t id
         const struct kvbi_pool *pool = &onboarding->store->pools[tier];
         uint32_t base = onboarding->base[tier];
         if (base != KVBI_NONE && slot >= base && slot - base < pool->block_count)
-            return pool->slots[slot - base].lane_pins > 0;
+            return pool->slots[slot - base].holds > 0;
     }
     return true;
 }

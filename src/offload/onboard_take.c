@@ -18,14 +18,14 @@ struct handout {
 /* A handle that the operation gives up. It may be the block's last one, as any user's. */
 static void give_up(struct handout *handout, struct kvb_block *block)
 {
-    kvbi_lanes_release_locked(handout->onboarding->down, &handout->parking, handout->pool, block,
-                              handout->now_ns);
+    kvbi_lanes_unref_locked(handout->onboarding->down, &handout->parking, handout->pool, block,
+                            handout->now_ns);
 }
 
 /*
  * In place of a block that others share by now: another one, or NULL if none is free. Last of all
  * it may be the very one, which only a lane has left on deck. *again: more is to be looked at, in
- * another hold.
+ * another section.
  */
 static struct kvb_block *exchange(struct handout *handout, struct kvb_block *block, bool *again)
 {
@@ -38,13 +38,13 @@ static struct kvb_block *exchange(struct handout *handout, struct kvb_block *blo
     if (other == NULL)
         other = kvbi_lanes_take_locked(lanes, handout->pool, true, handout->now_ns);
     if (other != NULL)
-        kvbi_op_fence_locked(handout->onboarding, handout->op, other);
+        kvbi_op_set_tickets_locked(handout->onboarding, handout->op, other);
     return other;
 }
 
 /*
- * A block that arrived, but after one that did not: its holder is to compute it, so it must be Empty. If somebody shares
- * it by now, it stays and the holder gets another one, or NULL.
+ * A block that arrived, but after one that did not: its user is to compute it, so it must be Empty.
+ * If somebody shares it by now, it stays and the user gets another one, or NULL.
  */
 static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *block, bool *again)
 {
@@ -53,7 +53,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     uint64_t generation = kvbi_word_generation(word);
     uint64_t alone = generation << KVBI_USERS_BITS | 1,
              renewed = (generation + 1) << KVBI_USERS_BITS | 1;
-    if (block->lane_pins > 0 || generation == KVBI_GENERATION_MAX ||
+    if (block->holds > 0 || generation == KVBI_GENERATION_MAX ||
         !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed,
                                                  memory_order_acq_rel, memory_order_relaxed)) {
         return exchange(handout, block, again);
@@ -62,7 +62,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
     kvbi_store_drop_offer_locked(store, handout->pool, block);
     if (block->entry != KVBI_NONE)
         kvbi_store_detach_locked(store, handout->pool, block);
-    int error = kvbi_life_move(block, KVBI_EVENT_EVICT, &nothing, NULL);
+    int error = kvbi_life_move(block, KVBI_EDGE_EVICT, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
     KVBI_ASSERT(block->offer == KVBI_NONE);
@@ -72,7 +72,7 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
 }
 
 /*
- * One handle on the right block for the caller; whatever else the item holds goes back. Unless
+ * One handle on the right block for the caller; whatever else the item has goes back. Unless
  * *again.
  */
 static struct kvb_block *hand_out(struct handout *handout, struct kvbi_item *item, bool *again)
@@ -144,17 +144,20 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
     return 0;
 }
 
-/* Joined where the server has computed it: registered, but it may be written only when its fence is reached. */
+/*
+ * Joined where the server has computed it: registered, but it may be written only when its tickets
+ * are reached.
+ */
 static void add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
                        struct kvbi_op_writers *writers)
 {
     if (item->result == item->target)
         return;
-    uint64_t event =
-        kvbi_engines_event(onboarding->engines, &onboarding->tiers[item->tier],
-                           kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
-    if (event > writers->event)
-        writers->event = event;
+    uint64_t stream_ticket =
+        kvbi_engines_ticket(onboarding->engines, &onboarding->tiers[item->tier],
+                            kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
+    if (stream_ticket > writers->ticket)
+        writers->ticket = stream_ticket;
 }
 
 int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op,

@@ -11,15 +11,15 @@
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-/* In the lane's queue, or in front of it behind a fence. False: in neither. */
+/* In the lane's queue, or deferred in front of it. False: in neither. */
 static bool raise_in_line(struct kvbi_onboarding *onboarding, struct kvbi_item *item)
 {
     uint32_t id = kvbi_item_id(onboarding, item);
     struct kvbi_onboard_lane *lane = kvbi_item_lane(onboarding, item);
     if (!kvbi_bands_is_linked(&lane->queue, id))
         return false;
-    if (item->node.mark == KVBI_ITEM_FENCED) {
-        kvbi_fenced_raise(&lane->fenced, id, item->priority);
+    if (item->node.mark == KVBI_ITEM_DEFERRED) {
+        kvbi_deferred_raise(&lane->deferred, id, item->priority);
     } else {
         kvbi_bands_remove(&lane->queue, id);
         kvbi_bands_push_young(&lane->queue, id, item->priority);
@@ -76,7 +76,7 @@ static struct kvb_block *block_of(const struct kvbi_onboarding *onboarding, uint
 }
 
 /*
- * The last of those who waited for a block that was filled well gives up the pin that they had
+ * The last of those who waited for a block that was filled well ends the hold that they had
  * together.
  */
 static void forget_waited(struct kvbi_onboarding *onboarding, const struct kvbi_waited *waited,
@@ -86,7 +86,7 @@ static void forget_waited(struct kvbi_onboarding *onboarding, const struct kvbi_
     if (!waited->good || !waited->last)
         return;
     struct kvb_block *block = block_of(onboarding, waited->slot, &pool);
-    kvbi_store_unpin_locked(onboarding->store, pool, block, now_ns);
+    kvbi_store_unhold_locked(onboarding->store, pool, block, now_ns);
 }
 
 void kvbi_item_stop_waiting(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
@@ -113,7 +113,7 @@ void kvbi_item_fail_claim(struct kvbi_onboarding *onboarding, struct kvbi_item *
         item->claims = false;
         kvbi_store_fill_abandon_locked(onboarding->store, kvbi_item_pool(onboarding, item),
                                        item->target);
-        if (item->target->place != KVBI_PLACE_HELD)
+        if (item->target->place != KVBI_PLACE_USED)
             kvbi_store_free_locked(onboarding->store, kvbi_item_pool(onboarding, item),
                                    item->target);
         kvbi_item_filled(onboarding, item, false);
@@ -132,7 +132,7 @@ static void wake_one(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
             kvbi_item_fail_claim(onboarding, item);
         return;
     }
-    if (filled != NULL && kvbi_store_hold_locked(onboarding->store, pool, filled) == 0)
+    if (filled != NULL && kvbi_store_ref_locked(onboarding->store, pool, filled) == 0)
         item->result = filled;
     kvbi_item_resolve(onboarding, item, item->result != NULL);
 }
@@ -166,8 +166,8 @@ static void end_fill(struct kvbi_onboarding *onboarding, uint32_t id, bool good)
     if (!kvbi_waiters_end(&onboarding->waiters, id, good) || !good)
         return;
     struct kvb_block *block = block_of(onboarding, id, &pool);
-    kvbi_store_pin_locked(onboarding->store, pool,
-                          block); /* until the last of them has been told */
+    kvbi_store_hold_locked(onboarding->store, pool,
+                           block); /* until the last of them has been told */
 }
 
 void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good)

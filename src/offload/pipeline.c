@@ -91,9 +91,9 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
            kvbi_engines_bytes(&pipeline->engines);
 }
 
-struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline)
+struct kvbi_tickets kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline)
 {
-    struct kvbi_point until = {.ticket = UINT64_MAX, .event = UINT64_MAX};
+    struct kvbi_tickets until = {.counter = UINT64_MAX, .stream = UINT64_MAX};
     kvbi_lock_assert_held(&pipeline->store->lock);
     until = kvbi_lanes_until_locked(&pipeline->lanes, until);
     return kvbi_onboarding_until_locked(&pipeline->onboard, until);

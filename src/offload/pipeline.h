@@ -81,8 +81,8 @@ static inline const char *kvbi_pipeline_said(const struct kvbi_pipeline *pipelin
     return pipeline->engines.said;
 }
 
-/* Beyond which point somebody who waits for a fence in front of a lane is to be looked at. */
-struct kvbi_point kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline);
+/* Beyond which tickets somebody who is deferred in front of a lane is to be looked at. */
+struct kvbi_tickets kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline);
 
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);

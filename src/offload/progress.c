@@ -65,7 +65,7 @@ static bool is_idle_locked(const struct kvbi_progress *progress, const struct kv
 static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
-    struct kvbi_point until = kvbi_pipeline_until_locked(progress->pipeline);
+    struct kvbi_tickets until = kvbi_pipeline_until_locked(progress->pipeline);
     progress->quiet = !atomic_load(&progress->signalled);
     progress->store->work =
         false; /* callers wake when they release the lock: what is set is of the rounds just over */
@@ -76,7 +76,7 @@ static void fall_quiet(struct kvbi_progress *progress)
         kvbi_progress_wake(progress); /* it has been reached meanwhile */
 }
 
-/* The earliest deadline of an operation or a pin, or end of what a budget holds back, from now. */
+/* The earliest deadline of an operation or a pin, or end of what a budget delays, from now. */
 static uint64_t until_deadline(struct kvbi_progress *progress)
 {
     struct kvbi_deadline first;
@@ -98,17 +98,18 @@ static uint64_t until_deadline(struct kvbi_progress *progress)
 }
 
 /*
- * Until a descriptor is readable, or the time is over. Rounded up to milliseconds, so that it never spins. The own thread takes the edges
- * out of the epoll instance, which saves it the draining of what stands behind them.
+ * Until a descriptor is readable, or the time is over. Rounded up to milliseconds, so that it never
+ * spins. The own thread takes what is edge-triggered out of the epoll instance, which saves it the
+ * draining of what stands behind them.
  */
 static void sleep_on(const struct kvbi_progress *progress, uint64_t timeout_ns)
 {
-    struct epoll_event edges[KVBI_ENGINE_MAX + 1];
+    struct epoll_event ready[KVBI_ENGINE_MAX + 1];
     struct pollfd wait = {.fd = progress->epoll_fd, .events = POLLIN};
     uint64_t ms = timeout_ns / 1000000 + 1;
     int timeout = timeout_ns == UINT64_MAX ? -1 : ms > 3600000 ? 3600000 : (int)ms;
     if (progress->own_thread)
-        (void)epoll_wait(progress->epoll_fd, edges, KVBI_ENGINE_MAX + 1, timeout);
+        (void)epoll_wait(progress->epoll_fd, ready, KVBI_ENGINE_MAX + 1, timeout);
     else
         (void)poll(&wait, 1, timeout); /* EINTR and time-outs end in another look as well */
 }
@@ -325,9 +326,9 @@ int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *o
 
 /* ---- Create and destroy ----------------------------------------------------------------------------------------- */
 
-static int watch(const struct kvbi_progress *progress, int fd, bool edges)
+static int watch(const struct kvbi_progress *progress, int fd, bool edge_triggered)
 {
-    struct epoll_event event = {.events = EPOLLIN | (edges ? (uint32_t)EPOLLET : 0)};
+    struct epoll_event event = {.events = EPOLLIN | (edge_triggered ? (uint32_t)EPOLLET : 0)};
     return fd < 0 || epoll_ctl(progress->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : KVB_ENOMEM;
 }
 
@@ -361,7 +362,7 @@ int kvbi_progress_create(struct kvbi_progress *progress, struct kvbi_pipeline *p
         error = watch(progress, kvbi_wake_fd(&progress->wake), own_thread);
     for (uint32_t i = 0; error == 0 && i < pipeline->engines.count; i++) {
         struct kvbi_engine *engine = pipeline->engines.all[i];
-        error = watch(progress, engine->ops->event_fd(engine), engine->edges);
+        error = watch(progress, engine->ops->wake_fd(engine), engine->edge_triggered);
     }
     if (error == 0 && own_thread) {
         error = kvbi_thread_start(&progress->thread, "kvblock", run_thread, progress);
@@ -400,7 +401,7 @@ void kvbi_progress_destroy(struct kvbi_progress *progress)
     *progress = (struct kvbi_progress){0};
 }
 
-/* What waits in a lane, or is on deck, ends there: a batch a hold. */
+/* What waits in a lane, or is on deck, ends there: a batch a section. */
 static void cancel_lane(struct kvbi_progress *progress, struct kvbi_lane *lane, uint64_t now_ns)
 {
     for (bool more = true; more;) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two passes over what the files held. See recover.h. */
+/* Two passes over what was in the files. See recover.h. */
 #include "offload/recover.h"
 
 #include <string.h>
@@ -56,17 +56,17 @@ static void take_slot(struct pass *pass, const struct kvbi_found *found)
 {
     pass->sequences[found->slot] = found->sequence;
     pass->aged[pass->count++] = (struct aged){.age = found->age, .slot = found->slot};
-    pass->recovery->files[found->slot % pass->pool->path_count].recovered++;
+    pass->recovery->files[found->slot % pass->pool->file_count].recovered++;
 }
 
 static uint64_t *superseded(struct pass *pass, uint32_t slot)
 {
-    return &pass->recovery->files[slot % pass->pool->path_count].superseded;
+    return &pass->recovery->files[slot % pass->pool->file_count].superseded;
 }
 
 /* Another slot of the same name was met before: the later written stays. */
-static void settle(struct pass *pass, const struct kvbi_found *found,
-                   const struct kvbi_adoption *adoption, uint32_t other)
+static void supersede(struct pass *pass, const struct kvbi_found *found,
+                      const struct kvbi_adoption *adoption, uint32_t other)
 {
     if (found->sequence <= pass->sequences[other]) {
         give_up(pass, found, superseded(pass, found->slot));
@@ -75,7 +75,7 @@ static void settle(struct pass *pass, const struct kvbi_found *found,
     kvbi_store_adopt_replace_locked(pass->store, pass->pool, adoption, other);
     pass->tier->lasting->forget(pass->tier, other);
     pass->sequences[other] = 0;
-    pass->recovery->files[other % pass->pool->path_count].recovered--;
+    pass->recovery->files[other % pass->pool->file_count].recovered--;
     ++*superseded(pass, other);
     take_slot(pass, found);
 }
@@ -83,7 +83,7 @@ static void settle(struct pass *pass, const struct kvbi_found *found,
 static void adopt(struct pass *pass, const struct kvbi_found *found)
 {
     const struct kvbi_label *label = &found->label;
-    uint64_t *dropped = &pass->recovery->files[found->slot % pass->pool->path_count].dropped;
+    uint64_t *dropped = &pass->recovery->files[found->slot % pass->pool->file_count].dropped;
     uint32_t other = KVBI_NONE;
     if (found->retired) {
         kvbi_store_adopt_retired_locked(pass->store, pass->pool, found->slot);
@@ -108,7 +108,7 @@ static void adopt(struct pass *pass, const struct kvbi_found *found)
         take_slot(pass, found);
         break;
     case KVBI_ADOPT_PRESENT:
-        settle(pass, found, &adoption, other);
+        supersede(pass, found, &adoption, other);
         break;
     case KVBI_ADOPT_REFUSED:
         give_up(pass, found, dropped);
@@ -129,14 +129,14 @@ static void adopt_all(struct pass *pass)
     while ((count = scan(pass, &cursor, found)) > 0) {
         kvbi_lock_take(&pass->store->lock);
         for (uint32_t i = 0; i < count; i++)
-            kvbi_store_adopt_expect_locked(pass->store, found[i].label.hash);
+            kvbi_store_adopt_warm_locked(pass->store, found[i].label.hash);
         for (uint32_t i = 0; i < count; i++)
-            (void)kvbi_index_prefetch_entry(&pass->store->index, found[i].label.hash);
+            (void)kvbi_index_warm_entry(&pass->store->index, found[i].label.hash);
         for (uint32_t i = 0; i < count; i++)
             adopt(pass, &found[i]);
         kvbi_lock_release(&pass->store->lock);
     }
-    for (uint32_t i = 0; i < pass->pool->path_count; i++)
+    for (uint32_t i = 0; i < pass->pool->file_count; i++)
         pass->recovery->files[i].dropped += pass->tier->lasting->dropped(pass->tier, i);
 }
 
@@ -245,7 +245,7 @@ int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier, struct kvbi_r
 static void log_file(const struct kvbi_recovery *recovery, const struct kvbi_tier *tier,
                      uint32_t file, const struct kvbi_log *log)
 {
-    const char *name = tier->lasting->file_name(tier, file),
+    const char *name = tier->lasting->file_path(tier, file),
                *note = tier->lasting->note(tier, file);
     if (note[0] != '\0')
         kvbi_log(log, KVB_LOG_WARN, 0, "%s: %s", name, note);

@@ -2,17 +2,18 @@
 /*
  * What a tier in files held when they were opened becomes findable again.
  *
- * Owns       nothing: takes what the tier finds in its tables to the store, in two passes. First every
- *            slot that holds a block, in the order of the tables, which is fast; then the eviction
- *            order, from the longest unused to the youngest. Before that the files are settled, at
- *            the last moment at which a create may fail for want of anything but the disk.
+ * Owns       nothing: takes what the tier finds in its tables to the store, in two passes. First
+ *            every slot that has a block, in the order of the tables, which is fast; then the
+ *            eviction order, from the longest unused to the youngest. Before that the files are
+ *            committed, at the last moment at which a create may fail for want of anything but the
+ *            disk.
  * Callers    api/manager, once, at create: nobody else knows the store yet. Takes the store's lock
  *            for a batch at a time.
  * Invariants a name has one copy: of two slots with the same one the later written counts, whatever
- *            they hold. What cannot be taken over is emptied in the tables in memory, and its slot
- *            is free. Where the files say in which order blocks were used, that is their order; else
- *            they go in the order of their writes, but children before their parents, which were
- *            written first.
+ *            is in them. What cannot be taken over is emptied in the tables in memory, and its slot
+ *            is free. Where the files say in which order blocks were used, that is their order;
+ *            else they go in the order of their writes, but children before their parents, which
+ *            were written first.
  */
 #ifndef KVBI_OFFLOAD_RECOVER_H
 #define KVBI_OFFLOAD_RECOVER_H
@@ -26,7 +27,7 @@
 struct kvbi_recovery {
     struct {
         uint64_t recovered;
-        uint64_t superseded; /* another slot holds a later write of the same name */
+        uint64_t superseded; /* another slot has a later write of the same name */
         uint64_t
             dropped; /* damaged entries, and blocks that the store has no room or no name for */
     } files[KVB_DISK_PATHS_MAX];

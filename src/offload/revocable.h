@@ -3,12 +3,12 @@
  * Which on-deck offers may be revoked, the youngest first.
  *
  * Owns       a heap of offers by the time at which they went on deck, and in each offer its place
- *            there (node.extra). It says nothing about those on deck whose block somebody holds.
+ *            there (node.extra). It says nothing about those on deck whose block somebody uses.
  * Callers    offload/lanes, which is told by the pool whenever a block becomes revocable or is no
  *            longer; offload/lane.
  * Lock       the store's.
  * Why        a block becomes revocable long after its offer went on deck, when its last user lets
- *            go. To look for the youngest along the deck is to pass all that are held, under the
+ *            go. To look for the youngest along the deck is to pass all that are used, under the
  *            lock.
  */
 #ifndef KVBI_OFFLOAD_REVOCABLE_H

@@ -5,8 +5,8 @@
 #include "offload/progress.h"
 
 /*
- * A copy's tag says whose it is: an item of onboarding (KVBI_TAG_ONBOARD), or an offer of the lane
- * with this number in the list.
+ * A copy's cookie says whose it is: an item of onboarding (KVBI_COOKIE_ONBOARD), or an offer of the
+ * lane with this number in the list.
  */
 #define TAG_LANE_SHIFT 32
 
@@ -24,8 +24,8 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
            (block = kvbi_pins_pop_due(&store->pins, now_ns, &owners[count])) != NULL) {
         store->pins_expired++;
         count++;
-        kvbi_lanes_release_locked(&progress->pipeline->lanes, &parking,
-                                  kvbi_store_pool_of(store, block), block, now_ns);
+        kvbi_lanes_unref_locked(&progress->pipeline->lanes, &parking,
+                                kvbi_store_pool_of(store, block), block, now_ns);
     }
     kvbi_lanes_parked_locked(&progress->pipeline->lanes, &parking);
     kvbi_lock_release(&store->lock);
@@ -36,8 +36,8 @@ static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
 }
 
 /*
- * Who waited for a fill that is over is told in a hold of its own; who is left, in the rounds that
- * follow.
+ * Who waited for a fill that is over is told in a section of its own; who is left, in the rounds
+ * that follow.
  */
 static void wake_waiters(struct kvbi_progress *progress, uint64_t now_ns)
 {
@@ -46,12 +46,12 @@ static void wake_waiters(struct kvbi_progress *progress, uint64_t now_ns)
     kvbi_lock_release(&progress->store->lock);
 }
 
-static bool attend(struct kvbi_progress *progress, uint64_t now_ns)
+static bool cut_operations(struct kvbi_progress *progress, uint64_t now_ns)
 {
     struct kvbi_onboarding *onboarding = &progress->pipeline->onboard;
     kvbi_lock_take(&progress->store->lock);
-    bool had = onboarding->attention != KVBI_NONE;
-    bool more = kvbi_onboarding_attend_locked(onboarding, now_ns);
+    bool had = onboarding->cut_first != KVBI_NONE;
+    bool more = kvbi_onboarding_cut_locked(onboarding, now_ns);
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     if (ended)
@@ -91,8 +91,9 @@ static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uin
     const struct kvbi_engines *engines = &progress->pipeline->engines;
     struct kvbi_engine *engine = kvbi_engines_between(engines, copies[0].from, copies[0].to);
     for (uint32_t i = 0; i < count; i++) { /* one of the two is of the device at most */
-        uint64_t from = kvbi_engines_event(engines, copies[i].from, copies[i].from_slot);
-        copies[i].event = from + kvbi_engines_event(engines, copies[i].to, copies[i].to_slot);
+        uint64_t from = kvbi_engines_ticket(engines, copies[i].from, copies[i].from_slot);
+        copies[i].stream_ticket =
+            from + kvbi_engines_ticket(engines, copies[i].to, copies[i].to_slot);
     }
     int error = engine->ops->submit(engine, copies, count, urgent);
     KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
@@ -106,10 +107,10 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     kvbi_lock_take(&progress->store->lock);
     const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     uint32_t before = lane->queue.count;
-    uint64_t changes = lane->fenced.changes;
+    uint64_t changes = lane->deferred.changes;
     uint32_t count = kvbi_onboarding_take_locked(onboarding, tier, copies, KVBI_LOCK_BATCH, now_ns);
     bool worked = count > 0 || lane->queue.count != before || lane->search_on ||
-                  lane->fenced.changes != changes || lane->fenced.walking;
+                  lane->deferred.changes != changes || lane->deferred.walking;
     for (uint32_t i = 0; i < count; i++)
         kvbi_health_begun_locked(&progress->pipeline->health,
                                  &progress->store->pools[copies[i].from->tier],
@@ -117,7 +118,7 @@ static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64
     bool ended = kvbi_waiters_any_ended(&onboarding->waiters);
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < count; i++)
-        copies[i].tag |= KVBI_TAG_ONBOARD;
+        copies[i].cookie |= KVBI_COOKIE_ONBOARD;
     submit(progress, copies, count, true);
     if (ended)
         wake_waiters(progress, now_ns);
@@ -173,16 +174,16 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint
     uint32_t offers[KVBI_LOCK_BATCH], ready = 0;
     kvbi_lock_take(&progress->store->lock);
     uint32_t queued = kvbi_in_queue_ready(&lane->queue);
-    uint64_t changes = lane->queue.fenced.changes;
+    uint64_t changes = lane->queue.deferred.changes;
     uint32_t count = kvbi_lane_take_locked(lane, offers, KVBI_LOCK_BATCH, now_ns);
     bool sorted = kvbi_in_queue_ready(&lane->queue) != queued ||
-                  lane->queue.fenced.changes != changes || lane->queue.fenced.walking;
+                  lane->queue.deferred.changes != changes || lane->queue.deferred.walking;
     kvbi_lock_release(&progress->store->lock);
     if (count == 0)
         return sorted;
     uint32_t kept = ask_admission(progress, lane, offers, count, now_ns);
     kvbi_lock_take(&progress->store->lock);
-    kvbi_lane_expect_aim_locked(lane, offers, kept);
+    kvbi_lane_warm_aim_locked(lane, offers, kept);
     for (uint32_t i = 0; i < kept;) {
         enum kvbi_aim aim = kvbi_lane_aim_locked(lane, offers[i], &copies[ready], now_ns);
         if (aim == KVBI_AIM_AGAIN) { /* let others in */
@@ -198,7 +199,7 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint
     }
     kvbi_lock_release(&progress->store->lock);
     for (uint32_t i = 0; i < ready; i++)
-        copies[i].tag |= (uint64_t)number << TAG_LANE_SHIFT;
+        copies[i].cookie |= (uint64_t)number << TAG_LANE_SHIFT;
     submit(progress, copies, ready, false);
     return true;
 }
@@ -209,8 +210,8 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
                           uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    struct kvbi_lane *lane = &pipeline->lanes.all[completion->tag >> TAG_LANE_SHIFT];
-    uint32_t offer = (uint32_t)completion->tag;
+    struct kvbi_lane *lane = &pipeline->lanes.all[completion->cookie >> TAG_LANE_SHIFT];
+    uint32_t offer = (uint32_t)completion->cookie;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
     if (completion->condemned && lane->to->in_memory)
@@ -219,7 +220,7 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     kvbi_health_answered_locked(&pipeline->health, lane->to, slot, result, completion->condemned);
     if (result == 0 &&
         !(kvbi_store_serves(progress->store, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
-        result = KVB_EIO; /* what a lost tier or path says now is not believed */
+        result = KVB_EIO; /* what a lost tier or file says now is not believed */
     struct kvb_block *block = kvbi_lane_complete_locked(lane, offer, result, now_ns);
     kvbi_onboarding_filled_locked(&pipeline->onboard, lane->to->tier, slot, block != NULL);
     if (block != NULL)
@@ -230,7 +231,7 @@ static void apply_onboard(struct kvbi_progress *progress, const struct kvbi_comp
                           uint64_t now_ns)
 {
     struct kvbi_pipeline *pipeline = progress->pipeline;
-    uint32_t item = (uint32_t)completion->tag;
+    uint32_t item = (uint32_t)completion->cookie;
     const struct kvb_block *source = kvbi_onboarding_source_locked(&pipeline->onboard, item);
     struct kvbi_pool *from = kvbi_store_pool_of(progress->store, source);
     kvbi_health_answered_locked(&pipeline->health, from, kvbi_pool_slot(from, source),
@@ -242,28 +243,28 @@ static void apply(struct kvbi_progress *progress, const struct kvbi_completion *
                   uint64_t now_ns)
 {
     kvbi_lock_step();
-    if (completion->tag & KVBI_TAG_ONBOARD)
+    if (completion->cookie & KVBI_COOKIE_ONBOARD)
         apply_onboard(progress, completion, now_ns);
     else
         apply_offload(progress, completion, now_ns);
 }
 
-/* What applying them will touch is brought in, all of it at once. */
-static void expect(const struct kvbi_pipeline *pipeline, const struct kvbi_completion *completions,
-                   uint32_t count)
+/* Warms what applying them will touch, all of it at once. */
+static void warm(const struct kvbi_pipeline *pipeline, const struct kvbi_completion *completions,
+                 uint32_t count)
 {
     uint32_t ids[KVBI_LOCK_BATCH], onboarded = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (completions[i].tag & KVBI_TAG_ONBOARD)
-            ids[onboarded++] = (uint32_t)completions[i].tag;
-    kvbi_onboarding_expect_complete_locked(&pipeline->onboard, ids, onboarded);
+        if (completions[i].cookie & KVBI_COOKIE_ONBOARD)
+            ids[onboarded++] = (uint32_t)completions[i].cookie;
+    kvbi_onboarding_warm_complete_locked(&pipeline->onboard, ids, onboarded);
     for (uint32_t lane = 0; lane < pipeline->lanes.count && onboarded < count; lane++) {
         uint32_t offloaded = 0;
         for (uint32_t i = 0; i < count; i++)
-            if (completions[i].tag >> TAG_LANE_SHIFT == lane)
-                ids[offloaded++] = (uint32_t)completions[i].tag;
+            if (completions[i].cookie >> TAG_LANE_SHIFT == lane)
+                ids[offloaded++] = (uint32_t)completions[i].cookie;
         if (offloaded > 0)
-            kvbi_lane_expect_complete_locked(&pipeline->lanes.all[lane], ids, offloaded);
+            kvbi_lane_warm_complete_locked(&pipeline->lanes.all[lane], ids, offloaded);
     }
 }
 
@@ -276,7 +277,7 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
         return more;
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
     kvbi_lock_take(&progress->store->lock);
-    expect(progress->pipeline, completions, count);
+    warm(progress->pipeline, completions, count);
     for (uint32_t i = 0; i < count; i++)
         apply(progress, &completions[i], now_ns);
     bool ended = kvbi_waiters_any_ended(&progress->pipeline->onboard.waiters);
@@ -327,7 +328,8 @@ static bool deliver_op(struct kvbi_progress *progress)
 }
 
 /*
- * Up to KVBI_LOCK_BATCH of them: out of the ring in one hold, their records given back in another.
+ * Up to KVBI_LOCK_BATCH of them: out of the ring in one section, their records given back in
+ * another.
  */
 static bool deliver_events(struct kvbi_progress *progress)
 {
@@ -357,8 +359,8 @@ static bool deliver_events(struct kvbi_progress *progress)
 bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
 {
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
-    uint64_t event = kvbi_engines_reached(&progress->pipeline->engines).event;
-    bool worked = attend(progress, now_ns);
+    uint64_t stream_ticket = kvbi_engines_reached(&progress->pipeline->engines).stream;
+    bool worked = cut_operations(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
     worked |= kvbi_health_look(&progress->pipeline->health);
     worked |= forget_lost(progress);
@@ -371,8 +373,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     for (uint32_t i = progress->pipeline->engines.count;
          i-- > 0;) /* the disk's first: the memory's copies here */
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
-    /* a look at the GPU's fences comes with it: somebody may wait for one in front of a lane */
-    worked |= kvbi_engines_reached(&progress->pipeline->engines).event != event;
+    /* a look at the GPU's tickets comes with it: somebody may wait for one in front of a lane */
+    worked |= kvbi_engines_reached(&progress->pipeline->engines).stream != stream_ticket;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;
     worked |= deliver_events(progress);

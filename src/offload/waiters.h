@@ -2,7 +2,7 @@
 /*
  * Who waits for the fill of a slot.
  *
- *    wait ──► the slot's rings ──the fill ends──► the ended ones, in order ──next──► told, a few a hold
+ *    wait ──► the slot's rings ──the fill ends──► the ended ones, in order ──next──► told, a few at once
  *                     └──────────────── stop ───────────┘
  *
  * Owns       for each slot a ring of those that want its content there (JOIN) and one of those that
@@ -15,7 +15,7 @@
  *            them has gone: the caller sees to it that its content stays, from `end` until `last`.
  * Lock       the store's.
  * Why        every operation is O(1), whatever waits: a fill that thousands wait for ends in one
- *            step, and they are told in many holds of the lock. A slot whose fill has failed can be
+ *            step, and they are told in many sections. A slot whose fill has failed can be
  *            filled anew at once, while those of the fill before are still to be told: a fill has a
  *            number.
  */

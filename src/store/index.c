@@ -110,12 +110,12 @@ void kvbi_index_erase(struct kvbi_index *index, uint32_t id)
     index->count--;
 }
 
-void kvbi_index_prefetch_bucket(const struct kvbi_index *index, uint64_t hash)
+void kvbi_index_warm_bucket(const struct kvbi_index *index, uint64_t hash)
 {
     __builtin_prefetch(&index->buckets[bucket_of(index, hash)]);
 }
 
-uint32_t kvbi_index_prefetch_entry(const struct kvbi_index *index, uint64_t hash)
+uint32_t kvbi_index_warm_entry(const struct kvbi_index *index, uint64_t hash)
 {
     uint32_t id = index->buckets[bucket_of(index, hash)];
     if (id != KVBI_NONE)

@@ -87,9 +87,11 @@ uint32_t kvbi_index_find(const struct kvbi_index *index, uint64_t hash, const vo
 uint32_t kvbi_index_insert(struct kvbi_index *index, uint64_t hash, const void *key);
 void kvbi_index_erase(struct kvbi_index *index, uint32_t id);
 
-/* Two stages of bringing a probe's cache lines in, for batches: the bucket, then the entry at its head. */
-void kvbi_index_prefetch_bucket(const struct kvbi_index *index, uint64_t hash);
-uint32_t kvbi_index_prefetch_entry(const struct kvbi_index *index,
-                                   uint64_t hash); /* that entry, or KVBI_NONE */
+/*
+ * Two stages of warming what a probe touches, for batches: the bucket, then the entry at its head.
+ */
+void kvbi_index_warm_bucket(const struct kvbi_index *index, uint64_t hash);
+uint32_t kvbi_index_warm_entry(const struct kvbi_index *index,
+                               uint64_t hash); /* that entry, or KVBI_NONE */
 
 #endif

@@ -3,11 +3,13 @@
  * Namespaces: (salt, adapter name) pairs and the small ids that stand for them.
  *
  * Owns       copies of the strings, and what each namespace contributes to hashes.
- * Callers    api/ opens; offload/recover adopts those of blocks that a file held; everybody reads names by id.
- * Invariants equal byte strings have one id; id 0 is the empty pair; ids are never reused, so that an id held by a block can
- *            never come to mean another tenant. An adopted one is known by its name only, until it is opened: its strings are those of the
- *            first open whose name is the same, and of no other from then on. Adopted ones that nobody opens take no room from those
- *            that are opened.
+ * Callers    api/ opens; offload/recover adopts those of blocks that were in a file; everybody
+ *            reads names by id.
+ * Invariants equal byte strings have one id; id 0 is the empty pair; ids are never reused, so that
+ *            an id that a block has can never come to mean another tenant. An adopted one is known
+ *            by its name only, until it is opened: its strings are those of the first open whose
+ *            name is the same, and of no other from then on. Adopted ones that nobody opens take no
+ *            room from those that are opened.
  * Lock       open, adopt: the store's lock. Reading by id: none; entries are written before `count` is raised (release/acquire).
  */
 #ifndef KVBI_STORE_NAMESPACES_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pins with an owner: which handles an owner holds, and until when.
+ * Pins with an owner: which handles an owner has, and until when.
  *
  * Owns       the table of pins: by (owner, block), by owner in the order of pinning, by deadline. It does not touch the
  *            blocks: whoever calls takes and gives back the handle that a pin stands for.

@@ -37,7 +37,7 @@ struct kvbi_policy_ops {
     /* Parked by a lane: goes directly before `parent` if that is in the same band, else youngest of its band. */
     void (*insert_below)(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                          uint64_t deadline_ns, uint32_t parent, uint64_t now_ns);
-    /* An eviction passed it by because it was pinned: oldest of its band. */
+    /* An eviction passed it by because it was held: oldest of its band. */
     void (*insert_oldest)(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                           uint64_t deadline_ns);
     void (*remove)(struct kvbi_policy *policy, uint32_t slot);
@@ -52,10 +52,13 @@ struct kvbi_policy_ops {
     /* Up to `max` of all, from the one that goes first to the last, as if no further deadline came.
      * Deals with all that have passed: for the end only. */
     uint32_t (*order)(struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
-    /* Up to `max` of those that go next, without promise: for bringing in what their eviction will touch. */
+    /*
+     * Up to `max` of those that go next, without promise: for warming what their eviction will
+     * touch.
+     */
     uint32_t (*ahead)(const struct kvbi_policy *policy, uint32_t *slots, uint32_t max);
-    /* The slot will be removed soon: bring in what that touches. */
-    void (*prefetch)(const struct kvbi_policy *policy, uint32_t slot);
+    /* The slot will be removed soon: warms what that touches. */
+    void (*warm)(const struct kvbi_policy *policy, uint32_t slot);
     /* One block that has become cold since it was inserted, each once. KVBI_NONE: no more. */
     uint32_t (*next_cold)(struct kvbi_policy *policy, uint64_t now_ns);
     size_t (*bytes)(const struct kvbi_policy *policy);

@@ -26,7 +26,7 @@
 #include "base/lock.h"
 
 /*
- * Retentions that end in one call of which there may be 64 in one hold of the lock: should
+ * Retentions that end in one call of which there may be 64 in one section: should
  * thousands end at once, the others follow with the next calls. At least one more than such a call
  * adds to them.
  */
@@ -280,7 +280,7 @@ static uint32_t lru_order(struct kvbi_policy *policy, uint32_t *slots, uint32_t 
     return lru_ahead(policy, slots, max);
 }
 
-static void lru_prefetch(const struct kvbi_policy *policy, uint32_t slot)
+static void lru_warm(const struct kvbi_policy *policy, uint32_t slot)
 {
     const struct lru *lru = (const struct lru *)policy;
     const struct kvbi_band_node *node = node_of(lru, slot);
@@ -384,7 +384,7 @@ const struct kvbi_policy_ops kvbi_policy_lru = {
     .victim = lru_victim,
     .order = lru_order,
     .ahead = lru_ahead,
-    .prefetch = lru_prefetch,
+    .warm = lru_warm,
     .next_cold = lru_next_cold,
     .bytes = lru_bytes,
     .count = lru_count,

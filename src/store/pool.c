@@ -7,7 +7,7 @@
 #include "block/lifecycle.h"
 
 int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, uint32_t tier,
-                     uint32_t block_count, uint32_t path_count, bool in_memory,
+                     uint32_t block_count, uint32_t file_count, bool in_memory,
                      const struct kvbi_policy_ops *policy)
 {
     *pool = (struct kvbi_pool){.memory = memory,
@@ -15,7 +15,7 @@ int kvbi_pool_create(struct kvbi_pool *pool, const struct kvbi_memory *memory, u
                                .block_count = block_count,
                                .in_memory = in_memory,
                                .free_count = block_count,
-                               .path_count = path_count};
+                               .file_count = file_count};
     pool->slots = kvbi_memory_alloc(memory, block_count, sizeof *pool->slots, 64);
     pool->free_stack = kvbi_memory_alloc_raw(memory, block_count, sizeof *pool->free_stack, 64);
     if (pool->slots == NULL || pool->free_stack == NULL ||
@@ -66,8 +66,8 @@ static uint32_t *place_count(struct kvbi_pool *pool, uint8_t place)
     switch (place) {
     case KVBI_PLACE_FREE:
         return &pool->free_count;
-    case KVBI_PLACE_HELD:
-        return &pool->held_count;
+    case KVBI_PLACE_USED:
+        return &pool->used_count;
     case KVBI_PLACE_PARKED:
         return &pool->parked_count;
     case KVBI_PLACE_RETIRED:
@@ -77,10 +77,10 @@ static uint32_t *place_count(struct kvbi_pool *pool, uint8_t place)
     }
 }
 
-/* The counts of a slot's path are kept for RETIRED only. */
-static uint32_t *retired_on_path(struct kvbi_pool *pool, const struct kvb_block *block)
+/* The counts of a slot's file are kept for RETIRED only. */
+static uint32_t *retired_of_file(struct kvbi_pool *pool, const struct kvb_block *block)
 {
-    return &pool->paths[kvbi_pool_path(pool, kvbi_pool_slot(pool, block))].retired;
+    return &pool->files[kvbi_pool_file(pool, kvbi_pool_slot(pool, block))].retired;
 }
 
 static void count_revocable(struct kvbi_pool *pool, const struct kvb_block *block, bool enters)
@@ -96,10 +96,10 @@ void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block)
 {
     --*place_count(pool, block->place);
     if (block->place == KVBI_PLACE_PARKED) {
-        pool->pinned_count -= block->lane_pins > 0;
+        pool->parked_held_count -= block->holds > 0;
         count_revocable(pool, block, false);
     } else if (block->place == KVBI_PLACE_RETIRED) {
-        --*retired_on_path(pool, block);
+        --*retired_of_file(pool, block);
     }
 }
 
@@ -108,10 +108,10 @@ void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_
     block->place = (uint8_t)place;
     ++*place_count(pool, block->place);
     if (place == KVBI_PLACE_PARKED) {
-        pool->pinned_count += block->lane_pins > 0;
+        pool->parked_held_count += block->holds > 0;
         count_revocable(pool, block, true);
     } else if (place == KVBI_PLACE_RETIRED) {
-        ++*retired_on_path(pool, block);
+        ++*retired_of_file(pool, block);
     }
 }
 
@@ -127,11 +127,11 @@ static void stack(struct kvbi_pool *pool, struct kvb_block *block)
     kvbi_pool_enter(pool, block, KVBI_PLACE_FREE);
 }
 
-void kvbi_pool_search(struct kvbi_pool *pool, uint64_t hold)
+void kvbi_pool_search(struct kvbi_pool *pool, uint64_t section)
 {
-    if (pool->search_hold != hold)
+    if (pool->search_section != section)
         pool->passed = pool->unready = 0, pool->budget = KVBI_LOCK_BATCH;
-    pool->search_hold = hold;
+    pool->search_section = section;
     pool->cut_short = false;
 }
 
@@ -184,7 +184,7 @@ void kvbi_pool_give(struct kvbi_pool *pool, struct kvb_block *block)
         stack(pool, block);
 }
 
-void kvbi_pool_pardon(struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_pool_uncondemn(struct kvbi_pool *pool, struct kvb_block *block)
 {
     KVBI_ASSERT(!kvbi_pool_serves(pool, kvbi_pool_slot(pool, block)));
     if (!(block->flags & KVBI_SLOT_CONDEMNED))
@@ -229,14 +229,14 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
         unsigned band = 0;
         uint32_t slot = policy->victim(pool->policy, now_ns, &pool->budget, &band);
         if (slot == KVBI_NONE &&
-            band == KVBI_BAND_AGAIN) { /* a hold's work has been done on them */
+            band == KVBI_BAND_AGAIN) { /* a section's work has been done on them */
             pool->cut_short = true;
             return NULL;
         }
         if (slot == KVBI_NONE || band > band_max)
             return NULL;
         struct kvb_block *block = &pool->slots[slot];
-        if (block->lane_pins == 0)
+        if (block->holds == 0)
             return block;
         if (!kvbi_pool_pass(pool))
             return NULL;
@@ -258,28 +258,28 @@ uint32_t kvbi_pool_order(const struct kvbi_pool *pool, uint32_t *slots, uint32_t
     uint32_t count = pool->policy->ops->order(pool->policy, slots, max);
     for (uint32_t slot = 0; slot < pool->block_count && count < max; slot++) {
         const struct kvb_block *block = &pool->slots[slot];
-        if (block->place == KVBI_PLACE_HELD && block->entry != KVBI_NONE &&
+        if (block->place == KVBI_PLACE_USED && block->entry != KVBI_NONE &&
             kvbi_life_get(block).state == KVB_STATE_REGISTERED)
             slots[count++] = slot;
     }
     return count;
 }
 
-void kvbi_pool_pin(struct kvbi_pool *pool, struct kvb_block *block)
+void kvbi_pool_hold(struct kvbi_pool *pool, struct kvb_block *block)
 {
     enum kvbi_place place = block->place;
     kvbi_pool_leave(pool, block);
-    block->lane_pins++;
+    block->holds++;
     kvbi_pool_enter(pool, block, place);
 }
 
-void kvbi_pool_unpin(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
+void kvbi_pool_unhold(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns)
 {
     enum kvbi_place place = block->place;
     kvbi_pool_leave(pool, block);
-    block->lane_pins--;
+    block->holds--;
     kvbi_pool_enter(pool, block, place);
-    if (block->lane_pins == 0 && (block->flags & KVBI_SLOT_PASSED)) {
+    if (block->holds == 0 && (block->flags & KVBI_SLOT_PASSED)) {
         uint64_t deadline_ns;
         unsigned band = kvbi_pool_band(block, now_ns, &deadline_ns);
         block->flags &= (uint8_t)~KVBI_SLOT_PASSED;
@@ -293,7 +293,7 @@ void kvbi_pool_put_on_deck(struct kvbi_pool *pool, struct kvb_block *block)
     enum kvbi_place place = block->place;
     kvbi_pool_leave(pool, block);
     block->flags = (uint8_t)(block->flags + KVBI_SLOT_ONDECK);
-    KVBI_ASSERT(block->lane_pins >= kvbi_slot_ondeck(block));
+    KVBI_ASSERT(block->holds >= kvbi_slot_ondeck(block));
     kvbi_pool_enter(pool, block, place);
 }
 

@@ -2,8 +2,8 @@
 /*
  * The store: all pools, the index over them, and the one lock that guards both.
  *
- * Owns       pools, index, records, events, pins, namespaces. It knows neither lanes nor engines: a lane pins blocks, takes
- *            targets and reports fills through the calls below.
+ * Owns       pools, index, records, events, pins, namespaces. It knows neither lanes nor engines: a
+ *            lane holds blocks, takes targets and reports fills through the calls below.
  * Files      store_build     create, destroy, bytes
  *            store_handles   who uses a block, users and lanes' pins, and its end
  *            store_room      slots for new content: taking, evicting, giving back
@@ -21,14 +21,18 @@
  * Callers    offload/ and api/. Functions named ..._locked want `lock` held (asserted in debug builds).
  * Invariants those of its parts, and between them:
  *            - a block with an entry is named in that entry's copies; one being filled has its ready bit clear;
- *            - PARKED means Registered, with an entry, users 0; HELD means users > 0; FREE means Empty, users 0;
- *            - TRANSFER and QUARANTINED mean users 0 and lane_pins > 0: a lane still reads or writes there;
+ *            - PARKED means Registered, with an entry, users 0; USED means users > 0; FREE means
+ *              Empty, users 0;
+ *            - TRANSFER and QUARANTINED mean users 0 and holds > 0: a lane still reads or writes
+ *              there;
  *            - a Registered block without an entry is an unindexed duplicate, was invalidated, or
  *              was named before what it is was forgotten and registered after it: it is freed, not
  *              parked;
  *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
- *            - no copy on a path that is out of service is found; it stays in the index until it is forgotten;
- *            - `work` is set wherever something comes up for progress: an event, an offer, room that a lane wants.
+ *            - no copy in a file that is out of service is found; it stays in the index until it is
+ *              forgotten;
+ *            - `work` is set wherever something comes up for progress: an event, an offer, room
+ *              that a lane waits for.
  * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks happen outside of it.
  */
 #ifndef KVBI_STORE_STORE_H
@@ -98,14 +102,16 @@ struct kvbi_store {
     struct kvbi_event_log events;
     struct kvbi_pins pins;
     uint64_t pins_expired;
-    uint8_t
-        serving; /* bit per tier: copies there are found; cleared when the last of its paths goes out of service */
-    uint8_t impaired;     /* bit per tier: some of its paths are out of service */
+    /*
+     * bit per tier: copies there are found; cleared when the last of its files goes out of service
+     */
+    uint8_t serving;
+    uint8_t impaired;     /* bit per tier: some of its files are out of service */
     uint64_t clears;      /* that have begun */
     _Atomic bool closing; /* destroy has begun: no handle is handed out any more. Read without the
                              lock by who takes one without it */
-    uint32_t walkers;     /* index walks under way; each may hold a batch of records */
-    uint32_t walked;      /* records that they hold, users of the same one counted each */
+    uint32_t walkers;     /* index walks under way; each may keep a batch of records */
+    uint32_t walked;      /* records that they keep, users of the same one counted each */
     bool work; /* something has come up for progress: a caller that releases the lock wakes it */
 };
 
@@ -120,7 +126,7 @@ struct kvbi_store_config {
     const struct kvbi_policy_ops *policy;
     uint32_t block_counts[KVB_TIER_COUNT];
     bool on_disk[KVB_TIER_COUNT];         /* contents there have no record */
-    uint32_t path_counts[KVB_TIER_COUNT]; /* 0: 1 */
+    uint32_t file_counts[KVB_TIER_COUNT]; /* 0: 1 */
     uint32_t event_capacity, pin_capacity, namespace_capacity;
 };
 
@@ -161,7 +167,7 @@ static inline bool kvbi_store_take_work_locked(struct kvbi_store *store)
     return work;
 }
 
-/* Is the tier in service? Of a disk: any of its paths. Under the lock. */
+/* Is the tier in service? Of a disk: any of its files. Under the lock. */
 static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t tier)
 {
     return (store->serving >> tier & 1) != 0;
@@ -273,19 +279,14 @@ uint64_t kvbi_store_handles_locked(const struct kvbi_store *store);
 /* ---- Handles ---------------------------------------------------------------------------------------------------- */
 
 /* What became of a block at its last unref. */
-enum kvbi_release {
-    KVBI_RELEASE_SHARED,
-    KVBI_RELEASE_PARKED,
-    KVBI_RELEASE_FREED,
-    KVBI_RELEASE_LINGERS
-};
+enum kvbi_unref { KVBI_UNREF_SHARED, KVBI_UNREF_PARKED, KVBI_UNREF_FREED, KVBI_UNREF_QUARANTINED };
 
-/* One user more of a Registered block, parked or held. 0 or KVB_EAGAIN. */
-int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                           struct kvb_block *block);
+/* One user more of a Registered block, parked or used. 0 or KVB_EAGAIN. */
+int kvbi_store_ref_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                          struct kvb_block *block);
 /* One user less; the last one parks, frees, or leaves it to the transfer that still uses it. users must be > 0. */
-enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                            struct kvb_block *block, uint64_t now_ns);
+enum kvbi_unref kvbi_store_unref_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                        struct kvb_block *block, uint64_t now_ns);
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
@@ -294,23 +295,23 @@ static inline void kvbi_store_note_room_locked(struct kvbi_store *store, struct 
 {
     kvbi_lock_assert_held(&store->lock);
     pool->room++;
-    store->work |= pool->room_wanted;
-    pool->room_wanted = false;
+    store->work |= pool->room_awaited;
+    pool->room_awaited = false;
 }
 
 /*
- * A free slot, or an evicted one of a band of at most band_max. user: HELD with one user and a record; else TRANSFER with one pin
- * of a lane. NULL: there is none; or, if pool->cut_short, the search has passed as many slots as
- * one hold of the lock may, and goes on from there in the next one.
+ * A free slot, or an evicted one of a band of at most band_max. user: USED, with one user and a
+ * record; else TRANSFER, with one hold of a lane. NULL: there is none; or, if pool->cut_short, the
+ * search has passed as many slots as one section may, and goes on from there in the next one.
  */
 struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                          bool user, unsigned band_max, uint64_t now_ns);
 
-/* What a transfer would take for its target. */
-struct kvbi_wish {
+/* What a transfer takes for its target, and what it does not. */
+struct kvbi_criteria {
     unsigned band_max;
-    uint64_t counter; /* the counter's value: what waits for a later one is not ready */
-    bool patient;     /* one that is not ready will do, where there is no other */
+    uint64_t counter;   /* the counter's value: what waits for a later one is not ready */
+    bool allow_unready; /* or one that is not ready, where there is no other */
     /* Out, with NULL: the earliest ticket among those that are not ready; 0: there are none. */
     uint64_t earliest;
 };
@@ -319,7 +320,7 @@ struct kvbi_wish {
  * that is ready, before any that is not.
  */
 struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                                struct kvbi_wish *wish, uint64_t now_ns);
+                                                struct kvbi_criteria *criteria, uint64_t now_ns);
 
 /* Nobody has an offer of it waiting any more. */
 static inline void kvbi_store_drop_offer_locked(struct kvbi_store *store, struct kvbi_pool *pool,
@@ -330,7 +331,7 @@ static inline void kvbi_store_drop_offer_locked(struct kvbi_store *store, struct
         store->asks.drop_offer(store->asks.context, pool, block);
 }
 
-/* A parked block that no lane pins gives its slot back: free, or retired. */
+/* A parked block that no lane holds gives its slot back: free, or retired. */
 void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                              struct kvb_block *block);
 
@@ -375,7 +376,7 @@ static inline struct kvbi_pins *kvbi_store_pins(struct kvbi_store *store)
 /* ---- Publishing ------------------------------------------------------------------------------------------------- */
 
 /*
- * Complete -> Registered for a sole holder whose record is named. *block is replaced if `share` and
+ * Complete -> Registered for a sole user whose record is named. *block is replaced if `share` and
  * it is a duplicate. Left unindexed if it was named before a clear, or before its namespace or key
  * was forgotten. 0 or KVB_ECOLLISION, KVB_ESTATE, KVB_EAGAIN (SHARE: too many handles).
  */
@@ -383,19 +384,22 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                struct kvb_block **block, bool share, uint64_t now_ns);
 
 /*
- * A transfer begins to write `target` (Empty: HELD by an operation, or TRANSFER) with the content of `entry`. Pins it once more if
- * it is HELD.
+ * A transfer begins to write `target` (Empty: USED by an operation, or TRANSFER) with the content
+ * of `entry`. Holds it once more if it is USED.
  */
 void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                   struct kvb_block *target, uint32_t entry);
 /*
- * The transfer is over; its pin is given back. verified: Registered, published, *stored* emitted; parked if nobody holds it,
- * directly below its parent. Else, or if the content was invalidated meanwhile: Empty, and free if nobody holds it. True if it was
- * published.
+ * The transfer is over; its hold ends. verified: Registered, published, *stored* emitted; parked if
+ * nobody uses it, directly below its parent. Else, or if the content was invalidated meanwhile:
+ * Empty, and free if nobody uses it. True if it was published.
  */
 bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                 struct kvb_block *target, bool verified, uint64_t now_ns);
-/* Before anything was written: the target is Empty again and its content not expected here any more. */
+/*
+ * Before anything was written: the target is Empty again and its content does not come here any
+ * more.
+ */
 void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                     struct kvb_block *target);
 
@@ -403,35 +407,35 @@ void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *
 void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                           struct kvb_block *block, uint64_t now_ns);
 
-/* A lane pins a source while it is on deck or read. */
-static inline void kvbi_store_pin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                         struct kvb_block *block)
+/* A lane holds a source while it is on deck or read. */
+static inline void kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                          struct kvb_block *block)
 {
     kvbi_lock_assert_held(&store->lock);
-    kvbi_pool_pin(pool, block);
+    kvbi_pool_hold(pool, block);
 }
-void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                             struct kvb_block *block, uint64_t now_ns);
+void kvbi_store_unhold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                              struct kvb_block *block, uint64_t now_ns);
 
-/* ---- Before a batch: what it will touch is brought in, all of it at once ------------------------------------------- */
+/* ---- Before a batch: what it will touch is warmed, all of it at once ------------------------- */
 
 /* `count` blocks of the pool will be taken: what evicting for them touches. */
-void kvbi_store_expect_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
-                                   uint32_t count);
+void kvbi_store_warm_take_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                 uint32_t count);
 
-/* What the blocks hold will be looked at. Their slots have been asked for. */
-void kvbi_store_expect_contents_locked(const struct kvbi_store *store,
-                                       struct kvb_block *const *blocks, uint32_t count);
+/* What is in the blocks will be looked at. Their slots are warm, or will be. */
+void kvbi_store_warm_contents_locked(const struct kvbi_store *store,
+                                     struct kvb_block *const *blocks, uint32_t count);
 
-/* Blocks of the pool will be parked, below their parents. Their slots have been asked for. */
-void kvbi_store_expect_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
-                                     const uint32_t *slots, uint32_t count);
+/* Blocks of the pool will be parked, below their parents. Their slots are warm, or will be. */
+void kvbi_store_warm_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
+                                   const uint32_t *slots, uint32_t count);
 
 /* Named blocks will be registered: what finding their names touches. Once before the lock is taken, once under it. */
-void kvbi_store_expect_names(const struct kvbi_store *store, struct kvb_block *const *blocks,
-                             uint32_t count);
-void kvbi_store_expect_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
-                                    uint32_t count);
+void kvbi_store_warm_names(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                           uint32_t count);
+void kvbi_store_warm_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
+                                  uint32_t count);
 
 /* ---- Finding ---------------------------------------------------------------------------------------------------- */
 
@@ -447,14 +451,17 @@ struct kvbi_probe {
     uint32_t count;
 };
 
-/* The leading run, held: hits[0..return). *error: KVB_EAGAIN if a block has too many handles. */
+/*
+ * The leading run, with one user more each: hits[0..return). *error: KVB_EAGAIN if a block has too
+ * many handles.
+ */
 uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
                                  struct kvb_hit *hits, int *error);
-/* The leading run, not held: counts by fastest tier are added. */
+/* The leading run, nothing more: counts by fastest tier are added. */
 uint32_t kvbi_store_lookup_locked(struct kvbi_store *store, const struct kvbi_probe *probe,
                                   uint64_t tier_counts[KVB_TIER_COUNT]);
-/* Bring the buckets in, before the lock is taken. */
-void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe);
+/* Warms the buckets, before the lock is taken. */
+void kvbi_store_warm_probe(const struct kvbi_store *store, const struct kvbi_probe *probe);
 
 /*
  * The digest of an entry's content and all before it; zero: not known. With the caller's keys
@@ -473,10 +480,10 @@ uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const v
 /* Drop one copy from the index, with its event; the entry goes with the last one. The block is the caller's to deal with. */
 void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                               struct kvb_block *block);
-/* Drop one copy that turned out unreadable; who holds or reads the block keeps it until then. */
+/* Drop one copy that turned out unreadable; who uses or reads the block keeps it until then. */
 void kvbi_store_forget_copy_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                    struct kvb_block *block);
-/* Drop all copies of a content: parked ones are freed, held ones stay unindexed. */
+/* Drop all copies of a content: parked ones are freed, used ones stay unindexed. */
 void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
 /*
  * What has this name, or key, is forgotten, and blocks that are named so already are not published
@@ -494,17 +501,23 @@ bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
  */
 uint64_t kvbi_store_begin_clear_locked(struct kvbi_store *store);
 
-/* ---- Paths ------------------------------------------------------------------------------------------------------ */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
-/* A path goes out of service: what is kept there is not found any more, nothing is put there. The caller forgets what it holds. */
-void kvbi_store_lose_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path);
+/*
+ * A file goes out of service: what is kept there is not found any more, nothing is put there. The
+ * caller forgets what it has.
+ */
+void kvbi_store_lose_file_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t file);
 /* And is used again, all of its slots. The caller puts them back. */
-void kvbi_store_serve_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path);
-/* KVBI_LOCK_BATCH slots of the path, from the one at *cursor (first: the path's number) on. False at the end. */
-bool kvbi_store_forget_path_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t path,
+void kvbi_store_serve_file_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t file);
+/*
+ * KVBI_LOCK_BATCH slots of the file, from the one at *cursor (first: the file's number) on. False
+ * at the end.
+ */
+bool kvbi_store_forget_file_locked(struct kvbi_store *store, struct kvbi_pool *pool, uint32_t file,
                                    uint64_t *cursor);
-bool kvbi_store_put_back_path_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                     uint32_t path, uint64_t *cursor);
+bool kvbi_store_put_back_file_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     uint32_t file, uint64_t *cursor);
 
 /* ---- Adopting --------------------------------------------------------------------------------------------------- */
 
@@ -522,22 +535,33 @@ struct kvbi_adoption {
 
 enum kvbi_adopt {
     KVBI_ADOPTED,
-    KVBI_ADOPT_PRESENT, /* another slot holds what this name stands for: *other. Or stood for: a name may get other content */
-    KVBI_ADOPT_REFUSED  /* the slot or one of the values cannot be */
+    /*
+     * another slot has what this name stands for: *other. Or stood for: a name may get other
+     * content
+     */
+    KVBI_ADOPT_PRESENT,
+    KVBI_ADOPT_REFUSED /* the slot or one of the values cannot be */
 };
 
 /*
- * What the slots of a pool hold that outlived a process becomes findable. In between begin and end nobody else uses the store's pool, and no
- * slot of it is given out. First each block is adopted, in any order, then those that are adopted are put in order. The lock may be released
- * in between, and should be every KVBI_LOCK_BATCH blocks.
+ * What is in the slots of a pool that outlived a process becomes findable. In between begin and end
+ * nobody else uses the store's pool, and no slot of it is given out. First each block is adopted,
+ * in any order, then those that are adopted are put in order. The lock may be released in between,
+ * and should be every KVBI_LOCK_BATCH blocks.
  */
 void kvbi_store_adopt_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool);
-/* Blocks of this hash will be adopted: brings in what finding it touches first. For all of a batch before the first is adopted. */
-void kvbi_store_adopt_expect_locked(const struct kvbi_store *store, uint64_t hash);
+/*
+ * Blocks of this hash will be adopted: warms what finding it touches first. For all of a batch
+ * before the first is adopted.
+ */
+void kvbi_store_adopt_warm_locked(const struct kvbi_store *store, uint64_t hash);
 /* Registered, indexed, parked and announced; without place in the eviction order. */
 enum kvbi_adopt kvbi_store_adopt_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                         const struct kvbi_adoption *adoption, uint32_t *other);
-/* After KVBI_ADOPT_PRESENT: this slot holds what the name stands for from now on, and `other` is free. */
+/*
+ * After KVBI_ADOPT_PRESENT: this slot has what the name stands for from now on, and `other` is
+ * free.
+ */
 void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                      const struct kvbi_adoption *adoption, uint32_t other);
 /*
@@ -562,7 +586,9 @@ void kvbi_store_adopt_end_locked(struct kvbi_store *store, struct kvbi_pool *poo
 
 /* Emit an event about one copy. */
 void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry);
-/* The same picture without putting it into the ring. Tokens' record is named, not held. */
+/*
+ * The same picture without putting it into the ring. Tokens' record is named, without a user more.
+ */
 void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
                                uint32_t entry, struct kvbi_event_item *item);
 

@@ -3,9 +3,10 @@
  * What outlived an earlier process becomes findable: the blocks of a file, and the order in which they were used.
  *
  * Callers    offload/recover through store.h, at create. Lock: the store's.
- * Rules      one name has one entry and one indexed copy in the tier; whoever calls says which of two slots that is. They may hold different
- *            content: an invalidated name was registered again, for something else. What is not adopted stays free. A slot is never used
- *            again in a generation in which it was written before.
+ * Rules      one name has one entry and one indexed copy in the tier; whoever calls says which of
+ *            two slots that is. They may have different content: an invalidated name was registered
+ *            again, for something else. What is not adopted stays free. A slot is never used again
+ *            in a generation in which it was written before.
  * Why        in the order of the file, because that is how it is read: hashes are scattered over the index anyway, but slots, entries and
  *            generations are walked one after the other. The eviction order is another walk, since it is another order. The stack of
  *            free slots is made at the end: taking slots out of the middle of it would need to know where they are.
@@ -17,13 +18,13 @@
 void kvbi_store_adopt_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool)
 {
     kvbi_lock_assert_held(&store->lock);
-    KVBI_ASSERT(pool->parked_count + pool->held_count + pool->transfer_count == 0);
+    KVBI_ASSERT(pool->parked_count + pool->used_count + pool->transfer_count == 0);
 }
 
-void kvbi_store_adopt_expect_locked(const struct kvbi_store *store, uint64_t hash)
+void kvbi_store_adopt_warm_locked(const struct kvbi_store *store, uint64_t hash)
 {
     kvbi_lock_assert_held(&store->lock);
-    kvbi_index_prefetch_bucket(&store->index, hash);
+    kvbi_index_warm_bucket(&store->index, hash);
 }
 
 static bool is_possible(const struct kvbi_pool *pool, const struct kvbi_adoption *adoption)
@@ -72,10 +73,10 @@ static void set_generation(struct kvb_block *block, uint64_t generation)
     atomic_store_explicit(&block->word, generation << KVBI_USERS_BITS, memory_order_release);
 }
 
-static void move(const struct kvbi_store *store, struct kvb_block *block, enum kvbi_event event)
+static void move(const struct kvbi_store *store, struct kvb_block *block, enum kvbi_edge edge)
 {
     struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block};
-    int error = kvbi_life_move(block, event, &move, NULL);
+    int error = kvbi_life_move(block, edge, &move, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
 }
@@ -85,8 +86,8 @@ static void move_in(struct kvbi_store *store, struct kvbi_pool *pool,
 {
     struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
     struct kvb_block *block = &pool->slots[adoption->slot];
-    move(store, block, KVBI_EVENT_FILL);
-    move(store, block, KVBI_EVENT_FILLED);
+    move(store, block, KVBI_EDGE_FILL);
+    move(store, block, KVBI_EDGE_FILLED);
     set_generation(block, adoption->generation);
     block->priority = adoption->priority;
     block->entry = id;
@@ -150,7 +151,7 @@ void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool 
     bool same = same_content(store, id, adoption);
     kvbi_lock_assert_held(&store->lock);
     KVBI_ASSERT(!pool->policy->ops->contains(pool->policy, other));
-    move(store, old, KVBI_EVENT_EVICT);
+    move(store, old, KVBI_EDGE_EVICT);
     old->entry = KVBI_NONE;
     kvbi_slot_forget_content(old);
     kvbi_pool_leave(pool, old);
@@ -174,7 +175,7 @@ void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *p
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&pool->slots[slots[i]], 1);
     if (written)
-        kvbi_store_expect_parked_locked(store, pool, slots, count);
+        kvbi_store_warm_parked_locked(store, pool, slots, count);
     for (uint32_t i = 0; i < count; i++) {
         struct kvb_block *block = &pool->slots[slots[i]];
         KVBI_ASSERT(block->place == KVBI_PLACE_PARKED);

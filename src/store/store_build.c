@@ -35,7 +35,7 @@ static int create_parts(struct kvbi_store *store, const struct kvbi_store_config
         if (config->block_counts[tier] > 0)
             error = kvbi_pool_create(&store->pools[tier], config->memory, tier,
                                      config->block_counts[tier],
-                                     config->path_counts[tier] > 0 ? config->path_counts[tier] : 1,
+                                     config->file_counts[tier] > 0 ? config->file_counts[tier] : 1,
                                      !config->on_disk[tier], config->policy);
     if (error == 0)
         error = kvbi_index_create(&store->index, config->memory, sum_blocks(config, false),

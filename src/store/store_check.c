@@ -13,20 +13,20 @@ static const char *check_place(const struct kvbi_store *store, const struct kvbi
     struct kvbi_life life = kvbi_life_get(block);
     bool ordered = pool->policy->ops->contains(pool->policy, kvbi_pool_slot(pool, block));
     bool passed = block->flags & KVBI_SLOT_PASSED;
-    if ((block->place == KVBI_PLACE_HELD) != (users > 0))
-        return "HELD exactly while users > 0";
+    if ((block->place == KVBI_PLACE_USED) != (users > 0))
+        return "USED exactly while users > 0";
     if (ordered != (block->place == KVBI_PLACE_PARKED && !passed))
         return "in the order exactly while PARKED and not PASSED";
-    if (passed && block->lane_pins == 0)
-        return "PASSED only while pinned";
-    if (block->lane_pins < kvbi_slot_ondeck(block))
+    if (passed && block->holds == 0)
+        return "PASSED only while held";
+    if (block->holds < kvbi_slot_ondeck(block))
         return "what is on deck is pinned";
     if ((block->flags & KVBI_SLOT_LOST) && block->place != KVBI_PLACE_RETIRED)
         return "LOST only while RETIRED";
     switch (block->place) {
     case KVBI_PLACE_FREE:
         return life.state == KVB_STATE_EMPTY && block->entry == KVBI_NONE &&
-                       block->record == KVBI_NONE && block->lane_pins == 0 &&
+                       block->record == KVBI_NONE && block->holds == 0 &&
                        block->offer == KVBI_NONE && block->flags == 0
                    ? NULL
                    : "a FREE slot is Empty and has nothing";
@@ -36,13 +36,13 @@ static const char *check_place(const struct kvbi_store *store, const struct kvbi
                    : "PARKED means Registered and indexed";
     case KVBI_PLACE_TRANSFER:
     case KVBI_PLACE_QUARANTINED:
-        return block->lane_pins > 0 ? NULL : "a slot in transfer is pinned";
+        return block->holds > 0 ? NULL : "a slot in transfer is held";
     default:
         break;
     }
-    if (block->place == KVBI_PLACE_HELD && life.state != KVB_STATE_REGISTERED &&
+    if (block->place == KVBI_PLACE_USED && life.state != KVB_STATE_REGISTERED &&
         block->record == KVBI_NONE)
-        return "an unregistered block that is held owns a record";
+        return "an unregistered block that is used owns a record";
     (void)store;
     return NULL;
 }
@@ -63,15 +63,15 @@ static const char *check_entry_of(const struct kvbi_store *store, const struct k
 
 static const char *check_pool(const struct kvbi_store *store, const struct kvbi_pool *pool)
 {
-    uint32_t counts[KVBI_PLACE_RETIRED + 1] = {0}, pinned = 0, revocable = 0, ordered = 0;
+    uint32_t counts[KVBI_PLACE_RETIRED + 1] = {0}, held = 0, revocable = 0, ordered = 0;
     uint32_t retired[KVB_DISK_PATHS_MAX] = {0};
     const char *wrong = NULL;
     for (uint32_t i = 0; i < pool->block_count && wrong == NULL; i++) {
         const struct kvb_block *block = &pool->slots[i];
         counts[block->place]++;
-        retired[kvbi_pool_path(pool, i)] += block->place == KVBI_PLACE_RETIRED;
+        retired[kvbi_pool_file(pool, i)] += block->place == KVBI_PLACE_RETIRED;
         if (block->place == KVBI_PLACE_PARKED) {
-            pinned += block->lane_pins > 0;
+            held += block->holds > 0;
             revocable += kvbi_slot_is_revocable(block);
             ordered += !(block->flags & KVBI_SLOT_PASSED);
         }
@@ -84,16 +84,16 @@ static const char *check_pool(const struct kvbi_store *store, const struct kvbi_
     if (wrong != NULL)
         return wrong;
     if (counts[KVBI_PLACE_FREE] != pool->free_count ||
-        counts[KVBI_PLACE_HELD] != pool->held_count ||
+        counts[KVBI_PLACE_USED] != pool->used_count ||
         counts[KVBI_PLACE_PARKED] != pool->parked_count ||
         counts[KVBI_PLACE_RETIRED] != pool->retired_count ||
         counts[KVBI_PLACE_TRANSFER] + counts[KVBI_PLACE_QUARANTINED] != pool->transfer_count)
         return "the counts by place are those of the slots";
-    for (uint32_t path = 0; path < pool->path_count; path++)
-        if (retired[path] != pool->paths[path].retired)
-            return "retired slots are counted by path";
-    if (pinned != pool->pinned_count || revocable != pool->revocable_count)
-        return "pinned and revocable are those of the parked slots";
+    for (uint32_t file = 0; file < pool->file_count; file++)
+        if (retired[file] != pool->files[file].retired)
+            return "retired slots are counted by file";
+    if (held != pool->parked_held_count || revocable != pool->revocable_count)
+        return "held and revocable are those of the parked slots";
     if (ordered != pool->policy->ops->count(pool->policy))
         return "the order holds what is parked";
     return NULL;

@@ -13,11 +13,11 @@ void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *po
     struct kvbi_move nothing = {0};
     struct kvbi_entry *content = kvbi_index_at(&store->index, entry);
     KVBI_ASSERT(content->copies[pool->tier] == KVBI_NONE);
-    int error = kvbi_life_move(target, KVBI_EVENT_FILL, &nothing, NULL);
+    int error = kvbi_life_move(target, KVBI_EDGE_FILL, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
-    if (target->place == KVBI_PLACE_HELD)
-        kvbi_pool_pin(pool, target);
+    if (target->place == KVBI_PLACE_USED)
+        kvbi_pool_hold(pool, target);
     target->entry = entry;
     content->copies[pool->tier] = kvbi_pool_slot(pool, target);
 }
@@ -47,7 +47,7 @@ static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struc
 {
     struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block};
     struct kvbi_entry *entry = kvbi_index_at(&store->index, target->entry);
-    int error = kvbi_life_move(target, KVBI_EVENT_FILLED, &move, NULL);
+    int error = kvbi_life_move(target, KVBI_EDGE_FILLED, &move, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
     kvbi_records_unref(&store->records, target->record); /* from now on it shares the entry's */
@@ -55,7 +55,7 @@ static void publish_fill(struct kvbi_store *store, struct kvbi_pool *pool, struc
     entry->ready |= (uint8_t)(1u << pool->tier);
     pool->registered++;
     kvbi_store_emit_locked(store, KVB_EVENT_STORED, pool->tier, target->entry);
-    if (target->place == KVBI_PLACE_HELD)
+    if (target->place == KVBI_PLACE_USED)
         return;
     kvbi_pool_leave(pool, target);
     kvbi_pool_enter(pool, target, KVBI_PLACE_PARKED);
@@ -69,7 +69,7 @@ static void reset_fill(struct kvbi_store *store, struct kvbi_pool *pool, struct 
     if (target->entry != KVBI_NONE)
         kvbi_store_detach_locked(store, pool, target);
     kvbi_slot_forget_content(target);
-    int error = kvbi_life_move(target, KVBI_EVENT_FILL_FAILED, &nothing, NULL);
+    int error = kvbi_life_move(target, KVBI_EDGE_FILL_FAILED, &nothing, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
 }
@@ -82,13 +82,13 @@ bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool
         !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, target->entry)))
         kvbi_store_forget_locked(store, target->entry);
     bool publish = verified && target->entry != KVBI_NONE;
-    kvbi_pool_unpin(pool, target, now_ns);
+    kvbi_pool_unhold(pool, target, now_ns);
     if (publish) {
         publish_fill(store, pool, target, now_ns);
         return true;
     }
     reset_fill(store, pool, target);
-    if (target->place != KVBI_PLACE_HELD)
+    if (target->place != KVBI_PLACE_USED)
         kvbi_store_free_locked(store, pool, target);
     return false;
 }
@@ -97,6 +97,6 @@ void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *
                                     struct kvb_block *target)
 {
     kvbi_lock_assert_held(&store->lock);
-    kvbi_pool_unpin(pool, target, 0);
+    kvbi_pool_unhold(pool, target, 0);
     reset_fill(store, pool, target);
 }

@@ -83,16 +83,16 @@ void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
 }
 
 /*
- * The copy is not in the index any more: what nobody holds goes, at once or when the engine that
+ * The copy is not in the index any more: what nobody uses goes, at once or when the engine that
  * reads it lets go. A lane that stands does not keep it: what it has waiting goes too.
  */
 static void abandon(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
     kvbi_store_drop_offer_locked(store, pool, block);
     if (block->place != KVBI_PLACE_PARKED)
-        return; /* its holders, or the transfer that fills it, deal with it */
+        return; /* its users, or the transfer that fills it, deal with it */
     kvbi_pool_take_out_of_order(pool, block);
-    if (block->lane_pins == 0) {
+    if (block->holds == 0) {
         kvbi_store_free_locked(store, pool, block);
     } else {
         kvbi_pool_leave(pool, block);
@@ -129,7 +129,7 @@ int kvbi_store_invalidate_locked(struct kvbi_store *store, const void *key)
     kvbi_lock_assert_held(&store->lock);
     struct kvb_seq name = {0};
     if (store->index.key_bytes > 0)
-        name.hash = kvbi_key_tag(&store->hash, key, store->index.key_bytes);
+        name.hash = kvbi_key_hash(&store->hash, key, store->index.key_bytes);
     else
         memcpy(&name, key, sizeof name);
     kvbi_moments_forget_key(&store->moments, name.hash);

@@ -22,8 +22,7 @@ uint32_t kvbi_store_slot_of(const struct kvbi_store *store, const struct kvb_blo
     return KVBI_NONE;
 }
 
-int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                           struct kvb_block *block)
+int kvbi_store_ref_locked(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
     kvbi_lock_assert_held(&store->lock);
     if (block->place != KVBI_PLACE_PARKED)
@@ -31,7 +30,7 @@ int kvbi_store_hold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
     kvbi_pool_take_out_of_order(pool, block);
     kvbi_pool_leave(pool, block);
     atomic_fetch_add_explicit(&block->word, 1, memory_order_relaxed);
-    kvbi_pool_enter(pool, block, KVBI_PLACE_HELD);
+    kvbi_pool_enter(pool, block, KVBI_PLACE_USED);
     return 0;
 }
 
@@ -66,11 +65,11 @@ static void park(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_bl
 }
 
 /*
- * A lane still uses the slot, and nobody holds it any more. What a transfer fills may be there,
+ * A lane still holds the slot, and nobody uses it any more. What a transfer fills may be there,
  * whole, in the end, but to those who knew the block it is gone, and stays gone: it goes on in a
- * new generation. If there is none, its content is not expected any more.
+ * new generation. If there is none, its content does not come any more.
  */
-static void linger(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
+static void quarantine(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *block)
 {
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
     kvbi_pool_leave(pool, block);
@@ -84,38 +83,38 @@ static void linger(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_
         kvbi_store_detach_locked(store, pool, block);
 }
 
-enum kvbi_release kvbi_store_release_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                            struct kvb_block *block, uint64_t now_ns)
+enum kvbi_unref kvbi_store_unref_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                                        struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    /* Acquire: what former holders read and wrote happens before the slot is parked or used again. */
+    /* Acquire: what former users read and wrote happens before the slot is parked or used again. */
     uint64_t before = atomic_fetch_sub_explicit(&block->word, 1, memory_order_acq_rel);
     KVBI_ASSERT(kvbi_word_users(before) > 0);
     if (kvbi_word_users(before) > 1)
-        return KVBI_RELEASE_SHARED;
-    pool->released++;
+        return KVBI_UNREF_SHARED;
+    pool->last_unrefs++;
     if (block->entry != KVBI_NONE &&
         !kvbi_index_alive(&store->index, kvbi_index_at(&store->index, block->entry)))
         kvbi_store_forget_locked(store, block->entry);
     if (kvbi_life_get(block).state == KVB_STATE_REGISTERED && block->entry != KVBI_NONE) {
         park(store, pool, block, now_ns);
-        return KVBI_RELEASE_PARKED;
+        return KVBI_UNREF_PARKED;
     }
-    if (block->lane_pins > 0) {
-        linger(store, pool, block);
-        return KVBI_RELEASE_LINGERS;
+    if (block->holds > 0) {
+        quarantine(store, pool, block);
+        return KVBI_UNREF_QUARANTINED;
     }
     kvbi_store_free_locked(store, pool, block);
-    return KVBI_RELEASE_FREED;
+    return KVBI_UNREF_FREED;
 }
 
-void kvbi_store_unpin_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                             struct kvb_block *block, uint64_t now_ns)
+void kvbi_store_unhold_locked(struct kvbi_store *store, struct kvbi_pool *pool,
+                              struct kvb_block *block, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    kvbi_pool_unpin(pool, block, now_ns);
+    kvbi_pool_unhold(pool, block, now_ns);
     kvbi_store_note_room_locked(store, pool);
-    if (block->lane_pins == 0 && block->place == KVBI_PLACE_QUARANTINED)
+    if (block->holds == 0 && block->place == KVBI_PLACE_QUARANTINED)
         kvbi_store_free_locked(store, pool, block);
 }
 

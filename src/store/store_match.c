@@ -19,10 +19,10 @@ uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const v
     return id;
 }
 
-void kvbi_store_prefetch(const struct kvbi_store *store, const struct kvbi_probe *probe)
+void kvbi_store_warm_probe(const struct kvbi_store *store, const struct kvbi_probe *probe)
 {
     for (uint32_t i = 0; i < probe->count; i++)
-        kvbi_index_prefetch_bucket(&store->index, probe->names[i].hash);
+        kvbi_index_warm_bucket(&store->index, probe->names[i].hash);
 }
 
 static const void *key_at(const struct kvbi_store *store, const struct kvbi_probe *probe,
@@ -111,7 +111,10 @@ static bool content_matches(struct kvbi_store *store, const struct kvbi_probe *p
     return entry->record == KVBI_NONE || same_tokens(store, probe, i, entry);
 }
 
-/* Tiers that have the content and are in service, and where only some of their paths are, on one of those. */
+/*
+ * Tiers that have the content and are in service, and where only some of their files are, in one of
+ * those.
+ */
 static unsigned tiers_of(const struct kvbi_store *store, const struct kvbi_entry *entry)
 {
     unsigned tiers = entry->ready & store->serving;
@@ -128,13 +131,13 @@ static uint32_t fastest_tier(const struct kvbi_store *store, const struct kvbi_e
     return (uint32_t)__builtin_ctz(tiers_of(store, entry));
 }
 
-/* The leading run as entries. hold: their slots will be written. */
+/* The leading run as entries. ref: their slots will be written. */
 static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *probe,
-                          uint32_t ids[KVBI_LOCK_BATCH], bool hold)
+                          uint32_t ids[KVBI_LOCK_BATCH], bool ref)
 {
     uint32_t found = 0, run = 0;
     for (uint32_t i = 0; i < probe->count; i++)
-        kvbi_index_prefetch_entry(&store->index, probe->names[i].hash);
+        kvbi_index_warm_entry(&store->index, probe->names[i].hash);
     for (; found < probe->count; found++) {
         uint32_t id =
             kvbi_store_find_locked(store, probe->names[found].hash, key_at(store, probe, found));
@@ -142,7 +145,7 @@ static uint32_t probe_run(struct kvbi_store *store, const struct kvbi_probe *pro
             break;
         const struct kvbi_entry *entry = kvbi_index_at(&store->index, id);
         uint32_t tier = fastest_tier(store, entry);
-        if (hold)
+        if (ref)
             __builtin_prefetch(&store->pools[tier].slots[entry->copies[tier]], 1);
         if (probe->tokens != NULL && entry->record != KVBI_NONE)
             __builtin_prefetch(
@@ -190,18 +193,18 @@ uint32_t kvbi_store_match_locked(struct kvbi_store *store, const struct kvbi_pro
         hits[i] = (struct kvb_hit){.block = &store->pools[tier].slots[entry->copies[tier]],
                                    .tier = tier,
                                    .slot = entry->copies[tier]};
-        policy->ops->prefetch(policy, hits[i].slot);
+        policy->ops->warm(policy, hits[i].slot);
     }
     if (probe->tokens != NULL)
         for (uint32_t i = 0; i < run; i++)
             adopt_tokens(store, probe, i, ids[i]);
     for (uint32_t i = 0; i < run; i++) {
         struct kvbi_pool *pool = &store->pools[hits[i].tier];
-        *error = kvbi_store_hold_locked(store, pool, hits[i].block);
+        *error = kvbi_store_ref_locked(store, pool, hits[i].block);
         if (*error != 0)
             return i;
         pool->hits++;
-        pool->paths[kvbi_pool_path(pool, hits[i].slot)].hits++;
+        pool->files[kvbi_pool_file(pool, hits[i].slot)].hits++;
     }
     return run;
 }

@@ -96,7 +96,7 @@ static void complete_keyed_name(struct kvbi_store *store, struct kvbi_record *re
 static void set_registered(const struct kvbi_store *store, struct kvb_block *block)
 {
     struct kvbi_move move = {.tokens_per_block = store->hash.tokens_per_block};
-    int error = kvbi_life_move(block, KVBI_EVENT_REGISTER, &move, NULL);
+    int error = kvbi_life_move(block, KVBI_EDGE_REGISTER, &move, NULL);
     KVBI_ASSERT(error == 0);
     (void)error;
 }
@@ -149,7 +149,10 @@ static uint32_t new_entry(struct kvbi_store *store, uint32_t record_index)
     return id;
 }
 
-/* Nobody holds or reads the old copy: the fresh one, which is in use, takes its place. Nothing is announced. */
+/*
+ * Nobody uses or reads the old copy: the fresh one, which is in use, takes its place. Nothing is
+ * announced.
+ */
 static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct kvb_block *old,
                       struct kvb_block *block)
 {
@@ -175,12 +178,12 @@ static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool,
     bool ready = entry->ready & 1u << pool->tier;
     pool->duplicates++;
     if (ready && share) {
-        int error = kvbi_store_hold_locked(store, pool, old);
+        int error = kvbi_store_ref_locked(store, pool, old);
         if (error != 0)
             return error;
-        kvbi_store_release_locked(store, pool, *block, now_ns);
+        kvbi_store_unref_locked(store, pool, *block, now_ns);
         *block = old;
-    } else if (ready && old->place == KVBI_PLACE_PARKED && old->lane_pins == 0) {
+    } else if (ready && old->place == KVBI_PLACE_PARKED && old->holds == 0) {
         take_over(store, pool, old, *block);
     } else {
         set_registered(store, *block); /* unindexed: keeps its own record */
@@ -205,7 +208,7 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                struct kvb_block **block, bool share, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    if (!kvbi_life_allows(*block, KVBI_EVENT_REGISTER))
+    if (!kvbi_life_allows(*block, KVBI_EDGE_REGISTER))
         return KVB_ESTATE;
     uint32_t record_index = (*block)->record;
     struct kvbi_record *record = kvbi_store_record(store, record_index);

@@ -14,7 +14,7 @@ void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
     struct kvbi_move nothing = {0};
     bool registered = kvbi_life_get(block).state == KVB_STATE_REGISTERED;
     int error =
-        kvbi_life_move(block, registered ? KVBI_EVENT_EVICT : KVBI_EVENT_RESET, &nothing, NULL);
+        kvbi_life_move(block, registered ? KVBI_EDGE_EVICT : KVBI_EDGE_RESET, &nothing, NULL);
     kvbi_records_unref(&store->records, block->record);
     block->record = KVBI_NONE;
     if (error == 0) {
@@ -42,8 +42,8 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
 {
     kvbi_lock_assert_held(&store->lock);
     struct kvb_block *block;
-    kvbi_pool_search(pool, store->lock.hold);
-    while ((block = kvbi_pool_take(pool, user ? KVBI_PLACE_HELD : KVBI_PLACE_TRANSFER)) == NULL) {
+    kvbi_pool_search(pool, store->lock.section);
+    while ((block = kvbi_pool_take(pool, user ? KVBI_PLACE_USED : KVBI_PLACE_TRANSFER)) == NULL) {
         struct kvb_block *victim =
             pool->cut_short ? NULL : kvbi_pool_victim(pool, band_max, now_ns);
         if (victim == NULL)
@@ -56,7 +56,7 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
         block->record = kvbi_records_take(&store->records);
         atomic_fetch_add_explicit(&block->word, 1, memory_order_relaxed);
     } else {
-        kvbi_pool_pin(pool, block);
+        kvbi_pool_hold(pool, block);
     }
     pool->allocated++;
     return block;

@@ -6,7 +6,7 @@ static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stat
 {
     *stats = (struct kvb_tier_stats){.block_count = pool->block_count,
                                      .free_count = pool->free_count,
-                                     .held_count = pool->held_count,
+                                     .held_count = pool->used_count,
                                      .parked_count = pool->parked_count,
                                      .retired_count = pool->retired_count,
                                      .transfer_count = pool->transfer_count,

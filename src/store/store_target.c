@@ -5,29 +5,30 @@
  * Callers    offload/, through store.h. Lock: the store's.
  * Why        memory that its last owner may still be writing cannot be filled yet. A copy that is
  *            given such a slot waits, while the next slot could be filled at once. As long as
- *            nobody waits for fences the first one looked at is ready, and this costs one
+ *            nobody waits for tickets the first one looked at is ready, and this costs one
  *            comparison.
  */
 #include "store/store.h"
 
-static bool ready(struct kvbi_pool *pool, struct kvbi_wish *wish, const struct kvb_block *block)
+static bool ready(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
+                  const struct kvb_block *block)
 {
-    if (block->ticket <= wish->counter)
+    if (block->ticket <= criteria->counter)
         return true;
     kvbi_lock_step();
     pool->unready++;
-    if (wish->earliest == 0 || block->ticket < wish->earliest)
-        wish->earliest = block->ticket;
+    if (criteria->earliest == 0 || block->ticket < criteria->earliest)
+        criteria->earliest = block->ticket;
     return false;
 }
 
 /* Brings a ready one to the top of the free stack. False: there is none among the first ones. */
-static bool ready_on_top(struct kvbi_pool *pool, struct kvbi_wish *wish)
+static bool ready_on_top(struct kvbi_pool *pool, struct kvbi_criteria *criteria)
 {
     uint32_t top = pool->free_count - 1;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && n <= top; n++) {
         uint32_t slot = pool->free_stack[top - n];
-        if (!ready(pool, wish, &pool->slots[slot]))
+        if (!ready(pool, criteria, &pool->slots[slot]))
             continue;
         pool->free_stack[top - n] = pool->free_stack[top];
         pool->free_stack[top] = slot;
@@ -37,7 +38,7 @@ static bool ready_on_top(struct kvbi_pool *pool, struct kvbi_wish *wish)
 }
 
 /* A ready one among those that go next, in their order. NULL: there is none. */
-static struct kvb_block *ready_ahead(struct kvbi_pool *pool, struct kvbi_wish *wish,
+static struct kvb_block *ready_ahead(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
                                      uint64_t now_ns)
 {
     uint32_t slots[KVBI_LOCK_BATCH];
@@ -45,21 +46,21 @@ static struct kvb_block *ready_ahead(struct kvbi_pool *pool, struct kvbi_wish *w
     for (uint32_t i = 0; i < count; i++) {
         struct kvb_block *block = &pool->slots[slots[i]];
         uint64_t deadline_ns;
-        if (block->lane_pins == 0 &&
-            kvbi_pool_band(block, now_ns, &deadline_ns) <= wish->band_max &&
-            ready(pool, wish, block))
+        if (block->holds == 0 &&
+            kvbi_pool_band(block, now_ns, &deadline_ns) <= criteria->band_max &&
+            ready(pool, criteria, block))
             return block;
     }
     return NULL;
 }
 
 /* Makes a ready slot free, by an eviction. False: there is none. */
-static bool evict_ready(struct kvbi_store *store, struct kvbi_pool *pool, struct kvbi_wish *wish,
-                        uint64_t now_ns)
+static bool evict_ready(struct kvbi_store *store, struct kvbi_pool *pool,
+                        struct kvbi_criteria *criteria, uint64_t now_ns)
 {
-    struct kvb_block *victim = kvbi_pool_victim(pool, wish->band_max, now_ns);
-    if (victim != NULL && !ready(pool, wish, victim))
-        victim = ready_ahead(pool, wish, now_ns);
+    struct kvb_block *victim = kvbi_pool_victim(pool, criteria->band_max, now_ns);
+    if (victim != NULL && !ready(pool, criteria, victim))
+        victim = ready_ahead(pool, criteria, now_ns);
     if (victim == NULL)
         return false;
     kvbi_store_evict_locked(store, pool, victim);
@@ -67,26 +68,26 @@ static bool evict_ready(struct kvbi_store *store, struct kvbi_pool *pool, struct
 }
 
 struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct kvbi_pool *pool,
-                                                struct kvbi_wish *wish, uint64_t now_ns)
+                                                struct kvbi_criteria *criteria, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    wish->earliest = 0;
+    criteria->earliest = 0;
     if (pool->free_count > 0 &&
-        pool->slots[pool->free_stack[pool->free_count - 1]].ticket <= wish->counter)
-        return kvbi_store_take_locked(store, pool, false, wish->band_max,
+        pool->slots[pool->free_stack[pool->free_count - 1]].ticket <= criteria->counter)
+        return kvbi_store_take_locked(store, pool, false, criteria->band_max,
                                       now_ns); /* nearly always */
-    kvbi_pool_search(pool, store->lock.hold);
-    pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this hold */
+    kvbi_pool_search(pool, store->lock.section);
+    pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this section */
     if (pool->cut_short)
         return NULL;
-    while (pool->free_count == 0 || !ready_on_top(pool, wish)) {
-        if (!pool->cut_short && evict_ready(store, pool, wish, now_ns)) {
+    while (pool->free_count == 0 || !ready_on_top(pool, criteria)) {
+        if (!pool->cut_short && evict_ready(store, pool, criteria, now_ns)) {
             pool->cut_short = !kvbi_pool_pass(pool);
             continue; /* on top by now, unless it has been retired */
         }
-        if (pool->cut_short || wish->earliest == 0 || !wish->patient)
+        if (pool->cut_short || criteria->earliest == 0 || !criteria->allow_unready)
             return NULL;
         break;
     }
-    return kvbi_store_take_locked(store, pool, false, wish->band_max, now_ns);
+    return kvbi_store_take_locked(store, pool, false, criteria->band_max, now_ns);
 }

@@ -12,7 +12,7 @@ static void give_back(struct kvbi_walk *walk, struct kvbi_store *store)
 }
 
 /* Entries may lie one after the other, their records do not. */
-static void expect_records(const struct kvbi_store *store, uint32_t first, uint32_t end)
+static void warm_records(const struct kvbi_store *store, uint32_t first, uint32_t end)
 {
     for (uint32_t id = first; id < end; id++) {
         uint32_t record = kvbi_index_at(&store->index, id)->record;
@@ -43,7 +43,7 @@ static bool next_batch(struct kvbi_walk *walk, struct kvbi_store *store)
     if (first >= untouched)
         return false;
     uint32_t end = untouched - first > KVBI_LOCK_BATCH ? first + KVBI_LOCK_BATCH : untouched;
-    expect_records(store, first, end);
+    warm_records(store, first, end);
     for (uint32_t id = first; id < end; id++)
         take_down(walk, store, id);
     walk->next = end;

@@ -2,14 +2,16 @@
 /*
  * The one interface of all transfer engines: batches of {source, target} in, one result a block out.
  *
- * An engine moves bytes between two kinds of memory. It never calls the pipeline, never moves a state: it posts completions,
- * which progress reaps and applies. Progress alone calls submit, reap and drain (one thread at a time); fence calls come from any
- * thread.
+ * An engine moves bytes between two kinds of memory. It never calls the pipeline, never moves a
+ * state: it posts completions, which progress reaps and applies. Progress alone calls submit, reap
+ * and drain (one thread at a time); calls about tickets come from any thread.
  *
- * Fences: `ticket` is a point in the engine's own order of things, made from a caller's fence by `import` in the call that takes
- * the fence, and never refers to the caller's objects after that. 0 is always reached. Tickets of one engine are ordered: of
- * two, the larger one implies the smaller. The engine of a GPU has a second order, of events on the GPU: a ticket with the bit
- * KVBI_TICKET_EVENT is a number in that one, and means nothing to other engines.
+ * Tickets: a ticket is a point to wait for, a number in the engine's own order of things. `import`
+ * makes it of a caller's fence, in the call that takes the fence, and it never refers to the
+ * caller's objects after that. 0 is always reached. Tickets of one engine are ordered: of two, the
+ * larger one implies the smaller. The engine of a GPU has a second order, of points in the server's
+ * streams: a ticket with the bit KVBI_TICKET_STREAM is a number in that one, and means nothing to
+ * other engines.
  *
  * Lock       each engine its own, rank KVBI_RANK_ENGINE, never held while bytes move.
  */
@@ -25,33 +27,34 @@
 #include "base/why.h"
 #include "transfer/tier.h"
 
-#define KVBI_TICKET_EVENT (UINT64_C(1) << 63)
+#define KVBI_TICKET_STREAM (UINT64_C(1) << 63)
 
 /*
- * How far something has come, or has to, in both orders: of the counter, and of the GPU's events
- * (without KVBI_TICKET_EVENT).
+ * One ticket in each of the two orders: how far something has come, or has to. The counter's, and
+ * that of the server's streams on the GPU (without KVBI_TICKET_STREAM).
  */
-struct kvbi_point {
-    uint64_t ticket, event;
+struct kvbi_tickets {
+    uint64_t counter, stream;
 };
 
-static inline bool kvbi_point_reached(struct kvbi_point point, struct kvbi_point reached)
+static inline bool kvbi_tickets_reached(struct kvbi_tickets tickets, struct kvbi_tickets reached)
 {
-    return point.ticket <= reached.ticket && point.event <= reached.event;
+    return tickets.counter <= reached.counter && tickets.stream <= reached.stream;
 }
 
-static inline struct kvbi_point kvbi_point_latest(struct kvbi_point a, struct kvbi_point b)
+static inline struct kvbi_tickets kvbi_tickets_latest(struct kvbi_tickets a, struct kvbi_tickets b)
 {
-    return (struct kvbi_point){.ticket = a.ticket > b.ticket ? a.ticket : b.ticket,
-                               .event = a.event > b.event ? a.event : b.event};
+    return (struct kvbi_tickets){.counter = a.counter > b.counter ? a.counter : b.counter,
+                                 .stream = a.stream > b.stream ? a.stream : b.stream};
 }
 
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
-    uint64_t ticket; /* not before this point */
-    uint64_t event;  /* nor before this one of the GPU's, without KVBI_TICKET_EVENT; 0: none */
-    uint64_t tag;    /* the submitter's, returned with the completion */
+    uint64_t ticket; /* of the counter: not before it is reached */
+    /* of the GPU's order, without KVBI_TICKET_STREAM: nor before this one; 0: none */
+    uint64_t stream_ticket;
+    uint64_t cookie; /* the submitter's, returned with the completion */
     /* submit says here what `recall` is to name it by; NULL: it will not be recalled. */
     uint32_t *place;
     /* Of the side that outlives the process; where there is none it means nothing. */
@@ -62,7 +65,7 @@ struct kvbi_copy {
 };
 
 struct kvbi_completion {
-    uint64_t tag;
+    uint64_t cookie;
     int result; /* 0, KVB_ECANCELED (never started), or why the target's bytes are garbage */
     /* Not to be used again: a slot of a file, or a target that a lost device may still write. */
     bool condemned;
@@ -82,13 +85,14 @@ struct kvbi_engine_ops {
     int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                   bool urgent);
     /*
-     * Up to `max` completions. Engines without a device of their own do the copying here, until `until_ns` by the clock has
-     * passed (at least one copy is finished if any is ready). Sets *more if copies are ready that time did not allow.
+     * Up to `max` completions. Engines without a device of their own do the copying here, until
+     * `until_ns` by the clock has passed (at least one copy is completed if any is ready). Sets
+     * *more if copies are ready that time did not allow.
      */
     uint32_t (*reap)(struct kvbi_engine *engine, struct kvbi_completion *completions, uint32_t max,
                      uint64_t until_ns, bool *more);
     /* Readable while completions wait; -1 if the engine works in reap only. */
-    int (*event_fd)(struct kvbi_engine *engine);
+    int (*wake_fd)(struct kvbi_engine *engine);
     /* Something that reap could complete now? Any thread. */
     bool (*ready)(struct kvbi_engine *engine);
     /* Give up what has not begun, wait for what has. All of it comes out of reap, the former with KVB_ECANCELED. */
@@ -107,9 +111,9 @@ struct kvbi_engine_ops {
     /*
      * Gives up a copy that waits for its ticket: all of it comes out of reap, with KVB_ECANCELED.
      * False: it does not wait for that, or not any more. In constant time; the one call besides
-     * fence calls that may be made under the store's lock.
+     * calls about tickets that may be made under the store's lock.
      */
-    bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t tag);
+    bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t cookie);
 };
 
 /*
@@ -128,11 +132,11 @@ struct kvbi_stream_ops {
      * Was this number the fence of a stream or event that turned out to be part of a capture? What
      * waits for it fails. Any thread.
      */
-    bool (*captured)(struct kvbi_engine *engine, uint64_t event);
+    bool (*captured)(struct kvbi_engine *engine, uint64_t ticket);
     /* The event up to which all are known to be reached. Any thread, no lock, no driver's call. */
     uint64_t (*reached)(struct kvbi_engine *engine);
     /*
-     * As long as no event beyond `until` is reached, event_fd is to become readable now and then
+     * As long as no event beyond `until` is reached, wake_fd is to become readable now and then
      * (UINT64_MAX: not for that). From progress.
      */
     void (*watch)(struct kvbi_engine *engine, uint64_t until);
@@ -143,7 +147,7 @@ struct kvbi_stream_ops {
      * no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited
      * for. `why` gets words where the device's runtime has some.
      */
-    int (*wait)(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream,
+    int (*wait)(struct kvbi_engine *engine, uint64_t flights, uint64_t ticket, void *stream,
                 uint32_t layer, struct kvbi_why *why);
 };
 
@@ -153,8 +157,11 @@ struct kvbi_stream_ops {
 struct kvbi_engine {
     const struct kvbi_engine_ops *ops;
     const struct kvbi_stream_ops *streams; /* NULL: it knows none */
-    /* event_fd stays readable: a new event is an edge (EPOLLET). Only if it was created for that. */
-    bool edges;
+    /*
+     * wake_fd stays readable, and is waited for edge-triggered (EPOLLET). Only if it was created
+     * for that.
+     */
+    bool edge_triggered;
 };
 
 /* What an engine is made from: by transfer/engines, for operation create_engine of a tier. */

@@ -52,9 +52,9 @@ static int create_of(struct kvbi_engines *engines, const struct kvbi_engines_con
 static int create_streams(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
                           const struct kvbi_tier *device)
 {
-    engines->events =
-        kvbi_memory_alloc(config->memory, device->block_count, sizeof *engines->events, 0);
-    if (engines->events == NULL)
+    engines->tickets =
+        kvbi_memory_alloc(config->memory, device->block_count, sizeof *engines->tickets, 0);
+    if (engines->tickets == NULL)
         return KVB_ENOMEM;
     engines->device = device;
     int error = create_of(engines, config, device);
@@ -158,10 +158,10 @@ void kvbi_engines_destroy(struct kvbi_engines *engines)
         engine->ops->destroy(engine);
     }
     kvbi_tier_destroy(&engines->between);
-    if (engines->events != NULL)
-        kvbi_memory_free(engines->memory, engines->events, engines->device->block_count,
-                         sizeof *engines->events);
-    engines->events = NULL;
+    if (engines->tickets != NULL)
+        kvbi_memory_free(engines->memory, engines->tickets, engines->device->block_count,
+                         sizeof *engines->tickets);
+    engines->tickets = NULL;
 }
 
 size_t kvbi_engines_bytes(const struct kvbi_engines *engines)
@@ -189,28 +189,28 @@ int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fen
     return engine->ops->import(engine, fence, ticket, why);
 }
 
-void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                                 uint32_t slot)
+void kvbi_engines_forget_captured(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                                  uint32_t slot)
 {
-    uint64_t event = kvbi_engines_event(engines, tier, slot);
-    if (event != 0 && engines->streams->streams->captured(engines->streams, event))
-        atomic_store_explicit(&engines->events[slot], 0, memory_order_relaxed);
+    uint64_t stream_ticket = kvbi_engines_ticket(engines, tier, slot);
+    if (stream_ticket != 0 && engines->streams->streams->captured(engines->streams, stream_ticket))
+        atomic_store_explicit(&engines->tickets[slot], 0, memory_order_relaxed);
 }
 
-void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket)
+void kvbi_engines_set_ticket(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket)
 {
-    uint64_t event = ticket & ~KVBI_TICKET_EVENT,
-             before = atomic_load_explicit(&engines->events[slot], memory_order_relaxed);
-    while (before < event &&
-           !atomic_compare_exchange_weak_explicit(&engines->events[slot], &before, event,
+    uint64_t stream_ticket = ticket & ~KVBI_TICKET_STREAM,
+             before = atomic_load_explicit(&engines->tickets[slot], memory_order_relaxed);
+    while (before < stream_ticket &&
+           !atomic_compare_exchange_weak_explicit(&engines->tickets[slot], &before, stream_ticket,
                                                   memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
-uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                            uint32_t slot)
+uint64_t kvbi_engines_ticket(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                             uint32_t slot)
 {
-    return tier->on_streams ? atomic_load_explicit(&engines->events[slot], memory_order_relaxed)
+    return tier->on_streams ? atomic_load_explicit(&engines->tickets[slot], memory_order_relaxed)
                             : 0;
 }
 
@@ -228,28 +228,28 @@ bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
     return ready || (before < value && value > atomic_load(&engines->awaited));
 }
 
-uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines)
+uint64_t kvbi_engines_stream_reached(const struct kvbi_engines *engines)
 {
     return engines->device->ops->lost(engines->device, NULL, 0)
                ? UINT64_MAX
                : engines->streams->streams->reached(engines->streams);
 }
 
-bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until)
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_tickets until)
 {
-    atomic_store(&engines->awaited, until.ticket);
+    atomic_store(&engines->awaited, until.counter);
     if (engines->streams != NULL)
-        engines->streams->streams->watch(engines->streams, until.event);
-    struct kvbi_point reached = kvbi_engines_reached(engines);
-    return reached.ticket <= until.ticket && reached.event <= until.event;
+        engines->streams->streams->watch(engines->streams, until.stream);
+    struct kvbi_tickets reached = kvbi_engines_reached(engines);
+    return reached.counter <= until.counter && reached.stream <= until.stream;
 }
 
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
-                         const struct kvbi_tier *to, uint32_t place, uint64_t tag)
+                         const struct kvbi_tier *to, uint32_t place, uint64_t cookie)
 {
     struct kvbi_engine *engine = kvbi_engines_between(engines, from, to);
     bool keeps = engines->hooks != NULL && engines->hooks->keeps;
-    return !keeps && engine->ops->recall(engine, place, tag);
+    return !keeps && engine->ops->recall(engine, place, cookie);
 }
 
 uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot)
@@ -257,10 +257,12 @@ uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot)
     return engines->streams->streams->flight(engines->streams, slot);
 }
 
-int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights, uint64_t event,
-                             void *stream, uint32_t layer, struct kvbi_why *why)
+int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights,
+                             uint64_t stream_ticket, void *stream, uint32_t layer,
+                             struct kvbi_why *why)
 {
-    return engines->streams->streams->wait(engines->streams, flights, event, stream, layer, why);
+    return engines->streams->streams->wait(engines->streams, flights, stream_ticket, stream, layer,
+                                           why);
 }
 
 bool kvbi_engines_ready(const struct kvbi_engines *engines)

@@ -6,9 +6,10 @@
  *
  * Owns       the engines.
  * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
- * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same to the others. Events on the GPU are
- *            an order of their own, and which one a block of the device waits for stands here: `events` only grows, and a number that
- *            is left over from a slot's earlier life is reached long since.
+ * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same
+ *            to the others. Points in the streams of a GPU are an order of their own, and which of
+ *            these tickets a block of the device waits for stands here: `tickets` only grows, and
+ *            one that is left over from a slot's earlier life is reached long since.
  */
 #ifndef KVBI_TRANSFER_ENGINES_H
 #define KVBI_TRANSFER_ENGINES_H
@@ -37,9 +38,9 @@ struct kvbi_engines {
     /* Of the tier on a device's streams, which knows their fences; both NULL: there is none. */
     struct kvbi_engine *streams;
     const struct kvbi_tier *device;
-    _Atomic uint64_t *events; /* by the device's slots */
-    _Atomic uint64_t counter; /* signalled so far */
-    _Atomic uint64_t awaited; /* what goes beyond it wakes progress: somebody waits for that */
+    _Atomic uint64_t *tickets; /* by the device's slots */
+    _Atomic uint64_t counter;  /* signalled so far */
+    _Atomic uint64_t awaited;  /* what goes beyond it wakes progress: somebody waits for that */
     const struct kvbi_memory *memory;
     const struct kvbi_hooks *hooks; /* or NULL */
     char said[512];                 /* which ones, how, and why not others */
@@ -58,55 +59,64 @@ struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
 /* As the engines' import. */
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
                         uint64_t *ticket, struct kvbi_why *why);
-/* A transfer into or out of this block of the device waits for this event, and for those it waits for already. Any thread. */
-void kvbi_engines_set_event(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
-uint64_t kvbi_engines_event(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                            uint32_t slot);
-/* The block has a new owner: an event that nobody can wait for, and that fails what would, was the former one's. */
-void kvbi_engines_forget_spoiled(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                                 uint32_t slot);
+/*
+ * A transfer into or out of this block of the device waits for this ticket, and for those it waits
+ * for already. Any thread.
+ */
+void kvbi_engines_set_ticket(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
+uint64_t kvbi_engines_ticket(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                             uint32_t slot);
+/*
+ * The block has a new owner: a ticket that nobody can wait for, and that fails what would, was the
+ * former one's.
+ */
+void kvbi_engines_forget_captured(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
+                                  uint32_t slot);
 /* True if progress may have something to do. Any thread. */
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
 
 /*
- * How far the fences are, as far as is known. No lock, no call of a driver's. Of a GPU that has
- * failed: all the way.
+ * How far the tickets are reached, as far as is known. No lock, no call of a driver's. Of a GPU
+ * that has failed: all the way.
  */
-uint64_t kvbi_engines_event_reached(const struct kvbi_engines *engines); /* `streams` is set */
-static inline struct kvbi_point kvbi_engines_reached(const struct kvbi_engines *engines)
+uint64_t kvbi_engines_stream_reached(const struct kvbi_engines *engines); /* `streams` is set */
+static inline struct kvbi_tickets kvbi_engines_reached(const struct kvbi_engines *engines)
 {
-    return (struct kvbi_point){
-        .ticket = atomic_load(&engines->counter),
-        .event = engines->streams != NULL ? kvbi_engines_event_reached(engines) : 0};
+    return (struct kvbi_tickets){
+        .counter = atomic_load(&engines->counter),
+        .stream = engines->streams != NULL ? kvbi_engines_stream_reached(engines) : 0};
 }
 /* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
-static inline struct kvbi_point kvbi_engines_point(const struct kvbi_engines *engines,
-                                                   const struct kvbi_tier *tier, uint32_t slot,
-                                                   uint64_t ticket)
+static inline struct kvbi_tickets kvbi_engines_tickets(const struct kvbi_engines *engines,
+                                                       const struct kvbi_tier *tier, uint32_t slot,
+                                                       uint64_t ticket)
 {
-    return (struct kvbi_point){.ticket = ticket, .event = kvbi_engines_event(engines, tier, slot)};
+    return (struct kvbi_tickets){.counter = ticket,
+                                 .stream = kvbi_engines_ticket(engines, tier, slot)};
 }
 /*
  * Progress is about to sleep, and wants to look again once anything beyond `until` is reached.
  * False: that is so already.
  */
-bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_point until);
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_tickets until);
 /*
  * Gives up a copy that waits for its counter ticket, between these two: it completes with
  * KVB_ECANCELED, in the next reap. False: it has begun, or is about to. From progress; under the
  * store's lock.
  */
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
-                         const struct kvbi_tier *to, uint32_t place, uint64_t tag);
+                         const struct kvbi_tier *to, uint32_t place, uint64_t cookie);
 /* May this ticket be waited for by blocks of a device only? */
-static inline bool kvbi_engines_is_event(const struct kvbi_engines *engines, uint64_t ticket)
+static inline bool kvbi_engines_is_stream_ticket(const struct kvbi_engines *engines,
+                                                 uint64_t ticket)
 {
-    return (ticket & KVBI_TICKET_EVENT) && engines->streams != NULL;
+    return (ticket & KVBI_TICKET_STREAM) && engines->streams != NULL;
 }
 /* For operations on a device: kvbi_stream_ops of its engine. */
 uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot);
-int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights, uint64_t event,
-                             void *stream, uint32_t layer, struct kvbi_why *why);
+int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights,
+                             uint64_t stream_ticket, void *stream, uint32_t layer,
+                             struct kvbi_why *why);
 /* Something that reap could complete now. */
 bool kvbi_engines_ready(const struct kvbi_engines *engines);
 void kvbi_engines_drain(const struct kvbi_engines *engines);

@@ -20,7 +20,7 @@ struct kvbi_identity {
 };
 
 struct kvbi_label {
-    uint64_t hash, digest[2]; /* struct kvb_seq; hash: with the caller's keys the key's tag */
+    uint64_t hash, digest[2]; /* struct kvb_seq; hash: with the caller's keys the key's own */
     uint64_t parent_hash;
     uint64_t space_hash, space_digest[2]; /* of the namespace: struct kvbi_namespace_name */
     uint64_t generation;                  /* of the slot: how often it had been taken */
@@ -38,7 +38,7 @@ struct kvbi_label {
 struct kvbi_found {
     uint32_t slot;
     bool retired;
-    struct kvbi_label label; /* of a slot that holds a block */
+    struct kvbi_label label; /* of a slot that has a block */
     uint64_t sequence;       /* of the write: of two copies of one content the larger one counts */
     uint64_t age; /* larger: used later. As of the last clean close, else by the writes */
 };

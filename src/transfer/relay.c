@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/debug.h"
-#include "transfer/ticket_queue.h"
+#include "transfer/copy_queue.h"
 
 #define REAP_MAX 64u
 
@@ -14,7 +14,7 @@
 struct leg {
     uint32_t between; /* its block of the memory in between */
     bool second;
-    bool behind; /* a fence that was not reached when it began */
+    bool behind; /* a ticket that was not reached when it began */
     int result;  /* once it is over */
     bool condemned;
 };
@@ -34,11 +34,11 @@ struct relay_engine {
     bool
         begun; /* a leg, since the last reap began: its engine may want to be reaped before anything wakes us */
 
-    struct kvbi_ticket_queue queue;
-    struct kvbi_ticket_list finished;
-    struct kvbi_ticket_list
-        held[2];           /* by urgent: behind fences of which enough blocks wait already */
-    uint64_t held_reached; /* the fences when the first of them was */
+    struct kvbi_copy_queue queue;
+    struct kvbi_copy_list completed;
+    /* by urgent: deferred, since enough blocks wait for tickets already */
+    struct kvbi_copy_list deferred[2];
+    uint64_t deferred_reached; /* what was reached when the first of them was deferred */
 };
 
 static struct relay_engine *of(struct kvbi_engine *engine)
@@ -48,22 +48,25 @@ static struct relay_engine *of(struct kvbi_engine *engine)
 
 /* ---- Legs --------------------------------------------------------------------------------------------------------- */
 
-static void finish(struct relay_engine *r, uint32_t index, int result)
+static void complete(struct relay_engine *r, uint32_t index, int result)
 {
     r->legs[index].result = result;
     r->behind -= r->legs[index].behind;
     r->free_list[r->free_count++] = r->legs[index].between;
     kvbi_lock_take(&r->queue.lock);
-    kvbi_ticket_push_locked(&r->queue, &r->finished, index);
+    kvbi_copy_push_locked(&r->queue, &r->completed, index);
     kvbi_lock_release(&r->queue.lock);
 }
 
-/* From the source into the memory in between, or from there to the target. The fence holds where the GPU's memory is touched. */
+/*
+ * From the source into the memory in between, or from there to the target. The ticket counts where
+ * the GPU's memory is touched.
+ */
 static struct kvbi_copy leg_copy(const struct relay_engine *r, uint32_t index)
 {
     const struct leg *leg = &r->legs[index];
     struct kvbi_copy copy = r->queue.items[index].copy;
-    copy.tag = index;
+    copy.cookie = index;
     copy.place = NULL;
     copy.ticket = 0; /* reached, or it would not have begun */
     if (leg->second) {
@@ -93,44 +96,44 @@ static void submit_leg(struct relay_engine *r, uint32_t index)
     int error = engine->ops->submit(engine, &copy, 1, r->queue.items[index].urgent);
     r->begun = true;
     if (error != 0)
-        finish(r, index, as_said_by(r, engine, error));
+        complete(r, index, as_said_by(r, engine, error));
 }
 
 /* What goes down may stand behind a step of the server, with its block: a quarter of them is for what comes up. */
-static bool has_room_locked(const struct relay_engine *r, const struct kvbi_ticket_list *ready)
+static bool has_room_locked(const struct relay_engine *r, const struct kvbi_copy_list *ready)
 {
     const struct kvbi_copy *copy = &r->queue.items[ready->first].copy;
     return !copy->from->on_streams || r->free_count > r->between->block_count / 4;
 }
 
-/* What is held goes back in front of what is ready. */
-static void unhold_locked(struct relay_engine *r)
+/* What is deferred goes back in front of what is ready. */
+static void resume_locked(struct relay_engine *r)
 {
     for (uint32_t urgent = 0; urgent < 2; urgent++) {
-        kvbi_ticket_append_locked(&r->queue, &r->held[urgent], &r->queue.ready[urgent]);
-        kvbi_ticket_append_locked(&r->queue, &r->queue.ready[urgent], &r->held[urgent]);
+        kvbi_copy_append_locked(&r->queue, &r->deferred[urgent], &r->queue.ready[urgent]);
+        kvbi_copy_append_locked(&r->queue, &r->queue.ready[urgent], &r->deferred[urgent]);
     }
 }
 
-static bool holds(const struct relay_engine *r)
+static bool has_deferred(const struct relay_engine *r)
 {
-    return r->held[0].count + r->held[1].count > 0;
+    return r->deferred[0].count + r->deferred[1].count > 0;
 }
 
 /*
- * What is ready, less what has to be held at the front of it. Half of the blocks in between are for
- * what need not wait for the GPU.
+ * What is ready, less what has to be deferred at the front of it. Half of the blocks in between are
+ * for what need not wait for the GPU.
  */
-static struct kvbi_ticket_list *next_locked(struct relay_engine *r, uint64_t reached)
+static struct kvbi_copy_list *next_locked(struct relay_engine *r, uint64_t reached)
 {
-    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&r->queue);
+    struct kvbi_copy_list *ready = kvbi_copy_next_locked(&r->queue);
     while (ready->count > 0 && r->behind >= r->between->block_count / 2 &&
-           r->queue.items[ready->first].copy.event > reached) {
-        uint32_t index = kvbi_ticket_pop_locked(&r->queue, ready);
-        if (!holds(r))
-            r->held_reached = reached;
-        kvbi_ticket_push_locked(&r->queue, &r->held[r->queue.items[index].urgent], index);
-        ready = kvbi_ticket_next_locked(&r->queue);
+           r->queue.items[ready->first].copy.stream_ticket > reached) {
+        uint32_t index = kvbi_copy_pop_locked(&r->queue, ready);
+        if (!has_deferred(r))
+            r->deferred_reached = reached;
+        kvbi_copy_push_locked(&r->queue, &r->deferred[r->queue.items[index].urgent], index);
+        ready = kvbi_copy_next_locked(&r->queue);
     }
     return ready;
 }
@@ -139,10 +142,10 @@ static uint32_t take_ready(struct relay_engine *r, uint64_t reached)
 {
     uint32_t index = KVBI_NONE;
     kvbi_lock_take(&r->queue.lock);
-    kvbi_ticket_promote_locked(&r->queue);
-    struct kvbi_ticket_list *ready = next_locked(r, reached);
+    kvbi_copy_promote_locked(&r->queue);
+    struct kvbi_copy_list *ready = next_locked(r, reached);
     if (ready->count > 0 && has_room_locked(r, ready))
-        index = kvbi_ticket_pop_locked(&r->queue, ready);
+        index = kvbi_copy_pop_locked(&r->queue, ready);
     kvbi_lock_release(&r->queue.lock);
     return index;
 }
@@ -150,13 +153,13 @@ static uint32_t take_ready(struct relay_engine *r, uint64_t reached)
 static void refuse_ready(struct relay_engine *r)
 {
     kvbi_lock_take(&r->queue.lock);
-    unhold_locked(r);
-    kvbi_ticket_promote_locked(&r->queue);
-    struct kvbi_ticket_list *ready;
-    while ((ready = kvbi_ticket_next_locked(&r->queue))->count > 0) {
-        uint32_t index = kvbi_ticket_pop_locked(&r->queue, ready);
+    resume_locked(r);
+    kvbi_copy_promote_locked(&r->queue);
+    struct kvbi_copy_list *ready;
+    while ((ready = kvbi_copy_next_locked(&r->queue))->count > 0) {
+        uint32_t index = kvbi_copy_pop_locked(&r->queue, ready);
         r->legs[index] = (struct leg){.between = KVBI_NONE, .result = KVB_EDEVICE};
-        kvbi_ticket_push_locked(&r->queue, &r->finished, index);
+        kvbi_copy_push_locked(&r->queue, &r->completed, index);
     }
     kvbi_lock_release(&r->queue.lock);
 }
@@ -167,20 +170,21 @@ static void start(struct relay_engine *r)
     uint64_t reached = r->device->streams->reached(r->device);
     if (r->lost)
         refuse_ready(r);
-    if (holds(r) && (reached > r->held_reached || r->behind < r->between->block_count / 2)) {
+    if (has_deferred(r) &&
+        (reached > r->deferred_reached || r->behind < r->between->block_count / 2)) {
         kvbi_lock_take(&r->queue.lock);
-        unhold_locked(r);
+        resume_locked(r);
         kvbi_lock_release(&r->queue.lock);
     }
     while (!r->lost && r->free_count > 0 && (index = take_ready(r, reached)) != KVBI_NONE) {
-        bool behind = r->queue.items[index].copy.event > reached;
+        bool behind = r->queue.items[index].copy.stream_ticket > reached;
         r->behind += behind;
         r->legs[index] = (struct leg){.between = r->free_list[--r->free_count], .behind = behind};
         submit_leg(r, index);
     }
 }
 
-/* What one of the engines has finished: the second leg follows the first. */
+/* What one of the engines has completed: the second leg follows the first. */
 static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t until_ns)
 {
     struct kvbi_completion completions[REAP_MAX];
@@ -189,14 +193,14 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
         uint32_t count = engine->ops->reap(engine, completions, REAP_MAX, until_ns, &more);
         more = more && count > 0;
         for (uint32_t i = 0; i < count; i++) {
-            uint32_t index = (uint32_t)completions[i].tag;
+            uint32_t index = (uint32_t)completions[i].cookie;
             struct leg *leg = &r->legs[index];
             int result = as_said_by(r, engine, completions[i].result);
             bool condemned = completions[i].condemned;
             r->lost |= condemned && engine == r->device;
             leg->condemned |= condemned && engine == r->lower;
             if (result != 0 || leg->second || r->draining) {
-                finish(r, index, result == 0 && !leg->second ? KVB_ECANCELED : result);
+                complete(r, index, result == 0 && !leg->second ? KVB_ECANCELED : result);
                 continue;
             }
             leg->second = true;
@@ -210,7 +214,7 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
 static int relay_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                         bool urgent)
 {
-    int error = kvbi_ticket_queue_submit(&of(engine)->queue, copies, count, urgent);
+    int error = kvbi_copy_queue_submit(&of(engine)->queue, copies, count, urgent);
     if (error == 0)
         start(of(engine));
     return error;
@@ -225,20 +229,20 @@ static uint32_t relay_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     advance(r, r->lower, until_ns);
     start(r);
     kvbi_lock_take(&r->queue.lock);
-    uint32_t count = kvbi_ticket_complete_cancelled_locked(&r->queue, completions, max);
-    while (count < max && r->finished.count > 0) {
-        uint32_t index = kvbi_ticket_pop_locked(&r->queue, &r->finished);
-        completions[count++] = (struct kvbi_completion){.tag = r->queue.items[index].copy.tag,
+    uint32_t count = kvbi_copy_complete_cancelled_locked(&r->queue, completions, max);
+    while (count < max && r->completed.count > 0) {
+        uint32_t index = kvbi_copy_pop_locked(&r->queue, &r->completed);
+        completions[count++] = (struct kvbi_completion){.cookie = r->queue.items[index].copy.cookie,
                                                         .result = r->legs[index].result,
                                                         .condemned = r->legs[index].condemned};
-        kvbi_ticket_push_locked(&r->queue, &r->queue.free, index);
+        kvbi_copy_push_locked(&r->queue, &r->queue.free, index);
     }
-    *more = r->finished.count > 0 || r->begun;
+    *more = r->completed.count > 0 || r->begun;
     kvbi_lock_release(&r->queue.lock);
     return count;
 }
 
-static int relay_event_fd(struct kvbi_engine *engine)
+static int relay_wake_fd(struct kvbi_engine *engine)
 {
     return of(engine)->epoll_fd;
 }
@@ -247,8 +251,8 @@ static bool relay_ready(struct kvbi_engine *engine)
 {
     struct relay_engine *r = of(engine);
     kvbi_lock_take(&r->queue.lock);
-    const struct kvbi_ticket_queue *q = &r->queue;
-    bool ready = r->finished.count > 0 || q->cancelled.count > 0 ||
+    const struct kvbi_copy_queue *q = &r->queue;
+    bool ready = r->completed.count > 0 || q->cancelled.count > 0 ||
                  (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
     kvbi_lock_release(&r->queue.lock);
     return ready || r->device->ops->ready(r->device) || r->lower->ops->ready(r->lower);
@@ -258,8 +262,8 @@ static void relay_drain(struct kvbi_engine *engine)
 {
     struct relay_engine *r = of(engine);
     kvbi_lock_take(&r->queue.lock);
-    unhold_locked(r);
-    kvbi_ticket_cancel_locked(&r->queue);
+    resume_locked(r);
+    kvbi_copy_cancel_locked(&r->queue);
     kvbi_lock_release(&r->queue.lock);
     r->draining = true; /* for good: drain is the beginning of the end */
     r->device->ops->drain(r->device);
@@ -274,18 +278,18 @@ static int relay_import(struct kvbi_engine *engine, const struct kvb_fence *fenc
 
 static bool relay_signal(struct kvbi_engine *engine, uint64_t value)
 {
-    return kvbi_ticket_signal(&of(engine)->queue, value);
+    return kvbi_copy_queue_signal(&of(engine)->queue, value);
 }
 
-static bool relay_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool relay_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
-    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+    return kvbi_copy_queue_recall(&of(engine)->queue, place, cookie);
 }
 
 static size_t relay_bytes(const struct kvbi_engine *engine)
 {
     const struct relay_engine *r = (const struct relay_engine *)(const void *)engine;
-    return sizeof *r + kvbi_ticket_queue_bytes(&r->queue) + r->queue.capacity * sizeof *r->legs +
+    return sizeof *r + kvbi_copy_queue_bytes(&r->queue) + r->queue.capacity * sizeof *r->legs +
            r->between->block_count * sizeof *r->free_list + r->device->ops->bytes(r->device) +
            r->lower->ops->bytes(r->lower);
 }
@@ -302,7 +306,7 @@ static void relay_destroy(struct kvbi_engine *engine)
         (void)close(r->epoll_fd);
     kvbi_memory_free(&memory, r->legs, r->queue.capacity, sizeof *r->legs);
     kvbi_memory_free(&memory, r->free_list, r->between->block_count, sizeof *r->free_list);
-    kvbi_ticket_queue_destroy(&r->queue);
+    kvbi_copy_queue_destroy(&r->queue);
     kvbi_memory_free(&memory, r, 1, sizeof *r);
 }
 
@@ -310,7 +314,7 @@ static const struct kvbi_engine_ops relay_ops = {.name = "relay",
                                                  .destroy = relay_destroy,
                                                  .submit = relay_submit,
                                                  .reap = relay_reap,
-                                                 .event_fd = relay_event_fd,
+                                                 .wake_fd = relay_wake_fd,
                                                  .ready = relay_ready,
                                                  .drain = relay_drain,
                                                  .import = relay_import,
@@ -324,7 +328,7 @@ static const struct kvbi_engine_ops relay_ops = {.name = "relay",
  */
 static bool watch(const struct relay_engine *r, struct kvbi_engine *engine)
 {
-    int fd = engine->ops->event_fd(engine);
+    int fd = engine->ops->wake_fd(engine);
     struct epoll_event event = {.events = EPOLLIN};
     return fd < 0 || epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
@@ -357,7 +361,7 @@ int kvbi_engine_relay_create(struct kvbi_engine **engine, const struct kvbi_memo
                                    .lower = config->lower,
                                    .between = config->between,
                                    .epoll_fd = -1};
-        error = kvbi_ticket_queue_create(&r->queue, &r->memory, config->capacity);
+        error = kvbi_copy_queue_create(&r->queue, &r->memory, config->capacity);
     }
     if (error != 0) {
         config->device->ops->destroy(config->device);

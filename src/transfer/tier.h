@@ -94,7 +94,7 @@ enum kvbi_answer {
  */
 struct kvbi_lasting_ops {
     uint32_t (*file_count)(const struct kvbi_tier *tier);
-    const char *(*file_name)(const struct kvbi_tier *tier, uint32_t file);
+    const char *(*file_path)(const struct kvbi_tier *tier, uint32_t file);
     /* Everything that the tier counts and owns about one file; other fields are left alone. */
     void (*file_statistics)(const struct kvbi_tier *tier, uint32_t file,
                             struct kvb_disk_stats *stats);

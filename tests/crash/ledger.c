@@ -96,7 +96,7 @@ static void store(struct ledger *ledger, struct ledger_entry *entry)
 }
 
 /* What the new process found, against what the old ones had promised. */
-static void settle(struct ledger *ledger, bool roomy)
+static void compare(struct ledger *ledger, bool roomy)
 {
     uint64_t missing = 0;
     for (uint32_t i = 0; i < ledger->next; i++) {
@@ -139,7 +139,7 @@ int ledger_note(struct ledger *ledger, const struct crash_message *message, bool
         fprintf(stderr, "wrong byte: content %u\n", message->number);
         break;
     case CRASH_CHECKED:
-        settle(ledger, roomy);
+        compare(ledger, roomy);
         break;
     case CRASH_INTENT:
         intend(ledger, entry);

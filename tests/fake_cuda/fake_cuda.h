@@ -156,7 +156,7 @@ void fake_cuda_release(cudaStream_t stream);
 void fake_cuda_allow(cudaStream_t stream, unsigned tasks);
 
 /* Returns once no stream can go on: idle, held, or waiting for the event of one that is. */
-void fake_cuda_settle(void);
+void fake_cuda_quiesce(void);
 
 /* Tasks that have been enqueued in all and have run in all. */
 uint64_t fake_cuda_tasks_enqueued(void);

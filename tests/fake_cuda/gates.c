@@ -68,7 +68,7 @@ static bool settled(void)
     return true;
 }
 
-void fake_cuda_settle(void)
+void fake_cuda_quiesce(void)
 {
     fake_enter_helper();
     while (!settled())

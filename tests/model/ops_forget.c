@@ -115,7 +115,7 @@ void poll_to_quiet(struct world *w)
         if (w->pins[i].block != NULL && w->pins[i].deadline != 0 && w->pins[i].deadline <= w->now)
             differ(w, "the pin of %s/%u is over its time, and is not released",
                    tier_name(w->pins[i].block->tier), w->pins[i].block->slot);
-    truth_settle(w);
+    truth_compare(w);
     lifts_collect(w);
     lifts_check(w);
 }

@@ -206,7 +206,7 @@ void truth_blur(struct world *w)
                 w->presence[c][t] = MAYBE;
 }
 
-static void settle_copy(struct world *w, int content, uint32_t tier, uint64_t *lost)
+static void compare_copy(struct world *w, int content, uint32_t tier, uint64_t *lost)
 {
     enum presence was = w->presence[content][tier];
     bool is = w->picture[content][tier];
@@ -228,14 +228,14 @@ static void settle_copy(struct world *w, int content, uint32_t tier, uint64_t *l
     w->presence[content][tier] = is ? YES : NO;
 }
 
-void truth_settle(struct world *w)
+void truth_compare(struct world *w)
 {
     struct facts facts;
     kv_facts(w->kv, &facts);
     for (uint32_t t = 0; t < TIERS; t++) {
         uint64_t lost = 0, evicted = facts.tiers[t].evicted - w->evicted_seen[t];
         for (uint32_t c = 0; c < w->contents; c++)
-            settle_copy(w, (int)c, t, &lost);
+            compare_copy(w, (int)c, t, &lost);
         if (lost > evicted)
             differ(w, "%llu copies are gone from %s, but %llu were evicted",
                    (unsigned long long)lost, tier_name(t), (unsigned long long)evicted);

@@ -311,7 +311,7 @@ void truth_learn(struct world *w);
 /* Progress has run, and may have more to do. */
 void truth_blur(struct world *w);
 /* After progress, with nothing left to do: events tell what is where. */
-void truth_settle(struct world *w);
+void truth_compare(struct world *w);
 void truth_event(void *context, const struct event *event);
 /* After progress: what was lost is looked up. */
 void truth_rebuild(struct world *w);

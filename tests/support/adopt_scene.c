@@ -74,7 +74,7 @@ struct kvbi_adoption adopt_content(uint32_t number, uint32_t slot)
 void adopt(struct adopt_scene *scene, const struct kvbi_adoption *adoption)
 {
     uint32_t other;
-    kvbi_store_adopt_expect_locked(&scene->store, adoption->name.hash);
+    kvbi_store_adopt_warm_locked(&scene->store, adoption->name.hash);
     assert_int_equal(kvbi_store_adopt_locked(&scene->store, scene->pool, adoption, &other),
                      KVBI_ADOPTED);
 }

@@ -48,11 +48,11 @@ void crowd_poll_once(struct crowd *crowd)
     assert_in_range(kvb_manager_poll(crowd->rig.kv, 0), 0, 1);
 }
 
-void crowd_expect_short_holds(struct crowd *crowd)
+void crowd_expect_short_sections(struct crowd *crowd)
 {
     uint32_t longest = crowd_longest_hold(crowd);
     if (longest > KVBI_LOCK_BATCH) {
-        fail_msg("%u steps under one hold", longest);
+        fail_msg("%u steps in one section", longest);
     }
     assert_true(longest > 1); /* something was counted at all */
 }
@@ -71,7 +71,7 @@ void crowd_end(struct crowd *crowd)
 
 uint32_t crowd_longest_hold(struct crowd *crowd)
 {
-    return kvbi_testing_longest_hold(crowd->rig.kv);
+    return kvbi_testing_longest_section(crowd->rig.kv);
 }
 
 void crowd_forget_holds(struct crowd *crowd)

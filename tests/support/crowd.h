@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A manager with thousands of blocks and operations, for tests of how much is done under one hold
- * of the lock. Steps are counted (kvbi_testing_longest_hold), never time. The bound is
+ * of the lock. Steps are counted (kvbi_testing_longest_section), never time. The bound is
  * KVBI_LOCK_BATCH wherever one call or round does one kind of thing.
  */
 #ifndef KVB_TEST_CROWD_H
@@ -41,6 +41,6 @@ void crowd_poll_once(struct crowd *crowd);
 /* The longest hold since this was asked last, in steps. */
 uint32_t crowd_longest_hold(struct crowd *crowd);
 void crowd_forget_holds(struct crowd *crowd);
-void crowd_expect_short_holds(struct crowd *crowd);
+void crowd_expect_short_sections(struct crowd *crowd);
 
 #endif

@@ -34,7 +34,7 @@ void copy_file(const char *from, const char *to)
 
 void stop(struct disk_scene *scene)
 {
-    settle(scene);
+    flush_and_check(scene);
     kv_rig_close(&scene->rig);
     forget_past(scene);
 }
@@ -43,7 +43,7 @@ void stop_killed(struct disk_scene *scene)
 {
     char copy[sizeof scene->path + 8];
     (void)snprintf(copy, sizeof copy, "%s.copy", scene->path);
-    settle(scene);
+    flush_and_check(scene);
     copy_file(scene->path, copy);
     kv_rig_close(&scene->rig);
     assert_int_equal(rename(copy, scene->path), 0);

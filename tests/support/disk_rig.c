@@ -28,7 +28,7 @@ static int open_disk(struct disk_rig *rig, uint32_t path_count)
     int error = kvbi_tier_disk_create(&rig->disk, &rig->memory, KVB_TIER_DISK, &disk, rig->message,
                                       sizeof rig->message);
     if (error == 0)
-        error = kvbi_disk_settle(kvbi_disk_of(&rig->disk), rig->message, sizeof rig->message);
+        error = kvbi_disk_commit(kvbi_disk_of(&rig->disk), rig->message, sizeof rig->message);
     rig->config.disk = kvbi_disk_of(&rig->disk);
     return error;
 }
@@ -228,7 +228,7 @@ static struct kvbi_identity identity_of(uint64_t key)
 static struct kvbi_copy copy_of(struct disk_rig *rig, uint64_t key, uint32_t tag)
 {
     rig->results[tag] = RIG_PENDING;
-    return (struct kvbi_copy){.tag = tag, .identity = identity_of(key)};
+    return (struct kvbi_copy){.cookie = tag, .identity = identity_of(key)};
 }
 
 struct kvbi_copy rig_down(struct disk_rig *rig, uint32_t host, uint32_t disk, uint64_t key,
@@ -255,19 +255,19 @@ bool rig_reap(struct disk_rig *rig, uint32_t max, bool *more)
     uint32_t count =
         rig->engine->ops->reap(rig->engine, completions, max < 64 ? max : 64, KVB_FOREVER, more);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t tag = completions[i].tag;
-        if (tag >= RIG_TAGS || rig->results[tag] != RIG_PENDING)
+        uint64_t cookie = completions[i].cookie;
+        if (cookie >= RIG_COOKIES || rig->results[cookie] != RIG_PENDING)
             return false;
-        rig->results[tag] = completions[i].result;
-        rig->condemned[tag] = completions[i].condemned;
-        rig->order[rig->done++ % RIG_TAGS] = (uint32_t)tag;
+        rig->results[cookie] = completions[i].result;
+        rig->condemned[cookie] = completions[i].condemned;
+        rig->order[rig->done++ % RIG_COOKIES] = (uint32_t)cookie;
     }
     return count <= max;
 }
 
 bool rig_wait(struct disk_rig *rig, uint32_t count)
 {
-    struct pollfd event = {.fd = rig->engine->ops->event_fd(rig->engine), .events = POLLIN};
+    struct pollfd event = {.fd = rig->engine->ops->wake_fd(rig->engine), .events = POLLIN};
     while (rig->done < count) {
         bool more;
         uint32_t before = rig->done;
@@ -289,7 +289,7 @@ int rig_move(struct disk_rig *rig, struct kvbi_copy copy, bool urgent)
     int error = rig->engine->ops->submit(rig->engine, &copy, 1, urgent);
     if (error != 0)
         return error;
-    return rig_wait(rig, rig->done + 1) ? rig->results[copy.tag] : RIG_PENDING;
+    return rig_wait(rig, rig->done + 1) ? rig->results[copy.cookie] : RIG_PENDING;
 }
 
 void rig_submit(struct disk_rig *rig, struct kvbi_copy copy, bool urgent)

@@ -9,9 +9,9 @@
  *     rig_store(rig, 2, 77);                  // content 77 down into slot 2
  *     assert_int_equal(rig_load(rig, 2, 77), 0);
  *
- * A slot of memory holds the bytes of a content, which follow from its number; a copy's tag is an
- * index below RIG_TAGS, by which results are kept. What an engine reads while it works lives in the
- * rig or is static: the engine may outlive the body of a test that fails.
+ * A slot of memory holds the bytes of a content, which follow from its number; a copy's cookie is
+ * an index below RIG_COOKIES, by which results are kept. What an engine reads while it works lives
+ * in the rig or is static: the engine may outlive the body of a test that fails.
  */
 #ifndef KVB_TEST_DISK_RIG_H
 #define KVB_TEST_DISK_RIG_H
@@ -27,7 +27,7 @@
 #include "support/test.h"
 #include "transfer/disk/engine.h"
 
-#define RIG_TAGS 1024
+#define RIG_COOKIES 1024
 #define RIG_PENDING 1000 /* no result yet */
 
 struct disk_rig_variant {
@@ -58,9 +58,9 @@ struct disk_rig {
     struct kvbi_engine *engine;
     char said[KVBI_ENGINE_SAID_BYTES];
     char message[256];
-    int results[RIG_TAGS];
-    bool condemned[RIG_TAGS];
-    uint32_t order[RIG_TAGS], done;
+    int results[RIG_COOKIES];
+    bool condemned[RIG_COOKIES];
+    uint32_t order[RIG_COOKIES], done;
     bool helped; /* `helper` is to be joined */
     pthread_t helper;
 };
@@ -120,7 +120,7 @@ struct kvbi_copy rig_down(struct disk_rig *rig, uint32_t host, uint32_t disk, ui
 struct kvbi_copy rig_up(struct disk_rig *rig, uint32_t disk, uint32_t host, uint64_t key,
                         uint32_t tag);
 
-/* One reap of at most `max`. False: a tag completed that was not out. */
+/* One reap of at most `max`. False: a cookie completed that was not out. */
 bool rig_reap(struct disk_rig *rig, uint32_t max, bool *more);
 
 /*

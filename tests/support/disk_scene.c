@@ -229,9 +229,9 @@ int disk_scene_cut_short_teardown(void **state)
     return disk_scene_teardown(state) == 0 && good ? 0 : -1;
 }
 
-void settle(struct disk_scene *scene)
+void flush_and_check(struct disk_scene *scene)
 {
-    kv_settle(&scene->rig);
+    kv_flush(&scene->rig);
     kv_check(&scene->rig);
     mv_expect_books(&scene->rig, true);
 }
@@ -248,13 +248,13 @@ void evict_above(struct disk_scene *scene)
     mv_evict_all(&scene->rig, KVB_TIER_DEVICE);
     if (has_host(scene))
         mv_evict_all(&scene->rig, KVB_TIER_HOST);
-    settle(scene);
+    flush_and_check(scene);
 }
 
 void store_on_disk(struct disk_scene *scene, struct mv_run *run, uint64_t seed, uint32_t count)
 {
     mv_park(&scene->rig, run, KVB_TIER_DEVICE, seed, count);
-    settle(scene);
+    flush_and_check(scene);
     evict_above(scene);
     assert_int_equal(mv_in_tier(&scene->rig, run, KVB_TIER_DISK), count);
 }
@@ -322,7 +322,7 @@ uint32_t fetch(struct disk_scene *scene, struct mv_run *run)
 {
     struct mv_done done;
     uint32_t good = finish(scene, run, bring_up(scene, run, KVB_TIER_DEVICE, &done, 0));
-    settle(scene);
+    flush_and_check(scene);
     assert_int_equal(done.calls, 1);
     assert_int_equal(done.good_count, good);
     return good;

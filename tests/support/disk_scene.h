@@ -89,7 +89,7 @@ void scene_open_with(struct disk_scene *scene, uint32_t host_blocks, uint32_t di
 void scene_again(struct disk_scene *scene);
 
 /* Idle, and everything in order. */
-void settle(struct disk_scene *scene);
+void flush_and_check(struct disk_scene *scene);
 
 /* ---- Input and output that does not end ------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/disk_shelf.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 #include "transfer/disk/tier.h"
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ int shelf_try(struct disk_shelf *shelf)
     int error = kvbi_tier_disk_create(&shelf->tier, &shelf->memory, KVB_TIER_DISK, &shelf->config,
                                       shelf->message, sizeof shelf->message);
     if (error == 0)
-        error = kvbi_disk_settle(kvbi_disk_of(&shelf->tier), shelf->message, sizeof shelf->message);
+        error = kvbi_disk_commit(kvbi_disk_of(&shelf->tier), shelf->message, sizeof shelf->message);
     if (error != 0)
         kvbi_tier_destroy(&shelf->tier);
     shelf->disk = kvbi_disk_of(&shelf->tier);
@@ -119,21 +119,22 @@ uint64_t shelf_write(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
     const struct kvbi_identity identity = shelf_identity(content);
     fill_pattern(payload, content);
     kvbi_disk_forget(shelf->disk, slot);
-    assert_int_equal(kvbi_disk_write(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload,
+    assert_int_equal(kvbi_disk_write(kvbi_disk_file_of(shelf->disk, slot)->io.fd, payload,
                                      sizeof payload, kvbi_disk_offset(shelf->disk, slot)),
                      0);
-    return kvbi_disk_checksum(shelf->disk, kvbi_disk_name(shelf->disk, slot, &identity), payload);
+    return kvbi_disk_checksum(shelf->disk, kvbi_disk_identity(shelf->disk, slot, &identity),
+                              payload);
 }
 
 int shelf_put_after(struct disk_shelf *shelf, uint32_t slot, uint64_t content, uint64_t clears)
 {
     const struct kvbi_identity identity = shelf_identity(content);
     const struct kvbi_label label = shelf_label(content, clears);
-    struct kvbi_disk_publication publication = {.slot = slot,
-                                                .name =
-                                                    kvbi_disk_name(shelf->disk, slot, &identity),
-                                                .checksum = shelf_write(shelf, slot, content),
-                                                .label = &label};
+    struct kvbi_disk_publication publication = {
+        .slot = slot,
+        .identity = kvbi_disk_identity(shelf->disk, slot, &identity),
+        .checksum = shelf_write(shelf, slot, content),
+        .label = &label};
     kvbi_disk_publish(shelf->disk, &publication, 1);
     return publication.result;
 }
@@ -160,10 +161,10 @@ bool shelf_get(struct disk_shelf *shelf, uint32_t slot, uint64_t content)
 {
     _Alignas(4096) unsigned char payload[SHELF_SLOT_BYTES], expected[SHELF_SLOT_BYTES];
     const struct kvbi_identity identity = shelf_identity(content);
-    uint64_t name = kvbi_disk_name(shelf->disk, slot, &identity);
-    if (!kvbi_disk_holds(shelf->disk, slot, name))
+    uint64_t name = kvbi_disk_identity(shelf->disk, slot, &identity);
+    if (!kvbi_disk_has(shelf->disk, slot, name))
         return false;
-    assert_int_equal(kvbi_disk_read(kvbi_disk_path_of(shelf->disk, slot)->file.fd, payload,
+    assert_int_equal(kvbi_disk_read(kvbi_disk_file_of(shelf->disk, slot)->io.fd, payload,
                                     sizeof payload, kvbi_disk_offset(shelf->disk, slot)),
                      0);
     if (!kvbi_disk_verify(shelf->disk, slot, name, payload))
@@ -194,8 +195,8 @@ uint32_t shelf_scan(struct disk_shelf *shelf)
 uint64_t shelf_dropped(const struct disk_shelf *shelf)
 {
     uint64_t dropped = 0;
-    for (uint32_t i = 0; i < shelf->disk->path_count; i++)
-        dropped += shelf->disk->paths[i].dropped;
+    for (uint32_t i = 0; i < shelf->disk->file_count; i++)
+        dropped += shelf->disk->files[i].dropped;
     return dropped;
 }
 

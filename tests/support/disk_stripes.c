@@ -45,7 +45,7 @@ int one_path_teardown(void **state)
 
 uint32_t path_of_slot(struct disk_scene *scene, uint32_t slot)
 {
-    return slot % disk_pool(scene)->path_count;
+    return slot % disk_pool(scene)->file_count;
 }
 
 enum kvbi_file_state state_of(struct disk_scene *scene, uint32_t path)
@@ -60,7 +60,7 @@ enum kvbi_file_state state_of(struct disk_scene *scene, uint32_t path)
 uint32_t retired_on(struct disk_scene *scene, uint32_t path)
 {
     kvbi_lock(scene->rig.kv);
-    uint32_t retired = disk_pool(scene)->paths[path].retired;
+    uint32_t retired = disk_pool(scene)->files[path].retired;
     kvbi_unlock(scene->rig.kv);
     return retired;
 }
@@ -68,13 +68,13 @@ uint32_t retired_on(struct disk_scene *scene, uint32_t path)
 /* Writes to the failing path do not succeed, until it is out of service. */
 void lose_by_writes(struct disk_scene *scene, int error)
 {
-    uint32_t path = FAILING % disk_pool(scene)->path_count;
+    uint32_t path = FAILING % disk_pool(scene)->file_count;
     struct mv_run run;
     scene->io.write_errno = error;
     for (uint64_t seed = 1000; state_of(scene, path) == KVBI_FILE_IN_SERVICE; seed++) {
         assert_true(seed < 1010);
         mv_park(&scene->rig, &run, KVB_TIER_DEVICE, seed, 20);
-        settle(scene);
+        flush_and_check(scene);
     }
     scene->io.write_errno = 0;
 }
@@ -106,9 +106,9 @@ void set_out(struct disk_scene *scene, uint32_t path, bool out)
 {
     kvbi_lock(scene->rig.kv);
     if (out)
-        kvbi_store_lose_path_locked(&scene->rig.kv->store, disk_pool(scene), path);
+        kvbi_store_lose_file_locked(&scene->rig.kv->store, disk_pool(scene), path);
     else
-        kvbi_store_serve_path_locked(&scene->rig.kv->store, disk_pool(scene), path);
+        kvbi_store_serve_file_locked(&scene->rig.kv->store, disk_pool(scene), path);
     kvbi_unlock(scene->rig.kv);
 }
 

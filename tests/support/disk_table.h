@@ -6,8 +6,8 @@
 #ifndef KVB_TEST_DISK_TABLE_H
 #define KVB_TEST_DISK_TABLE_H
 
-#include "transfer/disk/path.h"
+#include "transfer/disk/file.h"
 
-void disk_table_break(const struct kvbi_disk_path *path);
+void disk_table_break(const struct kvbi_disk_file *file);
 
 #endif

@@ -35,8 +35,8 @@ struct kvbi_copy bench_plan(struct engine_bench *bench, bool down, uint32_t from
     land(bench);
     struct bench_side *source = down ? &bench->upper : &bench->lower;
     struct bench_side *target = down ? &bench->lower : &bench->upper;
-    uint64_t tag = traffic_tag(&bench->traffic), key = source->keys[from];
-    uint32_t number = traffic_number(tag) % TRAFFIC_MAX;
+    uint64_t cookie = traffic_tag(&bench->traffic), key = source->keys[from];
+    uint32_t number = traffic_number(cookie) % TRAFFIC_MAX;
     bench->targets[number].side = target;
     bench->targets[number].slot = to;
     bench->targets[number].key = key;
@@ -44,7 +44,7 @@ struct kvbi_copy bench_plan(struct engine_bench *bench, bool down, uint32_t from
                               .to = target->tier,
                               .from_slot = from,
                               .to_slot = to,
-                              .tag = tag,
+                              .cookie = cookie,
                               .identity = content_identity(key)};
 }
 
@@ -58,7 +58,7 @@ struct kvbi_copy bench_plan_waiting(struct engine_bench *bench, bool down, uint3
 
 uint32_t bench_number(const struct kvbi_copy *copy)
 {
-    return traffic_number(copy->tag);
+    return traffic_number(copy->cookie);
 }
 
 const struct traffic_copy *bench_outcome(const struct engine_bench *bench,

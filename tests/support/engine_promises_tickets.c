@@ -138,10 +138,10 @@ static bool imports_counters(struct engine_bench *bench)
 
 /* ---- Giving up ------------------------------------------------------------------------------- */
 
-static bool recall(struct engine_bench *bench, uint32_t place, uint64_t tag, bool must,
+static bool recall(struct engine_bench *bench, uint32_t place, uint64_t cookie, bool must,
                    const char *what)
 {
-    bool said = bench->engine->ops->recall(bench->engine, place, tag);
+    bool said = bench->engine->ops->recall(bench->engine, place, cookie);
     MUST(bench, said == must, "recall of %s says %s", what,
          said ? "that it was given up" : "that it does not wait");
     return true;
@@ -159,14 +159,14 @@ static bool recalls_what_waits(struct engine_bench *bench)
         copies[i].place = &places[i];
     }
     KEPT(traffic_submit(&bench->traffic, copies, 3, false));
-    KEPT(recall(bench, places[1], copies[1].tag + 99, false, "another tag"));
-    KEPT(recall(bench, places[1], copies[1].tag, gives, "a copy that waits"));
-    KEPT(recall(bench, places[1], copies[1].tag, false, "what was given up before"));
+    KEPT(recall(bench, places[1], copies[1].cookie + 99, false, "another tag"));
+    KEPT(recall(bench, places[1], copies[1].cookie, gives, "a copy that waits"));
+    KEPT(recall(bench, places[1], copies[1].cookie, false, "what was given up before"));
     if (gives) {
         KEPT(bench_is_ready(bench, true, "with a copy that was given up"));
         KEPT(traffic_collect(&bench->traffic, 1));
         KEPT(bench_ended_with(bench, &copies[1], KVB_ECANCELED));
-        KEPT(recall(bench, places[1], copies[1].tag, false, "what has come out"));
+        KEPT(recall(bench, places[1], copies[1].cookie, false, "what has come out"));
     }
     KEPT(traffic_nothing_comes(&bench->traffic));
     KEPT(bench_signal(bench, 5, true));
@@ -186,14 +186,14 @@ static bool recalls_nothing_that_does_not_wait(struct engine_bench *bench)
     copy.place = &place;
     KEPT(traffic_submit(&bench->traffic, &copy, 1, false));
     KEPT(bench_signal(bench, 5, true));
-    KEPT(recall(bench, place, copy.tag, false, "a copy whose ticket is reached"));
+    KEPT(recall(bench, place, copy.cookie, false, "a copy whose ticket is reached"));
     KEPT(traffic_collect(&bench->traffic, 1));
     KEPT(bench_ended_with(bench, &copy, 0));
-    KEPT(recall(bench, place, copy.tag, false, "what has come out"));
+    KEPT(recall(bench, place, copy.cookie, false, "what has come out"));
     struct kvbi_copy ready = bench_plan(bench, false, 9, 9);
     ready.place = &later_place;
     KEPT(traffic_submit(&bench->traffic, &ready, 1, false));
-    KEPT(recall(bench, later_place, ready.tag, false, "a copy that waits for nothing"));
+    KEPT(recall(bench, later_place, ready.cookie, false, "a copy that waits for nothing"));
     KEPT(traffic_collect(&bench->traffic, 1));
     return bench_all_done(bench);
 }
@@ -210,7 +210,7 @@ static bool recalled_ones_make_room(struct engine_bench *bench)
     }
     KEPT(traffic_submit(&bench->traffic, copies, capacity, false));
     for (uint32_t i = capacity; i-- > 1;)
-        KEPT(recall(bench, places[i], copies[i].tag, !bench->keeps, "a copy that waits"));
+        KEPT(recall(bench, places[i], copies[i].cookie, !bench->keeps, "a copy that waits"));
     if (!bench->keeps) {
         KEPT(traffic_collect(&bench->traffic, capacity - 1));
         KEPT(bench_bytes_are_right(bench));

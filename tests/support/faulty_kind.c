@@ -25,7 +25,7 @@ static struct kv_faulty *faulty_of(const struct kvbi_tier *tier)
 /* ---- Its engine: that of host memory, behind a script ---------------------------------------- */
 
 struct note {
-    uint64_t tag;
+    uint64_t cookie;
     int result; /* instead of a success */
     bool condemned;
 };
@@ -62,7 +62,7 @@ static struct note judge(struct faulty_engine *e, const struct kvbi_copy *copy)
     if (write && copy->label != NULL)
         faulty->last_label_hash = copy->label->hash;
     return (struct note){
-        .tag = copy->tag, .result = result, .condemned = result != 0 && faulty->condemns};
+        .cookie = copy->cookie, .result = result, .condemned = result != 0 && faulty->condemns};
 }
 
 static int faulty_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
@@ -75,7 +75,7 @@ static int faulty_submit(struct kvbi_engine *engine, const struct kvbi_copy *cop
         struct kvbi_copy copy = copies[i];
         uint32_t at = e->free_list[--e->free_count];
         e->notes[at] = judge(e, &copy);
-        copy.tag = at;
+        copy.cookie = at;
         copy.place = NULL;
         int error = e->inner->ops->submit(e->inner, &copy, 1, urgent);
         if (copies[i].place != NULL)
@@ -92,8 +92,8 @@ static uint32_t faulty_reap(struct kvbi_engine *engine, struct kvbi_completion *
     struct faulty_engine *e = of(engine);
     uint32_t count = e->inner->ops->reap(e->inner, completions, max, until_ns, more);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = (uint32_t)completions[i].tag;
-        completions[i].tag = e->notes[at].tag;
+        uint32_t at = (uint32_t)completions[i].cookie;
+        completions[i].cookie = e->notes[at].cookie;
         if (completions[i].result == 0 && e->notes[at].result != 0) {
             completions[i].result = e->notes[at].result;
             completions[i].condemned = e->notes[at].condemned;
@@ -105,7 +105,7 @@ static uint32_t faulty_reap(struct kvbi_engine *engine, struct kvbi_completion *
 
 static int faulty_event_fd(struct kvbi_engine *engine)
 {
-    return of(engine)->inner->ops->event_fd(of(engine)->inner);
+    return of(engine)->inner->ops->wake_fd(of(engine)->inner);
 }
 
 static bool faulty_ready(struct kvbi_engine *engine)
@@ -136,9 +136,9 @@ static bool faulty_signal(struct kvbi_engine *engine, uint64_t value)
 }
 
 /* It gives back nothing that it has taken. */
-static bool faulty_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool faulty_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
-    (void)engine, (void)place, (void)tag;
+    (void)engine, (void)place, (void)cookie;
     return false;
 }
 
@@ -156,7 +156,7 @@ static const struct kvbi_engine_ops engine_ops = {.name = "faulty",
                                                   .destroy = faulty_engine_destroy,
                                                   .submit = faulty_submit,
                                                   .reap = faulty_reap,
-                                                  .event_fd = faulty_event_fd,
+                                                  .wake_fd = faulty_event_fd,
                                                   .ready = faulty_ready,
                                                   .drain = faulty_drain,
                                                   .import = faulty_import,
@@ -254,7 +254,7 @@ static uint32_t file_count(const struct kvbi_tier *tier)
     return KV_FAULTY_FILES;
 }
 
-static const char *file_name(const struct kvbi_tier *tier, uint32_t file)
+static const char *file_path(const struct kvbi_tier *tier, uint32_t file)
 {
     (void)tier;
     return file == 0 ? "faulty/0" : "faulty/1";
@@ -345,7 +345,7 @@ static void close_clean(struct kvbi_tier *tier, const uint32_t *order, uint32_t 
 }
 
 static const struct kvbi_lasting_ops lasting_ops = {.file_count = file_count,
-                                                    .file_name = file_name,
+                                                    .file_path = file_path,
                                                     .file_statistics = file_statistics,
                                                     .seed = seed,
                                                     .kept = never,

@@ -40,7 +40,7 @@ void kv_device_let_go(void)
 bool kv_device_moved(struct kvb_manager *kv)
 {
     (void)kv;
-    fake_cuda_settle();
+    fake_cuda_quiesce();
     uint64_t tasks_before = tasks_seen;
     tasks_seen = fake_cuda_tasks_run();
     return tasks_seen != tasks_before;

@@ -186,7 +186,7 @@ void kv_poll_at(const char *file, int line, struct kv_rig *rig);
 void kv_poll_here_at(const char *file, int line, struct kv_rig *rig);
 
 /* All lanes idle and everything delivered; in either mode. */
-#define kv_settle(rig) kv_ok(kvb_manager_flush((rig)->kv, KVB_FOREVER))
+#define kv_flush(rig) kv_ok(kvb_manager_flush((rig)->kv, KVB_FOREVER))
 
 /* ---- Tokens and payload ---------------------------------------------------------------------- */
 

@@ -26,7 +26,7 @@ bool modes_is_polled(const struct kv_rig *rig)
 
 void modes_settle(struct kv_rig *rig)
 {
-    kv_settle(rig);
+    kv_flush(rig);
     kv_check(rig);
 }
 

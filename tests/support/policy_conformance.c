@@ -15,7 +15,7 @@ static void every_operation_is_there(struct policy_trial *trial)
     const struct kvbi_policy_ops *o = trial->ops;
     policy_trial_demand(trial, o->name != NULL && o->name[0] != '\0', "it has no name");
     bool all = o->create && o->destroy && o->insert && o->insert_below && o->insert_oldest &&
-               o->remove && o->contains && o->victim && o->order && o->ahead && o->prefetch &&
+               o->remove && o->contains && o->victim && o->order && o->ahead && o->warm &&
                o->next_cold && o->bytes && o->count;
     policy_trial_demand(trial, all, "an operation is missing");
 }
@@ -289,7 +289,7 @@ static void looking_ahead_changes_nothing(struct policy_trial *trial)
         for (uint32_t i = 0; i < sizeof max / sizeof *max; i++)
             policy_trial_ahead(trial, max[i]);
         for (uint32_t slot = 0; slot < SOME; slot++) /* whether it is in the order or not */
-            policy_trial_prefetch(trial, slot);
+            policy_trial_warm(trial, slot);
         policy_trial_evict_all(trial);
     }
     policy_trial_close(trial);

@@ -114,7 +114,7 @@ static void no_call_deals_with_all_deadlines_at_once(struct policy_trial *trial)
     policy_trial_remove(trial, MANY - 1);
     (void)policy_trial_next_cold(trial);
     policy_trial_ahead(trial, KVBI_LOCK_BATCH);
-    policy_trial_prefetch(trial, 0);
+    policy_trial_warm(trial, 0);
     policy_trial_evict_all(trial);
     policy_trial_close(trial);
 }

@@ -401,11 +401,11 @@ void policy_trial_ahead(struct policy_trial *trial, uint32_t max)
     }
 }
 
-void policy_trial_prefetch(struct policy_trial *trial, uint32_t slot)
+void policy_trial_warm(struct policy_trial *trial, uint32_t slot)
 {
     begin_call(trial);
-    trial->ops->prefetch(trial->policy, slot);
-    end_look(trial, "prefetch");
+    trial->ops->warm(trial->policy, slot);
+    end_look(trial, "warm");
 }
 
 /* ---- Cold ------------------------------------------------------------------------------------ */

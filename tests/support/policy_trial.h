@@ -115,7 +115,7 @@ void policy_trial_order(struct policy_trial *trial, uint32_t max);
 
 /* What is to be brought in: members of the order, each once, and nothing changes. */
 void policy_trial_ahead(struct policy_trial *trial, uint32_t max);
-void policy_trial_prefetch(struct policy_trial *trial, uint32_t slot);
+void policy_trial_warm(struct policy_trial *trial, uint32_t slot);
 
 /*
  * Takes the news of the cold. all_cold: until there are no more; by then the oldest tenth has been

@@ -2,7 +2,7 @@
 /* See tier_pair.h. */
 #include "support/tier_pair.h"
 
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 #include "transfer/disk/tier.h"
 
 void tier_pair_init(struct tier_pair *pair, uint32_t upper, uint32_t lower)
@@ -57,8 +57,8 @@ static int64_t beside_engines(const struct tier_pair *pair)
 {
     const struct kvbi_engines *engines = &pair->engines;
     uint64_t bytes = engines->between.block_count * engines->between.block_bytes;
-    if (engines->events != NULL)
-        bytes += engines->device->block_count * sizeof *engines->events;
+    if (engines->tickets != NULL)
+        bytes += engines->device->block_count * sizeof *engines->tickets;
     return (int64_t)bytes;
 }
 
@@ -228,14 +228,14 @@ static void fill_disk(const struct kvbi_tier *tier, uint32_t slot, uint64_t key)
 {
     struct kvbi_disk *disk = tier->self;
     const struct kvbi_identity identity = content_identity(key);
-    struct kvbi_disk_publication publication = {.slot = slot,
-                                                .name = kvbi_disk_name(disk, slot, &identity)};
+    struct kvbi_disk_publication publication = {
+        .slot = slot, .identity = kvbi_disk_identity(disk, slot, &identity)};
     void *block = take_block(tier);
     content_write(block, tier->block_bytes, key);
-    if (kvbi_disk_write(kvbi_disk_path_of(disk, slot)->file.table_fd, block,
+    if (kvbi_disk_write(kvbi_disk_file_of(disk, slot)->io.table_fd, block,
                         (size_t)tier->block_bytes, kvbi_disk_offset(disk, slot)) != 0)
         abort();
-    publication.checksum = kvbi_disk_checksum(disk, publication.name, block);
+    publication.checksum = kvbi_disk_checksum(disk, publication.identity, block);
     kvbi_disk_publish(disk, &publication, 1);
     free(block);
 }
@@ -244,7 +244,7 @@ static bool disk_has(const struct kvbi_tier *tier, uint32_t slot, uint64_t key)
 {
     const struct kvbi_disk *disk = tier->self;
     void *block = take_block(tier);
-    bool has = kvbi_disk_read(kvbi_disk_path_of(disk, slot)->file.table_fd, block,
+    bool has = kvbi_disk_read(kvbi_disk_file_of(disk, slot)->io.table_fd, block,
                               (size_t)tier->block_bytes, kvbi_disk_offset(disk, slot)) == 0 &&
                content_is(block, tier->block_bytes, key);
     free(block);

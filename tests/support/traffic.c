@@ -15,8 +15,8 @@
 
 bool traffic_begin(struct traffic *traffic, struct kvbi_engine *engine, void (*get_on)(void))
 {
-    int fd = engine->ops->event_fd(engine);
-    struct epoll_event event = {.events = EPOLLIN | (engine->edges ? EPOLLET : 0)};
+    int fd = engine->ops->wake_fd(engine);
+    struct epoll_event event = {.events = EPOLLIN | (engine->edge_triggered ? EPOLLET : 0)};
     memset(traffic, 0, sizeof *traffic);
     traffic->engine = engine;
     traffic->get_on = get_on;
@@ -40,9 +40,9 @@ uint64_t traffic_tag(struct traffic *traffic)
     return TAG_BASE | traffic->numbered++;
 }
 
-uint32_t traffic_number(uint64_t tag)
+uint32_t traffic_number(uint64_t cookie)
 {
-    return (uint32_t)(tag ^ TAG_BASE);
+    return (uint32_t)(cookie ^ TAG_BASE);
 }
 
 bool traffic_submit(struct traffic *traffic, const struct kvbi_copy *copies, uint32_t count,
@@ -54,7 +54,7 @@ bool traffic_submit(struct traffic *traffic, const struct kvbi_copy *copies, uin
            "submit of %u copies is %d, must be 0: %u are with the engine", count, code,
            traffic->out);
     for (uint32_t i = 0; i < count; i++)
-        traffic->copies[traffic_number(copies[i].tag)].out = true;
+        traffic->copies[traffic_number(copies[i].cookie)].out = true;
     traffic->out += count;
     return true;
 }
@@ -70,10 +70,10 @@ bool traffic_refused(struct traffic *traffic, const struct kvbi_copy *copies, ui
 
 static bool come_out(struct traffic *traffic, const struct kvbi_completion *completion)
 {
-    uint64_t number = completion->tag ^ TAG_BASE;
+    uint64_t number = completion->cookie ^ TAG_BASE;
     struct traffic_copy *copy = &traffic->copies[number < TRAFFIC_MAX ? number : 0];
     DEMAND(&traffic->demand, number < traffic->numbered, "tag 0x%llx came out: nobody's",
-           (unsigned long long)completion->tag);
+           (unsigned long long)completion->cookie);
     DEMAND(&traffic->demand, !copy->over, "copy %llu came out twice", (unsigned long long)number);
     DEMAND(&traffic->demand, copy->out, "copy %llu came out and was not taken",
            (unsigned long long)number);

@@ -48,7 +48,7 @@ void traffic_end(struct traffic *traffic);
 
 /* Of a new copy. */
 uint64_t traffic_tag(struct traffic *traffic);
-uint32_t traffic_number(uint64_t tag);
+uint32_t traffic_number(uint64_t cookie);
 
 /* All are taken. */
 bool traffic_submit(struct traffic *traffic, const struct kvbi_copy *copies, uint32_t count,

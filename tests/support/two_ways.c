@@ -158,17 +158,17 @@ static void ways_complete(struct ways *w, struct kvb_block *block)
         kvbi_record_tokens(shape, record)[i] = w->next_token++;
     assert_true(kvbi_record_name(&w->store.hash, kvbi_namespaces_name(&w->store.namespaces, 0),
                                  shape, record));
-    assert_int_equal(kvbi_life_move(block, KVBI_EVENT_INIT, &none, NULL), 0);
-    assert_int_equal(kvbi_life_move(block, KVBI_EVENT_APPEND, &move, NULL), 0);
-    assert_int_equal(kvbi_life_move(block, KVBI_EVENT_SCHEDULE, &none, NULL), 0);
-    assert_int_equal(kvbi_life_move(block, KVBI_EVENT_COMPUTE_DONE, &move, NULL), 0);
+    assert_int_equal(kvbi_life_move(block, KVBI_EDGE_INIT, &none, NULL), 0);
+    assert_int_equal(kvbi_life_move(block, KVBI_EDGE_APPEND, &move, NULL), 0);
+    assert_int_equal(kvbi_life_move(block, KVBI_EDGE_SCHEDULE, &none, NULL), 0);
+    assert_int_equal(kvbi_life_move(block, KVBI_EDGE_COMPUTE_DONE, &move, NULL), 0);
 }
 
 void ways_let_go(struct ways *w, struct kvb_block *block)
 {
     struct kvbi_parking parking = {0};
     ways_lock(w);
-    kvbi_lanes_release_locked(&w->lanes, &parking, w->pool, block, 0);
+    kvbi_lanes_unref_locked(&w->lanes, &parking, w->pool, block, 0);
     kvbi_lanes_parked_locked(&w->lanes, &parking);
     ways_unlock(w);
 }
@@ -263,7 +263,7 @@ void ways_carry_out(struct ways *w, uint32_t tier, struct ways_batch *batch)
     assert_int_equal(count, batch->count);
     ways_lock(w);
     for (uint32_t i = 0; i < count; i++)
-        (void)kvbi_lane_complete_locked(ways_lane_into(w, tier), (uint32_t)done[i].tag,
+        (void)kvbi_lane_complete_locked(ways_lane_into(w, tier), (uint32_t)done[i].cookie,
                                         done[i].result, 0);
     ways_unlock(w);
     ways_check(w);

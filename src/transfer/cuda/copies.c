@@ -27,8 +27,9 @@ static bool all_small(const struct kvbi_cuda_copier *copier)
 }
 
 /*
- * A source on the device is read in stream order: what a fence stands for comes before it. One in host memory is complete before the
- * call and unchanged until the host has seen the copy end, so it may be read at any time.
+ * A source on the device is read in stream order: what a ticket stands for comes before it. One in
+ * host memory is complete before the call and unchanged until the host has seen the copy end, so it
+ * may be read at any time.
  */
 static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                                bool to_device, cudaStream_t stream)

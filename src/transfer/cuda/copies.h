@@ -20,11 +20,12 @@
 /* In one call. Drivers have hung on 51,828 (reported for 580.159), and one call costs nothing beside 2,048 copies. */
 #define KVBI_CUDA_BATCH_MAX 2048u
 
-/* One block: its slot of the device, and where its bytes are in pinned host memory. */
+/* One block: its slot of the device, and where its bytes are in registered host memory. */
 struct kvbi_cuda_pair {
     uint32_t slot;
     unsigned char *host;
-    const void *registration; /* a name for what pins it: CUDA refuses a copy across two */
+    /* a name for the piece that it lies in: CUDA refuses a copy across two */
+    const void *registration;
 };
 
 struct kvbi_cuda_copier {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The GPU as the rest of the library sees it: a tier in its memory, pinned host memory, an engine between the two.
+ * The GPU as the rest of the library sees it: a tier in its memory, registered host memory, an
+ * engine between the two.
  *
  * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts absent.c in place of this folder.
- * Callers    offload/tiers creates tiers and pinning, offload/engines the engine; api/ asks for addresses, statistics and fences.
+ * Callers    transfer/tiers creates tiers and registrations, transfer/engines the engine; api/ asks
+ *            for addresses, statistics and tickets.
  * Lock       each its own; said where it matters.
  */
 #ifndef KVBI_TRANSFER_CUDA_CUDA_H
@@ -22,7 +24,7 @@
 #include "transfer/tier.h"
 
 struct kvbi_cuda;
-struct kvbi_pinning;
+struct kvbi_cuda_registration;
 
 extern const struct kvbi_kind kvbi_kind_cuda;
 
@@ -58,19 +60,21 @@ bool kvbi_cuda_lost(const struct kvbi_cuda *cuda);
 void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes);
 
 /*
- * Pins the host tier `tier` for the GPU, by `threads` threads of its own (0: before it returns). What cannot be pinned is said in the
- * log and counted. KVB_ENOMEM: no thread.
+ * Registers the memory of the host tier `tier` for the GPU, by `threads` threads of its own (0:
+ * before it returns). What cannot be registered is said in the log and counted. KVB_ENOMEM: no
+ * thread.
  */
-int kvbi_pinning_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda, const struct kvbi_log *log,
-                        uint32_t threads);
+int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda,
+                                  const struct kvbi_log *log, uint32_t threads);
 /*
- * Waits for what is being pinned. Legal on NULL. False: CUDA keeps some of the memory registered. Whoever gave it away would have the next
- * owner of the same addresses copy to and from the pages that were there before.
+ * Waits for what is being registered. Legal on NULL. False: CUDA keeps some of the memory
+ * registered. Whoever gave it away would have the next owner of the same addresses copy to and from
+ * the pages that were there before.
  */
-bool kvbi_pinning_destroy(struct kvbi_pinning *pinning);
+bool kvbi_cuda_registration_destroy(struct kvbi_cuda_registration *r);
 /* Any thread. */
-uint64_t kvbi_pinning_bytes(const struct kvbi_pinning *pinning);
-uint64_t kvbi_pinning_refused_bytes(const struct kvbi_pinning *pinning);
+uint64_t kvbi_cuda_registration_bytes(const struct kvbi_cuda_registration *r);
+uint64_t kvbi_cuda_registration_refused_bytes(const struct kvbi_cuda_registration *r);
 
 struct kvbi_engine_cuda_config {
     const struct kvbi_tier *device; /* the tier in CUDA memory */

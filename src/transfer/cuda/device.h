@@ -64,7 +64,10 @@ void kvbi_cuda_leave(struct kvbi_cuda_scope *scope);
 cudaError_t kvbi_cuda_check(struct kvbi_cuda_scope *scope, cudaError_t error);
 /* The same for a question about an event or stream of our own: any answer but yes and not yet is the context's end, whatever it says. */
 cudaError_t kvbi_cuda_check_own(struct kvbi_cuda_scope *scope, cudaError_t error);
-/* The same for an event of our own: one that a capture has got hold of is no use any more, and says nothing about the context. */
+/*
+ * The same for an event of our own: one that a capture has taken is no use any more, and says
+ * nothing about the context.
+ */
 cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t error);
 /*
  * The same for a call on a stream or event of the caller's, which may be another GPU's, or none: it is believed about our context only if
@@ -90,7 +93,7 @@ cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_devic
 /* A copy failed: is the tier's memory still what it was? If not, the tier is lost from here on. */
 void kvbi_cuda_look_at_memory(struct kvbi_cuda_scope *scope);
 
-/* KVB_E... of an error that a call on behalf of a copy or fence has met. */
+/* KVB_E... of an error that a call on behalf of a copy or ticket has met. */
 int kvbi_cuda_code(const struct kvbi_cuda *cuda, cudaError_t error);
 
 #endif

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/hooks.h"
-#include "transfer/cuda/pinned.h"
+#include "transfer/cuda/registration.h"
 
 static bool to_device(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
@@ -19,19 +19,19 @@ void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *co
 }
 
 struct batch {
-    struct kvbi_ticket_list items;
+    struct kvbi_copy_list items;
     struct kvbi_cuda_pair pairs[KVBI_FLIGHT_BLOCKS_MAX];
     uint32_t indices[KVBI_FLIGHT_BLOCKS_MAX];
     uint32_t count; /* of pairs: items less those that fail at once */
     uint32_t bounces;
-    uint64_t event;
+    uint64_t ticket;
 };
 
-static bool host_is_pinned(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
+static bool host_is_registered(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
     const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
-    return kvbi_pinning_covers(kvbi_pinning_of(host),
-                               to_device(e, copy) ? copy->from_slot : copy->to_slot);
+    return kvbi_cuda_registration_covers(kvbi_cuda_registration_of(host),
+                                         to_device(e, copy) ? copy->from_slot : copy->to_slot);
 }
 
 static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
@@ -43,15 +43,15 @@ static unsigned char *host_address(const struct kvbi_cuda_engine *e, const struc
 static const void *host_registration(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
 {
     const struct kvbi_tier *host = to_device(e, copy) ? copy->from : copy->to;
-    return kvbi_pinning_registration(kvbi_pinning_of(host),
-                                     to_device(e, copy) ? copy->from_slot : copy->to_slot);
+    return kvbi_cuda_registration_piece(kvbi_cuda_registration_of(host),
+                                        to_device(e, copy) ? copy->from_slot : copy->to_slot);
 }
 
-/* ---- Behind fences ------------------------------------------------------------------------------------------------ */
+/* ---- Deferred -------------------------------------------------------------------------------- */
 
 /*
- * A step of the server may last, and holds up nobody: of everything, half stays for what need not wait, and of that half as much again for
- * what is urgent and must.
+ * A step of the server may last, and delays nobody: of everything, half stays for what need not
+ * wait, and of that half as much again for what is urgent and must.
  */
 static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting,
                      bool by_bounce, bool urgent)
@@ -61,81 +61,81 @@ static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiti
            (!by_bounce || waiting.bounces < e->flights.bounce_count * quarters / 4);
 }
 
-static void hold_locked(struct kvbi_cuda_engine *e, uint32_t index)
+static void defer_locked(struct kvbi_cuda_engine *e, uint32_t index)
 {
-    const struct kvbi_ticket_item *item = &e->queue.items[index];
-    if (item->copy.event < e->held_event)
-        e->held_event = item->copy.event;
-    kvbi_ticket_push_locked(&e->queue, &e->held[item->urgent], index);
+    const struct kvbi_copy_item *item = &e->queue.items[index];
+    if (item->copy.stream_ticket < e->deferred_ticket)
+        e->deferred_ticket = item->copy.stream_ticket;
+    kvbi_copy_push_locked(&e->queue, &e->deferred[item->urgent], index);
 }
 
-void kvbi_cuda_unhold_locked(struct kvbi_cuda_engine *e)
+void kvbi_cuda_resume_locked(struct kvbi_cuda_engine *e)
 {
     kvbi_lock_assert_held(&e->queue.lock);
     for (uint32_t urgent = 0; urgent < 2; urgent++) {
-        kvbi_ticket_append_locked(&e->queue, &e->held[urgent], &e->queue.ready[urgent]);
-        kvbi_ticket_append_locked(&e->queue, &e->queue.ready[urgent], &e->held[urgent]);
+        kvbi_copy_append_locked(&e->queue, &e->deferred[urgent], &e->queue.ready[urgent]);
+        kvbi_copy_append_locked(&e->queue, &e->queue.ready[urgent], &e->deferred[urgent]);
     }
-    e->held_event = UINT64_MAX;
+    e->deferred_ticket = UINT64_MAX;
 }
 
 /* ---- Into a flight ------------------------------------------------------------------------------------------------ */
 
-/* Of one direction, all after a fence that is not reached or none, all by layers or none. */
+/* Of one direction, all after a ticket that is not reached or none, all by layers or none. */
 static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a,
                   const struct kvbi_copy *b, uint64_t passed)
 {
     return to_device(e, a) == to_device(e, b) && a->layered == b->layered &&
-           (a->event > passed) == (b->event > passed);
+           (a->stream_ticket > passed) == (b->stream_ticket > passed);
 }
 
-/* What is ready, less what has to be held at the front of it. Empty: nothing. */
-static struct kvbi_ticket_list *next_locked(struct kvbi_cuda_engine *e,
-                                            struct kvbi_flights_waiting waiting, uint64_t passed)
+/* What is ready, less what has to be deferred at the front of it. Empty: nothing. */
+static struct kvbi_copy_list *next_locked(struct kvbi_cuda_engine *e,
+                                          struct kvbi_flights_waiting waiting, uint64_t passed)
 {
-    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(&e->queue);
+    struct kvbi_copy_list *ready = kvbi_copy_next_locked(&e->queue);
     while (ready->count > 0) {
         const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-        if (next->event <= passed ||
-            may_wait(e, waiting, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
+        if (next->stream_ticket <= passed ||
+            may_wait(e, waiting, !host_is_registered(e, next), e->queue.items[ready->first].urgent))
             break;
-        hold_locked(e, kvbi_ticket_pop_locked(&e->queue, ready));
-        ready = kvbi_ticket_next_locked(&e->queue);
+        defer_locked(e, kvbi_copy_pop_locked(&e->queue, ready));
+        ready = kvbi_copy_next_locked(&e->queue);
     }
     return ready;
 }
 
 /* Into the batch, with a buffer if it needs one. False: there is none. */
 static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch,
-                            struct kvbi_ticket_list *ready, uint64_t passed)
+                            struct kvbi_copy_list *ready, uint64_t passed)
 {
     const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-    bool pinned = host_is_pinned(e, next);
-    uint32_t bounce = pinned ? KVBI_NONE : kvbi_flights_take_bounce(&e->flights);
-    if (bounce == KVBI_NONE && !pinned)
+    bool registered = host_is_registered(e, next);
+    uint32_t bounce = registered ? KVBI_NONE : kvbi_flights_take_bounce(&e->flights);
+    if (bounce == KVBI_NONE && !registered)
         return false;
     e->notes[ready->first] = (struct kvbi_cuda_note){.bounce = bounce};
     batch->bounces += bounce != KVBI_NONE;
-    if (next->event > passed && next->event > batch->event)
-        batch->event = next->event;
-    kvbi_ticket_push_locked(&e->queue, &batch->items, kvbi_ticket_pop_locked(&e->queue, ready));
+    if (next->stream_ticket > passed && next->stream_ticket > batch->ticket)
+        batch->ticket = next->stream_ticket;
+    kvbi_copy_push_locked(&e->queue, &batch->items, kvbi_copy_pop_locked(&e->queue, ready));
     return true;
 }
 
-/* Items for one flight, as long as there are buffers for those that are not pinned. */
+/* Items for one flight, as long as there are buffers for those that are not registered. */
 static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, uint64_t passed)
 {
     struct kvbi_flights_waiting waiting = kvbi_flights_waiting(&e->flights, passed);
     *batch = (struct batch){.items = {.first = KVBI_NONE}};
-    struct kvbi_ticket_list *ready = next_locked(e, waiting, passed);
+    struct kvbi_copy_list *ready = next_locked(e, waiting, passed);
     while (batch->items.count < KVBI_FLIGHT_BLOCKS_MAX && ready->count > 0) {
         const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
         if (batch->items.count > 0 &&
             !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
             break;
         struct kvbi_flights_waiting with = {waiting.flights, waiting.bounces + batch->bounces};
-        if (next->event > passed &&
-            !may_wait(e, with, !host_is_pinned(e, next), e->queue.items[ready->first].urgent))
+        if (next->stream_ticket > passed &&
+            !may_wait(e, with, !host_is_registered(e, next), e->queue.items[ready->first].urgent))
             break;
         if (!take_one_locked(e, batch, ready, passed))
             break;
@@ -170,7 +170,7 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         const struct kvbi_copy *copy = &e->queue.items[index].copy;
         struct kvbi_cuda_note *note = &e->notes[index];
         note->result = fault_of(e, copy);
-        if (note->result == 0 && kvbi_cuda_fences_spoiled(&e->fences, copy->event))
+        if (note->result == 0 && kvbi_cuda_tickets_captured(&e->tickets, copy->stream_ticket))
             note->result =
                 KVB_EIO; /* nobody can say when its bytes are there, or its target is free */
         if (note->result != 0)
@@ -210,9 +210,9 @@ static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope,
     sort_batch(batch);
     struct kvbi_flight_plan plan = {
         .copier = e->copier,
-        .fences = &e->fences,
+        .tickets = &e->tickets,
         .load = {.pairs = batch->pairs, .count = batch->count, .to_device = to_device(e, first)},
-        .event = batch->event,
+        .ticket = batch->ticket,
         .bounces = batch->bounces,
         .layered = first->layered && to_device(e, first)};
     flight->items = batch->items;
@@ -230,16 +230,16 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 {
     struct kvbi_flight *flight;
     struct batch batch;
-    uint64_t passed = kvbi_cuda_fences_passed(&e->fences, scope);
+    uint64_t passed = kvbi_cuda_tickets_passed(&e->tickets, scope);
     kvbi_lock_take(&e->queue.lock);
     e->passed = passed;
-    if (e->held_event <= passed ||
-        may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->held[1].count > 0))
-        kvbi_cuda_unhold_locked(e);
+    if (e->deferred_ticket <= passed ||
+        may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->deferred[1].count > 0))
+        kvbi_cuda_resume_locked(e);
     kvbi_lock_release(&e->queue.lock);
     while (!kvbi_cuda_lost(e->cuda) && (flight = kvbi_flights_free(&e->flights)) != NULL) {
         kvbi_lock_take(&e->queue.lock);
-        kvbi_ticket_promote_locked(&e->queue);
+        kvbi_copy_promote_locked(&e->queue);
         take_batch_locked(e, &batch, passed);
         kvbi_lock_release(&e->queue.lock);
         if (batch.items.count == 0)
@@ -251,7 +251,7 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 /* ---- Out of a flight ---------------------------------------------------------------------------------------------- */
 
 /* The item is over, one way or the other: its bytes are where they belong, its buffer is free. */
-static void settle(struct kvbi_cuda_engine *e, uint32_t index, int result)
+static void complete(struct kvbi_cuda_engine *e, uint32_t index, int result)
 {
     const struct kvbi_copy *copy = &e->queue.items[index].copy;
     struct kvbi_cuda_note *note = &e->notes[index];
@@ -279,15 +279,15 @@ static void land(struct kvbi_cuda_engine *e, struct kvbi_flight *flight)
     uint32_t index = flight->items.first;
     int result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : 0;
     for (uint32_t i = 0; i < flight->items.count; i++, index = e->queue.items[index].next)
-        settle(e, index, flight->result != 0 ? flight->result : result);
+        complete(e, index, flight->result != 0 ? flight->result : result);
     kvbi_lock_take(&e->queue.lock);
-    kvbi_ticket_append_locked(&e->queue, &e->finished, &flight->items);
+    kvbi_copy_append_locked(&e->queue, &e->completed, &flight->items);
     kvbi_lock_release(&e->queue.lock);
-    kvbi_flight_end(&e->flights, flight);
+    kvbi_flight_land(&e->flights, flight);
 }
 
-/* Flights that are over, each stream's in order: behind one that is not, none is. */
-void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
+/* Flights that have landed, each stream's in order: behind one that is not, none is. */
+void kvbi_cuda_land(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 {
     uint32_t kept = 0, over = 0, busy_streams = 0;
     uint8_t order[KVBI_FLIGHTS], landing[KVBI_FLIGHTS];
@@ -319,15 +319,15 @@ void kvbi_cuda_give_up(struct kvbi_cuda_engine *e)
     kvbi_lock_take(&e->queue.lock);
     uint32_t cancelled = e->queue.cancelled.count;
     if (lost) {
-        kvbi_cuda_unhold_locked(e);
-        kvbi_ticket_cancel_locked(&e->queue);
+        kvbi_cuda_resume_locked(e);
+        kvbi_copy_cancel_locked(&e->queue);
     }
     for (uint32_t i = 0; e->queue.cancelled.count > 0; i++) {
-        uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->queue.cancelled);
+        uint32_t index = kvbi_copy_pop_locked(&e->queue, &e->queue.cancelled);
         e->notes[index] = (struct kvbi_cuda_note){
             .result = i < cancelled ? KVB_ECANCELED : KVB_EDEVICE, .bounce = KVBI_NONE};
         kvbi_cuda_set_writer(e, &e->queue.items[index].copy, KVBI_FLIGHT_NONE);
-        kvbi_ticket_push_locked(&e->queue, &e->finished, index);
+        kvbi_copy_push_locked(&e->queue, &e->completed, index);
     }
     kvbi_lock_release(&e->queue.lock);
 }
@@ -337,14 +337,14 @@ uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *comp
 {
     uint32_t count = 0;
     kvbi_lock_take(&e->queue.lock);
-    while (count < max && e->finished.count > 0) {
-        uint32_t index = kvbi_ticket_pop_locked(&e->queue, &e->finished);
-        completions[count++] = (struct kvbi_completion){.tag = e->queue.items[index].copy.tag,
+    while (count < max && e->completed.count > 0) {
+        uint32_t index = kvbi_copy_pop_locked(&e->queue, &e->completed);
+        completions[count++] = (struct kvbi_completion){.cookie = e->queue.items[index].copy.cookie,
                                                         .result = e->notes[index].result,
                                                         .condemned = e->notes[index].abandoned};
-        kvbi_ticket_push_locked(&e->queue, &e->queue.free, index);
+        kvbi_copy_push_locked(&e->queue, &e->queue.free, index);
     }
-    *more = e->finished.count > 0;
+    *more = e->completed.count > 0;
     kvbi_lock_release(&e->queue.lock);
     return count;
 }

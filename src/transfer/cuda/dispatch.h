@@ -2,13 +2,15 @@
 /*
  * dispatch - items of the GPU's engine into flights and out of them
  *
- * Owns       the engine's state: the queue, fences, flights and copier; for each item that has begun a note; for each slot of the
- *            device who writes it.
+ * Owns       the engine's state: the queue, tickets, flights and copier; for each item that has
+ *            begun a note; for each slot of the device who writes it.
  * Callers    engine_cuda, from progress; the table of writers is read by any thread.
- * Invariants an item is in the queue's lists, in `held`, in one flight, or in `finished`. An item whose copy could not be enqueued stays in its
- *            flight to the end: parts of it may be on the way. The slot table says NONE only before submit and after the end.
- * Lock       the queue's, for its lists, `held`, `passed`, `order` and `finished`; notes, flights and the copier are progress's alone, but that
- *            flights in `order` may be read with it. Never held while CUDA is called.
+ * Invariants an item is in the queue's lists, in `deferred`, in one flight, or in `completed`. An
+ *            item whose copy could not be enqueued stays in its flight to the end: parts of it may
+ *            be on the way. The slot table says NONE only before submit and after the end.
+ * Lock       the queue's, for its lists, `deferred`, `passed`, `order` and `completed`; notes,
+ *            flights and the copier are progress's alone, but that flights in `order` may be read
+ *            with it. Never held while CUDA is called.
  */
 #ifndef KVBI_TRANSFER_CUDA_DISPATCH_H
 #define KVBI_TRANSFER_CUDA_DISPATCH_H
@@ -23,7 +25,7 @@
 _Static_assert(KVBI_FLIGHTS < KVBI_FLIGHT_NONE, "the slot table holds flights, NONE and QUEUED");
 
 struct kvbi_cuda_note {
-    int result;      /* of an item that is in a flight or finished: 0 or why not */
+    int result;      /* of an item that is in a flight or completed: 0 or why not */
     uint32_t bounce; /* or KVBI_NONE */
     bool
         abandoned; /* the GPU was lost while it may have been writing the host's block, and may be still */
@@ -36,7 +38,7 @@ struct kvbi_cuda_engine {
     const struct kvbi_log *log;
     const struct kvbi_tier *device;
     struct kvbi_cuda *cuda;
-    struct kvbi_cuda_fences fences;
+    struct kvbi_cuda_tickets tickets;
     struct kvbi_flights flights;
     struct kvbi_cuda_copier *copier;
     struct kvbi_cuda_note *notes;
@@ -44,13 +46,13 @@ struct kvbi_cuda_engine {
     int timer;
     long timer_ns; /* 0: it stands */
 
-    struct kvbi_ticket_queue queue;
-    struct kvbi_ticket_list finished;
-    struct kvbi_ticket_list
-        held[2];                 /* by urgent: behind fences of which enough flights wait already */
-    uint64_t passed;             /* fences up to this one, when progress last looked */
-    uint64_t watched;            /* kvbi_engine_cuda_watch; progress's alone */
-    uint64_t held_event;         /* the smallest of theirs; while none is held UINT64_MAX */
+    struct kvbi_copy_queue queue;
+    struct kvbi_copy_list completed;
+    struct kvbi_copy_list deferred[2]; /* by urgent: enough flights wait for tickets already */
+    uint64_t passed;                   /* tickets up to this one, when progress last looked */
+    uint64_t watched;                  /* kvbi_engine_cuda_watch; progress's alone */
+    /* the smallest of theirs; while none is deferred UINT64_MAX */
+    uint64_t deferred_ticket;
     uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;
 };
@@ -60,13 +62,13 @@ void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *co
                           uint32_t writer);
 /* Puts on streams what is ready and has a flight and buffers. */
 void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope);
-/* The caller has the queue's lock: what is held goes back in front of what is ready. */
-void kvbi_cuda_unhold_locked(struct kvbi_cuda_engine *e);
-/* Finishes the items of flights that are over. */
-void kvbi_cuda_retire(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope);
-/* Finishes what was given up before it began, and with a lost GPU whatever has not begun. */
+/* The caller has the queue's lock: what is deferred goes back in front of what is ready. */
+void kvbi_cuda_resume_locked(struct kvbi_cuda_engine *e);
+/* Completes the items of flights that have landed. */
+void kvbi_cuda_land(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope);
+/* Completes what was given up before it began, and with a lost GPU whatever has not begun. */
 void kvbi_cuda_give_up(struct kvbi_cuda_engine *e);
-/* Finished items become completions. *more: some are left. */
+/* Completed items become completions. *more: some are left. */
 uint32_t kvbi_cuda_emit(struct kvbi_cuda_engine *e, struct kvbi_completion *completions,
                         uint32_t max, bool *more);
 

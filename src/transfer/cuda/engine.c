@@ -16,7 +16,7 @@
 /* Between two looks of a sleeping thread. Awake it looks without pause, so this is what a copy may take longer than it needs. */
 #define LOOK_NS 100000
 /* The same while all that is under way stands behind steps of the server. */
-#define LOOK_BEHIND_FENCES_NS 1000000
+#define LOOK_BEHIND_STEPS_NS 1000000
 
 static struct kvbi_cuda_engine *of(struct kvbi_engine *engine)
 {
@@ -32,8 +32,8 @@ static long look_ns(const struct kvbi_cuda_engine *e)
         if (!kvbi_flight_waits(&e->flights.all[e->order[i]], e->passed))
             return LOOK_NS;
     bool watching = e->watched != UINT64_MAX && e->passed <= e->watched;
-    return watching || e->order_count + e->held[0].count + e->held[1].count > 0
-               ? LOOK_BEHIND_FENCES_NS
+    return watching || e->order_count + e->deferred[0].count + e->deferred[1].count > 0
+               ? LOOK_BEHIND_STEPS_NS
                : 0;
 }
 
@@ -56,7 +56,7 @@ static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copie
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
-    int error = kvbi_ticket_queue_submit(&e->queue, copies, count, urgent);
+    int error = kvbi_copy_queue_submit(&e->queue, copies, count, urgent);
     if (error != 0)
         return error;
     for (uint32_t i = 0; i < count; i++)
@@ -75,7 +75,7 @@ static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *co
     struct kvbi_cuda_scope scope;
     (void)until_ns; /* nothing here takes long but what goes through buffers, a few blocks */
     kvbi_cuda_enter(e->cuda, &scope);
-    kvbi_cuda_retire(e, &scope);
+    kvbi_cuda_land(e, &scope);
     kvbi_cuda_launch(e, &scope);
     kvbi_cuda_leave(&scope);
     kvbi_cuda_give_up(e);
@@ -83,12 +83,15 @@ static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *co
     return kvbi_cuda_emit(e, completions, max, more);
 }
 
-static int cuda_event_fd(struct kvbi_engine *engine)
+static int cuda_wake_fd(struct kvbi_engine *engine)
 {
     return of(engine)->timer;
 }
 
-/* Of the oldest flight of each stream, but for those that stand behind a fence: a step of the server is not looked at without pause. */
+/*
+ * Of the oldest flight of each stream, but for those that wait for a ticket: a step of the server
+ * is not looked at without pause.
+ */
 static uint32_t heads_locked(const struct kvbi_cuda_engine *e, struct kvbi_flight_witness *heads)
 {
     uint32_t count = 0, seen = 0;
@@ -108,11 +111,11 @@ static bool cuda_ready(struct kvbi_engine *engine)
     struct kvbi_flight_witness heads[2 * KVBI_STREAMS_EACH_WAY];
     bool lost = kvbi_cuda_lost(e->cuda);
     kvbi_lock_take(&e->queue.lock);
-    const struct kvbi_ticket_queue *q = &e->queue;
-    bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->held[0].count +
-                       e->held[1].count >
+    const struct kvbi_copy_queue *q = &e->queue;
+    bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->deferred[0].count +
+                       e->deferred[1].count >
                    0;
-    bool ready = e->finished.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
+    bool ready = e->completed.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
                  (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
     uint32_t count = heads_locked(e, heads);
     kvbi_lock_release(&e->queue.lock);
@@ -130,8 +133,8 @@ static void cuda_drain(struct kvbi_engine *engine)
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
     kvbi_lock_take(&e->queue.lock);
-    kvbi_cuda_unhold_locked(e);
-    kvbi_ticket_cancel_locked(&e->queue);
+    kvbi_cuda_resume_locked(e);
+    kvbi_copy_cancel_locked(&e->queue);
     kvbi_lock_release(&e->queue.lock);
     kvbi_cuda_enter(e->cuda, &scope);
     for (uint32_t i = 0; i < e->order_count; i++)
@@ -146,31 +149,31 @@ static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence
     if (fence == NULL ||
         (fence->kind != KVB_FENCE_CUDA_STREAM && fence->kind != KVB_FENCE_CUDA_EVENT)) {
         int error = kvbi_ticket_import(fence, ticket);
-        return error == 0 && (*ticket & KVBI_TICKET_EVENT) ? KVB_EINVAL : error;
+        return error == 0 && (*ticket & KVBI_TICKET_STREAM) ? KVB_EINVAL : error;
     }
     if (fence->reserved != 0)
         return KVB_EINVAL;
-    int error = kvbi_cuda_fences_import(&of(engine)->fences, fence, ticket, why);
-    *ticket |= error == 0 ? KVBI_TICKET_EVENT : 0;
+    int error = kvbi_cuda_tickets_import(&of(engine)->tickets, fence, ticket, why);
+    *ticket |= error == 0 ? KVBI_TICKET_STREAM : 0;
     return error;
 }
 
 static bool cuda_signal(struct kvbi_engine *engine, uint64_t value)
 {
-    return kvbi_ticket_signal(&of(engine)->queue, value);
+    return kvbi_copy_queue_signal(&of(engine)->queue, value);
 }
 
-static bool cuda_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool cuda_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
-    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+    return kvbi_copy_queue_recall(&of(engine)->queue, place, cookie);
 }
 
 static size_t cuda_bytes(const struct kvbi_engine *engine)
 {
     const struct kvbi_cuda_engine *e = (const struct kvbi_cuda_engine *)(const void *)engine;
-    return sizeof *e + sizeof *e->copier + kvbi_ticket_queue_bytes(&e->queue) +
+    return sizeof *e + sizeof *e->copier + kvbi_copy_queue_bytes(&e->queue) +
            e->queue.capacity * sizeof *e->notes + e->device->block_count * sizeof *e->writers +
-           KVBI_CUDA_FENCES * sizeof *e->fences.ring +
+           KVBI_CUDA_TICKETS * sizeof *e->tickets.ring +
            (size_t)KVBI_FLIGHTS * e->flights.layer_count * sizeof *e->flights.layer_events;
 }
 
@@ -181,14 +184,14 @@ static uint32_t cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
-static bool cuda_captured(struct kvbi_engine *engine, uint64_t event)
+static bool cuda_captured(struct kvbi_engine *engine, uint64_t ticket)
 {
-    return kvbi_cuda_fences_spoiled(&of(engine)->fences, event);
+    return kvbi_cuda_tickets_captured(&of(engine)->tickets, ticket);
 }
 
 static uint64_t cuda_reached(struct kvbi_engine *engine)
 {
-    return atomic_load_explicit(&of(engine)->fences.reached, memory_order_acquire);
+    return atomic_load_explicit(&of(engine)->tickets.reached, memory_order_acquire);
 }
 
 static void cuda_watch(struct kvbi_engine *engine, uint64_t until)
@@ -225,26 +228,27 @@ static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t f
 
 /* Within enter and leave. */
 static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights,
-                        uint64_t event, cudaStream_t stream, uint32_t layer, struct kvbi_why *why)
+                        uint64_t ticket, cudaStream_t stream, uint32_t layer, struct kvbi_why *why)
 {
     uint64_t waited = 0;
-    int result = kvbi_cuda_fences_check_stream(&e->fences, scope, stream, why);
+    int result = kvbi_cuda_tickets_check_stream(&e->tickets, scope, stream, why);
     if (result == 0 && !have_ends(e, flights))
         result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     if (result != 0)
         return result;
-    cudaError_t error = kvbi_cuda_fences_wait(&e->fences, stream, &waited, event);
+    cudaError_t error = kvbi_cuda_tickets_wait(&e->tickets, stream, &waited, ticket);
     if (error == cudaSuccess)
         error = wait_for_flights(e, flights, stream, layer);
-    if (kvbi_cuda_check_foreign(scope, error, e->fences.stream) != cudaSuccess) {
+    if (kvbi_cuda_check_foreign(scope, error, e->tickets.stream) != cudaSuccess) {
         kvbi_why_say(why, "CUDA lets it not wait: %s (%d)", cudaGetErrorName(error), (int)error);
         return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
     }
-    return kvbi_cuda_fences_spoiled(&e->fences, event) ? KVB_EINVAL
-                                                       : 0; /* last: it may have passed meanwhile */
+    return kvbi_cuda_tickets_captured(&e->tickets, ticket)
+               ? KVB_EINVAL
+               : 0; /* last: it may have passed meanwhile */
 }
 
-static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t event, void *stream,
+static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t ticket, void *stream,
                      uint32_t layer, struct kvbi_why *why)
 {
     struct kvbi_cuda_engine *e = of(engine);
@@ -252,7 +256,7 @@ static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t even
     if (kvbi_cuda_context_lost(e->cuda))
         return KVB_EDEVICE;
     kvbi_cuda_enter(e->cuda, &scope);
-    int result = wait_for_all(e, &scope, flights, event, stream, layer, why);
+    int result = wait_for_all(e, &scope, flights, ticket, stream, layer, why);
     kvbi_cuda_leave(&scope);
     return result;
 }
@@ -264,7 +268,7 @@ static void cuda_destroy(struct kvbi_engine *engine)
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_memory memory = e->memory;
     kvbi_flights_destroy(&e->flights);
-    kvbi_cuda_fences_destroy(&e->fences);
+    kvbi_cuda_tickets_destroy(&e->tickets);
     if (e->copier != NULL && e->copier->cuda != NULL)
         kvbi_cuda_copier_destroy(e->copier);
     if (e->timer >= 0)
@@ -272,7 +276,7 @@ static void cuda_destroy(struct kvbi_engine *engine)
     kvbi_memory_free(&memory, e->copier, 1, sizeof *e->copier);
     kvbi_memory_free(&memory, e->writers, e->device->block_count, sizeof *e->writers);
     kvbi_memory_free(&memory, e->notes, e->queue.capacity, sizeof *e->notes);
-    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_copy_queue_destroy(&e->queue);
     kvbi_memory_free(&memory, e, 1, sizeof *e);
 }
 
@@ -293,7 +297,7 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
                                                 .destroy = cuda_destroy,
                                                 .submit = cuda_submit,
                                                 .reap = cuda_reap,
-                                                .event_fd = cuda_event_fd,
+                                                .wake_fd = cuda_wake_fd,
                                                 .ready = cuda_ready,
                                                 .drain = cuda_drain,
                                                 .import = cuda_import,
@@ -324,20 +328,20 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;
-    if (kvbi_ticket_queue_create(&e->queue, &e->memory, config->capacity) != 0) {
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0) {
         kvbi_memory_free(memory, e, 1, sizeof *e);
         return KVB_ENOMEM;
     }
     e->engine.ops = &cuda_ops;
     e->engine.streams = &cuda_stream_ops;
-    e->held_event = e->watched = UINT64_MAX;
+    e->deferred_ticket = e->watched = UINT64_MAX;
     e->hooks = config->hooks;
     e->log = config->log;
     e->device = config->device;
     e->cuda = kvbi_cuda_of(config->device);
     int error = take_tables(e, config->capacity);
     if (error == 0)
-        error = kvbi_cuda_fences_create(&e->fences, e->cuda, e->log);
+        error = kvbi_cuda_tickets_create(&e->tickets, e->cuda, e->log);
     if (error == 0)
         error = kvbi_flights_create(&e->flights, e->cuda, e->device->block_bytes);
     if (error == 0)

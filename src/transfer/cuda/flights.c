@@ -2,7 +2,7 @@
 /* flights - see flights.h. */
 #include "transfer/cuda/flights.h"
 
-/* What all pinned buffers take together, unless one block is larger. */
+/* What all registered buffers take together, unless one block is larger. */
 #define BOUNCE_BYTES ((uint64_t)32 << 20)
 
 /* ---- Beginning ---------------------------------------------------------------------------------------------------- */
@@ -19,7 +19,7 @@ static uint32_t choose_stream(struct kvbi_flights *flights, bool to_device, bool
 {
     uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0;
     return first + (waits ? KVBI_STREAMS_EACH_WAY - 1
-                          : flights->turn[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
+                          : flights->next_stream[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
 }
 
 /* All layers at once, or each with its event behind it. */
@@ -55,7 +55,7 @@ static void copy_one_by_one(struct kvbi_cuda_scope *scope, const struct kvbi_fli
     }
 }
 
-/* A fence that cannot be waited for: nothing may be copied. */
+/* A ticket that cannot be waited for: nothing may be copied. */
 static void refuse_all(const struct kvbi_flight_plan *plan, cudaError_t error, cudaError_t *errors)
 {
     for (uint32_t i = 0; i < plan->load.count; i++)
@@ -66,22 +66,22 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
                        struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
                        cudaError_t *errors)
 {
-    bool waits = plan->event != 0;
+    bool waits = plan->ticket != 0;
     flight->stream = choose_stream(flights, plan->load.to_device, waits);
     flight->to_device = plan->load.to_device;
     flight->running = true;
     flight->result = 0;
     flights->running++;
     struct kvbi_flight_stream *stream = &flights->streams[flight->stream];
-    if (plan->event > stream->event)
-        stream->event = plan->event;
-    flight->event = waits ? stream->event : 0;
+    if (plan->ticket > stream->ticket)
+        stream->ticket = plan->ticket;
+    flight->ticket = waits ? stream->ticket : 0;
     flight->bounces = plan->bounces;
     refuse_all(plan, cudaSuccess, errors);
     cudaError_t error = cudaSuccess;
     if (waits)
-        error = kvbi_cuda_check(scope, kvbi_cuda_fences_wait(plan->fences, stream->stream,
-                                                             &stream->waited, plan->event));
+        error = kvbi_cuda_check(scope, kvbi_cuda_tickets_wait(plan->tickets, stream->stream,
+                                                              &stream->waited, plan->ticket));
     bool layered = plan->layered;
     if (error != cudaSuccess) {
         refuse_all(plan, error, errors);
@@ -128,7 +128,7 @@ void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flig
 
 bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed)
 {
-    return flight->running && flight->event > passed;
+    return flight->running && flight->ticket > passed;
 }
 
 struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
@@ -144,7 +144,7 @@ struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flig
     return waiting;
 }
 
-void kvbi_flight_end(struct kvbi_flights *flights, struct kvbi_flight *flight)
+void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight)
 {
     flight->running = false;
     flights->running--;

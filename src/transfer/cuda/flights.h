@@ -2,14 +2,17 @@
 /*
  * flights - batches of copies that are on a stream
  *
- * Owns       the streams, a fixed number of flights with their events, and pinned buffers for blocks that are not pinned themselves.
- * Callers    the engine: begin, ask, end, all from progress. The events of a flight may be waited for by any thread.
- * Invariants a flight is on one stream; its `done` event is recorded behind its last copy. The pinned buffers of its blocks are given
- *            back only after the host has seen it over.
+ * Owns       the streams, a fixed number of flights with their events, and registered buffers for
+ *            blocks that are not registered themselves.
+ * Callers    the engine: begin, ask, land, all from progress. The events of a flight may be waited
+ *            for by any thread.
+ * Invariants a flight is on one stream; its `done` event is recorded behind its last copy. The
+ *            registered buffers of its blocks are given back only after the host has seen it over.
  * Lock       none. `layered` and `by_stream` are atomic: whoever makes a stream wait reads them. The rest of a flight that is running may be
  *            read by whoever knows from the engine, under its lock, that it is: it changes before it gets there and after it has left.
- * Why        two streams each way and a third for what waits for a fence: copies that could run are never queued behind a server's
- *            step. A flight whose end cannot be recorded is asked for by its stream: neither buffer is given back on a guess.
+ * Why        two streams each way and a third for what waits for a ticket: copies that could run
+ *            are never queued behind a server's step. A flight whose end cannot be recorded is
+ *            asked for by its stream: neither buffer is given back on a guess.
  */
 #ifndef KVBI_TRANSFER_CUDA_FLIGHTS_H
 #define KVBI_TRANSFER_CUDA_FLIGHTS_H
@@ -18,13 +21,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "transfer/copy_queue.h"
 #include "transfer/cuda/copies.h"
-#include "transfer/cuda/fences.h"
-#include "transfer/ticket_queue.h"
+#include "transfer/cuda/tickets.h"
 
 #define KVBI_FLIGHTS 32u
 #define KVBI_FLIGHT_BLOCKS_MAX 64u
-#define KVBI_STREAMS_EACH_WAY 3u /* the last: for what waits for a fence */
+#define KVBI_STREAMS_EACH_WAY 3u /* the last: for what waits for a ticket */
 #define KVBI_BOUNCE_BLOCKS_MAX 16u
 
 struct kvbi_flight {
@@ -35,11 +38,11 @@ struct kvbi_flight {
     bool to_device;
     _Atomic bool by_stream; /* `done` could not be recorded */
     uint32_t stream;
-    uint32_t bounces; /* pinned buffers that its blocks hold */
-    uint64_t
-        event; /* the fence that it stands behind, by its own or by what is before it on its stream; 0: none */
+    uint32_t bounces; /* registered buffers that its blocks have */
+    /* the ticket that it waits for, by its own or by what is before it on its stream; 0: none */
+    uint64_t ticket;
     int result; /* of all its blocks that have no other */
-    struct kvbi_ticket_list items;
+    struct kvbi_copy_list items;
 };
 
 /* What can be asked whether a flight is over. */
@@ -50,8 +53,8 @@ struct kvbi_flight_witness {
 
 struct kvbi_flight_stream {
     cudaStream_t stream;
-    uint64_t waited; /* for fences up to this one */
-    uint64_t event;  /* the latest of its flights' */
+    uint64_t waited; /* for tickets up to this one */
+    uint64_t ticket; /* the latest of its flights' */
 };
 
 struct kvbi_flights {
@@ -61,10 +64,10 @@ struct kvbi_flights {
     struct kvbi_flight all[KVBI_FLIGHTS];
     cudaEvent_t *layer_events;
     struct kvbi_flight_stream streams[2 * KVBI_STREAMS_EACH_WAY];
-    uint32_t turn[2]; /* by to_device: which stream of that way is next */
+    uint32_t next_stream[2]; /* by to_device: which stream of that way is next */
 
     uint64_t block_bytes;
-    unsigned char *bounce; /* pinned */
+    unsigned char *bounce; /* registered */
     uint32_t bounce_count;
     uint32_t bounce_free; /* a bit each */
 };
@@ -77,22 +80,22 @@ void kvbi_flights_destroy(
 /* One that is free, or NULL. */
 struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights);
 
-/* A pinned buffer of one block, or KVBI_NONE. */
+/* A registered buffer of one block, or KVBI_NONE. */
 uint32_t kvbi_flights_take_bounce(struct kvbi_flights *flights);
 void kvbi_flights_give_bounce(struct kvbi_flights *flights, uint32_t index);
 unsigned char *kvbi_flights_bounce(const struct kvbi_flights *flights, uint32_t index);
 
-/* What is to be done, and after which fence. */
+/* What is to be done, and after which ticket. */
 struct kvbi_flight_plan {
     struct kvbi_cuda_copier *copier;
-    struct kvbi_cuda_fences *fences;
+    struct kvbi_cuda_tickets *tickets;
     struct kvbi_cuda_load load;
-    uint64_t event;   /* a fence that the host has not seen reached, or 0 */
+    uint64_t ticket;  /* one that the host has not seen reached, or 0 */
     uint32_t bounces; /* buffers among the blocks */
     bool layered;
 };
 
-/* What flights hold that stand behind fences past `passed`. */
+/* What flights have that wait for tickets past `passed`. */
 struct kvbi_flights_waiting {
     uint32_t flights, bounces;
 };
@@ -115,10 +118,10 @@ cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda
 /* Waits until it is over. */
 void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
                       struct kvbi_cuda_scope *scope);
-/* Does it stand behind a fence past `passed`? */
+/* Does it wait for a ticket past `passed`? */
 bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed);
 struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
                                                  uint64_t passed);
-void kvbi_flight_end(struct kvbi_flights *flights, struct kvbi_flight *flight);
+void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gather - chunks between a GPU's memory and pinned host memory by a kernel, which reads and writes both directly
+ * gather - chunks between a GPU's memory and registered host memory by a kernel, which reads and
+ * writes both directly
  *
  * Owns       the kernel. One file behind this header is in each build: gather.cu, gather_none.c where there is no nvcc, and a
  *            function in C in tests on the stand-in runtime.

@@ -6,7 +6,7 @@
  */
 #include "transfer/cuda/cuda.h"
 #include "transfer/cuda/device.h"
-#include "transfer/cuda/pinned.h"
+#include "transfer/cuda/registration.h"
 
 /* ---- Operations ------------------------------------------------------------------------------ */
 
@@ -55,7 +55,7 @@ static bool lost(const struct kvbi_tier *tier, char *why, size_t why_bytes)
 static int register_memory(const struct kvbi_tier *tier, struct kvbi_tier *host,
                            const struct kvbi_log *log, uint32_t threads)
 {
-    return kvbi_pinning_create(host, tier->self, log, threads);
+    return kvbi_cuda_registration_create(host, tier->self, log, threads);
 }
 
 const struct kvbi_tier_ops kvbi_cuda_ops = {.kind = "cuda",

@@ -7,7 +7,7 @@
 
 #include "base/debug.h"
 #include "base/hooks.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 
 static uint64_t aligned_up(uint64_t bytes)
 {
@@ -17,8 +17,8 @@ static uint64_t aligned_up(uint64_t bytes)
 bool kvbi_disk_bounces(const struct kvbi_disk *disk, const struct kvbi_tier *memory)
 {
     bool direct = false;
-    for (uint32_t i = 0; i < disk->path_count; i++)
-        direct |= disk->paths[i].file.direct;
+    for (uint32_t i = 0; i < disk->file_count; i++)
+        direct |= disk->files[i].io.direct;
     return direct && (((uintptr_t)memory->base | memory->block_bytes) & (KVBI_DISK_ALIGN - 1)) != 0;
 }
 
@@ -51,7 +51,7 @@ int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struct kvbi_copy *c
         .slot = write ? copy->to_slot : copy->from_slot,
         .write = write,
         .bounce = kvbi_disk_bounces(disk, memory)};
-    state->path = kvbi_disk_path_of(disk, state->slot);
+    state->file = kvbi_disk_file_of(disk, state->slot);
     KVBI_ASSERT(copy->label == NULL || (copy->label->hash == copy->identity.hash &&
                                         copy->label->generation == copy->identity.generation));
     if (write)
@@ -61,8 +61,8 @@ int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struct kvbi_copy *c
     state->medium = fault == KVB_EIO;
     if (fault != 0)
         return fault;
-    state->name = kvbi_disk_name(disk, state->slot, &copy->identity);
-    if (write || kvbi_disk_holds(disk, state->slot, state->name))
+    state->identity = kvbi_disk_identity(disk, state->slot, &copy->identity);
+    if (write || kvbi_disk_has(disk, state->slot, state->identity))
         return 0;
     state->cause = KVBI_DISK_CAUSE_IDENTITY;
     return KVB_ECORRUPT; /* no need to read it */
@@ -71,8 +71,8 @@ int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struct kvbi_copy *c
 int kvbi_disk_copy_hash(struct kvbi_disk_copy *state)
 {
     if (state->write)
-        state->checksum = kvbi_disk_checksum(state->disk, state->name, state->memory);
-    else if (!kvbi_disk_verify(state->disk, state->slot, state->name, state->memory)) {
+        state->checksum = kvbi_disk_checksum(state->disk, state->identity, state->memory);
+    else if (!kvbi_disk_verify(state->disk, state->slot, state->identity, state->memory)) {
         state->cause = KVBI_DISK_CAUSE_CHECKSUM;
         return KVB_ECORRUPT;
     }
@@ -89,7 +89,7 @@ static uint32_t list_written(const struct kvbi_disk_ending *endings, uint32_t co
         const struct kvbi_disk_copy *state = endings[i].state;
         if (state->write && endings[i].result == 0)
             list[written++] = (struct kvbi_disk_publication){.slot = state->slot,
-                                                             .name = state->name,
+                                                             .identity = state->identity,
                                                              .checksum = state->checksum,
                                                              .label = state->label};
     }
@@ -126,7 +126,7 @@ void kvbi_disk_copies_end(struct kvbi_disk *disk, const struct kvbi_disk_ending 
                              ? kvbi_disk_note_write(disk, state->slot, result, medium)
                              : kvbi_disk_note_read(disk, state->slot, result, state->cause, medium);
         completions[i] = (struct kvbi_completion){
-            .tag = endings[i].tag, .result = result, .condemned = condemned};
+            .cookie = endings[i].cookie, .result = result, .condemned = condemned};
     }
 }
 
@@ -137,10 +137,10 @@ struct kvbi_disk_piece kvbi_disk_piece_at(const struct kvbi_disk_copy *state, ui
     uint64_t left = state->disk->block_bytes - offset;
     uint32_t bytes = (uint32_t)(left < KVBI_DISK_PIECE_BYTES ? left : KVBI_DISK_PIECE_BYTES);
     KVBI_ASSERT(offset < state->disk->block_bytes);
-    return (struct kvbi_disk_piece){
-        .offset = offset,
-        .payload_bytes = bytes,
-        .io_bytes = state->path->file.direct ? (uint32_t)aligned_up(bytes) : bytes};
+    return (struct kvbi_disk_piece){.offset = offset,
+                                    .payload_bytes = bytes,
+                                    .io_bytes = state->file->io.direct ? (uint32_t)aligned_up(bytes)
+                                                                       : bytes};
 }
 
 /* What was in the buffer before belongs to other blocks: it must not end up in the padding. */
@@ -163,7 +163,7 @@ static bool file_ends(const struct kvbi_disk_copy *state, const struct kvbi_disk
     static const struct kvbi_disk_say nobody = {.path = ""};
     uint64_t bytes = 0,
              at = kvbi_disk_offset(state->disk, state->slot) + piece->offset + piece->done;
-    return !state->write && kvbi_disk_file_size(&state->path->file, &bytes, &nobody) == 0 &&
+    return !state->write && kvbi_disk_io_size(&state->file->io, &bytes, &nobody) == 0 &&
            at >= bytes;
 }
 
@@ -179,7 +179,7 @@ int kvbi_disk_piece_advance(struct kvbi_disk_copy *state, struct kvbi_disk_piece
     if (result > (int64_t)(piece->io_bytes - piece->done))
         return KVB_EIO;
     if (result < 0 && result != -EINTR && result != -EAGAIN) {
-        state->medium |= kvbi_disk_blames_medium((int)-result);
+        state->medium |= kvbi_disk_is_medium_error((int)-result);
         return kvbi_disk_error_of((int)-result);
     }
     if (result > 0)
@@ -190,7 +190,7 @@ int kvbi_disk_piece_advance(struct kvbi_disk_copy *state, struct kvbi_disk_piece
         state->cause = KVBI_DISK_CAUSE_SHORT;
         return KVB_EIO;
     }
-    if (state->path->file.direct) /* the rest starts aligned too */
+    if (state->file->io.direct) /* the rest starts aligned too */
         piece->done &= ~(uint32_t)(KVBI_DISK_ALIGN - 1);
     piece->retries = piece->done > before ? 0 : piece->retries + 1;
     return piece->retries > KVBI_DISK_RETRIES ? KVB_EIO : 0;

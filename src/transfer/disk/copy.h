@@ -2,13 +2,14 @@
 /*
  * disk/copy - what every disk engine does with one block around its I/O
  *
- * Owns       the order of things: begin (fault hooks, entry emptied), hash if it is a write, the I/O of each piece and its result, hash
- *            if it is a read, end (entries published).
+ * Owns       the order of things: begin (fault hooks, tag emptied), hash if it is a write, the I/O
+ *            of each piece and its result, hash if it is a read, end (entries published).
  * Callers    engine_uring, engine_posix: each I/O in between is theirs. Any thread, one at a time for one copy; the end of all copies in
  *            reap. No lock.
- * Invariants a write is published only when each of its pieces was reported written in full; a read passes only if its slot holds
- *            that name and the payload has that checksum. Nothing is done by halves: a result that is neither full nor an error
- *            leads to another I/O for the rest.
+ * Invariants a write is published only when each of its pieces was reported written in full; a read
+ *            passes only if its slot has that identity and the payload that checksum. Nothing is
+ *            done by halves: a result that is neither full nor an error leads to another I/O for
+ *            the rest.
  */
 #ifndef KVBI_TRANSFER_DISK_COPY_H
 #define KVBI_TRANSFER_DISK_COPY_H
@@ -30,15 +31,15 @@
 
 struct kvbi_disk_copy {
     struct kvbi_disk *disk;
-    struct kvbi_disk_path *path; /* of the slot */
+    struct kvbi_disk_file *file; /* of the slot */
     const struct kvbi_label *label;
     unsigned char *memory; /* the block at the other end */
     uint32_t slot;
     bool write;
     bool bounce; /* direct I/O does not take that memory: the pieces go through a buffer */
     enum kvbi_disk_cause cause; /* of a result that is not 0 ... */
-    bool medium;                /* ... and whether kvbi_disk_blames_medium */
-    uint64_t name, checksum;
+    bool medium;                /* ... and whether kvbi_disk_is_medium_error */
+    uint64_t identity, checksum;
 };
 
 /* One I/O: `io_bytes` (with the padding) at `offset` within the slot, of which `done` are done. */
@@ -80,7 +81,7 @@ KVB_NODISCARD int kvbi_disk_copy_hash(struct kvbi_disk_copy *state);
 /* A copy that is over, with the first result of its steps that is not 0. */
 struct kvbi_disk_ending {
     const struct kvbi_disk_copy *state;
-    uint64_t tag;
+    uint64_t cookie;
     int result;
 };
 

@@ -38,8 +38,9 @@ struct kvbi_disk_engine_config {
         single_issuer; /* uring: submit, reap and drain come from one thread, from the first submit to the last drain */
     bool
         unregistered; /* uring: do not register the memories. Registering takes all of their pages at create */
-    bool edges; /* uring: whoever sleeps on event_fd waits for edges, so reap need not drain it */
-    bool poll;  /* posix: no threads of its own, the I/O is done in reap */
+    /* uring: whoever sleeps on wake_fd waits edge-triggered, so reap need not drain it */
+    bool edge_triggered;
+    bool poll;                      /* posix: no threads of its own, the I/O is done in reap */
     uint32_t threads;               /* posix: 0: KVBI_DISK_THREADS, KVBI_DISK_THREADS_MAX at most */
     const struct kvbi_hooks *hooks; /* may be NULL */
 };

@@ -19,9 +19,9 @@
 #include "base/debug.h"
 #include "base/platform.h"
 
+#include "transfer/copy_queue.h"
 #include "transfer/disk/engine.h"
 #include "transfer/disk/hasher.h"
-#include "transfer/ticket_queue.h"
 
 /* Blocks that were written and wait for the end of others, at most. */
 #define TOGETHER 16u
@@ -48,7 +48,7 @@ struct posix_engine {
     uint32_t worker_count;
     bool threads;
 
-    struct kvbi_ticket_queue queue;
+    struct kvbi_copy_queue queue;
     struct kvbi_cond work, idle;
     struct kvbi_disk_hasher hasher;
     uint32_t active, waiting; /* threads with a copy; without anything to do */
@@ -69,7 +69,7 @@ static int64_t do_io(const struct kvbi_disk_copy *state, const struct kvbi_disk_
     off_t offset =
         (off_t)(kvbi_disk_offset(state->disk, state->slot) + piece->offset + piece->done);
     size_t bytes = piece->io_bytes - piece->done;
-    int fd = state->path->file.fd;
+    int fd = state->file->io.fd;
     ssize_t result = state->write ? pwrite(fd, at, bytes, offset) : pread(fd, at, bytes, offset);
     return result < 0 ? -errno : result;
 }
@@ -117,7 +117,7 @@ static void carry(struct posix_engine *e, uint32_t item, bool fresh, unsigned ch
 
 static uint32_t next_locked(struct posix_engine *e, bool *fresh)
 {
-    kvbi_ticket_promote_locked(&e->queue);
+    kvbi_copy_promote_locked(&e->queue);
     uint32_t item = kvbi_disk_hasher_take_locked(&e->hasher, true, fresh);
     return item != KVBI_NONE ? item : kvbi_disk_hasher_take_locked(&e->hasher, false, fresh);
 }
@@ -130,12 +130,12 @@ static bool move_next_locked(struct posix_engine *e, unsigned char *buffer)
     if (item == KVBI_NONE)
         return false;
     e->active++;
-    kvbi_disk_hasher_rouse_locked(&e->hasher); /* room was made ahead */
+    kvbi_disk_hasher_wake_locked(&e->hasher); /* room was made ahead */
     kvbi_lock_release(&e->queue.lock);
     carry(e, item, fresh, buffer);
     kvbi_lock_take(&e->queue.lock);
     kvbi_disk_hasher_land_locked(&e->hasher, item, !e->hasher.threaded);
-    kvbi_disk_hasher_rouse_locked(&e->hasher);
+    kvbi_disk_hasher_wake_locked(&e->hasher);
     if (--e->active == 0)
         kvbi_cond_broadcast(&e->idle);
     return true;
@@ -144,10 +144,10 @@ static bool move_next_locked(struct posix_engine *e, unsigned char *buffer)
 static void wait_for_work_locked(struct posix_engine *e)
 {
     e->waiting++;
-    e->hasher.hungry = true;
+    e->hasher.has_room = true;
     kvbi_cond_wait(&e->work, &e->queue.lock);
     e->waiting--;
-    e->hasher.hungry = e->waiting > 0;
+    e->hasher.has_room = e->waiting > 0;
 }
 
 /* The hasher's thread: for reap and for idle threads. */
@@ -166,7 +166,7 @@ static void tell_locked(void *engine)
  */
 static bool should_tell_locked(const struct posix_engine *e)
 {
-    const struct kvbi_ticket_list *landed = &e->hasher.landed;
+    const struct kvbi_copy_list *landed = &e->hasher.landed;
     if (landed->count == 0)
         return false;
     return e->active == 0 || landed->count >= TOGETHER ||
@@ -196,7 +196,7 @@ static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
     struct posix_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
         return KVB_EFORK;
-    int result = kvbi_ticket_queue_submit(&e->queue, copies, count, urgent);
+    int result = kvbi_copy_queue_submit(&e->queue, copies, count, urgent);
     if (result == 0 && count > 0)
         kvbi_cond_broadcast(&e->work);
     return result;
@@ -205,7 +205,7 @@ static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
 static bool ready_locked(const struct posix_engine *e)
 {
     if (!e->threads)
-        return e->hasher.landed.count > 0 || kvbi_ticket_ready_locked(&e->queue);
+        return e->hasher.landed.count > 0 || kvbi_copy_ready_locked(&e->queue);
     return e->hasher.landed.count > 0 || e->queue.cancelled.count > 0;
 }
 
@@ -226,7 +226,7 @@ static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     if (kvbi_fork_guard_is_child(&e->guard))
         return 0;
     kvbi_lock_take(&e->queue.lock);
-    uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
+    uint32_t count = kvbi_copy_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
     uint32_t landed = 0;
     while (!e->threads && count + landed < max &&
@@ -241,7 +241,7 @@ static uint32_t posix_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     return count;
 }
 
-static int posix_event_fd(struct kvbi_engine *engine)
+static int posix_wake_fd(struct kvbi_engine *engine)
 {
     const struct posix_engine *e = of(engine);
     return e->threads ? kvbi_wake_fd(&e->wake) : -1;
@@ -285,24 +285,24 @@ static bool posix_signal(struct kvbi_engine *engine, uint64_t value)
     struct posix_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
         return false;
-    bool reached = kvbi_ticket_signal(&e->queue, value);
+    bool reached = kvbi_copy_queue_signal(&e->queue, value);
     if (reached)
         kvbi_cond_broadcast(&e->work);
     return reached;
 }
 
-static bool posix_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool posix_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
     if (kvbi_fork_guard_is_child(&of(engine)->guard))
         return false;
-    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+    return kvbi_copy_queue_recall(&of(engine)->queue, place, cookie);
 }
 
 static size_t posix_bytes(const struct kvbi_engine *engine)
 {
     const struct posix_engine *e = (const struct posix_engine *)(const void *)engine;
     size_t bytes =
-        sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher);
+        sizeof *e + kvbi_copy_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher);
     for (uint32_t i = 0; i < e->worker_count; i++)
         if (e->workers[i].buffer != NULL)
             bytes += (size_t)kvbi_disk_piece_max(e->disk);
@@ -346,7 +346,7 @@ static void posix_destroy(struct kvbi_engine *engine)
     kvbi_disk_hasher_destroy(&e->hasher, false);
     kvbi_cond_fini(&e->idle);
     kvbi_cond_fini(&e->work);
-    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_copy_queue_destroy(&e->queue);
     free_memory(e);
 }
 
@@ -354,7 +354,7 @@ static const struct kvbi_engine_ops ops = {.name = "posix",
                                            .destroy = posix_destroy,
                                            .submit = posix_submit,
                                            .reap = posix_reap,
-                                           .event_fd = posix_event_fd,
+                                           .wake_fd = posix_wake_fd,
                                            .ready = posix_ready,
                                            .drain = posix_drain,
                                            .import = posix_import,
@@ -410,7 +410,7 @@ int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memo
     kvbi_fork_guard_create_by_pid(&e->guard);
     if (take_buffers(e, config) != 0 || kvbi_fork_guard_create(&e->guard) != 0 ||
         (e->threads && kvbi_wake_create(&e->wake) != 0) ||
-        kvbi_ticket_queue_create(&e->queue, &e->memory, config->capacity) != 0)
+        kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0)
         goto free_engine;
     if (kvbi_cond_init(&e->work) != 0)
         goto destroy_queue;
@@ -430,7 +430,7 @@ fini_idle:
 fini_work:
     kvbi_cond_fini(&e->work);
 destroy_queue:
-    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_copy_queue_destroy(&e->queue);
 free_engine:
     free_memory(e);
     return KVB_ENOMEM;

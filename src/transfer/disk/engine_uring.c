@@ -17,10 +17,10 @@
 #include "base/clock.h"
 #include "base/platform.h"
 
+#include "transfer/copy_queue.h"
 #include "transfer/disk/engine.h"
 #include "transfer/disk/hasher.h"
 #include "transfer/disk/uring_flights.h"
-#include "transfer/ticket_queue.h"
 
 /* A disk that has nothing to do gets so many I/Os at once, and the rest while it works: handing over 64 takes as long as doing ten. */
 #define FIRST_IOS 8
@@ -34,7 +34,7 @@ struct uring_engine {
     struct kvbi_uring_flights flights;
     uint32_t issuing[2]; /* by urgent: an item, or KVBI_NONE */
 
-    struct kvbi_ticket_queue queue;
+    struct kvbi_copy_queue queue;
     struct kvbi_disk_hasher hasher;
 };
 
@@ -89,15 +89,15 @@ static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct take
     uint32_t count = 0, max = room < KVBI_DISK_PUBLISH_MAX ? room : KVBI_DISK_PUBLISH_MAX;
     bool alone = false;
     kvbi_lock_take(&e->queue.lock);
-    kvbi_ticket_promote_locked(&e->queue);
+    kvbi_copy_promote_locked(&e->queue);
     while (count < max && !alone) {
         blocks[count] = next_locked(e, begun_only);
         if (blocks[count].item == KVBI_NONE)
             break;
         alone = taken_alone(e, blocks[count++]);
     }
-    e->hasher.hungry = count < room;
-    kvbi_disk_hasher_rouse_locked(&e->hasher);
+    e->hasher.has_room = count < room;
+    kvbi_disk_hasher_wake_locked(&e->hasher);
     kvbi_lock_release(&e->queue.lock);
     return count;
 }
@@ -145,8 +145,8 @@ static uint64_t place_of(const struct uring_engine *e, uint32_t item)
     const struct kvbi_copy *copy = &e->queue.items[item].copy;
     bool write = copy->to->lasting != NULL;
     uint32_t slot = write ? copy->to_slot : copy->from_slot;
-    uint64_t path = slot % e->disk->path_count;
-    return (uint64_t)write << 63 | path << 32 | kvbi_disk_place_of(e->disk, slot);
+    uint64_t file = slot % e->disk->file_count;
+    return (uint64_t)write << 63 | file << 32 | kvbi_disk_place_of(e->disk, slot);
 }
 
 /* Neighbours in a file one after the other: they share an I/O. All go in one entry, so none loses more than the time of its I/O. */
@@ -216,7 +216,7 @@ static void harvest(struct uring_engine *e)
     land(e, landed, count);
 }
 
-/* One turn: what has come in is taken, all of it first, then what fits goes out in one entry. */
+/* One pass: what has come in is taken, all of it first, then what fits goes out in one entry. */
 static void turn(struct uring_engine *e)
 {
     do {
@@ -224,7 +224,7 @@ static void turn(struct uring_engine *e)
             kvbi_uring_flights_enter(&e->flights, false);
         harvest(e);
     } while (!e->flights.broken && e->flights.count > 0 &&
-             kvbi_uring_ring_deferred(&e->flights.ring));
+             kvbi_uring_ring_has_task_work(&e->flights.ring));
     refill(e, false);
 }
 
@@ -236,7 +236,7 @@ static int uring_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
     struct uring_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
         return KVB_EFORK;
-    int result = kvbi_ticket_queue_submit(&e->queue, copies, count, urgent);
+    int result = kvbi_copy_queue_submit(&e->queue, copies, count, urgent);
     if (result != 0 || count == 0)
         return result;
     kvbi_uring_flights_enable(&e->flights);
@@ -244,15 +244,15 @@ static int uring_submit(struct kvbi_engine *engine, const struct kvbi_copy *copi
     return 0;
 }
 
-/* Can reap do something that no event will announce? */
+/* Can reap do something that nothing will announce? */
 static bool more_locked(struct uring_engine *e)
 {
     if (e->hasher.landed.count > 0 || e->queue.cancelled.count > 0)
         return true;
     if (!e->hasher.threaded && kvbi_disk_hasher_has_work_locked(&e->hasher))
         return true;
-    return e->hasher.hungry &&
-           (kvbi_disk_hasher_has_staged_locked(&e->hasher) || kvbi_ticket_ready_locked(&e->queue));
+    return e->hasher.has_room &&
+           (kvbi_disk_hasher_has_staged_locked(&e->hasher) || kvbi_copy_ready_locked(&e->queue));
 }
 
 static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
@@ -263,10 +263,10 @@ static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     if (kvbi_fork_guard_is_child(&e->guard))
         return 0;
     kvbi_lock_take(&e->queue.lock);
-    uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
+    uint32_t count = kvbi_copy_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
-    if (!engine->edges)
-        kvbi_uring_ring_attend(
+    if (!engine->edge_triggered)
+        kvbi_uring_ring_drain(
             &e->flights.ring); /* before looking: what comes later announces itself anew */
     for (bool again = true; again;) {
         turn(e);
@@ -279,11 +279,11 @@ static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     *more = more_locked(e);
     kvbi_lock_release(&e->queue.lock);
     *more |= e->flights.count > 0 && (e->flights.broken || e->flights.prepared_bytes > 0 ||
-                                      kvbi_uring_ring_deferred(&e->flights.ring));
+                                      kvbi_uring_ring_has_task_work(&e->flights.ring));
     return count;
 }
 
-static int uring_event_fd(struct kvbi_engine *engine)
+static int uring_wake_fd(struct kvbi_engine *engine)
 {
     return kvbi_uring_ring_fd(&of(engine)->flights.ring);
 }
@@ -302,7 +302,7 @@ static bool uring_ready(struct kvbi_engine *engine)
 static void uring_drain(struct kvbi_engine *engine)
 {
     struct uring_engine *e = of(engine);
-    const struct timespec nap = {.tv_nsec = 1000000};
+    const struct timespec pause = {.tv_nsec = 1000000};
     if (kvbi_fork_guard_is_child(&e->guard))
         return;
     kvbi_lock_take(&e->queue.lock);
@@ -310,7 +310,7 @@ static void uring_drain(struct kvbi_engine *engine)
     kvbi_lock_release(&e->queue.lock);
     for (refill(e, true); e->flights.count > 0; refill(e, true)) {
         if (e->flights.broken)
-            (void)nanosleep(&nap, NULL);
+            (void)nanosleep(&pause, NULL);
         kvbi_uring_flights_enter(&e->flights, true);
         harvest(e);
     }
@@ -329,20 +329,20 @@ static int uring_import(struct kvbi_engine *engine, const struct kvb_fence *fenc
 static bool uring_signal(struct kvbi_engine *engine, uint64_t value)
 {
     struct uring_engine *e = of(engine);
-    return !kvbi_fork_guard_is_child(&e->guard) && kvbi_ticket_signal(&e->queue, value);
+    return !kvbi_fork_guard_is_child(&e->guard) && kvbi_copy_queue_signal(&e->queue, value);
 }
 
-static bool uring_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool uring_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
     if (kvbi_fork_guard_is_child(&of(engine)->guard))
         return false;
-    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+    return kvbi_copy_queue_recall(&of(engine)->queue, place, cookie);
 }
 
 static size_t uring_bytes(const struct kvbi_engine *engine)
 {
     const struct uring_engine *e = (const struct uring_engine *)(const void *)engine;
-    return sizeof *e + kvbi_ticket_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher) +
+    return sizeof *e + kvbi_copy_queue_bytes(&e->queue) + kvbi_disk_hasher_bytes(&e->hasher) +
            kvbi_uring_flights_bytes(&e->flights);
 }
 
@@ -361,7 +361,7 @@ static void uring_destroy(struct kvbi_engine *engine)
     if (child)
         kvbi_memory_free(&memory, e->queue.items, e->queue.capacity, sizeof *e->queue.items);
     else
-        kvbi_ticket_queue_destroy(&e->queue);
+        kvbi_copy_queue_destroy(&e->queue);
     kvbi_fork_guard_destroy(&e->guard);
     kvbi_memory_free(&memory, e, 1, sizeof *e);
 }
@@ -370,7 +370,7 @@ static const struct kvbi_engine_ops ops = {.name = "uring",
                                            .destroy = uring_destroy,
                                            .submit = uring_submit,
                                            .reap = uring_reap,
-                                           .event_fd = uring_event_fd,
+                                           .wake_fd = uring_wake_fd,
                                            .ready = uring_ready,
                                            .drain = uring_drain,
                                            .import = uring_import,
@@ -400,7 +400,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
     struct uring_engine *e = kvbi_memory_alloc(memory, 1, sizeof *e, _Alignof(struct uring_engine));
     if (e == NULL)
         return KVB_ENOMEM;
-    *e = (struct uring_engine){.engine = {.ops = &ops, .edges = config->edges},
+    *e = (struct uring_engine){.engine = {.ops = &ops, .edge_triggered = config->edge_triggered},
                                .memory = *memory,
                                .clock = clock,
                                .disk = config->disk,
@@ -413,7 +413,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
     if (error != 0)
         goto destroy_guard;
     error = KVB_ENOMEM;
-    if (kvbi_ticket_queue_create(&e->queue, &e->memory, config->capacity) != 0)
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0)
         goto destroy_flights;
     if (kvbi_disk_hasher_create(&e->hasher, memory, config, &e->queue, tell_issuer_locked, e) != 0)
         goto destroy_queue;
@@ -425,7 +425,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
 destroy_hasher:
     kvbi_disk_hasher_destroy(&e->hasher, false);
 destroy_queue:
-    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_copy_queue_destroy(&e->queue);
 destroy_flights:
     kvbi_uring_flights_destroy(&e->flights, false);
 destroy_guard:

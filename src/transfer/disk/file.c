@@ -2,394 +2,444 @@
 /* disk/file - see file.h. */
 #include "transfer/disk/file.h"
 
+#include "transfer/disk/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/fs.h>
+#include <linux/falloc.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
-int kvbi_disk_refuse(const struct kvbi_disk_say *say, int code, const char *format, ...)
+/* Adds to the note. */
+__attribute__((format(printf, 2, 3))) static void note(struct kvbi_disk_file *file,
+                                                       const char *format, ...)
 {
     va_list arguments;
-    size_t length = strlen(say->path), shown = say->bytes / 2; /* the other half is the reason's */
-    if (say->bytes == 0)
-        return code;
-    int used = snprintf(say->text, say->bytes, "%s%s: ", length > shown ? "..." : "",
-                        say->path + (length > shown ? length - shown : 0));
-    if (used < 0 || (size_t)used >= say->bytes)
-        return code;
+    size_t used = strlen(file->note);
+    if (used > 0 && used + 2 < sizeof file->note)
+        used += (size_t)snprintf(file->note + used, sizeof file->note - used, "; ");
     va_start(arguments, format);
-    (void)vsnprintf(say->text + used, say->bytes - (size_t)used, format, arguments);
+    (void)vsnprintf(file->note + used, sizeof file->note - used, format, arguments);
     va_end(arguments);
-    return code;
 }
 
-/* ---- What it is --------------------------------------------------------------------------------------------------- */
+/* ---- Superblocks -------------------------------------------------------------------------------------------------- */
 
-static const char *unfit_kind(mode_t mode)
+int kvbi_disk_file_write(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
+                         struct kvbi_disk_superblock *next)
 {
-    switch (mode & S_IFMT) {
-    case S_IFREG:
-    case S_IFBLK:
-        return NULL;
-    case S_IFDIR:
-        return "is a directory";
-    case S_IFLNK:
-        return "is a symbolic link, which is not followed";
-    case S_IFIFO:
-        return "is a FIFO";
-    case S_IFSOCK:
-        return "is a socket";
-    case S_IFCHR:
-        return "is a character device";
-    default:
-        return "is neither a file nor a block device";
-    }
-}
-
-static void remember(struct kvbi_disk_file *file, const struct stat *status)
-{
-    file->device = S_ISBLK(status->st_mode);
-    file->on = file->device ? status->st_rdev : status->st_dev;
-    file->node = file->device ? 0 : status->st_ino;
-}
-
-static bool same(const struct kvbi_disk_file *one, const struct kvbi_disk_file *two)
-{
-    return one->device == two->device && one->on == two->on && one->node == two->node;
-}
-
-bool kvbi_disk_file_is(const struct kvbi_disk_file *file, const char *path)
-{
-    struct kvbi_disk_file other = {.fd = -1};
-    struct stat status;
-    if (lstat(path, &status) != 0)
-        return false;
-    remember(&other, &status);
-    return same(file, &other);
-}
-
-static int check_kind(struct kvbi_disk_file *file, const struct stat *status,
-                      const struct kvbi_disk_say *say)
-{
-    const char *unfit = unfit_kind(status->st_mode);
-    if (unfit != NULL)
-        return kvbi_disk_refuse(say, KVB_EINVAL, "%s", unfit);
-    remember(file, status);
-    /* Who may open a device is decided by its group as a rule. */
-    if (!file->device && status->st_uid != geteuid())
-        return kvbi_disk_refuse(say, KVB_EINVAL,
-                                "belongs to user %u, not to user %u who runs this process",
-                                (unsigned)status->st_uid, (unsigned)geteuid());
-    return 0;
-}
-
-static int refuse_open(const struct kvbi_disk_file *file, int error,
-                       const struct kvbi_disk_say *say)
-{
-    switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-        return kvbi_disk_refuse(say, KVB_ENOENT, "its directory does not exist");
-    case EROFS:
-        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED, "is on a read-only file system");
-    case EACCES:
-    case EPERM:
-        return kvbi_disk_refuse(say, KVB_EINVAL, "may not be %s: %s",
-                                file->created ? "created" : "read and written",
-                                kvbi_errno_text(error));
-    case EBUSY:
-    case ETXTBSY:
-        return kvbi_disk_refuse(say, KVB_EBUSY, "is in use");
-    case ENOSPC:
-    case EDQUOT:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "cannot be created: %s", kvbi_errno_text(error));
-    case EMFILE:
-    case ENFILE:
-        return kvbi_disk_refuse(say, KVB_ENOMEM, "no file descriptor left (RLIMIT_NOFILE): %s",
-                                kvbi_errno_text(error));
-    case ENAMETOOLONG:
-    case EISDIR: /* ends in a slash */
-    case ELOOP:
-        return kvbi_disk_refuse(say, KVB_EINVAL, "%s", kvbi_errno_text(error));
-    default:
-        return kvbi_disk_refuse(say, KVB_EIO, "cannot be opened: %s", kvbi_errno_text(error));
-    }
-}
-
-/*
- * A process that was killed holds its lock, and a device, until the kernel has ended its I/O, a ring's some time after the process is gone
- * (17 to 120 ms measured). Whoever is started in its place waits for that: what still arrives would hit slots that are in use again.
- */
-#define PATIENCE 500
-static const struct timespec a_moment = {.tv_nsec = 2000000};
-
-/* A descriptor, or -1 and errno. */
-static int open_patiently(const struct kvbi_disk_file *file, const char *path)
-{
-    int fd = -1;
-    for (uint32_t tries = 0; tries < PATIENCE; tries++) {
-        fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | (file->device ? O_EXCL : 0));
-        if (fd >= 0 || !file->device || errno != EBUSY)
-            return fd;
-        (void)nanosleep(&a_moment, NULL);
-    }
-    errno = EBUSY;
-    return -1;
-}
-
-/*
- * Looked at before it is opened, because opening a device or a FIFO may have effects of its own, and again through the
- * descriptor, because another file may lie there by then.
- */
-static int open_existing(struct kvbi_disk_file *file, const struct stat *before,
-                         const struct kvbi_disk_say *say)
-{
-    struct stat now;
-    int error = check_kind(file, before, say);
+    _Alignas(KVBI_DISK_ALIGN) unsigned char page[KVBI_DISK_SUPERBLOCK_BYTES] = {0};
+    uint32_t at = 1 - file->superblock_at;
+    next->serial = file->superblock.serial + 1;
+    kvbi_disk_superblock_seal(hash, next);
+    memcpy(page, next, sizeof *next);
+    int error =
+        kvbi_disk_write_synced(file->io.fd, page, sizeof page, at * KVBI_DISK_SUPERBLOCK_BYTES);
     if (error != 0)
         return error;
-    file->fd = open_patiently(file, say->path);
-    if (file->fd < 0 || fstat(file->fd, &now) != 0)
-        return refuse_open(file, errno, say);
-    return check_kind(file, &now, say);
+    file->superblock = *next;
+    file->superblock_at = at;
+    return 0;
 }
 
-static bool lies_under(const char *path, const char *directory)
+int kvbi_disk_file_write_both(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
+                              struct kvbi_disk_superblock *next)
 {
-    size_t length = strlen(directory);
-    return strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
+    int error = kvbi_disk_file_write(file, hash, next);
+    return error != 0 ? error : kvbi_disk_file_write(file, hash, next);
 }
 
-/* Would a file made there lie among the device nodes? /dev itself need not be a mount; where it is one, it may have other names. */
-static bool among_devices(const char *path)
+struct finding {
+    enum kvbi_disk_verdict verdict;
+    struct kvbi_disk_superblock superblock;
+    int error; /* it could not be read: says as little as a blank one */
+};
+
+static struct finding read_superblock(const struct kvbi_disk_file *file,
+                                      const struct kvbi_hash_ops *hash, uint32_t at)
 {
-    char directory[PATH_MAX], real[PATH_MAX];
-    struct stat root, devices, here;
-    const char *name = strrchr(path, '/');
-    (void)snprintf(directory, sizeof directory, "%.*s", name != NULL ? (int)(name - path) + 1 : 1,
-                   name != NULL ? path : ".");
-    if (realpath(directory, real) == NULL || lies_under(real, "/dev/shm"))
-        return false;
-    if (lies_under(real, "/dev"))
-        return true;
-    return stat("/", &root) == 0 && stat("/dev", &devices) == 0 && stat(real, &here) == 0 &&
-           devices.st_dev != root.st_dev && devices.st_dev == here.st_dev;
+    struct finding found = {.verdict = KVBI_DISK_BLANK};
+    _Alignas(KVBI_DISK_ALIGN) unsigned char page[KVBI_DISK_SUPERBLOCK_BYTES];
+    found.error = kvbi_disk_read(file->io.fd, page, sizeof page, at * KVBI_DISK_SUPERBLOCK_BYTES);
+    if (found.error == 0)
+        found.verdict = kvbi_disk_superblock_judge(hash, page, &found.superblock);
+    return found;
 }
 
-static int open_any(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
+static void take_finding(struct kvbi_disk_file *file, const struct finding *found, uint32_t at)
 {
-    struct stat status;
-    if (lstat(say->path, &status) == 0)
-        return open_existing(file, &status, say);
-    if (errno != ENOENT)
-        return refuse_open(file, errno, say);
-    if (among_devices(say->path))
-        return kvbi_disk_refuse(say, KVB_ENOENT,
-                                "there is no such device, and no file is made among the devices");
-    file->created = true;
-    file->fd = open(say->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (file->fd >= 0)
-        return fstat(file->fd, &status) == 0 ? check_kind(file, &status, say)
-                                             : refuse_open(file, errno, say);
-    int error = errno;
-    if (error == EEXIST)
-        return kvbi_disk_refuse(say, KVB_EBUSY, "was created by somebody else at this moment");
-    return refuse_open(file, error, say);
+    file->verdict = found->verdict;
+    file->superblock_at = at;
+    if (found->verdict == KVBI_DISK_VALID)
+        file->superblock = found->superblock;
+    else if (found->verdict == KVBI_DISK_VERSION_UNKNOWN)
+        file->version = found->superblock.version;
 }
 
-static int take_lock(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
+/* The newer of two whole ones counts; a whole one beside anything else; else whatever says most about what the file is. */
+static int read_superblocks(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
+                            const struct kvbi_disk_say *say)
 {
-    for (uint32_t tries = 0; tries < PATIENCE; tries++) {
-        file->locked = flock(file->fd, LOCK_EX | LOCK_NB) == 0;
-        if (file->locked)
-            return 0;
-        if (errno != EWOULDBLOCK)
-            return kvbi_disk_refuse(say, KVB_EIO, "cannot be locked: %s", kvbi_errno_text(errno));
-        (void)nanosleep(&a_moment, NULL);
+    static const enum kvbi_disk_verdict order[] = {KVBI_DISK_VALID, KVBI_DISK_VERSION_UNKNOWN,
+                                                   KVBI_DISK_DAMAGED, KVBI_DISK_FOREIGN,
+                                                   KVBI_DISK_BLANK};
+    struct finding found[2] = {read_superblock(file, hash, 0), read_superblock(file, hash, 1)};
+    if (found[0].error != 0 && found[1].error != 0)
+        return kvbi_disk_refuse(say, KVB_EIO, "cannot be read: %s",
+                                kvbi_errno_text(found[0].error));
+    /* A file system, a partition table, a volume or swap made there since: it need not have reached the other one. */
+    for (int i = 0; file->io.device && i < 2; i++)
+        if (found[i].verdict == KVBI_DISK_FOREIGN)
+            found[1 - i] = found[i];
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        bool first = found[0].verdict == order[i], second = found[1].verdict == order[i];
+        if (!first && !second)
+            continue;
+        uint32_t at =
+            !first || (second && found[1].superblock.serial >= found[0].superblock.serial);
+        take_finding(file, &found[at], at);
+        if (file->verdict == KVBI_DISK_VALID && found[1 - at].verdict != KVBI_DISK_VALID)
+            note(file, "superblock %u of 2 was not whole, the other one counts", 2 - at);
+        break;
     }
-    return kvbi_disk_refuse(say, KVB_EBUSY, "is open in another process or another manager");
+    return 0;
 }
 
-/* An open file of its own, not a duplicate: whether I/O is direct is a property of the open file. One lock is enough. */
-static int open_table(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
+/* ---- What is there ------------------------------------------------------------------------------------------------ */
+
+/* From `offset` on, up to `end`, holes of a file passed over: what need not be zero. */
+static uint64_t next_data(const struct kvbi_disk_file *file, uint64_t offset, uint64_t end)
 {
-    struct kvbi_disk_file second = {.fd = -1};
-    struct stat status;
-    file->table_fd = open(say->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
-    if (file->table_fd < 0 && errno == ENOENT) /* whoever had the lock has discarded it */
-        return kvbi_disk_refuse(say, KVB_EBUSY, "was deleted at this moment");
-    if (file->table_fd < 0 || fstat(file->table_fd, &status) != 0)
-        return refuse_open(file, errno, say);
-    int error = check_kind(&second, &status, say);
-    if (error == 0 && !same(file, &second))
-        error = kvbi_disk_refuse(say, KVB_EBUSY, "was replaced by another file at this moment");
-    return error;
+    if (file->io.device)
+        return offset;
+    off_t at = lseek(file->io.fd, (off_t)offset, SEEK_DATA);
+    if (at < 0)
+        return errno == ENXIO ? end : offset;
+    return (uint64_t)at;
 }
 
-int kvbi_disk_file_open(struct kvbi_disk_file *file, const struct kvbi_disk_say *say)
+/* Nothing but zeros between here and the end? Of a device: of its first MiB, which no file system or partition table leaves empty. */
+static int check_blank(const struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                       uint64_t offset, const struct kvbi_disk_say *say)
 {
-    *file = (struct kvbi_disk_file){.fd = -1, .table_fd = -1};
-    if (say->path[0] == '\0')
-        return kvbi_disk_refuse(say, KVB_EINVAL, "a disk tier needs a path");
-    int error = open_any(file, say);
-    if (error == 0)
-        error = take_lock(file, say);
-    if (error == 0)
-        error = open_table(file, say);
+    uint64_t end = KVBI_DISK_DATA_OFFSET;
+    int refused = file->io.device ? 0 : kvbi_disk_io_size(&file->io, &end, say);
+    while (refused == 0 && (offset = next_data(file, offset, end)) < end) {
+        size_t bytes =
+            end - offset < KVBI_DISK_BUFFER_BYTES ? (size_t)(end - offset) : KVBI_DISK_BUFFER_BYTES;
+        int error = kvbi_disk_read(file->io.fd, terms->buffer, bytes, offset);
+        if (error != 0)
+            return kvbi_disk_refuse(say, KVB_EIO, "cannot be read: %s", kvbi_errno_text(error));
+        if (terms->buffer[0] != 0 || memcmp(terms->buffer, terms->buffer + 1, bytes - 1) != 0)
+            return kvbi_disk_refuse(
+                say, KVB_EMISMATCH,
+                "holds something that kvblock has not written; it is left alone");
+        offset += bytes;
+    }
+    return refused;
+}
+
+static int look(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                const struct kvbi_disk_say *say)
+{
+    uint64_t bytes = 0;
+    int error = read_superblocks(file, terms->hash, say);
     if (error != 0)
-        kvbi_disk_file_close(file, say->path, true);
+        return error;
+    if (file->verdict == KVBI_DISK_BLANK || file->verdict == KVBI_DISK_FOREIGN)
+        return check_blank(file, terms, 0, say);
+    if (file->io.device)
+        error = check_blank(file, terms, 2 * KVBI_DISK_SUPERBLOCK_BYTES, say);
+    if (error != 0)
+        return error;
+    error = kvbi_disk_io_size(&file->io, &bytes, say);
+    if (error == 0 && file->verdict == KVBI_DISK_VALID && bytes < file->superblock.file_bytes)
+        note(file, "had been cut from %llu to %llu bytes, what lay behind is lost",
+             (unsigned long long)file->superblock.file_bytes, (unsigned long long)bytes);
     return error;
 }
 
-/* Also where its size is what it was: space may have been taken behind the end. */
-static void give_back(struct kvbi_disk_file *file)
+int kvbi_disk_file_open(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                        const struct kvbi_disk_say *say)
 {
-    if (file->took_room)
-        (void)!ftruncate(file->fd, (off_t)file->before_bytes);
-    file->took_room = false;
+    file->verdict = KVBI_DISK_BLANK;
+    file->superblock_at = 1;
+    int error = kvbi_disk_io_open(&file->io, say);
+    return error == 0 && !file->io.created ? look(file, terms, say) : error;
 }
 
-void kvbi_disk_file_close(struct kvbi_disk_file *file, const char *path, bool discard)
+/* Why it cannot be kept, or false. */
+static bool unfit(const struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                  uint64_t seed, char *words, size_t words_bytes)
 {
-    if (discard && file->locked)
-        give_back(file);
-    if (discard && file->locked && file->created && kvbi_disk_file_is(file, path))
-        (void)unlink(path);
-    if (file->table_fd >= 0)
-        (void)close(file->table_fd);
-    if (file->fd >= 0) {
-        (void)flock(file->fd, LOCK_UN);
-        (void)close(file->fd);
+    const struct kvbi_disk_purpose *has = &file->superblock.purpose;
+    if (file->verdict == KVBI_DISK_VERSION_UNKNOWN)
+        (void)snprintf(words, words_bytes, "is of format version %u, this library knows %u",
+                       file->version, (unsigned)KVBI_DISK_VERSION);
+    else if (file->verdict == KVBI_DISK_DAMAGED)
+        (void)snprintf(words, words_bytes, "both of its superblocks are damaged");
+    else if (kvbi_disk_purpose_differs(&terms->purpose, has, words, words_bytes))
+        return true;
+    else if (seed != 0 && has->digest_seed != seed)
+        (void)snprintf(words, words_bytes, "digest_seed is another one than that of the file%s",
+                       terms->purpose.digest_seed != 0 ? "" : "; a path before it decides");
+    else
+        return false;
+    return true;
+}
+
+int kvbi_disk_file_decide(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                          uint64_t *seed, const struct kvbi_disk_say *say)
+{
+    char words[128];
+    if (file->verdict == KVBI_DISK_BLANK || (terms->flags & KVB_DISK_START_EMPTY) != 0)
+        return 0;
+    if (!unfit(file, terms, *seed, words, sizeof words)) {
+        file->kept = true;
+        *seed = file->superblock.purpose.digest_seed;
+        return 0;
     }
-    file->fd = file->table_fd = -1;
-    file->locked = false;
-}
-
-/* Some take O_DIRECT and buffer all the same (ext4 with data=journal); Linux 6.1 says which. */
-static bool buffers_anyway(int fd)
-{
-#if defined(STATX_DIOALIGN)
-    struct statx status;
-    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
-           (status.stx_mask & STATX_DIOALIGN) && status.stx_dio_offset_align == 0;
-#else
-    (void)fd;
-    return false;
-#endif
-}
-
-int kvbi_disk_file_set_direct(struct kvbi_disk_file *file, bool direct)
-{
-    if (direct && buffers_anyway(file->fd))
-        return EOPNOTSUPP;
-    if (fcntl(file->fd, F_SETFL, direct ? O_DIRECT : 0) != 0)
-        return errno;
-    file->direct = direct;
+    if ((terms->flags & KVB_DISK_EMPTY_ON_MISMATCH) == 0)
+        return kvbi_disk_refuse(say, KVB_EMISMATCH, "%s; it is left alone", words);
+    note(file, "starts empty: %s", words);
     return 0;
 }
 
-/* ---- Room --------------------------------------------------------------------------------------------------------- */
-
-int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes,
-                        const struct kvbi_disk_say *say)
+static void say_mode(struct kvbi_disk_file *file, const char *format, const char *reason)
 {
-    struct stat status;
-    int result = file->device ? ioctl(file->fd, BLKGETSIZE64, bytes) : fstat(file->fd, &status);
-    if (result != 0)
-        return kvbi_disk_refuse(say, KVB_EIO, "does not tell its size: %s", kvbi_errno_text(errno));
-    if (!file->device)
-        *bytes = (uint64_t)status.st_size;
+    int used = snprintf(file->mode, sizeof file->mode, format, reason);
+    if (used > 0 && (size_t)used < sizeof file->mode && file->io.sparse)
+        (void)snprintf(file->mode + used, sizeof file->mode - (size_t)used,
+                       ", sparse: no fallocate");
+}
+
+static int use_buffers(struct kvbi_disk_file *file, int why)
+{
+    int error = kvbi_disk_io_set_direct(&file->io, false);
+    say_mode(file, "buffered (no O_DIRECT: %s)", kvbi_errno_text(why));
+    return error;
+}
+
+/* Direct I/O, if one page can be read that way: writing is tried by commit. */
+static int choose_mode(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms)
+{
+    _Alignas(KVBI_DISK_ALIGN) unsigned char page[KVBI_DISK_SUPERBLOCK_BYTES];
+    if (terms->buffered) {
+        say_mode(file, "buffered (%s)", "asked for");
+        return 0;
+    }
+    int error = kvbi_disk_io_set_direct(&file->io, true);
+    if (error == 0)
+        error = kvbi_disk_read(file->io.fd, page, sizeof page,
+                               file->superblock_at * KVBI_DISK_SUPERBLOCK_BYTES);
+    if (error != 0)
+        return use_buffers(file, error);
+    say_mode(file, "%s", "O_DIRECT");
     return 0;
 }
 
-static int check_device(const struct kvbi_disk_file *file, uint64_t bytes,
-                        const struct kvbi_disk_say *say)
+int kvbi_disk_file_take_room(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                             uint32_t slot_count, const struct kvbi_disk_say *say)
+{
+    struct kvbi_disk_superblock placed;
+    if (!kvbi_disk_place(&placed, terms->purpose.block_bytes, slot_count))
+        return kvbi_disk_refuse(say, KVB_EINVAL,
+                                "blocks x bytes is nothing, or more than a file can have");
+    int refused = kvbi_disk_io_take_room(&file->io, placed.file_bytes,
+                                         (terms->flags & KVB_DISK_ALLOW_SPARSE) != 0, say);
+    if (refused != 0)
+        return refused;
+    int error = choose_mode(file, terms);
+    return error == 0
+               ? 0
+               : kvbi_disk_refuse(say, KVB_EIO, "cannot be used: %s", kvbi_errno_text(error));
+}
+
+/* ---- Table and stamps --------------------------------------------------------------------------------------------- */
+
+static int zero(const struct kvbi_disk_file *file, uint64_t offset, uint64_t bytes,
+                unsigned char *buffer)
+{
+    int error = 0;
+    if (bytes == 0 || fallocate(file->io.table_fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)offset, (off_t)bytes) == 0)
+        return 0;
+    memset(buffer, 0, KVBI_DISK_BUFFER_BYTES);
+    for (uint64_t done = 0; error == 0 && done < bytes; done += KVBI_DISK_BUFFER_BYTES) {
+        uint64_t left = bytes - done;
+        error = kvbi_disk_write(
+            file->io.table_fd, buffer,
+            left < KVBI_DISK_BUFFER_BYTES ? (size_t)left : KVBI_DISK_BUFFER_BYTES, offset + done);
+    }
+    return error;
+}
+
+struct array {
+    uint64_t from, to, item_bytes;
+    uint64_t before, after; /* items */
+};
+
+/* What fits, from the end that no part still to be moved is overwritten at; zeros behind it. */
+static int move_array(const struct kvbi_disk_file *file, const struct array *array,
+                      unsigned char *buffer)
+{
+    uint64_t kept =
+                 (array->before < array->after ? array->before : array->after) * array->item_bytes,
+             step;
+    int error = 0, fd = file->io.table_fd;
+    for (uint64_t done = 0; error == 0 && done < kept; done += step) {
+        step = kept - done < KVBI_DISK_BUFFER_BYTES ? kept - done : KVBI_DISK_BUFFER_BYTES;
+        uint64_t at = array->to > array->from ? kept - done - step : done;
+        error = kvbi_disk_read(fd, buffer, (size_t)step, array->from + at);
+        if (error == 0)
+            error = kvbi_disk_write(fd, buffer, (size_t)step, array->to + at);
+    }
+    return error != 0
+               ? error
+               : zero(file, array->to + kept, array->after * array->item_bytes - kept, buffer);
+}
+
+/*
+ * To where they belong with another number of slots: synced before a superblock says so. When the file grows, the stamps have to be out
+ * of the way first; when it shrinks, the table. Interrupted, it costs entries: those that are not in their place are not believed.
+ */
+static int move_table(const struct kvbi_disk_file *file, const struct kvbi_disk_superblock *next,
+                      unsigned char *buffer)
+{
+    const struct kvbi_disk_superblock *now = &file->superblock;
+    const struct array table = {now->table_offset, next->table_offset, KVBI_DISK_ENTRY_BYTES,
+                                now->slot_count, next->slot_count};
+    const struct array stamps = {now->stamps_offset, next->stamps_offset, sizeof(uint64_t),
+                                 now->slot_count, next->slot_count};
+    bool grows = next->slot_count > now->slot_count;
+    int error = move_array(file, grows ? &stamps : &table, buffer);
+    if (error == 0)
+        error = move_array(file, grows ? &table : &stamps, buffer);
+    return error != 0 ? error : kvbi_disk_sync(file->io.table_fd);
+}
+
+/* Are the stamps those that a clean close has written? */
+static bool stamps_fit(const struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms)
+{
+    const struct kvbi_disk_superblock *now = &file->superblock;
+    uint64_t *stamps = (uint64_t *)(void *)terms->buffer, sum = now->serial;
+    if ((now->flags & KVBI_DISK_CLEAN) == 0)
+        return false;
+    for (uint32_t first = 0; first < now->slot_count; first += KVBI_DISK_STAMPS_LINK) {
+        uint32_t left = now->slot_count - first;
+        size_t count = left < KVBI_DISK_STAMPS_LINK ? left : KVBI_DISK_STAMPS_LINK;
+        if (kvbi_disk_read(file->io.table_fd, stamps, count * sizeof *stamps,
+                           now->stamps_offset + first * sizeof *stamps) != 0)
+            return false;
+        sum = kvbi_disk_stamps_checksum(terms->hash, stamps, count, sum);
+    }
+    return sum == now->stamps_checksum;
+}
+
+/* ---- Ready -------------------------------------------------------------------------------------------------------- */
+
+static int write_and_compare(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
+                             struct kvbi_disk_superblock *next)
+{
+    int error = kvbi_disk_file_write(file, hash, next);
+    if (error != 0)
+        return error;
+    struct finding back = read_superblock(file, hash, file->superblock_at);
+    if (back.error != 0)
+        return back.error;
+    return back.verdict == KVBI_DISK_VALID && memcmp(&back.superblock, next, sizeof *next) == 0
+               ? 0
+               : EIO;
+}
+
+/* The first superblock is the trial of writing, after that of reading in choose_mode: one page out and back. */
+static int write_first(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                       struct kvbi_disk_superblock *next, const struct kvbi_disk_say *say)
+{
+    int error = write_and_compare(file, terms->hash, next);
+    if (error != 0 && file->io.direct) {
+        note(file, "takes no direct writes: %s", kvbi_errno_text(error));
+        error = use_buffers(file, error);
+        if (error == 0)
+            error = write_and_compare(file, terms->hash, next);
+    }
+    if (error != 0)
+        return kvbi_disk_refuse(say, kvbi_disk_error_of(error), "a trial write failed: %s",
+                                kvbi_errno_text(error));
+    return 0;
+}
+
+/* Table, and stamps if they count, to their places in `next`. *moved: its uuid or geometry is not that of the file. */
+static int arrange(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                   const struct kvbi_disk_superblock *next, bool *moved)
+{
+    file->stamped = file->kept && stamps_fit(file, terms);
+    *moved = !file->kept || next->slot_count != file->superblock.slot_count;
+    if (file->kept && *moved)
+        return move_table(file, next, terms->buffer);
+    if (!file->kept && !file->io.created)
+        return zero(file, next->table_offset, next->file_bytes - next->table_offset, terms->buffer);
+    return 0;
+}
+
+/* Space that an earlier, larger file had; not that of a file that was not ours, however empty. */
+static int cut(const struct kvbi_disk_file *file, uint64_t bytes)
 {
     uint64_t has = 0;
-    int error = kvbi_disk_file_size(file, &has, say);
-    if (error == 0 && has < bytes)
-        error = kvbi_disk_refuse(say, KVB_ENOSPC, "the device has %llu bytes, %llu are needed",
-                                 (unsigned long long)has, (unsigned long long)bytes);
-    return error;
+    static const struct kvbi_disk_say nobody = {.path = ""};
+    if (file->io.device || file->verdict == KVBI_DISK_BLANK ||
+        kvbi_disk_io_size(&file->io, &has, &nobody) != 0 || has <= bytes)
+        return 0;
+    return ftruncate(file->io.fd, (off_t)bytes) == 0 ? 0 : errno;
 }
 
-/* A write beyond the limit would raise SIGXFSZ, which ends a process that does not expect it. */
-static int check_limit(uint64_t bytes, const struct kvbi_disk_say *say)
+static int commit_as(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                     struct kvbi_disk_superblock *next, const struct kvbi_disk_say *say)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < bytes)
-        return kvbi_disk_refuse(say, KVB_ENOSPC,
-                                "RLIMIT_FSIZE allows files of %llu bytes, %llu are needed",
-                                (unsigned long long)limit.rlim_cur, (unsigned long long)bytes);
-    return 0;
-}
-
-static int refuse_room(uint64_t wanted, int error, const struct kvbi_disk_say *say)
-{
-    unsigned long long bytes = wanted;
-    switch (error) {
-    case EOPNOTSUPP:
-    case ENOSYS:
-        return kvbi_disk_refuse(say, KVB_EUNSUPPORTED,
-                                "its file system cannot preallocate (no fallocate)");
-    case ENOSPC:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no room for %llu bytes",
-                                bytes);
-    case EDQUOT:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "the quota has no room for %llu bytes", bytes);
-    case EFBIG:
-        return kvbi_disk_refuse(say, KVB_ENOSPC, "its file system has no files of %llu bytes",
-                                bytes);
-    default:
-        return kvbi_disk_refuse(say, KVB_EIO, "%llu bytes cannot be preallocated: %s", bytes,
+    bool moved = false;
+    int error = arrange(file, terms, next, &moved);
+    if (error != 0)
+        return kvbi_disk_refuse(say, kvbi_disk_error_of(error), "its table cannot be written: %s",
                                 kvbi_errno_text(error));
-    }
-}
-
-/* 0 or an errno. */
-static int preallocate(struct kvbi_disk_file *file, uint64_t bytes, bool sparse)
-{
-    struct stat status;
-    while (fallocate(file->fd, 0, 0, (off_t)bytes) != 0) {
-        if (errno == EINTR)
-            continue;
-        file->sparse = sparse && (errno == EOPNOTSUPP || errno == ENOSYS);
-        if (!file->sparse || fstat(file->fd, &status) != 0)
-            return errno;
-        return (uint64_t)status.st_size >= bytes || ftruncate(file->fd, (off_t)bytes) == 0 ? 0
-                                                                                           : errno;
-    }
+    int refused = write_first(file, terms, next, say);
+    if (refused != 0)
+        return refused;
+    if (moved)
+        error = kvbi_disk_file_write(file, terms->hash, next);
+    if (error == 0)
+        error = cut(file, next->file_bytes);
+    if (error != 0)
+        return kvbi_disk_refuse(say, kvbi_disk_error_of(error), "cannot be brought to its size: %s",
+                                kvbi_errno_text(error));
     return 0;
 }
 
-int kvbi_disk_file_take_room(struct kvbi_disk_file *file, uint64_t bytes, bool sparse,
-                             const struct kvbi_disk_say *say)
+int kvbi_disk_file_commit(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
+                          uint32_t slot_count, const struct kvbi_disk_say *say)
 {
-    if (file->device)
-        return check_device(file, bytes, say);
-    int error = check_limit(bytes, say);
-    if (error == 0)
-        error = kvbi_disk_file_size(file, &file->before_bytes, say);
+    struct kvbi_disk_superblock next = {.uuid = {file->uuid[0], file->uuid[1]},
+                                        .purpose = terms->purpose};
+    file->committing = true;
+    if (file->kept)
+        next = file->superblock;
+    next.flags = 0;
+    next.stamps_checksum = 0;
+    if (!kvbi_disk_place(&next, terms->purpose.block_bytes, slot_count))
+        return kvbi_disk_refuse(say, KVB_EINVAL,
+                                "blocks x bytes is nothing, or more than a file can have");
+    int error = commit_as(file, terms, &next, say);
     if (error != 0)
         return error;
-    if (fchmod(file->fd, 0600) != 0)
-        return kvbi_disk_refuse(say, KVB_EIO, "cannot be made private: %s", kvbi_errno_text(errno));
-    file->took_room = true;
-    error = preallocate(file, bytes, sparse);
-    if (error == 0)
-        return 0;
-    give_back(file); /* ext4 keeps what it got before the file system was full */
-    return refuse_room(bytes, error, say);
+    memcpy(file->uuid, next.uuid, sizeof file->uuid);
+    file->table_offset = next.table_offset;
+    file->slot_count = slot_count;
+    atomic_store_explicit(&file->epoch_base, next.epoch, memory_order_relaxed);
+    return 0;
+}
+
+void kvbi_disk_file_close(struct kvbi_disk_file *file, bool discard)
+{
+    kvbi_disk_io_close(&file->io, file->path, discard && (file->io.created || !file->committing));
 }

@@ -1,105 +1,113 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk/file - which path may become a file of a disk tier, how it is opened, and plain I/O on it
+ * disk/file - one file of a disk tier, from its path to a file that is known and ready; its
+ * superblocks
  *
- * Owns       the rules: what is refused, in which words; the lock; preallocation. Nothing after return.
- * Callers    transfer/disk/path and transfer/disk/tier. No lock.
- * Invariants a refused path is left as it was found: what was created here is removed again, space that was taken is given back. An
- *            opened one is locked (flock) until it is closed, and belongs to this user. Nothing is removed without that lock: by then
- *            it may be somebody else's.
- *            Payloads and superblocks go through `fd`, past the page cache where the file system allows it; table and stamps through
- *            `table_fd`, always by way of it: they outlive this process there without being synced.
- * Why        whether direct I/O works is found out by doing it (disk/path). Names say little: tmpfs and overlay take O_DIRECT on
- *            new kernels and not on old ones. All space is taken at open: a write that extends a file is serialised by the file
- *            system (up to 5 times slower at 64 KiB), and a full disk is an error now instead of lost blocks later.
+ * Owns       what is kept and what starts empty; the two superblocks; moving the table when the file gets another number of slots.
+ * Callers    transfer/disk/tier, in this order: open, decide, take_room, commit; each for all files
+ *            before the next for any, so that nothing is written before all are known to be fit,
+ *            nor moved before all have their space.
+ * Invariants nothing that an earlier run left is written to before commit, and until then all can
+ *            be undone (close, discard). From then on the file says that it was not closed cleanly.
+ *            A superblock is written over the older of the two, synced, and only then believed: one
+ *            of them is whole at any moment. Both have the same uuid, epoch and geometry between
+ *            calls: either may be damaged and nothing comes back or gets lost.
+ * Lock       none. Superblocks are written by one thread at a time; `uuid`, `table_offset` and `slot_count` are for all to read.
  */
 #ifndef KVBI_TRANSFER_DISK_FILE_H
 #define KVBI_TRANSFER_DISK_FILE_H
 
-#include <kvblock.h>
+#include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-/* Where an error is put into words: path (the end of a long one) and reason. `text` may be NULL with 0 bytes. */
-struct kvbi_disk_say {
-    const char *path;
-    char *text;
-    size_t bytes;
+#include "transfer/disk/format.h"
+#include "transfer/disk/io.h"
+
+/* Why a block could not be read. */
+enum kvbi_disk_cause {
+    KVBI_DISK_CAUSE_IO,       /* the system reported an error */
+    KVBI_DISK_CAUSE_SHORT,    /* the file ends before the slot does */
+    KVBI_DISK_CAUSE_IDENTITY, /* the slot has something else */
+    KVBI_DISK_CAUSE_CHECKSUM, /* the payload is not what was written */
+    KVBI_DISK_CAUSES
 };
-
-/* Returns `code`. */
-__attribute__((format(printf, 3, 4))) int kvbi_disk_refuse(const struct kvbi_disk_say *say,
-                                                           int code, const char *format, ...);
 
 struct kvbi_disk_file {
-    int fd;       /* holds the lock */
-    int table_fd; /* the same file */
-    bool direct;  /* fd is O_DIRECT */
-    bool device;  /* a block device: its size is what it is */
-    bool created; /* by this open */
-    bool locked;
-    bool sparse;           /* no fallocate there */
-    bool took_room;        /* and may give it back ... */
-    uint64_t before_bytes; /* ... down to this */
-    dev_t on;              /* with `node`: which file it is */
-    ino_t node;
+    struct kvbi_disk_io io;
+    enum kvbi_disk_verdict verdict; /* of what was there at open */
+    /* the newer one, as in the file; before commit zeros if none was whole */
+    struct kvbi_disk_superblock superblock;
+    uint32_t superblock_at; /* in which of the two places */
+    uint32_t version;       /* of a file whose version is not known here */
+    uint64_t uuid[2];       /* before commit: what it gets if it starts empty */
+    uint64_t table_offset;
+    uint32_t slot_count;
+    unsigned char *table; /* mapped, for disk/scatter alone, or NULL */
+    char *path;           /* for messages */
+    char mode[64];        /* "O_DIRECT", or "buffered (why)"; and "sparse: no fallocate" */
+    char note[192];       /* what was unusual at open, for logs; "": nothing */
+    bool kept;            /* opened with what it had */
+    bool stamped;         /* its stamps are those of a clean close */
+    bool committing;      /* commit has begun: what was there may be no more */
+    uint64_t
+        dropped; /* by the last scan: entries written by this format that are damaged, torn, misplaced or cannot be read */
+    _Atomic uint64_t
+        epoch_base; /* of entries before this process' first clear; renewing moves it */
+    _Atomic uint64_t read_errors[KVBI_DISK_CAUSES], write_errors, bytes_written, bytes_read;
+};
+
+/* The size of the buffer that is lent for whatever goes through a table. */
+#define KVBI_DISK_BUFFER_BYTES ((size_t)1 << 20)
+
+/* What is common to all files of a tier. */
+struct kvbi_disk_terms {
+    struct kvbi_disk_purpose purpose; /* digest_seed: what files that start empty get */
+    uint32_t flags;                   /* enum kvb_disk_flags */
+    bool buffered;                    /* no direct I/O */
+    const struct kvbi_hash_ops *hash;
+    unsigned char *buffer; /* KVBI_DISK_BUFFER_BYTES, aligned to KVBI_DISK_ALIGN */
 };
 
 /*
- * Opens `path`, creating it if need be. Nothing is written yet.
- *
- * Errors, each in words:
- *   KVB_ENOENT        its directory does not exist; no such device
- *   KVB_EINVAL        no path; a directory, symbolic link, FIFO, socket or character device; another user's; no permission
- *   KVB_EBUSY         open in another process or manager; a block device in use; replaced or deleted while it was opened
- *   KVB_ENOSPC        no inode left         KVB_EUNSUPPORTED  read-only
- *   KVB_ENOMEM        no descriptor left    KVB_EIO  anything else
+ * Opens and looks. Errors of kvbi_disk_io_open; KVB_EMISMATCH: has something that kvblock has not
+ * written.
  */
-KVB_NODISCARD int kvbi_disk_file_open(struct kvbi_disk_file *file, const struct kvbi_disk_say *say);
-
-/* Is it what lies at `path` now, whatever the name it was opened by? */
-bool kvbi_disk_file_is(const struct kvbi_disk_file *file, const char *path);
-
-/*
- * Takes all space and closes it to others; on an error it has the size that it had before. It is not cut: what lies behind stays.
- * `sparse`: where there is no fallocate, go on.
- * KVB_ENOSPC: no room in the file system, quota, device, RLIMIT_FSIZE or the file system's largest file.
- * KVB_EUNSUPPORTED: no fallocate. KVB_EIO.
- */
-KVB_NODISCARD int kvbi_disk_file_take_room(struct kvbi_disk_file *file, uint64_t bytes, bool sparse,
-                                           const struct kvbi_disk_say *say);
-
-/* Of a file or a device. KVB_EIO. */
-KVB_NODISCARD int kvbi_disk_file_size(const struct kvbi_disk_file *file, uint64_t *bytes,
+KVB_NODISCARD int kvbi_disk_file_open(struct kvbi_disk_file *file,
+                                      const struct kvbi_disk_terms *terms,
                                       const struct kvbi_disk_say *say);
 
-/* 0 or an errno. */
-KVB_NODISCARD int kvbi_disk_file_set_direct(struct kvbi_disk_file *file, bool direct);
+/*
+ * Is what it has to be kept? *seed: the digest seed that it must have; 0: any, then its own.
+ * KVB_EMISMATCH: of another purpose, seed or version, or both superblocks are damaged.
+ */
+KVB_NODISCARD int kvbi_disk_file_decide(struct kvbi_disk_file *file,
+                                        const struct kvbi_disk_terms *terms, uint64_t *seed,
+                                        const struct kvbi_disk_say *say);
+
+/* Also finds out how I/O is done there, by reading. Errors of kvbi_disk_io_take_room. */
+KVB_NODISCARD int kvbi_disk_file_take_room(struct kvbi_disk_file *file,
+                                           const struct kvbi_disk_terms *terms, uint32_t slot_count,
+                                           const struct kvbi_disk_say *say);
+
+/* Makes it a file of so many slots, with what of its table fits. KVB_EIO, KVB_ENOSPC. */
+KVB_NODISCARD int kvbi_disk_file_commit(struct kvbi_disk_file *file,
+                                        const struct kvbi_disk_terms *terms, uint32_t slot_count,
+                                        const struct kvbi_disk_say *say);
 
 /*
- * Gives the lock back even while a forked child has the file open. discard: removes what the open created, or gives back the space that was
- * taken last. Legal twice.
+ * Nothing is written. discard: a file that the open created is removed, another one is as it was
+ * unless commit has begun.
  */
-void kvbi_disk_file_close(struct kvbi_disk_file *file, const char *path, bool discard);
+void kvbi_disk_file_close(struct kvbi_disk_file *file, bool discard);
 
-/* ---- Whole reads and writes: 0 or an errno (file_whole.c) ------------------------------------- */
-
-/* What lies behind the end of the file reads as zeros. */
-KVB_NODISCARD int kvbi_disk_read(int fd, void *bytes, size_t count, uint64_t offset);
-KVB_NODISCARD int kvbi_disk_write(int fd, const void *bytes, size_t count, uint64_t offset);
-/* Durable when it returns. */
-KVB_NODISCARD int kvbi_disk_write_synced(int fd, const void *bytes, size_t count, uint64_t offset);
-KVB_NODISCARD int kvbi_disk_sync(int fd);
-
-/* The code of a failed I/O: KVB_ENOSPC or KVB_EIO. */
-int kvbi_disk_error_of(int error);
-
-/* Does it speak of one place on the medium, rather than of the way there? */
-bool kvbi_disk_blames_medium(int error);
-
-/* The words for an errno. Static storage, any thread. */
-const char *kvbi_errno_text(int error);
+/* `next` becomes the newer superblock, durably; its serial and checksum are set here. 0 or an errno. */
+KVB_NODISCARD int kvbi_disk_file_write(struct kvbi_disk_file *file,
+                                       const struct kvbi_hash_ops *hash,
+                                       struct kvbi_disk_superblock *next);
+/* The same in both places: for uuid, epoch and geometry, whose former values must not come back if one gets damaged. */
+KVB_NODISCARD int kvbi_disk_file_write_both(struct kvbi_disk_file *file,
+                                            const struct kvbi_hash_ops *hash,
+                                            struct kvbi_disk_superblock *next);
 
 #endif

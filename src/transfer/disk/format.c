@@ -11,7 +11,7 @@ _Static_assert(sizeof(struct kvbi_disk_purpose) == 56, "without padding");
 _Static_assert(sizeof(struct kvbi_disk_superblock) == 184, "without padding");
 
 #define SUPERBLOCK_CHECKED offsetof(struct kvbi_disk_superblock, checksum)
-#define RECORD_CHECKED offsetof(struct kvbi_disk_record, checksum)
+#define RECORD_CHECKED offsetof(struct kvbi_disk_entry, checksum)
 
 static bool all_zero(const void *bytes, size_t count)
 {
@@ -138,19 +138,19 @@ bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted,
 /* ---- Entries ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t record_checksum(const struct kvbi_hash_ops *hash,
-                                const struct kvbi_disk_record *record)
+                                const struct kvbi_disk_entry *entry)
 {
-    return hash->hash64(record, RECORD_CHECKED, record->slot);
+    return hash->hash64(entry, RECORD_CHECKED, entry->slot);
 }
 
-void kvbi_disk_record_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_record *record)
+void kvbi_disk_entry_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_entry *entry)
 {
-    record->checksum = record_checksum(hash, record);
+    entry->checksum = record_checksum(hash, entry);
 }
 
-bool kvbi_disk_record_blank(const struct kvbi_disk_record *record)
+bool kvbi_disk_entry_blank(const struct kvbi_disk_entry *entry)
 {
-    return record->checksum == 0 && all_zero(record, sizeof *record);
+    return entry->checksum == 0 && all_zero(entry, sizeof *entry);
 }
 
 static bool label_consistent(const struct kvbi_disk_purpose *purpose,
@@ -163,25 +163,26 @@ static bool label_consistent(const struct kvbi_disk_purpose *purpose,
            all_zero(label->parent_key + purpose->key_bytes, rest);
 }
 
-bool kvbi_disk_record_valid(const struct kvbi_hash_ops *hash,
-                            const struct kvbi_disk_superblock *superblock, uint32_t slot,
-                            const struct kvbi_disk_record *record)
+bool kvbi_disk_entry_valid(const struct kvbi_hash_ops *hash,
+                           const struct kvbi_disk_superblock *superblock, uint32_t slot,
+                           const struct kvbi_disk_entry *entry)
 {
-    if (record->slot != slot || memcmp(record->uuid, superblock->uuid, sizeof record->uuid) != 0 ||
-        record->checksum != record_checksum(hash, record) || record->sequence == 0)
+    if (entry->slot != slot || memcmp(entry->uuid, superblock->uuid, sizeof entry->uuid) != 0 ||
+        entry->checksum != record_checksum(hash, entry) || entry->sequence == 0)
         return false;
-    if (record->state == KVBI_DISK_ENTRY_RETIRED)
-        return all_zero(&record->label, sizeof record->label) && record->payload_checksum == 0;
-    return record->state == KVBI_DISK_ENTRY_BLOCK &&
-           label_consistent(&superblock->purpose, &record->label);
+    if (entry->state == KVBI_DISK_ENTRY_RETIRED)
+        return all_zero(&entry->label, sizeof entry->label) && entry->payload_checksum == 0;
+    return entry->state == KVBI_DISK_ENTRY_BLOCK &&
+           label_consistent(&superblock->purpose, &entry->label);
 }
 
-uint64_t kvbi_disk_name_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2], uint32_t slot,
-                           uint64_t key_hash, const uint64_t digest[2], uint64_t generation)
+uint64_t kvbi_disk_identity_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2],
+                               uint32_t slot, uint64_t key_hash, const uint64_t digest[2],
+                               uint64_t generation)
 {
     const uint64_t words[] = {uuid[0], uuid[1], slot, key_hash, digest[0], digest[1], generation};
-    uint64_t name = hash->hash64(words, sizeof words, 0);
-    return name != 0 ? name : 1;
+    uint64_t identity = hash->hash64(words, sizeof words, 0);
+    return identity != 0 ? identity : 1;
 }
 
 uint64_t kvbi_disk_stamps_checksum(const struct kvbi_hash_ops *hash, const uint64_t *stamps,

@@ -44,7 +44,7 @@ struct kvbi_disk_purpose {
     uint64_t chunk_bytes;
     uint32_t tokens_per_block;
     uint32_t key_bytes;   /* 0: built-in sequence hashes; else the caller's keys of this length */
-    uint64_t digest_seed; /* of the 128-bit digests, and of the tags of the caller's keys */
+    uint64_t digest_seed; /* of the 128-bit digests, and of the hashes of the caller's keys */
     uint64_t
         fingerprint[2]; /* of kvb_config.model: XXH3-128, seed 0; of no bytes if there is none */
 };
@@ -55,7 +55,7 @@ struct kvbi_disk_superblock {
     uint32_t bytes; /* of this struct: what the checksum covers */
     uint64_t uuid[2];
     uint64_t serial; /* the newer of two valid superblocks has the larger one */
-    uint64_t epoch;  /* entries of another epoch hold nothing: cleared */
+    uint64_t epoch;  /* entries of another epoch stand for nothing: cleared */
     struct kvbi_disk_purpose purpose;
     uint64_t slot_bytes; /* block_bytes, padded to KVBI_DISK_ALIGN */
     uint32_t slot_count;
@@ -69,7 +69,10 @@ struct kvbi_disk_superblock {
     uint64_t checksum; /* XXH3-64 of all before it, seed: version. The rest of the page is zero */
 };
 
-/* A slot that never held anything is all zeros; of a retired one only state, slot, uuid, sequence and checksum are not. */
+/*
+ * A slot that never had anything is all zeros; of a retired one only state, slot, uuid, sequence
+ * and checksum are not.
+ */
 enum kvbi_disk_entry_state {
     KVBI_DISK_ENTRY_NONE = 0,
     KVBI_DISK_ENTRY_BLOCK = 1,
@@ -80,7 +83,7 @@ enum kvbi_disk_entry_state {
  * The label is what a block is, apart from where it lies: all that is needed to find it again. Zero
  * where it does not apply.
  */
-struct kvbi_disk_record {
+struct kvbi_disk_entry {
     uint32_t state; /* enum kvbi_disk_entry_state */
     uint32_t slot;  /* of the file */
     uint64_t uuid[2];
@@ -88,14 +91,14 @@ struct kvbi_disk_record {
         sequence; /* of the write, from 1, in this and all other files of the tier: the newer of two has the larger one */
     struct kvbi_label
         label; /* clears: the epoch; payload_bytes: those of every block of the file */
-    uint64_t
-        payload_checksum; /* XXH3-64 of block_bytes, seeded with the name (kvbi_disk_name_of) */
-    uint64_t checksum;    /* XXH3-64 of all before it, seed: slot */
+    /* XXH3-64 of block_bytes, seeded with the identity (kvbi_disk_identity_of) */
+    uint64_t payload_checksum;
+    uint64_t checksum; /* XXH3-64 of all before it, seed: slot */
 };
 
-#define KVBI_DISK_ENTRY_BYTES ((uint64_t)sizeof(struct kvbi_disk_record))
+#define KVBI_DISK_ENTRY_BYTES ((uint64_t)sizeof(struct kvbi_disk_entry))
 _Static_assert(sizeof(struct kvbi_label) == 208, "without padding");
-_Static_assert(sizeof(struct kvbi_disk_record) == 256, "16 entries a page, none across two");
+_Static_assert(sizeof(struct kvbi_disk_entry) == 256, "16 entries a page, none across two");
 
 /* How many slots' stamps are checked together: kvbi_disk_stamps_checksum is a chain, each link begun with the one before. */
 #define KVBI_DISK_STAMPS_LINK ((uint32_t)131072)
@@ -110,7 +113,7 @@ bool kvbi_disk_place(struct kvbi_disk_superblock *superblock, uint64_t block_byt
 /* Sets the checksum. */
 void kvbi_disk_superblock_seal(const struct kvbi_hash_ops *hash,
                                struct kvbi_disk_superblock *superblock);
-void kvbi_disk_record_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_record *record);
+void kvbi_disk_entry_seal(const struct kvbi_hash_ops *hash, struct kvbi_disk_entry *entry);
 
 enum kvbi_disk_verdict {
     KVBI_DISK_VALID,
@@ -130,16 +133,17 @@ bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted,
                                const struct kvbi_disk_purpose *found, char *words,
                                size_t words_bytes);
 
-bool kvbi_disk_record_blank(const struct kvbi_disk_record *record);
+bool kvbi_disk_entry_blank(const struct kvbi_disk_entry *entry);
 
 /* An entry as read from the place of `slot`: whole, of this file and this slot? Whatever its epoch; not of a blank one. */
-bool kvbi_disk_record_valid(const struct kvbi_hash_ops *hash,
-                            const struct kvbi_disk_superblock *superblock, uint32_t slot,
-                            const struct kvbi_disk_record *record);
+bool kvbi_disk_entry_valid(const struct kvbi_hash_ops *hash,
+                           const struct kvbi_disk_superblock *superblock, uint32_t slot,
+                           const struct kvbi_disk_entry *entry);
 
-/* What this content is called in this slot of this file: seeds its payload's checksum. Never 0. */
-uint64_t kvbi_disk_name_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2], uint32_t slot,
-                           uint64_t key_hash, const uint64_t digest[2], uint64_t generation);
+/* The identity of this content in this slot of this file: seeds its payload's checksum. Never 0. */
+uint64_t kvbi_disk_identity_of(const struct kvbi_hash_ops *hash, const uint64_t uuid[2],
+                               uint32_t slot, uint64_t key_hash, const uint64_t digest[2],
+                               uint64_t generation);
 
 /* The next link; `before`: the link before, at first the superblock's serial. KVBI_DISK_STAMPS_LINK stamps but for the last one. */
 uint64_t kvbi_disk_stamps_checksum(const struct kvbi_hash_ops *hash, const uint64_t *stamps,

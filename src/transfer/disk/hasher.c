@@ -21,10 +21,10 @@ void kvbi_disk_hasher_begin(struct kvbi_disk_hasher *hasher, uint32_t item)
 uint32_t kvbi_disk_hasher_take_locked(struct kvbi_disk_hasher *hasher, bool urgent, bool *fresh)
 {
     kvbi_lock_assert_held(&hasher->queue->lock);
-    struct kvbi_ticket_queue *queue = hasher->queue;
+    struct kvbi_copy_queue *queue = hasher->queue;
     *fresh = hasher->staged[urgent].count == 0;
-    struct kvbi_ticket_list *list = *fresh ? &queue->ready[urgent] : &hasher->staged[urgent];
-    return list->count > 0 ? kvbi_ticket_pop_locked(queue, list) : KVBI_NONE;
+    struct kvbi_copy_list *list = *fresh ? &queue->ready[urgent] : &hasher->staged[urgent];
+    return list->count > 0 ? kvbi_copy_pop_locked(queue, list) : KVBI_NONE;
 }
 
 bool kvbi_disk_hasher_has_staged_locked(const struct kvbi_disk_hasher *hasher)
@@ -40,10 +40,10 @@ static uint64_t ahead_locked(const struct kvbi_disk_hasher *hasher)
 }
 
 /* Where the next write to be staged waits, or NULL: there is none, or enough is staged. */
-static struct kvbi_ticket_list *stageable_locked(struct kvbi_disk_hasher *hasher)
+static struct kvbi_copy_list *stageable_locked(struct kvbi_disk_hasher *hasher)
 {
     uint64_t ahead = ahead_locked(hasher);
-    struct kvbi_ticket_list *ready = kvbi_ticket_next_locked(hasher->queue);
+    struct kvbi_copy_list *ready = kvbi_copy_next_locked(hasher->queue);
     if (ready->count == 0 || hasher->queue->items[ready->first].copy.to->lasting == NULL)
         return NULL;
     return ahead == 0 || ahead + hasher->disk->block_bytes <= hasher->ahead_bytes ? ready : NULL;
@@ -56,22 +56,22 @@ void kvbi_disk_hasher_land_locked(struct kvbi_disk_hasher *hasher, uint32_t item
     kvbi_lock_assert_held(&hasher->queue->lock);
     const struct kvbi_disk_block *block = &hasher->blocks[item];
     bool over = verified || block->error != 0 || block->copy.write;
-    kvbi_ticket_push_locked(hasher->queue, over ? &hasher->landed : &hasher->unverified, item);
+    kvbi_copy_push_locked(hasher->queue, over ? &hasher->landed : &hasher->unverified, item);
 }
 
 uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_completion *completions,
                               uint32_t max)
 {
     struct kvbi_disk_ending endings[KVBI_DISK_PUBLISH_MAX];
-    struct kvbi_ticket_queue *queue = hasher->queue;
-    struct kvbi_ticket_list taken = {.count = 0};
+    struct kvbi_copy_queue *queue = hasher->queue;
+    struct kvbi_copy_list taken = {.count = 0};
     kvbi_lock_take(&queue->lock);
     while (taken.count < max && taken.count < KVBI_DISK_PUBLISH_MAX && hasher->landed.count > 0) {
-        uint32_t item = kvbi_ticket_pop_locked(queue, &hasher->landed);
+        uint32_t item = kvbi_copy_pop_locked(queue, &hasher->landed);
         endings[taken.count] = (struct kvbi_disk_ending){.state = &hasher->blocks[item].copy,
-                                                         .tag = queue->items[item].copy.tag,
+                                                         .cookie = queue->items[item].copy.cookie,
                                                          .result = hasher->blocks[item].error};
-        kvbi_ticket_push_locked(queue, &taken, item);
+        kvbi_copy_push_locked(queue, &taken, item);
     }
     kvbi_lock_release(&queue->lock);
     uint32_t count = taken.count;
@@ -79,7 +79,7 @@ uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_compl
         return 0;
     kvbi_disk_copies_end(hasher->disk, endings, count, completions);
     kvbi_lock_take(&queue->lock);
-    kvbi_ticket_append_locked(queue, &queue->free, &taken);
+    kvbi_copy_append_locked(queue, &queue->free, &taken);
     kvbi_lock_release(&queue->lock);
     return count;
 }
@@ -95,12 +95,12 @@ bool kvbi_disk_hasher_has_work_locked(struct kvbi_disk_hasher *hasher)
 /* Compares or makes one checksum; the lock is released meanwhile. False: there is none to make. */
 static bool hash_next_locked(struct kvbi_disk_hasher *hasher)
 {
-    struct kvbi_ticket_queue *queue = hasher->queue;
+    struct kvbi_copy_queue *queue = hasher->queue;
     bool verify = hasher->unverified.count > 0;
-    struct kvbi_ticket_list *from = verify ? &hasher->unverified : stageable_locked(hasher);
+    struct kvbi_copy_list *from = verify ? &hasher->unverified : stageable_locked(hasher);
     if (from == NULL)
         return false;
-    uint32_t item = kvbi_ticket_pop_locked(queue, from);
+    uint32_t item = kvbi_copy_pop_locked(queue, from);
     struct kvbi_disk_block *block = &hasher->blocks[item];
     hasher->hashing++;
     kvbi_lock_release(&queue->lock);
@@ -111,7 +111,7 @@ static bool hash_next_locked(struct kvbi_disk_hasher *hasher)
     kvbi_lock_take(&queue->lock);
     hasher->hashing--;
     bool over = verify || block->error != 0;
-    kvbi_ticket_push_locked(
+    kvbi_copy_push_locked(
         queue, over ? &hasher->landed : &hasher->staged[queue->items[item].urgent], item);
     return true;
 }
@@ -128,8 +128,8 @@ bool kvbi_disk_hasher_work(struct kvbi_disk_hasher *hasher)
 
 static void tell_engine_locked(struct kvbi_disk_hasher *hasher)
 {
-    bool awaited =
-        hasher->landed.count > 0 || (hasher->hungry && kvbi_disk_hasher_has_staged_locked(hasher));
+    bool awaited = hasher->landed.count > 0 ||
+                   (hasher->has_room && kvbi_disk_hasher_has_staged_locked(hasher));
     if (hasher->untold_bytes > 0 && awaited)
         hasher->tell_locked(hasher->engine);
     hasher->untold_bytes = 0;
@@ -157,7 +157,7 @@ static void *run_thread(void *argument)
 }
 
 /* For writes not before half of what may be staged is used up: they come back one by one, and a wake-up is dear. */
-void kvbi_disk_hasher_rouse_locked(struct kvbi_disk_hasher *hasher)
+void kvbi_disk_hasher_wake_locked(struct kvbi_disk_hasher *hasher)
 {
     kvbi_lock_assert_held(&hasher->queue->lock);
     if (!hasher->threaded || !hasher->sleeping)
@@ -174,16 +174,16 @@ void kvbi_disk_hasher_rouse_locked(struct kvbi_disk_hasher *hasher)
 void kvbi_disk_hasher_cancel_locked(struct kvbi_disk_hasher *hasher)
 {
     kvbi_lock_assert_held(&hasher->queue->lock);
-    kvbi_ticket_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[1]);
-    kvbi_ticket_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[0]);
-    kvbi_ticket_cancel_locked(hasher->queue);
+    kvbi_copy_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[1]);
+    kvbi_copy_append_locked(hasher->queue, &hasher->queue->cancelled, &hasher->staged[0]);
+    kvbi_copy_cancel_locked(hasher->queue);
 }
 
 void kvbi_disk_hasher_drain_locked(struct kvbi_disk_hasher *hasher)
 {
     kvbi_lock_assert_held(&hasher->queue->lock);
     while (hasher->threaded && (hasher->hashing > 0 || hasher->unverified.count > 0)) {
-        kvbi_disk_hasher_rouse_locked(hasher);
+        kvbi_disk_hasher_wake_locked(hasher);
         kvbi_cond_wait(&hasher->idle, &hasher->queue->lock);
     }
     kvbi_disk_hasher_cancel_locked(hasher);
@@ -210,7 +210,7 @@ static uint64_t most_ahead(const struct kvbi_disk_engine_config *config)
 
 int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher, const struct kvbi_memory *memory,
                             const struct kvbi_disk_engine_config *config,
-                            struct kvbi_ticket_queue *queue, void (*tell_locked)(void *engine),
+                            struct kvbi_copy_queue *queue, void (*tell_locked)(void *engine),
                             void *engine)
 {
     *hasher = (struct kvbi_disk_hasher){.memory = *memory,
@@ -219,7 +219,7 @@ int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher, const struct kvbi_m
                                         .ahead_bytes = most_ahead(config),
                                         .tell_locked = tell_locked,
                                         .engine = engine,
-                                        .hungry = true};
+                                        .has_room = true};
     struct kvbi_disk_block *blocks =
         kvbi_memory_alloc_raw(memory, queue->capacity, sizeof *blocks, 0);
     if (blocks == NULL)

@@ -21,9 +21,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "transfer/copy_queue.h"
 #include "transfer/disk/copy.h"
 #include "transfer/disk/engine.h"
-#include "transfer/ticket_queue.h"
 
 struct kvbi_disk_block {
     struct kvbi_disk_copy copy;
@@ -36,20 +36,20 @@ struct kvbi_disk_hasher {
     struct kvbi_memory memory;
     const struct kvbi_hooks *hooks;
     struct kvbi_disk *disk;
-    struct kvbi_ticket_queue *queue;
+    struct kvbi_copy_queue *queue;
     struct kvbi_disk_block *blocks; /* by item of the queue */
     uint64_t ahead_bytes;
-    void (*tell_locked)(void *engine); /* blocks have landed, or are staged and `hungry` */
+    void (*tell_locked)(void *engine); /* blocks have landed, or are staged and `has_room` */
     void *engine;
     pthread_t thread;
     bool threaded;
 
-    struct kvbi_ticket_list staged[2]; /* by urgent */
-    struct kvbi_ticket_list unverified, landed;
+    struct kvbi_copy_list staged[2]; /* by urgent */
+    struct kvbi_copy_list unverified, landed;
     struct kvbi_cond work, idle; /* of the thread: there is something to hash; it sleeps */
     uint32_t hashing;            /* in somebody's hands here */
     uint64_t untold_bytes;       /* hashed by the thread since it last told the engine */
-    bool hungry;                 /* the engine has room for I/O */
+    bool has_room;               /* the engine has room for I/O */
     bool sleeping, stop;
 };
 
@@ -59,7 +59,7 @@ struct kvbi_disk_hasher {
 KVB_NODISCARD int kvbi_disk_hasher_create(struct kvbi_disk_hasher *hasher,
                                           const struct kvbi_memory *memory,
                                           const struct kvbi_disk_engine_config *config,
-                                          struct kvbi_ticket_queue *queue,
+                                          struct kvbi_copy_queue *queue,
                                           void (*tell_locked)(void *engine), void *engine);
 /* The thread, if there is to be one: from here on tell_locked may run. KVB_ENOMEM. */
 KVB_NODISCARD int kvbi_disk_hasher_start(struct kvbi_disk_hasher *hasher,
@@ -95,7 +95,7 @@ bool kvbi_disk_hasher_has_work_locked(struct kvbi_disk_hasher *hasher);
 bool kvbi_disk_hasher_has_staged_locked(const struct kvbi_disk_hasher *hasher);
 
 /* With a thread: wakes it if it sleeps and has enough to do. After items have come, room was made ahead, or reads have landed. */
-void kvbi_disk_hasher_rouse_locked(struct kvbi_disk_hasher *hasher);
+void kvbi_disk_hasher_wake_locked(struct kvbi_disk_hasher *hasher);
 
 /* ---- Drain -------------------------------------------------------------------------------------------------------- */
 

@@ -34,7 +34,7 @@ static int create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engi
         .memories = memories,
         .capacity = config->capacity,
         .single_issuer = config->own_thread,
-        .edges = config->own_thread && config->between == NULL,
+        .edge_triggered = config->own_thread && config->between == NULL,
         .poll = !config->own_thread,
         .hooks = config->hooks};
     for (uint32_t i = 0; i < KVB_TIER_COUNT; i++)
@@ -69,21 +69,21 @@ const struct kvbi_tier_ops kvbi_disk_ops = {.kind = "disk",
 
 /* ---- What outlives the process --------------------------------------------------------------- */
 
-static const struct kvbi_disk_path *file_at(const struct kvbi_tier *tier, uint32_t file)
+static const struct kvbi_disk_file *file_at(const struct kvbi_tier *tier, uint32_t file)
 {
     const struct kvbi_disk *disk = tier->self;
-    return &disk->paths[file];
+    return &disk->files[file];
 }
 
 static uint32_t file_count(const struct kvbi_tier *tier)
 {
     const struct kvbi_disk *disk = tier->self;
-    return disk->path_count;
+    return disk->file_count;
 }
 
-static const char *file_name(const struct kvbi_tier *tier, uint32_t file)
+static const char *file_path(const struct kvbi_tier *tier, uint32_t file)
 {
-    return file_at(tier, file)->name;
+    return file_at(tier, file)->path;
 }
 
 static uint64_t counted(const _Atomic uint64_t *counter)
@@ -95,8 +95,8 @@ static void file_statistics(const struct kvbi_tier *tier, uint32_t number,
                             struct kvb_disk_stats *stats)
 {
     const struct kvbi_disk *disk = tier->self;
-    const struct kvbi_disk_path *file = file_at(tier, number);
-    stats->path_count = disk->path_count;
+    const struct kvbi_disk_file *file = file_at(tier, number);
+    stats->path_count = disk->file_count;
     stats->epoch = counted(&file->epoch_base) + counted(&disk->clears);
     stats->read_errors_io = counted(&file->read_errors[KVBI_DISK_CAUSE_IO]);
     stats->read_errors_short = counted(&file->read_errors[KVBI_DISK_CAUSE_SHORT]);
@@ -130,7 +130,7 @@ static const char *note(const struct kvbi_tier *tier, uint32_t file)
 
 static int commit(struct kvbi_tier *tier, char *message, size_t message_bytes)
 {
-    return kvbi_disk_settle(tier->self, message, message_bytes);
+    return kvbi_disk_commit(tier->self, message, message_bytes);
 }
 
 static uint32_t scan(struct kvbi_tier *tier, uint64_t *cursor, struct kvbi_found *found,
@@ -185,7 +185,7 @@ static void close_clean(struct kvbi_tier *tier, const uint32_t *order, uint32_t 
 }
 
 const struct kvbi_lasting_ops kvbi_disk_lasting_ops = {.file_count = file_count,
-                                                       .file_name = file_name,
+                                                       .file_path = file_path,
                                                        .file_statistics = file_statistics,
                                                        .seed = seed,
                                                        .kept = kept,

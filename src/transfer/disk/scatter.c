@@ -9,7 +9,7 @@
 
 #include "base/debug.h"
 
-#define STAGING_BYTES (KVBI_DISK_SCATTER_MAX * sizeof(struct kvbi_disk_record))
+#define STAGING_BYTES (KVBI_DISK_SCATTER_MAX * sizeof(struct kvbi_disk_entry))
 
 /* Since Linux 6.3, and asked for there; before that an unknown flag. */
 #ifndef MFD_NOEXEC_SEAL
@@ -46,7 +46,7 @@ void kvbi_disk_scatter_open(struct kvbi_disk_scatter *scatter)
     *scatter = (struct kvbi_disk_scatter){.fd = make_file()};
     int error = scatter->fd < 0 || ftruncate(scatter->fd, (off_t)STAGING_BYTES) != 0 ? errno : 0;
     if (error == 0)
-        scatter->records = map_shared(scatter->fd, 0, STAGING_BYTES, &error);
+        scatter->entries = map_shared(scatter->fd, 0, STAGING_BYTES, &error);
     if (error != 0)
         kvbi_disk_scatter_close(scatter);
     scatter->error = error;
@@ -54,8 +54,8 @@ void kvbi_disk_scatter_open(struct kvbi_disk_scatter *scatter)
 
 void kvbi_disk_scatter_close(struct kvbi_disk_scatter *scatter)
 {
-    if (scatter->records != NULL)
-        (void)munmap(scatter->records, STAGING_BYTES);
+    if (scatter->entries != NULL)
+        (void)munmap(scatter->entries, STAGING_BYTES);
     if (scatter->fd >= 0)
         (void)close(scatter->fd);
     *scatter = (struct kvbi_disk_scatter){.fd = -1};
@@ -63,7 +63,7 @@ void kvbi_disk_scatter_close(struct kvbi_disk_scatter *scatter)
 
 unsigned char *kvbi_disk_scatter_map(int fd, uint64_t offset, uint32_t count, int *error)
 {
-    size_t bytes = (size_t)count * sizeof(struct kvbi_disk_record);
+    size_t bytes = (size_t)count * sizeof(struct kvbi_disk_entry);
     *error = EINVAL;
     if (offset % (uint64_t)sysconf(_SC_PAGESIZE) != 0)
         return NULL;
@@ -76,7 +76,7 @@ unsigned char *kvbi_disk_scatter_map(int fd, uint64_t offset, uint32_t count, in
 void kvbi_disk_scatter_unmap(unsigned char *table, uint32_t count)
 {
     if (table != NULL)
-        (void)munmap(table, (size_t)count * sizeof(struct kvbi_disk_record));
+        (void)munmap(table, (size_t)count * sizeof(struct kvbi_disk_entry));
 }
 
 uint32_t kvbi_disk_scatter_put(const struct kvbi_disk_scatter *scatter,
@@ -87,11 +87,10 @@ uint32_t kvbi_disk_scatter_put(const struct kvbi_disk_scatter *scatter,
     if (scatter->fd < 0 || count == 0)
         return 0;
     for (uint32_t i = 0; i < count; i++)
-        parts[i] =
-            (struct iovec){.iov_base = places[i], .iov_len = sizeof(struct kvbi_disk_record)};
+        parts[i] = (struct iovec){.iov_base = places[i], .iov_len = sizeof(struct kvbi_disk_entry)};
     ssize_t put;
     do
         put = preadv(scatter->fd, parts, (int)count, 0);
     while (put < 0 && errno == EINTR);
-    return put < 0 ? 0 : (uint32_t)((size_t)put / sizeof(struct kvbi_disk_record));
+    return put < 0 ? 0 : (uint32_t)((size_t)put / sizeof(struct kvbi_disk_entry));
 }

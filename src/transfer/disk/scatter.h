@@ -27,7 +27,7 @@
 struct kvbi_disk_scatter {
     int fd;    /* -1: the system gives none, and nothing is ever put anywhere */
     int error; /* then: the errno why */
-    struct kvbi_disk_record *records; /* KVBI_DISK_SCATTER_MAX, to be filled by the caller */
+    struct kvbi_disk_entry *entries; /* KVBI_DISK_SCATTER_MAX, to be filled by the caller */
 };
 
 /* Cannot fail: without it entries are written one by one. */
@@ -38,7 +38,10 @@ void kvbi_disk_scatter_close(struct kvbi_disk_scatter *scatter); /* legal on {.f
 unsigned char *kvbi_disk_scatter_map(int fd, uint64_t offset, uint32_t count, int *error);
 void kvbi_disk_scatter_unmap(unsigned char *table, uint32_t count); /* NULL is legal */
 
-/* records[i] to places[i], in a table mapped here, in this order. Returns how many are there; 0 also if it is closed. */
+/*
+ * entries[i] to places[i], in a table mapped here, in this order. Returns how many are there; 0
+ * also if it is closed.
+ */
 uint32_t kvbi_disk_scatter_put(const struct kvbi_disk_scatter *scatter,
                                unsigned char *const *places, uint32_t count);
 

@@ -7,38 +7,39 @@
 
 #include "base/debug.h"
 #include "base/platform.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 
-/* ---- Entries ------------------------------------------------------------------------------------------------------ */
+/* ---- Tags ------------------------------------------------------------------------------------ */
 
-uint64_t kvbi_disk_name(const struct kvbi_disk *disk, uint32_t slot,
-                        const struct kvbi_identity *identity)
+uint64_t kvbi_disk_identity(const struct kvbi_disk *disk, uint32_t slot,
+                            const struct kvbi_identity *identity)
 {
-    return kvbi_disk_name_of(disk->hash, kvbi_disk_path_of(disk, slot)->uuid,
-                             kvbi_disk_place_of(disk, slot), identity->hash, identity->digest,
-                             identity->generation);
+    return kvbi_disk_identity_of(disk->hash, kvbi_disk_file_of(disk, slot)->uuid,
+                                 kvbi_disk_place_of(disk, slot), identity->hash, identity->digest,
+                                 identity->generation);
 }
 
-uint64_t kvbi_disk_checksum(const struct kvbi_disk *disk, uint64_t name, const void *payload)
+uint64_t kvbi_disk_checksum(const struct kvbi_disk *disk, uint64_t identity, const void *payload)
 {
-    return disk->hash->hash64(payload, (size_t)disk->block_bytes, name);
+    return disk->hash->hash64(payload, (size_t)disk->block_bytes, identity);
 }
 
-bool kvbi_disk_holds(const struct kvbi_disk *disk, uint32_t slot, uint64_t name)
+bool kvbi_disk_has(const struct kvbi_disk *disk, uint32_t slot, uint64_t identity)
 {
-    return disk->entries[slot].name == name;
+    return disk->tags[slot].identity == identity;
 }
 
-bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t name,
+bool kvbi_disk_verify(const struct kvbi_disk *disk, uint32_t slot, uint64_t identity,
                       const void *payload)
 {
-    const struct kvbi_disk_entry *entry = &disk->entries[slot];
-    return entry->name == name && entry->checksum == kvbi_disk_checksum(disk, name, payload);
+    const struct kvbi_disk_tag *tag = &disk->tags[slot];
+    return tag->identity == identity &&
+           tag->checksum == kvbi_disk_checksum(disk, identity, payload);
 }
 
 void kvbi_disk_forget(struct kvbi_disk *disk, uint32_t slot)
 {
-    disk->entries[slot] = (struct kvbi_disk_entry){.name = 0};
+    disk->tags[slot] = (struct kvbi_disk_tag){.identity = 0};
 }
 
 /* ---- Counters ----------------------------------------------------------------------------------------------------- */
@@ -51,13 +52,13 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
 bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result,
                          enum kvbi_disk_cause cause, bool medium)
 {
-    struct kvbi_disk_path *path = kvbi_disk_path_of(disk, slot);
+    struct kvbi_disk_file *file = kvbi_disk_file_of(disk, slot);
     if (result == 0) {
-        count(&path->bytes_read, disk->block_bytes);
+        count(&file->bytes_read, disk->block_bytes);
         disk->failures[slot] = 0;
         return false;
     }
-    count(&path->read_errors[cause], 1);
+    count(&file->read_errors[cause], 1);
     if (cause == KVBI_DISK_CAUSE_IO)
         return medium;
     if (disk->failures[slot] < UINT8_MAX)
@@ -67,52 +68,52 @@ bool kvbi_disk_note_read(struct kvbi_disk *disk, uint32_t slot, int result,
 
 bool kvbi_disk_note_write(struct kvbi_disk *disk, uint32_t slot, int result, bool medium)
 {
-    struct kvbi_disk_path *path = kvbi_disk_path_of(disk, slot);
+    struct kvbi_disk_file *file = kvbi_disk_file_of(disk, slot);
     if (result == 0)
-        count(&path->bytes_written, disk->block_bytes);
+        count(&file->bytes_written, disk->block_bytes);
     else
-        count(&path->write_errors, 1);
+        count(&file->write_errors, 1);
     return result != 0 && medium;
 }
 
 size_t kvbi_disk_bytes(const struct kvbi_disk *disk)
 {
-    return sizeof *disk + disk->path_count * sizeof *disk->paths + KVBI_DISK_BUFFER_BYTES +
-           disk->slot_count * (sizeof *disk->entries + sizeof *disk->failures);
+    return sizeof *disk + disk->file_count * sizeof *disk->files + KVBI_DISK_BUFFER_BYTES +
+           disk->slot_count * (sizeof *disk->tags + sizeof *disk->failures);
 }
 
-/* ---- Paths -------------------------------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
-static uint32_t slots_of(const struct kvbi_disk *disk, uint32_t path)
+static uint32_t slots_of(const struct kvbi_disk *disk, uint32_t file)
 {
-    return disk->slot_count / disk->path_count + (path < disk->slot_count % disk->path_count);
+    return disk->slot_count / disk->file_count + (file < disk->slot_count % disk->file_count);
 }
 
 /* Two names of one file: said as that, not as somebody else's lock. */
 static int check_twins(const struct kvbi_disk *disk, uint32_t at, const struct kvbi_disk_say *say)
 {
     for (uint32_t i = 0; i < at; i++)
-        if (kvbi_disk_file_is(&disk->paths[i].file, disk->paths[at].name))
-            return kvbi_disk_refuse(say, KVB_EBUSY, "is the same file as %s", disk->paths[i].name);
+        if (kvbi_disk_io_is(&disk->files[i].io, disk->files[at].path))
+            return kvbi_disk_refuse(say, KVB_EBUSY, "is the same file as %s", disk->files[i].path);
     return 0;
 }
 
-/* What each holds, and whether that is to be kept. */
+/* What each has, and whether that is to be kept. */
 static int look_at_all(struct kvbi_disk *disk, struct kvbi_disk_say *say)
 {
     struct kvbi_disk_terms *terms = &disk->terms;
     uint64_t seed = terms->purpose.digest_seed;
-    for (uint32_t i = 0; i < disk->path_count; i++) {
-        struct kvbi_disk_path *path = &disk->paths[i];
-        say->path = path->name;
+    for (uint32_t i = 0; i < disk->file_count; i++) {
+        struct kvbi_disk_file *file = &disk->files[i];
+        say->path = file->path;
         int error = check_twins(disk, i, say);
         if (error == 0)
-            error = kvbi_disk_path_open(path, terms, say);
+            error = kvbi_disk_file_open(file, terms, say);
         if (error == 0)
-            error = kvbi_disk_path_decide(path, terms, &seed, say);
+            error = kvbi_disk_file_decide(file, terms, &seed, say);
         if (error != 0)
             return error;
-        if (kvbi_random_u64(&path->uuid[0]) != 0 || kvbi_random_u64(&path->uuid[1]) != 0)
+        if (kvbi_random_u64(&file->uuid[0]) != 0 || kvbi_random_u64(&file->uuid[1]) != 0)
             return kvbi_disk_refuse(say, KVB_EUNSUPPORTED,
                                     "the system gives no random numbers to name its content by");
     }
@@ -127,38 +128,38 @@ static int look_at_all(struct kvbi_disk *disk, struct kvbi_disk_say *say)
 static int take_all_room(struct kvbi_disk *disk, struct kvbi_disk_say *say)
 {
     int error = 0;
-    for (uint32_t i = 0; error == 0 && i < disk->path_count; i++) {
-        say->path = disk->paths[i].name;
-        error = kvbi_disk_path_take_room(&disk->paths[i], &disk->terms, slots_of(disk, i), say);
+    for (uint32_t i = 0; error == 0 && i < disk->file_count; i++) {
+        say->path = disk->files[i].path;
+        error = kvbi_disk_file_take_room(&disk->files[i], &disk->terms, slots_of(disk, i), say);
     }
     return error;
 }
 
-/* Tables where settle will put them. What cannot be mapped is written to. 0, or the first errno. */
+/* Tables where commit will put them. What cannot be mapped is written to. 0, or the first errno. */
 static int map_tables(struct kvbi_disk *disk)
 {
     struct kvbi_disk_superblock placed;
     kvbi_disk_scatter_open(&disk->scatter);
     int first = disk->scatter.error, error;
-    for (uint32_t i = 0; disk->scatter.records != NULL && i < disk->path_count; i++) {
+    for (uint32_t i = 0; disk->scatter.entries != NULL && i < disk->file_count; i++) {
         if (!kvbi_disk_place(&placed, disk->block_bytes, slots_of(disk, i)))
             continue; /* checked at the beginning */
-        disk->paths[i].table = kvbi_disk_scatter_map(
-            disk->paths[i].file.table_fd, placed.table_offset, slots_of(disk, i), &error);
+        disk->files[i].table = kvbi_disk_scatter_map(
+            disk->files[i].io.table_fd, placed.table_offset, slots_of(disk, i), &error);
         first = first != 0 ? first : error;
     }
     return first;
 }
 
-/* The first path's mode, and those of others where they differ. */
+/* The first file's mode, and those of others where they differ. */
 static void describe(struct kvbi_disk *disk)
 {
-    const struct kvbi_disk_path *first = &disk->paths[0];
+    const struct kvbi_disk_file *first = &disk->files[0];
     size_t used = (size_t)snprintf(disk->mode, sizeof disk->mode, "%s", first->mode);
-    for (uint32_t i = 1; i < disk->path_count && used < sizeof disk->mode; i++)
-        if (strcmp(disk->paths[i].mode, first->mode) != 0)
+    for (uint32_t i = 1; i < disk->file_count && used < sizeof disk->mode; i++)
+        if (strcmp(disk->files[i].mode, first->mode) != 0)
             used += (size_t)snprintf(disk->mode + used, sizeof disk->mode - used, ", path %u %s", i,
-                                     disk->paths[i].mode);
+                                     disk->files[i].mode);
     if (used < sizeof disk->mode && disk->slot_bytes != disk->block_bytes)
         (void)snprintf(disk->mode + used, sizeof disk->mode - used,
                        ", blocks of %llu bytes padded to %llu",
@@ -179,19 +180,19 @@ static const char *path_at(const struct kvbi_disk_config *config, uint32_t at)
 static void free_disk(struct kvbi_disk *disk, bool discard)
 {
     const struct kvbi_memory *memory = disk->memory;
-    for (uint32_t i = 0; disk->paths != NULL && i < disk->path_count; i++) {
-        struct kvbi_disk_path *path = &disk->paths[i];
-        if (path->name == NULL)
+    for (uint32_t i = 0; disk->files != NULL && i < disk->file_count; i++) {
+        struct kvbi_disk_file *file = &disk->files[i];
+        if (file->path == NULL)
             continue;
-        kvbi_disk_scatter_unmap(path->table, slots_of(disk, i));
-        kvbi_disk_path_close(path, discard);
-        kvbi_memory_free(memory, path->name, strlen(path->name) + 1, 1);
+        kvbi_disk_scatter_unmap(file->table, slots_of(disk, i));
+        kvbi_disk_file_close(file, discard);
+        kvbi_memory_free(memory, file->path, strlen(file->path) + 1, 1);
     }
     kvbi_disk_scatter_close(&disk->scatter);
     kvbi_memory_free(memory, disk->buffer, 1, KVBI_DISK_BUFFER_BYTES);
     kvbi_memory_free(memory, disk->failures, disk->slot_count, sizeof *disk->failures);
-    kvbi_memory_free(memory, disk->entries, disk->slot_count, sizeof *disk->entries);
-    kvbi_memory_free(memory, disk->paths, disk->path_count, sizeof *disk->paths);
+    kvbi_memory_free(memory, disk->tags, disk->slot_count, sizeof *disk->tags);
+    kvbi_memory_free(memory, disk->files, disk->file_count, sizeof *disk->files);
     kvbi_memory_free(memory, disk, 1, sizeof *disk);
 }
 
@@ -203,21 +204,21 @@ static struct kvbi_disk *take_memory(const struct kvbi_memory *memory,
         return NULL;
     disk->memory = memory;
     disk->scatter.fd = -1;
-    disk->path_count = config->path_count;
+    disk->file_count = config->path_count;
     disk->slot_count = config->block_count;
-    disk->paths = kvbi_memory_alloc(memory, disk->path_count, sizeof *disk->paths, 0);
-    disk->entries = kvbi_memory_alloc(memory, disk->slot_count, sizeof *disk->entries, 0);
+    disk->files = kvbi_memory_alloc(memory, disk->file_count, sizeof *disk->files, 0);
+    disk->tags = kvbi_memory_alloc(memory, disk->slot_count, sizeof *disk->tags, 0);
     disk->failures = kvbi_memory_alloc(memory, disk->slot_count, sizeof *disk->failures, 0);
     disk->buffer = kvbi_memory_alloc_raw(memory, 1, KVBI_DISK_BUFFER_BYTES, KVBI_DISK_ALIGN);
-    bool whole = disk->paths != NULL && disk->entries != NULL && disk->failures != NULL &&
-                 disk->buffer != NULL;
-    for (uint32_t i = 0; whole && i < disk->path_count; i++) {
+    bool whole =
+        disk->files != NULL && disk->tags != NULL && disk->failures != NULL && disk->buffer != NULL;
+    for (uint32_t i = 0; whole && i < disk->file_count; i++) {
         size_t bytes = strlen(path_at(config, i)) + 1;
-        disk->paths[i].file = (struct kvbi_disk_file){.fd = -1, .table_fd = -1};
-        disk->paths[i].name = kvbi_memory_alloc_raw(memory, bytes, 1, 0);
-        whole = disk->paths[i].name != NULL;
+        disk->files[i].io = (struct kvbi_disk_io){.fd = -1, .table_fd = -1};
+        disk->files[i].path = kvbi_memory_alloc_raw(memory, bytes, 1, 0);
+        whole = disk->files[i].path != NULL;
         if (whole)
-            memcpy(disk->paths[i].name, path_at(config, i), bytes);
+            memcpy(disk->files[i].path, path_at(config, i), bytes);
     }
     if (whole)
         return disk;
@@ -230,9 +231,9 @@ static int check_config(const struct kvbi_disk_config *config, const struct kvbi
     struct kvbi_disk_superblock largest;
     if (config->path_count == 0)
         return kvbi_disk_refuse(say, KVB_EINVAL, "a disk tier needs a path");
-    if (config->path_count > KVBI_DISK_PATHS_MAX)
+    if (config->path_count > KVBI_DISK_FILES_MAX)
         return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths, more than %u",
-                                config->path_count, KVBI_DISK_PATHS_MAX);
+                                config->path_count, KVBI_DISK_FILES_MAX);
     if (config->block_count > 0 && config->block_count < config->path_count)
         return kvbi_disk_refuse(say, KVB_EINVAL, "and others are %u paths for %u blocks",
                                 config->path_count, config->block_count);
@@ -286,18 +287,18 @@ int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvbi_memory *memo
     return 0;
 }
 
-int kvbi_disk_settle(struct kvbi_disk *disk, char *message, size_t message_bytes)
+int kvbi_disk_commit(struct kvbi_disk *disk, char *message, size_t message_bytes)
 {
     struct kvbi_disk_say say = {.text = message, .bytes = message_bytes};
     int error = 0;
-    for (uint32_t i = 0; error == 0 && i < disk->path_count; i++) {
-        struct kvbi_disk_path *path = &disk->paths[i];
-        say.path = path->name;
-        error = kvbi_disk_path_settle(path, &disk->terms, slots_of(disk, i), &say);
-        if (disk->sequence < path->superblock.sequence)
-            disk->sequence = path->superblock.sequence;
+    for (uint32_t i = 0; error == 0 && i < disk->file_count; i++) {
+        struct kvbi_disk_file *file = &disk->files[i];
+        say.path = file->path;
+        error = kvbi_disk_file_commit(file, &disk->terms, slots_of(disk, i), &say);
+        if (disk->sequence < file->superblock.sequence)
+            disk->sequence = file->superblock.sequence;
     }
-    disk->settled = error == 0;
+    disk->committed = error == 0;
     describe(disk); /* one may have turned out to take no direct writes */
     return error;
 }
@@ -305,5 +306,5 @@ int kvbi_disk_settle(struct kvbi_disk *disk, char *message, size_t message_bytes
 void kvbi_disk_close(struct kvbi_disk *disk)
 {
     if (disk != NULL)
-        free_disk(disk, !disk->settled);
+        free_disk(disk, !disk->committed);
 }

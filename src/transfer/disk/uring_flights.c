@@ -75,8 +75,8 @@ static void fill(const struct kvbi_uring_flights *flights, struct io_uring_sqe *
                  const struct kvbi_disk_copy *copy, uint64_t offset, const struct iovec *parts,
                  uint32_t part_count, int buffer)
 {
-    int fd = flights->ring.fixed_file ? (int)(copy->slot % flights->disk->path_count)
-                                      : copy->path->file.fd;
+    int fd = flights->ring.fixed_file ? (int)(copy->slot % flights->disk->file_count)
+                                      : copy->file->io.fd;
     unsigned bytes = (unsigned)parts[0].iov_len;
     if (part_count > 1 && copy->write)
         io_uring_prep_writev(sqe, fd, parts, part_count, offset);
@@ -142,7 +142,7 @@ static bool continues(const struct kvbi_uring_flights *flights,
         return false;
     const struct kvbi_disk_copy *last = flights->all[run->last].copy;
     return flight->copy->write == last->write &&
-           flight->copy->slot == last->slot + flights->disk->path_count;
+           flight->copy->slot == last->slot + flights->disk->file_count;
 }
 
 static void begin_run(struct kvbi_uring_flights *flights, const struct kvbi_uring_flight *flight,
@@ -336,7 +336,7 @@ bool kvbi_uring_flights_pending(const struct kvbi_uring_flights *flights)
 {
     const struct io_uring *ring = &flights->ring.ring;
     return IO_URING_READ_ONCE(*ring->cq.khead) != io_uring_smp_load_acquire(ring->cq.ktail) ||
-           kvbi_uring_ring_deferred(&flights->ring);
+           kvbi_uring_ring_has_task_work(&flights->ring);
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "transfer/disk/copy.h"
-#include "transfer/disk/file.h"
+#include "transfer/disk/io.h"
 
 /* What the kernel takes as one registered buffer. */
 #define BUFFER_BYTES_MAX ((uint64_t)1 << 30)
@@ -68,20 +68,20 @@ static int complete_one(struct io_uring *ring)
     return result;
 }
 
-/* A page of each file, whatever it holds yet, through the ring. */
+/* A page of each file, whatever is in it yet, through the ring. */
 static int read_pages(struct io_uring *ring, const struct kvbi_disk *disk)
 {
     _Alignas(KVBI_DISK_ALIGN) char page[KVBI_DISK_ALIGN], same[KVBI_DISK_ALIGN];
-    for (uint32_t i = 0; i < disk->path_count; i++) {
-        const struct kvbi_disk_path *path = &disk->paths[i];
-        uint64_t offset = path->superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
+    for (uint32_t i = 0; i < disk->file_count; i++) {
+        const struct kvbi_disk_file *file = &disk->files[i];
+        uint64_t offset = file->superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
         memset(page, 0xa5, sizeof page);
-        io_uring_prep_read(io_uring_get_sqe(ring), path->file.fd, page, sizeof page, offset);
+        io_uring_prep_read(io_uring_get_sqe(ring), file->io.fd, page, sizeof page, offset);
         int result = complete_one(ring);
         if (result < 0)
             return result;
         if (result != (int)sizeof page ||
-            kvbi_disk_read(path->file.fd, same, sizeof same, offset) != 0 ||
+            kvbi_disk_read(file->io.fd, same, sizeof same, offset) != 0 ||
             memcmp(page, same, sizeof same) != 0)
             return -EIO;
     }
@@ -214,11 +214,11 @@ int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_t
 /* 0 or an errno. Not liburing's io_uring_register_files: that one raises RLIMIT_NOFILE of the whole process if need be. */
 static int register_files(const struct kvbi_uring_ring *ring, const struct kvbi_disk *disk)
 {
-    int fds[KVBI_DISK_PATHS_MAX];
-    for (uint32_t i = 0; i < disk->path_count; i++)
-        fds[i] = disk->paths[i].file.fd;
+    int fds[KVBI_DISK_FILES_MAX];
+    for (uint32_t i = 0; i < disk->file_count; i++)
+        fds[i] = disk->files[i].io.fd;
     return -io_uring_register((unsigned)ring->ring.ring_fd, IORING_REGISTER_FILES, fds,
-                              disk->path_count);
+                              disk->file_count);
 }
 
 /* ---- Open and close ----------------------------------------------------------------------------------------------- */
@@ -312,13 +312,13 @@ int kvbi_uring_ring_fd(const struct kvbi_uring_ring *ring)
     return ring->wake.fd >= 0 ? ring->wake.fd : ring->ring.ring_fd;
 }
 
-void kvbi_uring_ring_attend(const struct kvbi_uring_ring *ring)
+void kvbi_uring_ring_drain(const struct kvbi_uring_ring *ring)
 {
     if (ring->wake.fd >= 0)
         (void)kvbi_wake_drain(&ring->wake);
 }
 
-bool kvbi_uring_ring_deferred(const struct kvbi_uring_ring *ring)
+bool kvbi_uring_ring_has_task_work(const struct kvbi_uring_ring *ring)
 {
     return (IO_URING_READ_ONCE(*ring->ring.sq.kflags) & IORING_SQ_TASKRUN) != 0;
 }

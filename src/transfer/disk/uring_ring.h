@@ -4,9 +4,10 @@
  *
  * Owns       which set-up flags a kernel takes, the registration of the disk's files and of the tiers' memory, and their undoing.
  * Callers    engine_uring. No lock: before the first submit any thread, one at a time; afterwards the issuing one.
- * Invariants kvbi_uring_ring_fd is readable once something has completed, until kvbi_uring_ring_attend. Where task running is
- *            deferred this takes an eventfd: the ring's own descriptor wakes no sleeper then (Linux 6.18: epoll never, poll when
- *            it happens to).
+ * Invariants kvbi_uring_ring_fd is readable once something has completed, until
+ *            kvbi_uring_ring_drain. Where task running is deferred this takes an eventfd: the
+ *            ring's own descriptor wakes no sleeper then (Linux 6.18: epoll never, poll when it
+ *            happens to).
  * Why        sandboxes refuse any of the three system calls, with any error number: only use shows what works. The issuing thread
  *            is not known at create, and a single-issuer ring belongs to the thread that enables it: it starts disabled.
  */
@@ -39,8 +40,9 @@ struct kvbi_uring_ring {
 };
 
 /*
- * A ring for `entries` I/Os at once on the disk's files; the fixed file of a path has its number. bounce: `bounce_bytes` of memory to register beside the tiers', or NULL.
- * `why`: how it works, or what was refused. KVB_EUNSUPPORTED; KVB_ENOMEM.
+ * A ring for `entries` I/Os at once on the disk's files; the fixed file of each has its number.
+ * bounce: `bounce_bytes` of memory to register beside the tiers', or NULL. `why`: how it works, or
+ * what was refused. KVB_EUNSUPPORTED; KVB_ENOMEM.
  */
 KVB_NODISCARD int kvbi_uring_ring_open(struct kvbi_uring_ring *ring,
                                        const struct kvbi_memory *memory,
@@ -55,10 +57,10 @@ KVB_NODISCARD int kvbi_uring_ring_enable(struct kvbi_uring_ring *ring);
 void kvbi_uring_ring_close(struct kvbi_uring_ring *ring, bool in_child);
 
 int kvbi_uring_ring_fd(const struct kvbi_uring_ring *ring); /* any thread */
-void kvbi_uring_ring_attend(const struct kvbi_uring_ring *ring);
+void kvbi_uring_ring_drain(const struct kvbi_uring_ring *ring);
 
 /* Completions are there that only entering brings out: the kernel runs 20 deferred ones at a time at most. */
-bool kvbi_uring_ring_deferred(const struct kvbi_uring_ring *ring);
+bool kvbi_uring_ring_has_task_work(const struct kvbi_uring_ring *ring);
 
 /* The registered buffer of a block, or -1. */
 int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_tier *tier,

@@ -13,9 +13,9 @@
 #include "base/hooks.h"
 #include "base/platform.h"
 
+#include "transfer/copy_queue.h"
 #include "transfer/memory/copy.h"
 #include "transfer/memory/engine.h"
-#include "transfer/ticket_queue.h"
 
 #define RUN_BYTES ((uint64_t)1 << 20)
 
@@ -25,7 +25,7 @@ struct memcpy_engine {
     struct kvbi_clock *clock;
     const struct kvbi_hooks *hooks;
     const struct kvbi_copy_ops *kernel;
-    struct kvbi_ticket_queue queue;
+    struct kvbi_copy_queue queue;
 };
 
 static struct memcpy_engine *of(struct kvbi_engine *engine)
@@ -38,7 +38,7 @@ static struct memcpy_engine *of(struct kvbi_engine *engine)
 static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                          bool urgent)
 {
-    return kvbi_ticket_queue_submit(&of(engine)->queue, copies, count, urgent);
+    return kvbi_copy_queue_submit(&of(engine)->queue, copies, count, urgent);
 }
 
 /* ---- Copying ------------------------------------------------------------------------------------------------------ */
@@ -51,21 +51,21 @@ static bool adjacent(const struct kvbi_copy *a, const struct kvbi_copy *b)
 }
 
 /* Takes at most `max` items to copy as one run: RUN_BYTES, but at least one block. Empty if none is ready. */
-static struct kvbi_ticket_list take_run_locked(struct memcpy_engine *e, uint32_t max)
+static struct kvbi_copy_list take_run_locked(struct memcpy_engine *e, uint32_t max)
 {
-    struct kvbi_ticket_list run = {.first = KVBI_NONE}, *ready = kvbi_ticket_next_locked(&e->queue);
+    struct kvbi_copy_list run = {.first = KVBI_NONE}, *ready = kvbi_copy_next_locked(&e->queue);
     if (max == 0 || ready->count == 0)
         return run;
-    const struct kvbi_ticket_item *last = &e->queue.items[ready->first];
+    const struct kvbi_copy_item *last = &e->queue.items[ready->first];
     uint64_t block_bytes = last->copy.from->block_bytes,
              blocks = RUN_BYTES / (block_bytes > 0 ? block_bytes : 1);
     if (max > blocks)
         max = blocks > 0 ? (uint32_t)blocks : 1;
-    kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
+    kvbi_copy_push_locked(&e->queue, &run, kvbi_copy_pop_locked(&e->queue, ready));
     while (run.count < max && ready->count > 0 &&
            adjacent(&last->copy, &e->queue.items[ready->first].copy)) {
         last = &e->queue.items[ready->first];
-        kvbi_ticket_push_locked(&e->queue, &run, kvbi_ticket_pop_locked(&e->queue, ready));
+        kvbi_copy_push_locked(&e->queue, &run, kvbi_copy_pop_locked(&e->queue, ready));
     }
     return run;
 }
@@ -88,14 +88,15 @@ static void copy_blocks(const struct memcpy_engine *e, const struct kvbi_copy *f
 }
 
 /* Copies a run, around the blocks that are to fail, and writes a completion each. No lock is held. */
-static void copy_run(const struct memcpy_engine *e, const struct kvbi_ticket_list *run,
+static void copy_run(const struct memcpy_engine *e, const struct kvbi_copy_list *run,
                      struct kvbi_completion *completions)
 {
     const struct kvbi_copy *start = NULL;
     uint32_t pending = 0, index = run->first;
     for (uint32_t i = 0; i < run->count; i++, index = e->queue.items[index].next) {
         const struct kvbi_copy *copy = &e->queue.items[index].copy;
-        completions[i] = (struct kvbi_completion){.tag = copy->tag, .result = fault_of(e, copy)};
+        completions[i] =
+            (struct kvbi_completion){.cookie = copy->cookie, .result = fault_of(e, copy)};
         if (completions[i].result == 0) {
             start = pending++ == 0 ? copy : start;
             continue;
@@ -111,10 +112,10 @@ static uint32_t memcpy_reap(struct kvbi_engine *engine, struct kvbi_completion *
 {
     struct memcpy_engine *e = of(engine);
     kvbi_lock_take(&e->queue.lock);
-    uint32_t count = kvbi_ticket_complete_cancelled_locked(&e->queue, completions, max);
+    uint32_t count = kvbi_copy_complete_cancelled_locked(&e->queue, completions, max);
     for (bool time_left = true; time_left;) {
-        kvbi_ticket_promote_locked(&e->queue);
-        struct kvbi_ticket_list run = take_run_locked(e, max - count);
+        kvbi_copy_promote_locked(&e->queue);
+        struct kvbi_copy_list run = take_run_locked(e, max - count);
         if (run.count == 0)
             break;
         kvbi_lock_release(&e->queue.lock);
@@ -122,9 +123,9 @@ static uint32_t memcpy_reap(struct kvbi_engine *engine, struct kvbi_completion *
         count += run.count;
         time_left = kvbi_clock_now(e->clock) < until_ns;
         kvbi_lock_take(&e->queue.lock);
-        kvbi_ticket_append_locked(&e->queue, &e->queue.free, &run);
+        kvbi_copy_append_locked(&e->queue, &e->queue.free, &run);
     }
-    *more = kvbi_ticket_ready_locked(&e->queue);
+    *more = kvbi_copy_ready_locked(&e->queue);
     kvbi_lock_release(&e->queue.lock);
     return count;
 }
@@ -133,22 +134,25 @@ static bool memcpy_ready(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
     kvbi_lock_take(&e->queue.lock);
-    bool ready = kvbi_ticket_ready_locked(&e->queue);
+    bool ready = kvbi_copy_ready_locked(&e->queue);
     kvbi_lock_release(&e->queue.lock);
     return ready;
 }
 
-/* Nothing is begun here: reap finishes what it begins before it returns, and no two calls of the pipeline overlap. */
+/*
+ * Nothing is begun here: reap completes what it begins before it returns, and no two calls of the
+ * pipeline overlap.
+ */
 static void memcpy_drain(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
     kvbi_lock_take(&e->queue.lock);
-    kvbi_ticket_cancel_locked(&e->queue);
+    kvbi_copy_cancel_locked(&e->queue);
     KVBI_ASSERT(e->queue.cancelled.count + e->queue.free.count == e->queue.capacity);
     kvbi_lock_release(&e->queue.lock);
 }
 
-static int memcpy_event_fd(struct kvbi_engine *engine)
+static int memcpy_wake_fd(struct kvbi_engine *engine)
 {
     (void)engine;
     return -1;
@@ -163,18 +167,18 @@ static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fen
 
 static bool memcpy_signal(struct kvbi_engine *engine, uint64_t value)
 {
-    return kvbi_ticket_signal(&of(engine)->queue, value);
+    return kvbi_copy_queue_signal(&of(engine)->queue, value);
 }
 
-static bool memcpy_recall(struct kvbi_engine *engine, uint32_t place, uint64_t tag)
+static bool memcpy_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
 {
-    return kvbi_ticket_recall(&of(engine)->queue, place, tag);
+    return kvbi_copy_queue_recall(&of(engine)->queue, place, cookie);
 }
 
 static size_t memcpy_bytes(const struct kvbi_engine *engine)
 {
     return sizeof(struct memcpy_engine) +
-           kvbi_ticket_queue_bytes(&((const struct memcpy_engine *)(const void *)engine)->queue);
+           kvbi_copy_queue_bytes(&((const struct memcpy_engine *)(const void *)engine)->queue);
 }
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
@@ -183,14 +187,14 @@ static void memcpy_destroy(struct kvbi_engine *engine)
 {
     struct memcpy_engine *e = of(engine);
     struct kvbi_memory memory = e->memory;
-    kvbi_ticket_queue_destroy(&e->queue);
+    kvbi_copy_queue_destroy(&e->queue);
     kvbi_memory_free(&memory, e, 1, sizeof *e);
 }
 
 #define MEMCPY_OPS(engine_name)                                                                    \
     {                                                                                              \
         .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit,                   \
-        .reap = memcpy_reap, .event_fd = memcpy_event_fd, .ready = memcpy_ready,                   \
+        .reap = memcpy_reap, .wake_fd = memcpy_wake_fd, .ready = memcpy_ready,                     \
         .drain = memcpy_drain, .import = memcpy_import, .signal = memcpy_signal,                   \
         .recall = memcpy_recall, .bytes = memcpy_bytes                                             \
     }
@@ -209,7 +213,7 @@ int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_mem
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;
-    if (kvbi_ticket_queue_create(&e->queue, &e->memory, capacity) != 0) {
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, capacity) != 0) {
         kvbi_memory_free(memory, e, 1, sizeof *e);
         return KVB_ENOMEM;
     }

@@ -2,7 +2,7 @@
 /*
  * memory/engine - from host memory to host memory, by the processor, inside reap
  *
- * Owns       its queue (transfer/ticket_queue.h).
+ * Owns       its queue (transfer/copy_queue.h).
  * Callers    transfer/engines creates one for every manager, for its counter; else see engine.h.
  */
 #ifndef KVBI_TRANSFER_MEMORY_ENGINE_H

@@ -27,19 +27,19 @@ static void join_many(struct crowd *crowd)
     crowd_forget_holds(crowd);
 }
 
-static void test_many_joiners_of_a_block_that_arrives_are_woken_in_short_holds(void **state)
+static void test_many_joiners_of_a_block_that_arrives_are_woken_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     join_many(crowd);
     mv_signal(&crowd->rig, 1);
     kv_poll(&crowd->rig);
-    crowd_expect_short_holds(crowd);
+    crowd_expect_short_sections(crowd);
     assert_int_equal(crowd->done, CROWD + 1);
     assert_int_equal(crowd->good, CROWD + 1);
     crowd_end(crowd);
 }
 
-static void test_many_joiners_of_a_block_that_fails_are_woken_in_short_holds(void **state)
+static void test_many_joiners_of_a_block_that_fails_are_woken_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     join_many(crowd);
@@ -48,14 +48,14 @@ static void test_many_joiners_of_a_block_that_fails_are_woken_in_short_holds(voi
     crowd_forget_holds(crowd);
     mv_signal(&crowd->rig, 1);
     kv_poll(&crowd->rig);
-    crowd_expect_short_holds(crowd);
+    crowd_expect_short_sections(crowd);
     assert_int_equal(crowd->done, CROWD + 1);
     assert_int_equal(crowd->good, 0);
     crowd_end(crowd);
 }
 
 /* The transfer goes from hand to hand, and the last one orphans it. */
-static void test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_holds(void **state)
+static void test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     join_many(crowd);
@@ -63,7 +63,7 @@ static void test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_holds
         kv_ok(kvb_op_cancel(crowd->rig.kv, crowd->ops[i]));
     }
     kv_poll(&crowd->rig);
-    crowd_expect_short_holds(crowd);
+    crowd_expect_short_sections(crowd);
     assert_int_equal(crowd->cancelled, CROWD + 1);
     mv_signal(&crowd->rig, 1);
     crowd_end(crowd);
@@ -82,7 +82,7 @@ static void test_cancelling_joiners_takes_one_step_each(void **state)
         crowd_poll_once(crowd);
         rounds++;
     }
-    crowd_expect_short_holds(crowd);
+    crowd_expect_short_sections(crowd);
     assert_true(rounds <= 2 * CROWD / KVBI_LOCK_BATCH + 4);
     mv_signal(&crowd->rig, 1);
     kv_poll(&crowd->rig);
@@ -91,7 +91,7 @@ static void test_cancelling_joiners_takes_one_step_each(void **state)
 }
 
 /* One operation that wants one block many times over waits for itself. */
-static void test_operation_that_joins_itself_many_times_is_cut_in_short_holds(void **state)
+static void test_operation_that_joins_itself_many_times_is_cut_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_fence fence = mv_fence(1);
@@ -116,7 +116,7 @@ static void test_operation_that_joins_itself_many_times_is_cut_in_short_holds(vo
     kv_ok(kvb_op_cancel(crowd->rig.kv, crowd->ops[0]));
     kv_poll(&crowd->rig);
     kv_check(&crowd->rig);
-    crowd_expect_short_holds(crowd);
+    crowd_expect_short_sections(crowd);
     assert_int_equal(crowd->cancelled, 1);
     assert_int_equal(crowd->good, 0);
     mv_signal(&crowd->rig, 1);
@@ -225,11 +225,11 @@ static void test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_to
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(crowd, test_many_joiners_of_a_block_that_arrives_are_woken_in_short_holds),
-        TEST(crowd, test_many_joiners_of_a_block_that_fails_are_woken_in_short_holds),
-        TEST(crowd, test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_holds),
+        TEST(crowd, test_many_joiners_of_a_block_that_arrives_are_woken_in_short_sections),
+        TEST(crowd, test_many_joiners_of_a_block_that_fails_are_woken_in_short_sections),
+        TEST(crowd, test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_sections),
         TEST(crowd, test_cancelling_joiners_takes_one_step_each),
-        TEST(crowd, test_operation_that_joins_itself_many_times_is_cut_in_short_holds),
+        TEST(crowd, test_operation_that_joins_itself_many_times_is_cut_in_short_sections),
         TEST(crowd, test_block_stays_until_the_last_of_its_joiners_is_told),
         TEST(crowd, test_block_that_is_invalidated_before_its_joiners_are_told_is_a_miss_for_them),
         TEST(crowd, test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_told_yet),

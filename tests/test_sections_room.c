@@ -11,7 +11,7 @@
  * CROWD blocks on deck of a lane that stands; all are held but the oldest, which are let go one by
  * one.
  */
-static void test_revoking_among_many_held_blocks_on_deck_takes_short_holds(void **state)
+static void test_revoking_among_many_held_blocks_on_deck_takes_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *one = NULL;
@@ -67,7 +67,7 @@ static void park_behind_pinned(struct crowd *crowd)
     crowd_forget_holds(crowd);
 }
 
-static void test_alloc_passes_many_pinned_blocks_in_short_holds(void **state)
+static void test_alloc_passes_many_blocks_that_are_held_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *one = NULL, *two[2];
@@ -88,8 +88,8 @@ static void test_alloc_passes_many_pinned_blocks_in_short_holds(void **state)
     crowd_end(crowd);
 }
 
-/* A lane down into the tier passes them too, in several holds of one round. */
-static void test_lane_passes_many_pinned_blocks_in_short_holds(void **state)
+/* A lane down into the tier passes them too, in several sections of one round. */
+static void test_lane_passes_many_blocks_that_are_held_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *down = NULL;
@@ -109,7 +109,7 @@ static void test_lane_passes_many_pinned_blocks_in_short_holds(void **state)
 }
 
 /* So does a block that needs room in the tier on its way up: rounds go on until it is found. */
-static void test_carrier_passes_many_pinned_blocks_in_short_holds(void **state)
+static void test_carrier_passes_many_blocks_that_are_held_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *low = NULL, *target = NULL;
@@ -155,7 +155,7 @@ static void fill_deck(struct crowd *crowd)
 }
 
 /* The stand-in for a target that is still written comes from behind all that is on deck. */
-static void test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds(void **state)
+static void test_operation_that_is_cut_short_finds_a_stand_in_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_fence fence = mv_fence(1);
@@ -187,7 +187,7 @@ static void test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds(voi
 }
 
 /* So does the one for a block that has come behind one that has not, and that others share. */
-static void test_take_finds_a_stand_in_for_a_shared_block_in_short_holds(void **state)
+static void test_take_finds_a_stand_in_for_a_shared_block_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *low[2], *targets[3], *taken[2], *joined = NULL;
@@ -241,12 +241,12 @@ static void ask_longest(void *arg, struct kvb_op *op, int status, uint32_t good_
     (void)op;
     (void)good_count;
     assert_true(status == KVB_ECANCELED || status == 0); /* what is moving may end well */
-    uint32_t longest = kvbi_testing_longest_hold(words->crowd->rig.kv);
+    uint32_t longest = kvbi_testing_longest_section(words->crowd->rig.kv);
     words->longest = longest > words->longest ? longest : words->longest;
     words->calls++;
 }
 
-static void test_destroy_ends_many_offers_and_operations_in_short_holds(void **state)
+static void test_destroy_ends_many_offers_and_operations_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct last_words words = {.crowd = crowd};
@@ -278,7 +278,7 @@ static void test_destroy_ends_many_offers_and_operations_in_short_holds(void **s
 }
 
 /* CROWD retentions have ended, and nobody has looked since. */
-static void test_alloc_deals_with_many_ended_retentions_in_short_holds(void **state)
+static void test_alloc_deals_with_many_ended_retentions_in_short_sections(void **state)
 {
     struct crowd *crowd = *state;
     struct kvb_block *taken[2 * KVBI_LOCK_BATCH];
@@ -302,14 +302,14 @@ static void test_alloc_deals_with_many_ended_retentions_in_short_holds(void **st
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(crowd, test_revoking_among_many_held_blocks_on_deck_takes_short_holds),
-        TEST(crowd, test_alloc_passes_many_pinned_blocks_in_short_holds),
-        TEST(crowd, test_lane_passes_many_pinned_blocks_in_short_holds),
-        TEST(crowd, test_carrier_passes_many_pinned_blocks_in_short_holds),
-        TEST(crowd, test_operation_that_is_cut_short_finds_a_stand_in_in_short_holds),
-        TEST(crowd, test_take_finds_a_stand_in_for_a_shared_block_in_short_holds),
-        TEST(crowd, test_destroy_ends_many_offers_and_operations_in_short_holds),
-        TEST(crowd, test_alloc_deals_with_many_ended_retentions_in_short_holds),
+        TEST(crowd, test_revoking_among_many_held_blocks_on_deck_takes_short_sections),
+        TEST(crowd, test_alloc_passes_many_blocks_that_are_held_in_short_sections),
+        TEST(crowd, test_lane_passes_many_blocks_that_are_held_in_short_sections),
+        TEST(crowd, test_carrier_passes_many_blocks_that_are_held_in_short_sections),
+        TEST(crowd, test_operation_that_is_cut_short_finds_a_stand_in_in_short_sections),
+        TEST(crowd, test_take_finds_a_stand_in_for_a_shared_block_in_short_sections),
+        TEST(crowd, test_destroy_ends_many_offers_and_operations_in_short_sections),
+        TEST(crowd, test_alloc_deals_with_many_ended_retentions_in_short_sections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ticket_queue - see ticket_queue.h. */
-#include "transfer/ticket_queue.h"
+/* copy_queue - see copy_queue.h. */
+#include "transfer/copy_queue.h"
 
 #include "base/debug.h"
 
 /* ---- Lists -------------------------------------------------------------------------------------------------------- */
 
-void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list,
-                             uint32_t index)
+void kvbi_copy_push_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list,
+                           uint32_t index)
 {
     kvbi_lock_assert_held(&queue->lock);
     queue->items[index].next = KVBI_NONE;
@@ -18,7 +18,7 @@ void kvbi_ticket_push_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket
     list->last = index;
 }
 
-uint32_t kvbi_ticket_pop_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *list)
+uint32_t kvbi_copy_pop_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list)
 {
     kvbi_lock_assert_held(&queue->lock);
     uint32_t index = list->first;
@@ -28,8 +28,8 @@ uint32_t kvbi_ticket_pop_locked(struct kvbi_ticket_queue *queue, struct kvbi_tic
     return index;
 }
 
-void kvbi_ticket_append_locked(struct kvbi_ticket_queue *queue, struct kvbi_ticket_list *to,
-                               struct kvbi_ticket_list *from)
+void kvbi_copy_append_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *to,
+                             struct kvbi_copy_list *from)
 {
     kvbi_lock_assert_held(&queue->lock);
     if (from->count == 0)
@@ -44,21 +44,21 @@ void kvbi_ticket_append_locked(struct kvbi_ticket_queue *queue, struct kvbi_tick
 }
 
 /* Into the ready list, or to wait for its ticket. */
-static void enqueue_locked(struct kvbi_ticket_queue *queue, uint32_t index)
+static void enqueue_locked(struct kvbi_copy_queue *queue, uint32_t index)
 {
-    struct kvbi_ticket_item *item = &queue->items[index];
+    struct kvbi_copy_item *item = &queue->items[index];
     item->waits = item->copy.ticket > queue->counter;
     if (!item->waits) {
-        kvbi_ticket_push_locked(queue, &queue->ready[item->urgent], index);
+        kvbi_copy_push_locked(queue, &queue->ready[item->urgent], index);
         return;
     }
     item->prev = queue->waiting.last;
-    kvbi_ticket_push_locked(queue, &queue->waiting, index);
+    kvbi_copy_push_locked(queue, &queue->waiting, index);
     if (queue->waiting_ticket > item->copy.ticket)
         queue->waiting_ticket = item->copy.ticket;
 }
 
-void kvbi_ticket_promote_locked(struct kvbi_ticket_queue *queue)
+void kvbi_copy_promote_locked(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
     if (queue->counter < queue->waiting_ticket)
@@ -66,16 +66,16 @@ void kvbi_ticket_promote_locked(struct kvbi_ticket_queue *queue)
     uint32_t count = queue->waiting.count;
     queue->waiting_ticket = UINT64_MAX;
     while (count-- > 0)
-        enqueue_locked(queue, kvbi_ticket_pop_locked(queue, &queue->waiting));
+        enqueue_locked(queue, kvbi_copy_pop_locked(queue, &queue->waiting));
 }
 
-struct kvbi_ticket_list *kvbi_ticket_next_locked(struct kvbi_ticket_queue *queue)
+struct kvbi_copy_list *kvbi_copy_next_locked(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
     return &queue->ready[queue->ready[1].count > 0];
 }
 
-bool kvbi_ticket_ready_locked(const struct kvbi_ticket_queue *queue)
+bool kvbi_copy_ready_locked(const struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
     return queue->ready[0].count > 0 || queue->ready[1].count > 0 || queue->cancelled.count > 0 ||
@@ -84,8 +84,8 @@ bool kvbi_ticket_ready_locked(const struct kvbi_ticket_queue *queue)
 
 /* ---- In, and out without having been begun ------------------------------------------------------------------------ */
 
-int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_copy *copies,
-                             uint32_t count, bool urgent)
+int kvbi_copy_queue_submit(struct kvbi_copy_queue *queue, const struct kvbi_copy *copies,
+                           uint32_t count, bool urgent)
 {
     int result = KVB_EAGAIN;
     kvbi_lock_take(&queue->lock);
@@ -94,9 +94,9 @@ int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_
             KVBI_ASSERT(copies[i].from->block_bytes == copies[i].to->block_bytes);
             KVBI_ASSERT(copies[i].from_slot < copies[i].from->block_count);
             KVBI_ASSERT(copies[i].to_slot < copies[i].to->block_count);
-            uint32_t index = kvbi_ticket_pop_locked(queue, &queue->free);
+            uint32_t index = kvbi_copy_pop_locked(queue, &queue->free);
             queue->items[index] =
-                (struct kvbi_ticket_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
+                (struct kvbi_copy_item){.copy = copies[i], .next = KVBI_NONE, .urgent = urgent};
             if (copies[i].place != NULL)
                 *copies[i].place = index;
             enqueue_locked(queue, index);
@@ -108,10 +108,10 @@ int kvbi_ticket_queue_submit(struct kvbi_ticket_queue *queue, const struct kvbi_
 }
 
 /* Out of the middle of the waiting list. */
-static void leave_waiting_locked(struct kvbi_ticket_queue *queue, uint32_t index)
+static void leave_waiting_locked(struct kvbi_copy_queue *queue, uint32_t index)
 {
-    struct kvbi_ticket_list *list = &queue->waiting;
-    struct kvbi_ticket_item *item = &queue->items[index];
+    struct kvbi_copy_list *list = &queue->waiting;
+    struct kvbi_copy_item *item = &queue->items[index];
     if (list->first == index)
         list->first = item->next;
     else
@@ -124,47 +124,48 @@ static void leave_waiting_locked(struct kvbi_ticket_queue *queue, uint32_t index
     item->waits = false;
 }
 
-bool kvbi_ticket_recall(struct kvbi_ticket_queue *queue, uint32_t index, uint64_t tag)
+bool kvbi_copy_queue_recall(struct kvbi_copy_queue *queue, uint32_t index, uint64_t cookie)
 {
     kvbi_lock_take(&queue->lock);
-    const struct kvbi_ticket_item *item = &queue->items[index];
-    bool recalled = item->waits && item->copy.tag == tag && item->copy.ticket > queue->counter;
+    const struct kvbi_copy_item *item = &queue->items[index];
+    bool recalled =
+        item->waits && item->copy.cookie == cookie && item->copy.ticket > queue->counter;
     if (recalled) {
         leave_waiting_locked(queue, index);
-        kvbi_ticket_push_locked(queue, &queue->cancelled, index);
+        kvbi_copy_push_locked(queue, &queue->cancelled, index);
     }
     kvbi_lock_release(&queue->lock);
     return recalled;
 }
 
-void kvbi_ticket_cancel_locked(struct kvbi_ticket_queue *queue)
+void kvbi_copy_cancel_locked(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
-    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[1]);
-    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->ready[0]);
+    kvbi_copy_append_locked(queue, &queue->cancelled, &queue->ready[1]);
+    kvbi_copy_append_locked(queue, &queue->cancelled, &queue->ready[0]);
     for (uint32_t n = 0, index = queue->waiting.first; n < queue->waiting.count; n++) {
         queue->items[index].waits = false;
         index = queue->items[index].next;
     }
-    kvbi_ticket_append_locked(queue, &queue->cancelled, &queue->waiting);
+    kvbi_copy_append_locked(queue, &queue->cancelled, &queue->waiting);
     queue->waiting_ticket = UINT64_MAX;
 }
 
-uint32_t kvbi_ticket_complete_cancelled_locked(struct kvbi_ticket_queue *queue,
-                                               struct kvbi_completion *completions, uint32_t max)
+uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
+                                             struct kvbi_completion *completions, uint32_t max)
 {
     kvbi_lock_assert_held(&queue->lock);
     uint32_t count = 0;
     while (count < max && queue->cancelled.count > 0) {
-        uint32_t index = kvbi_ticket_pop_locked(queue, &queue->cancelled);
-        completions[count++] =
-            (struct kvbi_completion){.tag = queue->items[index].copy.tag, .result = KVB_ECANCELED};
-        kvbi_ticket_push_locked(queue, &queue->free, index);
+        uint32_t index = kvbi_copy_pop_locked(queue, &queue->cancelled);
+        completions[count++] = (struct kvbi_completion){.cookie = queue->items[index].copy.cookie,
+                                                        .result = KVB_ECANCELED};
+        kvbi_copy_push_locked(queue, &queue->free, index);
     }
     return count;
 }
 
-/* ---- Fences ------------------------------------------------------------------------------------------------------- */
+/* ---- Tickets --------------------------------------------------------------------------------- */
 
 int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket)
 {
@@ -178,7 +179,7 @@ int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket)
     return 0;
 }
 
-bool kvbi_ticket_signal(struct kvbi_ticket_queue *queue, uint64_t value)
+bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue, uint64_t value)
 {
     bool reached = false;
     kvbi_lock_take(&queue->lock);
@@ -192,10 +193,10 @@ bool kvbi_ticket_signal(struct kvbi_ticket_queue *queue, uint64_t value)
 
 /* ---- Create and destroy ------------------------------------------------------------------------------------------- */
 
-int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_memory *memory,
-                             uint32_t capacity)
+int kvbi_copy_queue_create(struct kvbi_copy_queue *queue, const struct kvbi_memory *memory,
+                           uint32_t capacity)
 {
-    *queue = (struct kvbi_ticket_queue){
+    *queue = (struct kvbi_copy_queue){
         .memory = memory, .capacity = capacity, .waiting_ticket = UINT64_MAX};
     queue->items = kvbi_memory_alloc_raw(memory, capacity, sizeof *queue->items, 0);
     if (queue->items == NULL)
@@ -206,18 +207,18 @@ int kvbi_ticket_queue_create(struct kvbi_ticket_queue *queue, const struct kvbi_
     }
     kvbi_lock_take(&queue->lock);
     for (uint32_t i = 0; i < capacity; i++)
-        kvbi_ticket_push_locked(queue, &queue->free, i);
+        kvbi_copy_push_locked(queue, &queue->free, i);
     kvbi_lock_release(&queue->lock);
     return 0;
 }
 
-void kvbi_ticket_queue_destroy(struct kvbi_ticket_queue *queue)
+void kvbi_copy_queue_destroy(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_fini(&queue->lock);
     kvbi_memory_free(queue->memory, queue->items, queue->capacity, sizeof *queue->items);
 }
 
-size_t kvbi_ticket_queue_bytes(const struct kvbi_ticket_queue *queue)
+size_t kvbi_copy_queue_bytes(const struct kvbi_copy_queue *queue)
 {
     return queue->capacity * sizeof *queue->items;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole reads and writes, and what an errno says. See file.h. */
-#include "transfer/disk/file.h"
+/* Whole reads and writes, and what an errno says. See io.h. */
+#include "transfer/disk/io.h"
 
 #include <errno.h>
 #include <kvblock.h>
@@ -20,7 +20,7 @@ int kvbi_disk_error_of(int error)
     return error == ENOSPC || error == EDQUOT || error == EFBIG ? KVB_ENOSPC : KVB_EIO;
 }
 
-bool kvbi_disk_blames_medium(int error)
+bool kvbi_disk_is_medium_error(int error)
 {
     return error == EIO || error == EREMOTEIO || error == ENODATA;
 }
