@@ -2,11 +2,12 @@
 /*
  * kvb_replay - an hour of chat traffic through kvblock, every reused byte checked
  *
- * Reads a trace of requests (or generates one), serves them through the public interface as an inference server would,
- * and reports hits per tier and what each lane moved. Start with serve.c: it is what a server's cache code looks like.
+ * Reads a trace of requests (or generates one), serves them through the public interface as an
+ * inference server would, and reports hits per tier and what each lane moved. Start with serve.c:
+ * it is what a server's cache code looks like.
  *
  *     replay/options.c    the command line               replay/workload.c   the built-in workload
- *     replay/trace.c      traces and their files         replay/payload.c    tokens and bytes of a block
+ *     replay/trace.c      traces and their files         replay/payload.c    tokens and bytes
  *     replay/json_line.c  one line of a trace            replay/serve.c      the serving loop
  *     replay/setup.c      the manager, its memory        replay/report.c     progress, table, JSON
  *     replay/contents.c  who computed which content

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// One sequence through kvblock: prefilled, registered, offloaded, evicted, found again and brought back.
+// One sequence through kvblock: prefilled, registered, offloaded, evicted, found again and
+// brought back.
 #include <kvblock.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ enum {
 
 int main(void)
 {
-    // 8 blocks of "GPU" memory above 32 of host memory; to keep it short, a block is one chunk.
+    // 8 blocks of "GPU" memory above 32 of host memory; to keep it short, a block is one
+    // chunk.
     struct kvb_layout layout = {
         .size = sizeof layout, .layers = 1, .parts = 1, .chunk_bytes = BLOCK_BYTES};
     struct kvb_tier_config tiers[] = {
@@ -34,7 +36,8 @@ int main(void)
     struct kvb_manager *kv;
     CALL(kvb_manager_create(&config, &kv, NULL));
 
-    // A prompt, and the names of its blocks: each covers its own tokens and everything before them.
+    // A prompt, and the names of its blocks: each covers its own tokens and everything
+    // before them.
     uint32_t prompt[PROMPT_TOKENS], good;
     for (uint32_t i = 0; i < PROMPT_TOKENS; i++)
         prompt[i] = 1000 + i;
@@ -42,16 +45,17 @@ int main(void)
     size_t count;
     CALL(kvb_hash_tokens(kv, 0, NULL, prompt, PROMPT_TOKENS, seqs, BLOCKS, &count));
 
-    // Prefill. Nothing is cached yet, so every block is new: name its tokens, launch the step, let it write.
+    // Prefill. Nothing is cached yet, so every block is new: name its tokens, launch the
+    // step, let it write.
     struct kvb_block *blocks[BLOCKS], *sources[BLOCKS], *others[DEVICE_BLOCKS];
     void *bytes, *expected = (char[BLOCK_BYTES]){0};
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < BLOCKS;
-         i++) { // a server passes arrays to these calls, one call for all blocks
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        // a server passes arrays to these calls, one call for all blocks
         struct kvb_block_init init = {
             .size = sizeof init, .position = i, .parent = i ? &seqs[i - 1] : NULL};
-        struct kvb_append append = {
-            .size = sizeof append, .tokens = prompt + i * BLOCK_TOKENS, .count = BLOCK_TOKENS};
+        struct kvb_append append = {.size = sizeof append, .count = BLOCK_TOKENS};
+        append.tokens = prompt + i * BLOCK_TOKENS;
         CALL(kvb_block_init(kv, &blocks[i], &init, 1, NULL));
         CALL(kvb_block_append(kv, &blocks[i], &append, 1, NULL));
         CALL(kvb_block_schedule(kv, &blocks[i], 1, NULL));
@@ -59,38 +63,40 @@ int main(void)
         memset(bytes, 'a' + (int)i, BLOCK_BYTES); // the forward pass
         CALL(kvb_block_compute_done(kv, &blocks[i], &append.taken, 1, NULL, NULL));
     }
-    CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL,
-                            NULL)); // findable from here on, and offered to the host
+    // findable from here on, and offered to the host
+    CALL(kvb_block_register(kv, blocks, BLOCKS, NULL, NULL, NULL));
     CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL)); // parked: evictable, still findable
-    CALL(kvb_manager_flush(kv, KVB_FOREVER)); // a server need not wait; here we want to see it
+    // a server need not wait; here we want to see it
+    CALL(kvb_manager_flush(kv, KVB_FOREVER));
 
-    // Other requests take the whole device tier: the prompt is evicted there. Its copies in host memory stay.
+    // Other requests take the whole device tier: the prompt is evicted there. Its copies in
+    // host memory stay.
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, DEVICE_BLOCKS, NULL, others, NULL));
     CALL(kvb_block_unref(kv, others, DEVICE_BLOCKS, NULL));
 
     // The prompt comes again: find it, bring it up into new blocks, look at every byte.
-    struct kvb_query query = {.size = sizeof query, .tokens = prompt, .token_count = PROMPT_TOKENS};
+    struct kvb_query query = {.size = sizeof query, .tokens = prompt};
+    query.token_count = PROMPT_TOKENS;
     struct kvb_hit hits[BLOCKS];
     CALL(kvb_match(kv, &query, hits, BLOCKS, &count));
+    // all of tier HOST here; hits of tier DEVICE would be used as they are
     for (size_t i = 0; i < count; i++)
-        sources[i] =
-            hits[i].block; // all of tier HOST here; hits of tier DEVICE would be used as they are
+        sources[i] = hits[i].block;
     CALL(kvb_alloc(kv, KVB_TIER_DEVICE, BLOCKS, NULL, blocks, NULL));
     struct kvb_onboard up = {
         .size = sizeof up, .sources = sources, .targets = blocks, .count = (uint32_t)count};
     struct kvb_op *op;
     CALL(kvb_onboard(kv, &up, &op));
     CALL(kvb_op_wait(kv, op, KVB_FOREVER)); // or poll, or take a callback
-    CALL(kvb_op_take(kv, op, blocks, up.count,
-                     &good)); // blocks[0, good) hold the prefix, others are to be computed
+    // blocks[0, good) hold the prefix, others are to be computed
+    CALL(kvb_op_take(kv, op, blocks, up.count, &good));
     CALL(kvb_op_release(kv, op));
     for (uint32_t i = 0; i < good; i++) {
         CALL(kvb_block_address(kv, blocks[i], 0, 0, &bytes));
-        CALL(memcmp(bytes, memset(expected, 'a' + (int)i, BLOCK_BYTES), BLOCK_BYTES) ? KVB_ECORRUPT
-                                                                                     : KVB_OK);
+        memset(expected, 'a' + (int)i, BLOCK_BYTES);
+        CALL(memcmp(bytes, expected, BLOCK_BYTES) ? KVB_ECORRUPT : KVB_OK);
     }
-    printf("found %zu of %d blocks in host memory, %u came back with every byte right\n", count,
-           BLOCKS, good);
+    printf("found %zu of %d blocks in host, %u came back right\n", count, BLOCKS, good);
     CALL(kvb_block_unref(kv, sources, up.count, NULL));
     CALL(kvb_block_unref(kv, blocks, BLOCKS, NULL));
     CALL(kvb_manager_destroy(kv));

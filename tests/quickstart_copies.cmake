@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# examples/quickstart.c stands in README.md and at the top of the header as well. Three copies, one text: this says which
-# one has drifted. cmake -DROOT=<source directory> -P quickstart_copies.cmake
+# examples/quickstart.c stands in README.md and at the top of the header as well. Three copies, one
+# text: this says which one has drifted. cmake -DROOT=<source directory> -P quickstart_copies.cmake
 file(READ ${ROOT}/examples/quickstart.c program)
 string(REGEX REPLACE "^/\\* SPDX[^\n]*\n" "" program "${program}")
 string(STRIP "${program}" program)

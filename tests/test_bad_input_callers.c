@@ -66,12 +66,10 @@ static void test_first_poll_by_two_threads_at_once_is_accepted_from_one(void **s
         pthread_t threads[2];
         kv_rig_open(rig);
         struct race race = {.kv = rig->kv};
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2; i++)
             assert_int_equal(pthread_create(&threads[i], NULL, poll_in_a_race, &race), 0);
-        }
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2; i++)
             pthread_join(threads[i], NULL);
-        }
         assert_int_equal(race.accepted, 1);
         assert_int_equal(race.refused, 1);
         kv_rig_close(rig);

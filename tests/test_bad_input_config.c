@@ -12,9 +12,8 @@ static void create_refused(struct kv_rig *rig, int code, const char *field)
     struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
     struct kvb_manager *manager = (struct kvb_manager *)(uintptr_t)1;
     int got = kvb_manager_create(&rig->config, &manager, &diagnosis);
-    if (got != code || (field != NULL && strstr(diagnosis.message, field) == NULL)) {
+    if (got != code || (field != NULL && strstr(diagnosis.message, field) == NULL))
         fail_msg("%s: %s: %s", field == NULL ? "" : field, kvb_error_name(got), diagnosis.message);
-    }
     assert_null(manager);
     assert_int_equal(diagnosis.code, code);
     assert_true(diagnosis.message[0] != '\0');
@@ -136,9 +135,8 @@ static void test_config_of_more_blocks_than_memory_is_refused(void **state)
 {
     struct kv_rig *rig = *state;
     struct kvb_manager *manager = NULL;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         rig->tiers[i].block_count = UINT32_MAX;
-    }
     int code = kvb_manager_create(&rig->config, &manager, NULL);
     assert_true(code == KVB_ENOMEM || code == KVB_EINVAL);
     assert_null(manager);
@@ -336,11 +334,10 @@ static void create_with_failures(struct kv_rig *rig, bool onwards)
         rig->heap.fail_onwards = onwards;
         int code = kvb_manager_create(&rig->config, &manager, &diagnosis);
         if (code != KVB_ENOMEM || manager != NULL || rig->heap.live_blocks != 0 ||
-            rig->heap.live_bytes != 0 || rig->heap.wrong_frees != 0) {
+            rig->heap.live_bytes != 0 || rig->heap.wrong_frees != 0)
             fail_msg("allocation %llu of %llu fails: %s, %lld blocks left", (unsigned long long)n,
                      (unsigned long long)calls, kvb_error_name(code),
                      (long long)rig->heap.live_blocks);
-        }
     }
     rig->heap.fail_at = 0;
     kv_rig_open(rig);

@@ -99,13 +99,12 @@ static int count_other_answers(struct kvb_manager *manager, const struct argumen
 #undef CALL
     };
     int wrong = 0;
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         if (answers[i].answer != code) {
             print_error("%s: %s (%d)\n", answers[i].call, kvb_error_name(answers[i].answer),
                         answers[i].answer);
             wrong++;
         }
-    }
     return wrong;
 }
 
@@ -216,8 +215,8 @@ static void test_null_array_with_a_count_is_invalid(void **state)
     kv_init(rig, block, 0, 0, NULL);
     kv_expect(kvb_block_append(kv, NULL, &append, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_append(kv, &block, NULL, 1, NULL), KVB_EINVAL);
-    kv_expect(kvb_block_append(kv, &block, &append, 1, NULL),
-              KVB_EINVAL); /* count 1, tokens NULL */
+    /* count 1, tokens NULL */
+    kv_expect(kvb_block_append(kv, &block, &append, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_schedule(kv, NULL, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_cancel(kv, NULL, 1, NULL), KVB_EINVAL);
     kv_expect(kvb_block_compute_done(kv, NULL, &zero, 1, NULL, NULL), KVB_EINVAL);

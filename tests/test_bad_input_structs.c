@@ -220,9 +220,8 @@ static void test_onboard_of_what_cannot_be_onboarded_is_refused(void **state)
     const struct kvb_onboard good = {
         .size = sizeof good, .sources = sources, .targets = &empty, .count = 1};
     struct kvb_onboard bad[10];
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 10; i++)
         bad[i] = good;
-    }
     const int codes[10] = {KVB_EINVAL, KVB_EINVAL, KVB_EINVAL, KVB_EINVAL, KVB_EINVAL,
                            KVB_EINVAL, KVB_EINVAL, KVB_EINVAL, KVB_ESTATE, KVB_ESTATE};
     bad[0].count = 0;
@@ -241,10 +240,9 @@ static void test_onboard_of_what_cannot_be_onboarded_is_refused(void **state)
     for (int i = 0; i < 10; i++) {
         struct kvb_op *op = (struct kvb_op *)(uintptr_t)1;
         int code = kvb_onboard(rig->kv, &bad[i], &op);
-        if (code != codes[i] || op != NULL) {
+        if (code != codes[i] || op != NULL)
             fail_msg("request %d: %s, expected %s", i, kvb_error_name(code),
                      kvb_error_name(codes[i]));
-        }
     }
     struct kvb_op *op = NULL;
     kv_expect(kvb_onboard(rig->kv, NULL, &op), KVB_EINVAL);

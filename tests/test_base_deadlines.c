@@ -179,7 +179,7 @@ static void failing_free(void *context, void *memory, size_t bytes)
 static void test_deadlines_create_without_memory_leaks_nothing(void **state)
 {
     (void)state;
-    for (int once = 0; once < 2; once++) {
+    for (int once = 0; once < 2; once++)
         for (int nth = 0; nth < 2; nth++) {
             struct failing failing = {.left = nth, .once = once};
             struct kvbi_memory memory;
@@ -191,7 +191,6 @@ static void test_deadlines_create_without_memory_leaks_nothing(void **state)
             kvbi_deadlines_destroy(&deadlines);
             assert_int_equal(failing.live, 0);
         }
-    }
 }
 
 int main(void)

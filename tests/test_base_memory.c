@@ -99,8 +99,8 @@ static void test_memory_caller_memory_is_zeroed_and_freed_with_its_size(void **s
     (void)state;
     struct counting counting = {0};
     struct kvbi_memory memory = with(&counting);
-    size_t count =
-        KVBI_MAP_BYTES / 8 + 3; /* above the size from which the default allocator need not zero */
+    /* above the size from which the default allocator need not zero */
+    size_t count = KVBI_MAP_BYTES / 8 + 3;
     uint64_t *words = kvbi_memory_alloc(&memory, count, 8, 64);
     assert_non_null(words);
     for (size_t i = 0; i < count; i++)
@@ -118,7 +118,7 @@ static void test_memory_default_is_zeroed_and_aligned_at_every_size(void **state
         1,       63,      4096,    KVBI_MAP_BYTES - 1,  KVBI_MAP_BYTES, KVBI_MAP_BYTES + 1,
         3000001, 4194303, 4194304, KVBI_HUGE_BYTES + 7, 9000000};
     const size_t alignments[] = {0, 1, 2, 8, 64, 4096, 65536, 4194304};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (size_t j = 0; j < sizeof alignments / sizeof alignments[0]; j++) {
             unsigned char *bytes = kvbi_memory_alloc(&memory, sizes[i], 1, alignments[j]);
             assert_non_null(bytes);
@@ -131,7 +131,6 @@ static void test_memory_default_is_zeroed_and_aligned_at_every_size(void **state
             memset(bytes, 0xee, sizes[i]);
             kvbi_memory_free(&memory, bytes, sizes[i], 1);
         }
-    }
 }
 
 static void test_memory_nothing_can_be_allocated_and_freed(void **state)

@@ -140,8 +140,8 @@ static void test_fence_that_has_become_part_of_a_graph_fails_what_waits_for_it(v
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
     assert_int_equal(cuda_scene_down(scene).failed_transfer, 1);
     assert_true(kv_log_has(&rig->log, "what waits for it fails"));
-    kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &fence,
-                            NULL)); /* with a ticket that there is */
+    /* with a ticket that there is */
+    kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &fence, NULL));
     mv_step(rig);
     assert_int_equal(cuda_scene_down(scene).transferred, 1);
     mv_drop(rig, &run);
@@ -163,8 +163,8 @@ static void test_fence_that_has_become_part_of_a_graph_ends_with_its_blocks_owne
     mv_step(rig);
     assert_int_equal(cuda_scene_down(scene).failed_transfer, 1);
     mv_drop(rig, &run);
-    cuda_ok(cudaStreamSynchronize(
-        scene->server)); /* the server knows that its step is over, and needs no fence */
+    /* the server knows that its step is over, and needs no fence */
+    cuda_ok(cudaStreamSynchronize(scene->server));
     struct kvb_op *op = mv_bring_up(rig, &host, KVB_TIER_DEVICE, &done);
     mv_step(rig);
     assert_int_equal(mv_take(rig, &host, op), 1);

@@ -105,8 +105,8 @@ static void test_wrong_ordinal_is_invalid(void **state)
 static void test_context_that_is_lost_at_create_is_said(void **state)
 {
     struct attempt *a = *state;
-    fake_cuda_fail("cudaMalloc", 1, cudaErrorLaunchFailure,
-                   FAKE_CUDA_ONCE); /* of a kernel of the server's */
+    /* of a kernel of the server's */
+    fake_cuda_fail("cudaMalloc", 1, cudaErrorLaunchFailure, FAKE_CUDA_ONCE);
     expect_failure(a, KVB_EDEVICE, "cudaErrorLaunchFailure (719)");
 }
 

@@ -231,8 +231,8 @@ static void test_event_that_cannot_be_asked_loses_the_gpu_and_keeps_the_memory(v
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_HOST, 1, NULL, &block, NULL));
     kv_unref(rig, block);
     kv_ok(kvb_block_unref(rig->kv, run.blocks, 1, NULL));
-    fake_cuda_break_device(
-        0, cudaErrorLaunchFailure); /* so that what destroy leaves there is none of its leaks */
+    /* so that what destroy leaves there is none of its leaks */
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
     close_lost(scene);
 }
 
@@ -405,8 +405,8 @@ static void test_pending_error_of_the_server_is_still_pending_afterwards(void **
     struct kv_rig *rig = &scene->rig;
     struct mv_run run;
     struct kvb_fence fence = cuda_scene_fence(scene);
-    assert_int_equal(cudaSetDevice(99),
-                     cudaErrorInvalidDevice); /* as the server would, and it does not look yet */
+    /* as the server would, and it does not look yet */
+    assert_int_equal(cudaSetDevice(99), cudaErrorInvalidDevice);
     cuda_scene_store(scene, &run, 1, 2, &fence);
     offer_all(scene, &run);
     assert_int_equal(cuda_scene_down(scene).transferred, 2);
@@ -423,8 +423,8 @@ static void test_no_error_of_ours_is_left(void **state)
     mv_store(rig, &run, KVB_TIER_DEVICE, 1, 2);
     fake_cuda_hold(NULL);
     cuda_scene_offer(scene, &run);
-    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER),
-                     0); /* asks an event that is not ready */
+    /* asks an event that is not ready */
+    assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     fake_cuda_release(NULL);
     mv_step(rig);

@@ -76,8 +76,8 @@ static void test_work_on_a_capturing_stream_is_caught_in_it(void **state)
     fake_expect_report(FAKE_CUDA_CAPTURE);
     assert_int_equal(cudaEventQuery(scene->event), cudaErrorCapturedEvent);
     fake_expect_report(FAKE_CUDA_CAPTURE);
-    fake_scene_launch_reader(scene->copy, scene->device,
-                             1); /* the server's own work is what captures are for */
+    /* the server's own work is what captures are for */
+    fake_scene_launch_reader(scene->copy, scene->device, 1);
     assert_int_equal(fake_cuda_tasks_enqueued(), 0);
     CUDA(fake_cuda_capture_end(scene->copy));
 }

@@ -173,8 +173,8 @@ static void test_leaks_are_counted_at_the_end(void **state)
     fake_scene_open(&scene);
     assert_int_equal(
         ((retain_function)(uintptr_t)entry_point("cuDevicePrimaryCtxRetain"))(&context, 0), 0);
-    assert_int_equal(fake_cuda_end(),
-                     5); /* streams, events, device memory, host memory, a context */
+    /* streams, events, device memory, host memory, a context */
+    assert_int_equal(fake_cuda_end(), 5);
     fake_cuda_start(NULL);
     fake_scene_open(&scene);
     assert_true(fake_scene_close(&scene));

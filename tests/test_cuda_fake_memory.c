@@ -66,12 +66,12 @@ static void test_registration_beyond_the_limits_fails(void **state)
     (void)state;
     char *memory = aligned_alloc(4096, 3 * 4096);
     fake_cuda_start(&(struct fake_cuda_config){.register_bytes = 4096, .pinned_bytes = 2 * 4096});
-    assert_int_equal(cudaHostRegister(memory, 2 * 4096, 0),
-                     cudaErrorMemoryAllocation); /* too much for one call */
+    /* too much for one call */
+    assert_int_equal(cudaHostRegister(memory, 2 * 4096, 0), cudaErrorMemoryAllocation);
     CUDA(cudaHostRegister(memory, 4096, 0));
     CUDA(cudaHostRegister(memory + 4096, 4096, 0));
-    assert_int_equal(cudaHostRegister(memory + 2 * 4096, 4096, 0),
-                     cudaErrorMemoryAllocation); /* too much in all */
+    /* too much in all */
+    assert_int_equal(cudaHostRegister(memory + 2 * 4096, 4096, 0), cudaErrorMemoryAllocation);
     CUDA(cudaHostUnregister(memory));
     CUDA(cudaHostRegister(memory + 2 * 4096, 4096, 0));
     CUDA(cudaHostUnregister(memory + 4096));
@@ -85,8 +85,8 @@ static void test_registering_what_is_registered_or_not_there_fails(void **state)
     (void)state;
     char *memory = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CUDA(cudaHostRegister(memory, 100, 0));
-    assert_int_equal(cudaHostRegister(memory + 200, 100, 0),
-                     cudaErrorHostMemoryAlreadyRegistered); /* the same page */
+    /* the same page */
+    assert_int_equal(cudaHostRegister(memory + 200, 100, 0), cudaErrorHostMemoryAlreadyRegistered);
     CUDA(cudaHostUnregister(memory));
     assert_int_equal(cudaHostUnregister(memory), cudaErrorHostMemoryNotRegistered);
     fake_expect_report(FAKE_CUDA_BAD_HANDLE);

@@ -348,8 +348,8 @@ static void test_destroying_a_stream_observes_nothing(void **state)
     fake_scene_launch_writer(stream, scene->device, FAKE_BYTES);
     CUDA(cudaStreamDestroy(stream));
     fake_cuda_quiesce();
-    CUDA(cudaStreamCreateWithFlags(&stream,
-                                   cudaStreamNonBlocking)); /* not taken for the former one */
+    /* not taken for the former one */
+    CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     CUDA(cudaMemcpyAsync(scene->host, scene->device, 8, cudaMemcpyDeviceToHost, stream));
     fake_expect_report(FAKE_CUDA_RACE);
     CUDA(cudaDeviceSynchronize());

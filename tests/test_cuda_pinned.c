@@ -104,8 +104,8 @@ static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
 {
     struct bench *b = *state;
     unsigned char *memory = map(b, 513 * MIB);
-    pin(b, memory + 64, 2,
-        256 * MIB); /* as large as a piece: were it one block, each would lie across an edge */
+    /* as large as a piece: were it one block, each would lie across an edge */
+    pin(b, memory + 64, 2, 256 * MIB);
     assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 512 * MIB);
     assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)), 0);
 }
@@ -207,16 +207,16 @@ static void test_memory_that_is_not_registered_any_more_is_given_back(void **sta
     unsigned char *memory = b->tier.base;
     cuda_ok(cudaHostUnregister(memory));
     kvbi_tier_destroy(&b->tier);
-    assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE),
-                     1); /* all that there is to find it out by */
+    /* all that there is to find it out by */
+    assert_int_equal(fake_cuda_take_reports(FAKE_CUDA_BAD_HANDLE), 1);
 }
 
 static void test_own_memory_that_was_registered_before_takes_the_detour(void **state)
 {
     struct bench *b = *state;
     kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, 4, MIB, NULL));
-    cuda_ok(cudaHostRegister(b->tier.base, 4 * MIB,
-                             cudaHostRegisterPortable)); /* as of a former owner of the addresses */
+    /* as of a former owner of the addresses */
+    cuda_ok(cudaHostRegister(b->tier.base, 4 * MIB, cudaHostRegisterPortable));
     kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &b->log, 0));
     assert_false(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 0));
     assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 0);

@@ -355,8 +355,8 @@ static void test_blocks_in_between_that_a_lost_gpu_may_still_write_are_not_used_
     cuda_scene_offer(&s->scene, &low); /* all of the 64 but those that are for what comes up */
     mv_step(rig);
     struct kvb_op *op = lift(s, &up, NULL, &done);
-    kv_expect(kvb_manager_flush(rig->kv, 20 * KV_MS),
-              KVB_ETIMEDOUT); /* the seventeenth has got no block */
+    /* the seventeenth has got no block */
+    kv_expect(kvb_manager_flush(rig->kv, 20 * KV_MS), KVB_ETIMEDOUT);
     fake_cuda_break_device(0, cudaErrorLaunchFailure);
     kv_flush(rig);
     assert_int_equal(done.calls, 1);

@@ -53,8 +53,8 @@ static void test_attention_waits_on_its_stream_for_blocks_on_their_way(void **st
     struct rising *r = *state;
     struct kv_rig *rig = &r->scene.rig;
     start_rising(r, 0);
-    kv_expect(kvb_op_wait_stream(rig->kv, r->op, r->scene.server, KVB_ALL_LAYERS),
-              KVB_EAGAIN); /* no progress yet */
+    /* no progress yet */
+    kv_expect(kvb_op_wait_stream(rig->kv, r->op, r->scene.server, KVB_ALL_LAYERS), KVB_EAGAIN);
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     fake_cuda_server_thread(true);
     kv_ok(kvb_op_wait_stream(rig->kv, r->op, r->scene.server, KVB_ALL_LAYERS));
@@ -139,8 +139,8 @@ static void test_op_that_joins_waits_for_the_transfer_of_the_other(void **state)
     struct kvb_onboard request = mv_request(r->run.blocks, targets, 4, &done);
     kv_ok(kvb_onboard(rig->kv, &request, &joined));
     mv_drop(rig, &r->run);
-    kv_ok(kvb_op_wait_stream(rig->kv, joined, r->scene.server,
-                             KVB_ALL_LAYERS)); /* without progress: it is under way already */
+    /* without progress: it is under way already */
+    kv_ok(kvb_op_wait_stream(rig->kv, joined, r->scene.server, KVB_ALL_LAYERS));
     cuda_scene_attend(&r->scene, r->targets[0]);
     fake_cuda_release(NULL);
     mv_step(rig);
@@ -224,8 +224,8 @@ static void test_fence_covers_those_given_before_it(void **state)
     struct kvb_fence second = {.kind = KVB_FENCE_CUDA_STREAM, .handle = (uint64_t)(uintptr_t)other};
     fake_cuda_hold(scene->server);
     cuda_scene_store(scene, &run, 1, 1, &first);
-    kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &second,
-                            NULL)); /* must not make it forget the first */
+    /* must not make it forget the first */
+    kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &second, NULL));
     mv_step(rig);
     assert_int_equal(cuda_scene_down(scene).transferred, 0);
     fake_cuda_release(scene->server);
@@ -240,8 +240,8 @@ static void test_op_whose_copy_has_no_end_to_wait_for_says_try_again(void **stat
     struct rising *r = *state;
     struct kv_rig *rig = &r->scene.rig;
     start_rising(r, KVB_ONBOARD_LAYERS);
-    fake_cuda_fail("cudaEventRecord", KV_LAYERS + 1, cudaErrorMemoryAllocation,
-                   FAKE_CUDA_ONCE); /* behind the last layer */
+    /* behind the last layer */
+    fake_cuda_fail("cudaEventRecord", KV_LAYERS + 1, cudaErrorMemoryAllocation, FAKE_CUDA_ONCE);
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     uint64_t tasks = fake_cuda_tasks_enqueued();
     kv_expect(kvb_op_wait_stream(rig->kv, r->op, r->scene.server, KVB_ALL_LAYERS), KVB_EAGAIN);
@@ -249,8 +249,8 @@ static void test_op_whose_copy_has_no_end_to_wait_for_says_try_again(void **stat
     assert_int_equal(fake_cuda_tasks_enqueued(), tasks);
     fake_cuda_release(NULL);
     mv_step(rig);
-    kv_ok(kvb_op_wait_stream(rig->kv, r->op, r->scene.server,
-                             KVB_ALL_LAYERS)); /* nothing is good, so nothing is waited for */
+    /* nothing is good, so nothing is waited for */
+    kv_ok(kvb_op_wait_stream(rig->kv, r->op, r->scene.server, KVB_ALL_LAYERS));
     assert_int_equal(mv_take(rig, &r->run, r->op), 0);
     mv_drop_taken(rig, &r->run);
 }

@@ -217,8 +217,8 @@ static void test_durable_io_error_condemns_at_once_other_failures_the_second_tim
     }
     assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM, false));
     assert_false(kvbi_disk_note_read(disk, 5, 0, KVBI_DISK_CAUSE_IO, false));
-    assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM,
-                                     false)); /* not in a row */
+    /* not in a row */
+    assert_false(kvbi_disk_note_read(disk, 5, KVB_ECORRUPT, KVBI_DISK_CAUSE_CHECKSUM, false));
     assert_true(kvbi_disk_note_write(disk, 6, KVB_EIO, true));
     assert_false(kvbi_disk_note_write(disk, 7, KVB_ENOSPC, false));
     assert_false(kvbi_disk_note_write(disk, 8, 0, false));

@@ -296,8 +296,8 @@ static void test_reshape_resize_between_its_two_superblocks_is_done(void **state
     shelf_open(shelf);
     uint64_t newest = shelf->disk->files[0].superblock_at * KVBI_DISK_SUPERBLOCK_BYTES;
     shelf_kill(shelf);
-    shelf_poke(shelf, newest, old_pages + newest,
-               KVBI_DISK_SUPERBLOCK_BYTES); /* the second one was not written yet */
+    /* the second one was not written yet */
+    shelf_poke(shelf, newest, old_pages + newest, KVBI_DISK_SUPERBLOCK_BYTES);
     first = shelf_superblock(shelf);
     assert_int_equal(first.slot_count, 2 * SHELF_SLOTS);
     shelf_open(shelf);

@@ -208,8 +208,8 @@ static void test_reshape_no_flag_takes_what_kvblock_has_not_written(void **state
     struct disk_shelf *shelf = *state;
     char thesis[] = "my thesis", back[sizeof thesis];
     close(open(shelf->paths[0], O_WRONLY | O_CREAT | O_EXCL, 0600));
-    for (uint64_t at = 0; at < 4 * KVBI_DISK_DATA_OFFSET;
-         at += 65536) { /* zeros before it prove nothing */
+    for (uint64_t at = 0; at < 4 * KVBI_DISK_DATA_OFFSET; at += 65536) {
+        /* zeros before it prove nothing */
         assert_int_equal(truncate(shelf->paths[0], 0), 0);
         shelf_poke(shelf, at, thesis, sizeof thesis);
         for (uint32_t flags = 0; flags < 8; flags++) {
@@ -341,8 +341,8 @@ static void test_reshape_files_of_different_seeds_do_not_go_together(void **stat
     shelf_expect_refusal(shelf, KVB_EMISMATCH,
                          "digest_seed is another one than that of the file; a path before it");
     assert_non_null(strstr(shelf->message, shelf->files[0]));
-    assert_int_equal(shelf_superblock(shelf).flags,
-                     KVBI_DISK_CLEAN); /* nor was the first one touched */
+    /* nor was the first one touched */
+    assert_int_equal(shelf_superblock(shelf).flags, KVBI_DISK_CLEAN);
     shelf->config.flags = KVB_DISK_EMPTY_ON_MISMATCH;
     shelf_open(shelf);
     assert_true(shelf->disk->files[0].kept);

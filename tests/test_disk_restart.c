@@ -130,8 +130,8 @@ static void test_restart_takes_the_later_of_two_slots_with_one_content(void **st
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[0].seqs[0], 1, NULL));
     kv_ok(kvb_invalidate(scene->rig.kv, &runs[1].seqs[0], 1, NULL));
     flush_and_check(scene);
-    store_on_disk(scene, &again, 1000,
-                  1); /* the same as runs[0], in the slot that was freed last: that of runs[1] */
+    /* the same as runs[0], in the slot that was freed last: that of runs[1] */
+    store_on_disk(scene, &again, 1000, 1);
     restart(scene);
     assert_int_equal(path_stats(scene, 0).superseded, 1);
     assert_int_equal(path_stats(scene, 0).recovered, 1);

@@ -104,8 +104,8 @@ static void test_restart_drops_namespaces_that_find_no_room(void **state)
     store_of_tenant(scene, "tenant b", tokens);
     store_of_tenant(scene, "tenant c", tokens);
     stop(scene);
-    scene->rig.config.namespace_capacity =
-        2; /* so many that nobody has opened, and as many that somebody has */
+    /* so many that nobody has opened, and as many that somebody has */
+    scene->rig.config.namespace_capacity = 2;
     scene_open(scene);
     assert_int_equal(path_stats(scene, 0).recovered, 2 * TENANT_BLOCKS);
     assert_int_equal(path_stats(scene, 0).dropped, TENANT_BLOCKS);

@@ -87,8 +87,8 @@ static void test_events_of_content_that_is_gone_still_show_its_tokens(void **sta
     life_park(rig, 1);
     struct kvb_block *taken[KV_BLOCKS];
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, taken, NULL));
-    for (uint32_t i = 0; i < KV_BLOCKS;
-         i++) { /* the slots and their records have other tokens by now */
+    for (uint32_t i = 0; i < KV_BLOCKS; i++) {
+        /* the slots and their records have other tokens by now */
         kv_init(rig, taken[i], 0, 0, NULL);
         kv_append(rig, taken[i], T, KV_TOKENS, 0);
     }
@@ -131,9 +131,8 @@ static void test_event_overflow_gives_one_lost_with_the_number(void **state)
 {
     struct kv_rig *rig = *state;
     open_with_picture(rig, 4);
-    for (uint64_t i = 0; i < 30; i++) {
+    for (uint64_t i = 0; i < 30; i++)
         life_park(rig, i);
-    }
     kv_poll(rig);
     assert_int_equal(picture.lost_events, 1);
     /* 30 stored, 22 removed; LOST itself is none of them. */
@@ -146,9 +145,8 @@ static void test_event_overflow_and_walk_after_it_gives_the_live_set(void **stat
     struct kv_rig *rig = *state;
     open_with_picture(rig, 4);
     for (uint64_t round = 0; round < 20; round++) {
-        for (uint64_t i = 0; i < round; i++) {
+        for (uint64_t i = 0; i < round; i++)
             life_park(rig, i * round);
-        }
         kv_poll(rig);
         picture_catch_up(&picture);
         assert_picture_is_live(rig, &picture);
@@ -163,9 +161,8 @@ static void test_event_overflow_under_a_thread_ends_in_the_live_set(void **state
     rig->config.progress = KVB_PROGRESS_THREAD;
     open_with_picture(rig, 4); /* no event before the first register */
     uint64_t seed = 3;
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 3000; i++)
         life_park(rig, kv_random(&seed, 24));
-    }
     kv_flush(rig);
     picture_catch_up(&picture);
     assert_picture_is_live(rig, &picture);
@@ -197,9 +194,8 @@ static void test_events_are_taken_out_of_the_ring_64_in_one_section(void **state
     memset(&batches, 0, sizeof batches);
     rig->config.sink = (struct kvb_event_sink){count_batches, &batches};
     kv_rig_open(rig);
-    while (kv_stats(rig).events < 130) {
+    while (kv_stats(rig).events < 130)
         life_park(rig, kv_stats(rig).events);
-    }
     kv_poll(rig);
     assert_in_range(batches.events, 130, 192);
     assert_int_equal(batches.batches, 3);
@@ -246,13 +242,12 @@ static void change_all_at_the_first(void *context, const struct kvb_event *event
 {
     struct changer *changer = context;
     uint32_t tokens[KV_TOKENS];
-    if (changer->events == 0) {
+    if (changer->events == 0)
         for (uint64_t round = 1; round < 4 && changer->code == 0; round++) {
             changer->code = kvb_manager_clear(changer->kv);
             if (changer->code == 0)
                 changer->code = register_all(changer, round * 1000);
         }
-    }
     kv_tokens(tokens, KV_TOKENS, changer->events);
     if (changer->events++ < KVBI_LOCK_BATCH)
         changer->wrong_tokens += event->tokens[0] != tokens[0];
@@ -281,9 +276,8 @@ static void test_events_of_a_batch_keep_their_tokens_while_all_else_changes(void
 /* A tier full of parked blocks, all their events delivered. */
 static void fill_parked(struct kv_rig *rig)
 {
-    for (uint64_t i = 0; i < KV_BLOCKS; i++) {
+    for (uint64_t i = 0; i < KV_BLOCKS; i++)
         life_park(rig, i);
-    }
     kv_flush(rig);
 }
 
@@ -320,9 +314,8 @@ static struct kv_wait removed;
 
 static void signal_removed(void *context, const struct kvb_event *event)
 {
-    if (event->kind == KVB_EVENT_REMOVED) {
+    if (event->kind == KVB_EVENT_REMOVED)
         kv_wait_signal(context);
-    }
 }
 
 /* No call after alloc touches the manager until the events are there. */
@@ -352,9 +345,8 @@ static int note_sequence(void *arg, const struct kvb_event *event)
 static void test_walk_says_which_event_is_the_latest_it_knows(void **state)
 {
     struct kv_rig *rig = *state;
-    for (uint64_t i = 0; i < 3; i++) {
+    for (uint64_t i = 0; i < 3; i++)
         life_park(rig, i);
-    }
     kv_poll(rig);
     uint64_t check[2] = {rig->events.list[2].sequence, 0};
     kv_ok(kvb_index_walk(rig->kv, note_sequence, check));
@@ -371,9 +363,8 @@ static void test_walk_ends_where_visit_says_so(void **state)
 {
     struct kv_rig *rig = *state;
     int visits = 0;
-    for (uint64_t i = 0; i < 4; i++) {
+    for (uint64_t i = 0; i < 4; i++)
         life_park(rig, i);
-    }
     assert_int_equal(kvb_index_walk(rig->kv, stop_at_second, &visits), 77);
     assert_int_equal(visits, 2);
 }
@@ -407,9 +398,8 @@ static int walk_deeper(void *arg, const struct kvb_event *event)
     struct nest_walk *walk = arg;
     struct nest *nest = walk->nest;
     (void)event;
-    if (walk->skip-- > 0) {
+    if (walk->skip-- > 0)
         return 0;
-    }
     if (nest->depth == nest->wanted) {
         nest->alloc_code =
             kvb_alloc(nest->kv, KVB_TIER_DEVICE, nest->block_count, NULL, nest->blocks, NULL);
@@ -418,9 +408,8 @@ static int walk_deeper(void *arg, const struct kvb_event *event)
     struct nest_walk next = {nest, KVBI_LOCK_BATCH * nest->depth++};
     nest->deepest = nest->depth > nest->deepest ? nest->depth : nest->deepest;
     int code = kvb_index_walk(nest->kv, walk_deeper, &next);
-    if (code < 0 && nest->code == 0) {
+    if (code < 0 && nest->code == 0)
         nest->code = code;
-    }
     nest->depth--;
     return 1; /* the entry may be gone by now: no need to go on */
 }
@@ -442,9 +431,8 @@ static void nest_walks(struct kv_rig *rig, struct nest *nest, struct kvb_block *
     rig->config.sink = (struct kvb_event_sink){NULL, NULL};
     kv_rig_open(rig);
     nest->kv = rig->kv;
-    for (uint64_t i = 0; i < WALKED_BLOCKS; i++) {
+    for (uint64_t i = 0; i < WALKED_BLOCKS; i++)
         life_park(rig, i);
-    }
     struct nest_walk outermost = {nest, 0};
     assert_int_equal(kvb_index_walk(rig->kv, walk_deeper, &outermost), 1);
 }

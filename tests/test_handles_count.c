@@ -91,9 +91,8 @@ static uint32_t fill_count(struct kv_rig *rig, struct kvb_block *block)
     enum { LIMIT = (1 << 20) - 1, STEP = 1 << 12 };
     struct kvb_block **many = malloc(STEP * sizeof(struct kvb_block *));
     assert_non_null(many);
-    for (uint32_t i = 0; i < STEP; i++) {
+    for (uint32_t i = 0; i < STEP; i++)
         many[i] = block;
-    }
     uint32_t added = LIMIT - kv_describe(rig, block).holder_count;
     for (uint32_t left = added; left > 0;) {
         uint32_t step = left < STEP ? left : STEP;
@@ -106,9 +105,8 @@ static uint32_t fill_count(struct kv_rig *rig, struct kvb_block *block)
 
 static void give_back(struct kv_rig *rig, struct kvb_block *block, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         kv_unref(rig, block);
-    }
 }
 
 static void test_ref_beyond_the_limit_says_again(void **state)

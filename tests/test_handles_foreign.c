@@ -46,9 +46,8 @@ static void refused_by_all(struct kv_rig *rig, struct kvb_block *bad)
     kv_expect(kvb_block_key(kv, bad, &key), KVB_EINVAL);
     kv_expect(kvb_block_address(kv, bad, 0, 0, &address), KVB_EINVAL);
     kv_expect(kvb_pin(kv, 1, &bad, 1, 0, NULL), KVB_EINVAL);
-    int unpin =
-        kvb_unpin(kv, 1, &bad, 1,
-                  NULL); /* of a block that is free or parked it may know that there is no pin */
+    /* of a block that is free or parked it may know that there is no pin */
+    int unpin = kvb_unpin(kv, 1, &bad, 1, NULL);
     kv_expect(unpin, kvb_block_slot(kv, bad) == UINT32_MAX || unpin != KVB_ENOENT ? KVB_EINVAL
                                                                                   : KVB_ENOENT);
     kv_expect(kvb_block_offload(kv, &bad, 1, 1, NULL, NULL), KVB_EINVAL);

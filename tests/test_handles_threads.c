@@ -29,9 +29,8 @@ struct worker {
 
 static void note(struct shared *shared, bool right)
 {
-    if (!right) {
+    if (!right)
         atomic_fetch_add(&shared->errors, 1);
-    }
 }
 
 /* The holder of `block` looks at it: it is content `c`, for as long as it is held. */
@@ -54,9 +53,8 @@ static void compute(struct shared *shared, uint32_t c)
     struct kvb_append append = {
         .size = sizeof append, .tokens = shared->tokens[c], .count = KV_TOKENS};
     struct kvb_weak weak;
-    if (kvb_alloc(shared->kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) != 0) {
+    if (kvb_alloc(shared->kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) != 0)
         return; /* the others hold them all */
-    }
     note(shared, kvb_block_init(shared->kv, &block, &init, 1, NULL) == 0);
     note(shared, kvb_block_append(shared->kv, &block, &append, 1, NULL) == 0);
     note(shared, kvb_block_schedule(shared->kv, &block, 1, NULL) == 0);
@@ -142,9 +140,8 @@ static void run_threads(struct kv_rig *rig, uint32_t block_count, uint32_t conte
         workers[i].contents = contents;
         assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
     }
-    for (int i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++)
         pthread_join(workers[i].thread, NULL);
-    }
     assert_int_equal(shared.errors, 0);
     assert_true(shared.computed > 0 && shared.upgraded + shared.stale > 0);
     assert_int_equal(kv_stats(rig).tiers[0].held_count, 0);

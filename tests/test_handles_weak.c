@@ -193,9 +193,8 @@ static bool slot_is_given_out(struct kv_rig *rig, uint32_t slot)
     struct kvb_block *blocks[KV_BLOCKS];
     bool seen = false;
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, KV_BLOCKS - 1, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < KV_BLOCKS - 1; i++) {
+    for (uint32_t i = 0; i < KV_BLOCKS - 1; i++)
         seen |= kvb_block_slot(rig->kv, blocks[i]) == slot;
-    }
     struct kvb_block *one_more = NULL;
     kv_expect(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, NULL, &one_more, NULL), KVB_ENOSPC);
     kv_ok(kvb_block_unref(rig->kv, blocks, KV_BLOCKS - 1, NULL));

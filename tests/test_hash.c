@@ -83,10 +83,9 @@ static void test_hash_continued_from_parent_equals_one_run(void **state)
     size_t count = 0;
     kv_tokens(tokens, BLOCKS * KV_TOKENS, 1);
     kv_ok(kvb_hash_tokens(rig->kv, 0, NULL, tokens, BLOCKS * KV_TOKENS, whole, BLOCKS, &count));
-    for (size_t i = 0; i < BLOCKS; i++) {
+    for (size_t i = 0; i < BLOCKS; i++)
         kv_ok(kvb_hash_tokens(rig->kv, 0, i == 0 ? NULL : &parts[i - 1], tokens + i * KV_TOKENS,
                               KV_TOKENS, &parts[i], 1, &count));
-    }
     assert_memory_equal(whole, parts, sizeof whole);
 }
 
@@ -305,9 +304,8 @@ static void test_namespace_beyond_capacity_has_no_space(void **state)
     for (; opened < 100; opened++) {
         (void)snprintf(salt, sizeof salt, "%u", opened);
         code = kvb_namespace_open(rig->kv, salt, strlen(salt), NULL, 0, &id);
-        if (code != 0) {
+        if (code != 0)
             break;
-        }
     }
     assert_int_equal(code, KVB_ENOSPC);
     /* Whether id 0 counts is not promised. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kinds of memory: what one is asked, and that nobody asks which it is. A kind of the tests' own, in
- * files that fail as they are told to, takes the place of the disk.
+ * Kinds of memory: what one is asked, and that nobody asks which it is. A kind of the tests' own,
+ * in files that fail as they are told to, takes the place of the disk.
  */
 #include "support/faulty_kind.h"
 #include "support/move_test.h"

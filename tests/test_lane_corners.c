@@ -14,9 +14,8 @@
 static void expect_arrived_in_order(struct kv_rig *rig, const struct mv_run *run)
 {
     assert_int_equal(mv_event_count(rig, KVB_EVENT_STORED, KVB_TIER_HOST), run->count);
-    for (uint32_t i = 0; i < run->count; i++) {
+    for (uint32_t i = 0; i < run->count; i++)
         assert_true(mv_event(rig, KVB_EVENT_STORED, KVB_TIER_HOST, i) == run->seqs[i].hash);
-    }
 }
 
 static void test_park_of_a_sequence_offers_it_head_first(void **state)

@@ -92,9 +92,8 @@ static void test_array_with_one_refused_element_moves_the_others(void **state)
     assert_int_equal(kv_describe(rig, blocks[0]).state, KVB_STATE_INFLIGHT);
     assert_int_equal(kv_describe(rig, blocks[1]).state, KVB_STATE_PARTIAL);
     assert_int_equal(kv_describe(rig, blocks[2]).state, KVB_STATE_INFLIGHT);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         life_drop(rig, blocks[i]);
-    }
 }
 
 static void test_array_with_the_same_block_twice_moves_it_twice(void **state)
@@ -141,9 +140,8 @@ static void test_array_of_200_blocks_lives_from_empty_to_registered(void **state
     kv_ok(kvb_block_schedule(rig->kv, blocks, COUNT, results));
     kv_ok(kvb_block_compute_done(rig->kv, blocks, computed, COUNT, NULL, results));
     kv_ok(kvb_block_register(rig->kv, blocks, COUNT, NULL, NULL, results));
-    for (int i = 0; i < COUNT; i++) {
+    for (int i = 0; i < COUNT; i++)
         parked += kv_describe(rig, blocks[i]).state == KVB_STATE_REGISTERED;
-    }
     assert_int_equal(parked, COUNT);
     kv_ok(kvb_block_unref(rig->kv, blocks, COUNT, results));
     assert_int_equal(kv_stats(rig).tiers[0].parked_count, COUNT);

@@ -233,9 +233,8 @@ static void test_schedule_beyond_4095_steps_says_again(void **state)
 {
     struct kv_rig *rig = *state;
     struct kvb_block *block = life_block_in(rig, KVB_STATE_READY);
-    for (int i = 0; i < 4095; i++) {
+    for (int i = 0; i < 4095; i++)
         kv_schedule(rig, block);
-    }
     kv_expect(kvb_block_schedule(rig->kv, &block, 1, NULL), KVB_EAGAIN);
     assert_int_equal(kv_describe(rig, block).step_count, 4095);
     assert_int_equal(kv_describe(rig, block).holder_count, 4096);

@@ -79,12 +79,10 @@ static bool contains_word(const char *text, const char *word)
     for (; *text != '\0'; text++) {
         size_t i = 0;
         while (word[i] != '\0' &&
-               tolower((unsigned char)text[i]) == tolower((unsigned char)word[i])) {
+               tolower((unsigned char)text[i]) == tolower((unsigned char)word[i]))
             i++;
-        }
-        if (word[i] == '\0') {
+        if (word[i] == '\0')
             return true;
-        }
     }
     return false;
 }
@@ -111,16 +109,14 @@ static void test_cell_illegal(struct kv_rig *rig, const struct cell *cell)
     struct kvb_block_info after = kv_describe(rig, block);
     assert_memory_equal(&before, &after, sizeof before);
 
-    if (rig->log.count != messages + 1) {
+    if (rig->log.count != messages + 1)
         fail_msg("%zu messages, expected 1", rig->log.count - messages);
-    }
     const struct kv_log_line *line = kv_log_last(&rig->log);
     assert_int_equal(line->code, KVB_ESTATE);
     if (!contains_word(line->text, state_names[cell->state]) ||
-        !contains_word(line->text, event_names[cell->event])) {
+        !contains_word(line->text, event_names[cell->event]))
         fail_msg("message names not both %s and %s: %s", event_names[cell->event],
                  state_names[cell->state], line->text);
-    }
     life_drop(rig, block);
 }
 
@@ -144,11 +140,10 @@ static int cell_setup(void **state)
 static void test_cell(void **state)
 {
     struct cell_scene *scene = *state;
-    if (scene->cell->next == DASH) {
+    if (scene->cell->next == DASH)
         test_cell_illegal(&scene->rig, scene->cell);
-    } else {
+    else
         test_cell_legal(&scene->rig, scene->cell);
-    }
 }
 
 static int run_table(void)
@@ -157,7 +152,7 @@ static int run_table(void)
     static char names[EVENTS * STATES][80];
     static struct CMUnitTest tests[EVENTS * STATES];
 
-    for (int event = 0; event < EVENTS; event++) {
+    for (int event = 0; event < EVENTS; event++)
         for (int state = 0; state < STATES; state++) {
             int i = event * STATES + state;
             cells[i] = (struct cell){(enum event)event, state, next_state[event][state]};
@@ -167,7 +162,6 @@ static int run_table(void)
             tests[i] =
                 (struct CMUnitTest){names[i], test_cell, cell_setup, cell_teardown, &cells[i]};
         }
-    }
     return cmocka_run_group_tests_name("state table", tests, NULL, NULL);
 }
 
@@ -176,26 +170,23 @@ static int run_table(void)
 static void test_any_move_with_two_holders_is_refused(void **state)
 {
     struct kv_rig *rig = *state;
-    for (int event = 0; event < EVENTS; event++) {
+    for (int event = 0; event < EVENTS; event++)
         for (int from = 0; from < STATES; from++) {
-            if (next_state[event][from] == DASH) {
+            if (next_state[event][from] == DASH)
                 continue;
-            }
             struct kvb_block *block = life_block_in(rig, from);
             kv_ok(kvb_block_ref(rig->kv, &block, 1, NULL));
             struct kvb_block_info before = kv_describe(rig, block);
             int result = 1;
             int code = fire(rig, (enum event)event, block, &result);
-            if (code != KVB_ESHARED || result != KVB_ESHARED) {
+            if (code != KVB_ESHARED || result != KVB_ESHARED)
                 fail_msg("%s in %s with two holders: %s", event_names[event], state_names[from],
                          kvb_error_name(code));
-            }
             struct kvb_block_info after = kv_describe(rig, block);
             assert_memory_equal(&before, &after, sizeof before);
             kv_unref(rig, block);
             life_drop(rig, block);
         }
-    }
 }
 
 int main(void)

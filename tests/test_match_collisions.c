@@ -14,9 +14,8 @@ static bool ignore_seed; /* and salts make no difference to the 64-bit hash */
 static const void *disguise(const void *data, size_t bytes, unsigned char *copy)
 {
     uint32_t first = 0;
-    if (bytes != KV_TOKENS * sizeof first) {
+    if (bytes != KV_TOKENS * sizeof first)
         return data;
-    }
     memcpy(copy, data, bytes);
     memcpy(&first, copy, sizeof first);
     if (first == B) {
@@ -213,9 +212,8 @@ static void test_collision_of_everything_serves_exact_contents_only(void **state
         kv_tokens(tokens[i], KV_TOKENS, i);
         blocks[i] = find_try_register(rig, 0, 0, NULL, tokens[i], i == 0 ? 0 : KVB_ECOLLISION);
     }
-    for (uint32_t i = 0; i < 6; i++) {
+    for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(find_match_tokens(rig, 0, tokens[i], 1), i == 0 ? 1 : 0);
-    }
     find_unref(rig, blocks, 6);
 }
 

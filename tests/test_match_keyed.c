@@ -21,9 +21,8 @@ static struct kv_rig *keyed_begin(void **state)
     kv_rig_add_host(rig);
     rig->config.key_bytes = key_bytes;
     memset(keys, 0x77, sizeof keys);
-    for (uint32_t i = 0; i < FIND_RUN; i++) {
+    for (uint32_t i = 0; i < FIND_RUN; i++)
         keys[(size_t)(i + 1) * key_bytes - 1] = (unsigned char)(i + 1);
-    }
     return rig;
 }
 
@@ -56,10 +55,9 @@ static const void *key_at(struct kv_rig *rig, uint32_t i)
 static void store_keyed_run(struct kv_rig *rig, struct kvb_block **blocks, uint32_t count)
 {
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, count, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         kv_complete(rig, blocks[i], 0, i, i == 0 ? NULL : key_at(rig, i - 1),
                     find_tokens + (size_t)i * KV_TOKENS);
-    }
     struct kvb_register options = {.size = sizeof options, .keys = keys};
     kv_ok(kvb_block_register(rig->kv, blocks, count, &options, NULL, NULL));
 }
@@ -78,9 +76,8 @@ static void test_keyed_match_by_keys_finds_the_run(void **state)
     store_keyed_run(rig, blocks, 3);
     struct kvb_query query = find_by_keys(keys, FIND_RUN);
     assert_int_equal(find_match(rig, &query, hits), 3);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         assert_ptr_equal(hits[i].block, blocks[i]);
-    }
     find_unref(rig, blocks, 3);
 }
 
@@ -276,9 +273,8 @@ static void test_keyed_collision_of_tags_serves_exact_keys_only(void **state)
         struct kvb_hit hits[FIND_RUN];
         struct kvb_query query = find_by_keys(key_at(rig, i), 1);
         assert_int_equal(find_match(rig, &query, hits), codes[i] == 0 ? 1 : 0);
-        if (codes[i] == 0) {
+        if (codes[i] == 0)
             assert_ptr_equal(hits[0].block, blocks[i]);
-        }
     }
     find_unref(rig, blocks, FIND_RUN);
 }
@@ -338,7 +334,7 @@ static int run_keyed(void)
     enum { TESTS = sizeof each / sizeof *each, SIZES = sizeof key_sizes / sizeof *key_sizes };
     static struct CMUnitTest tests[TESTS * SIZES];
     static char names[TESTS * SIZES][96];
-    for (size_t s = 0; s < SIZES; s++) {
+    for (size_t s = 0; s < SIZES; s++)
         for (size_t t = 0; t < TESTS; t++) {
             size_t i = s * TESTS + t;
             tests[i] = each[t];
@@ -346,7 +342,6 @@ static int run_keyed(void)
             tests[i].name = names[i];
             tests[i].initial_state = (void *)(uintptr_t)&key_sizes[s];
         }
-    }
     return cmocka_run_group_tests_name("the caller's keys", tests, NULL, NULL);
 }
 

@@ -73,9 +73,8 @@ static void test_match_by_key_with_unknown_digest_trusts_the_caller(void **state
 static void name_run_without_digests(struct kv_rig *rig, struct kvb_seq *seqs)
 {
     find_name(rig, 0, find_tokens, FIND_RUN, seqs);
-    for (int i = 0; i < FIND_RUN; i++) {
+    for (int i = 0; i < FIND_RUN; i++)
         seqs[i].digest[0] = seqs[i].digest[1] = 0;
-    }
 }
 
 static void test_match_by_keys_with_unknown_digests_and_tokens_finds_the_run(void **state)

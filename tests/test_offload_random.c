@@ -34,13 +34,12 @@ static void world_expect(int code, int or_this, int or_that)
 
 static void world_keep(struct world *world, struct kvb_block *block, uint64_t hash)
 {
-    for (uint32_t i = 0; i < 8; i++) {
+    for (uint32_t i = 0; i < 8; i++)
         if (world->held[i] == NULL) {
             world->held[i] = block;
             world->held_hash[i] = hash;
             return;
         }
-    }
     kv_unref(&world->rig, block);
 }
 

@@ -25,9 +25,8 @@ struct model {
 static uint32_t find(const struct model *model, uint32_t id)
 {
     uint32_t i = 0;
-    while (i < model->count && model->list[i].id != id) {
+    while (i < model->count && model->list[i].id != id)
         i++;
-    }
     return i;
 }
 
@@ -39,11 +38,9 @@ static void drop(struct model *model, uint32_t at)
 
 static bool left_of(const struct model *model, uint32_t slot, uint32_t fill)
 {
-    for (uint32_t i = 0; i < model->count; i++) {
-        if (model->list[i].slot == slot && model->list[i].fill == fill) {
+    for (uint32_t i = 0; i < model->count; i++)
+        if (model->list[i].slot == slot && model->list[i].fill == fill)
             return true;
-        }
-    }
     return false;
 }
 
@@ -53,12 +50,10 @@ static bool end(struct model *model, uint32_t slot, bool good)
     struct model after = *model;
     after.count = 0;
     bool any = false;
-    for (uint32_t i = 0; i < model->count; i++) {
-        if (model->list[i].ended) {
+    for (uint32_t i = 0; i < model->count; i++)
+        if (model->list[i].ended)
             after.list[after.count++] = model->list[i];
-        }
-    }
-    for (int kind = 0; kind < KVBI_WAIT_KINDS; kind++) {
+    for (int kind = 0; kind < KVBI_WAIT_KINDS; kind++)
         for (uint32_t i = 0; i < model->count; i++) {
             struct waits one = model->list[i];
             if (!one.ended && one.slot == slot && one.kind == (enum kvbi_wait)kind) {
@@ -68,12 +63,9 @@ static bool end(struct model *model, uint32_t slot, bool good)
                 any = true;
             }
         }
-    }
-    for (uint32_t i = 0; i < model->count; i++) {
-        if (!model->list[i].ended && model->list[i].slot != slot) {
+    for (uint32_t i = 0; i < model->count; i++)
+        if (!model->list[i].ended && model->list[i].slot != slot)
             after.list[after.count++] = model->list[i];
-        }
-    }
     after.fills[slot]++;
     *model = after;
     return any;
@@ -81,22 +73,18 @@ static bool end(struct model *model, uint32_t slot, bool good)
 
 static uint32_t first(const struct model *model, uint32_t slot, enum kvbi_wait kind)
 {
-    for (uint32_t i = 0; i < model->count; i++) {
-        if (!model->list[i].ended && model->list[i].slot == slot && model->list[i].kind == kind) {
+    for (uint32_t i = 0; i < model->count; i++)
+        if (!model->list[i].ended && model->list[i].slot == slot && model->list[i].kind == kind)
             return model->list[i].id;
-        }
-    }
     return KVBI_NONE;
 }
 
 /* Has a fill of the slot ended well, and somebody is to be told? Then it is not filled. */
 static bool is_kept(const struct model *model, uint32_t slot)
 {
-    for (uint32_t i = 0; i < model->count; i++) {
-        if (model->list[i].slot == slot && model->list[i].ended && model->list[i].good) {
+    for (uint32_t i = 0; i < model->count; i++)
+        if (model->list[i].slot == slot && model->list[i].ended && model->list[i].good)
             return true;
-        }
-    }
     return false;
 }
 
@@ -119,9 +107,8 @@ static void step(struct kvbi_waiters *waiters, struct model *model, uint64_t *se
     bool good = kv_random(seed, 2);
     switch (kv_random(seed, 8)) {
     default:
-        if (at < model->count || id == slot || is_kept(model, slot)) {
+        if (at < model->count || id == slot || is_kept(model, slot))
             return;
-        }
         kvbi_waiters_wait(waiters, id, slot, kind);
         model->list[model->count++] =
             (struct waits){.id = id, .slot = slot, .fill = model->fills[slot], .kind = kind};
@@ -133,16 +120,14 @@ static void step(struct kvbi_waiters *waiters, struct model *model, uint64_t *se
         }
         return;
     case 1:
-        if (!is_kept(model, slot)) {
+        if (!is_kept(model, slot))
             assert_int_equal(kvbi_waiters_end(waiters, slot, good), end(model, slot, good));
-        }
         return;
     case 2:
-        if (kvbi_waiters_next(waiters, &waited)) {
+        if (kvbi_waiters_next(waiters, &waited))
             expect_left(model, &waited, 0);
-        } else {
+        else
             assert_true(model->count == 0 || !model->list[0].ended);
-        }
         return;
     }
 }
@@ -150,9 +135,8 @@ static void step(struct kvbi_waiters *waiters, struct model *model, uint64_t *se
 static void expect_same(const struct kvbi_waiters *waiters, const struct model *model)
 {
     const char *wrong = kvbi_waiters_check(waiters);
-    if (wrong != NULL) {
+    if (wrong != NULL)
         fail_msg("%s", wrong);
-    }
     assert_int_equal(kvbi_waiters_any_ended(waiters), model->count > 0 && model->list[0].ended);
     for (uint32_t id = 0; id < SLOTS; id++) {
         uint32_t at = find(model, id);

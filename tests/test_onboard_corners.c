@@ -56,9 +56,8 @@ static void test_item_without_room_does_not_hold_up_those_behind_it(void **state
     mv_expect_done(&other, 0, 1);
     mv_expect_done(&roomless, 0, 1);
     mv_expect_books(rig, true);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         kv_ok(kvb_op_release(rig->kv, ops[i]));
-    }
 }
 
 /* ---- Room that comes up ---------------------------------------------------------------------- */
@@ -229,9 +228,8 @@ static void test_replacement_of_a_shared_block_is_free_since_the_operations_fenc
     mv_reach(rig, 9);
     mv_expect_done(&done, 0, 1);
     kv_ok(kvb_op_release(rig->kv, op));
-    if (run.blocks[0] != NULL) {
+    if (run.blocks[0] != NULL)
         kv_unref(rig, run.blocks[0]);
-    }
     kv_unref(rig, hits[0].block);
     kv_unref(rig, hits[1].block);
 }
@@ -275,9 +273,8 @@ static void start_many(struct kv_rig *rig, struct mv_run *run, struct kvb_op **o
 
 static void release_many(struct kv_rig *rig, struct kvb_op **ops)
 {
-    for (uint32_t i = 0; i < OPS; i++) {
+    for (uint32_t i = 0; i < OPS; i++)
         kv_ok(kvb_op_release(rig->kv, ops[i]));
-    }
     mv_reach(rig, 5);
 }
 
@@ -340,9 +337,8 @@ static void test_done_of_many_operations_is_called_in_bounded_steps(void **state
 static uint32_t aborted(const struct kvb_manager *kv)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < OPS; i++) {
+    for (uint32_t i = 0; i < OPS; i++)
         count += kv->pipeline.onboard.ops[i].abort != 0;
-    }
     return count;
 }
 
@@ -359,9 +355,8 @@ static void test_operations_that_time_out_together_are_ended_in_bounded_steps(vo
     assert_in_range(aborted(rig->kv), 1, KVBI_LOCK_BATCH);
     mv_step(rig);
     assert_int_equal(called(done), OPS);
-    for (uint32_t i = 0; i < OPS; i++) {
+    for (uint32_t i = 0; i < OPS; i++)
         mv_expect_done(&done[i], KVB_ETIMEDOUT, 0);
-    }
     release_many(rig, ops);
 }
 

@@ -36,9 +36,8 @@ static void open_traffic(struct traffic *traffic, uint32_t tier)
     mv_bounds(rig, 1, 1, 1, 1, 16);
     mv_open_recorded(rig);
     mv_park(rig, &traffic->wanted, tier, 1, 1);
-    for (uint32_t i = 0; i < ORDINARY; i++) {
+    for (uint32_t i = 0; i < ORDINARY; i++)
         mv_park(rig, &traffic->ordinary[i], tier, 10 + i, 1);
-    }
 }
 
 static struct kvb_op *start(struct traffic *traffic, struct mv_run *run, uint32_t tier,
@@ -52,9 +51,8 @@ static struct kvb_op *start(struct traffic *traffic, struct mv_run *run, uint32_
 
 static void start_ordinary(struct traffic *traffic, uint32_t tier)
 {
-    for (uint32_t i = 0; i < ORDINARY; i++) {
+    for (uint32_t i = 0; i < ORDINARY; i++)
         start(traffic, &traffic->ordinary[i], tier, 50);
-    }
 }
 
 static uint32_t slot_in(struct traffic *traffic, const struct mv_run *run, uint32_t tier)
@@ -74,18 +72,16 @@ static uint32_t place_in(struct traffic *traffic, uint32_t tier)
     for (uint32_t i = 0; i < traffic->rig.copies.count; i++) {
         place += traffic->rig.copies.list[i].to_tier == tier;
         if (traffic->rig.copies.list[i].to_tier == tier &&
-            traffic->rig.copies.list[i].to_slot == slot) {
+            traffic->rig.copies.list[i].to_slot == slot)
             return place;
-        }
     }
     return 0;
 }
 
 static void close_traffic(struct traffic *traffic)
 {
-    for (uint32_t i = 0; i < traffic->op_count; i++) {
+    for (uint32_t i = 0; i < traffic->op_count; i++)
         kv_ok(kvb_op_release(traffic->rig.kv, traffic->ops[i]));
-    }
     kv_poll(&traffic->rig);
     mv_expect_books(&traffic->rig, true);
 }
@@ -150,9 +146,8 @@ static void test_priority_goes_through_a_hop_that_waits_itself(void **state)
     /* The hop finds the prefetch, which goes behind the other of that priority: the one copy. */
     assert_int_equal(kvb_manager_poll(traffic->rig.kv, 0), 1);
     assert_int_equal(traffic->rig.copies.count, 1);
-    for (uint32_t i = 1; i < ORDINARY; i++) {
+    for (uint32_t i = 1; i < ORDINARY; i++)
         start(traffic, &traffic->ordinary[i], KVB_TIER_HOST, 60);
-    }
     start(traffic, &traffic->wanted, KVB_TIER_DEVICE, 100);
     kv_check(&traffic->rig);
     mv_step(&traffic->rig);

@@ -29,15 +29,14 @@ static int transfer_setup(void **state)
 static void open_transfer(struct transfer *transfer, uint64_t generation)
 {
     struct kvb_fence fence = mv_fence(1);
-    static const struct kvbi_hooks keeps = {.keeps =
-                                                true}; /* what the engine has cannot be recalled */
+    /* what the engine has cannot be recalled */
+    static const struct kvbi_hooks keeps = {.keeps = true};
     mv_two_tiers(&transfer->rig, 4, 4, KVB_OFFLOAD_MANUAL);
     kv_rig_open_hooked(&transfer->rig, &keeps);
     mv_park(&transfer->rig, &transfer->run, KVB_TIER_HOST, 1, 1);
     transfer->target = kv_alloc(&transfer->rig, KVB_TIER_DEVICE);
-    if (generation != 0) {
+    if (generation != 0)
         kvbi_testing_set_generation(transfer->rig.kv, transfer->target, generation);
-    }
     kv_ok(kvb_block_weak(transfer->rig.kv, transfer->target, &transfer->before));
     assert_int_equal(mv_match(&transfer->rig, &transfer->run), 1);
     struct kvb_onboard request = mv_request(transfer->run.blocks, &transfer->target, 1, NULL);
@@ -52,9 +51,8 @@ static int upgrade(struct transfer *transfer, const struct kvb_weak *weak)
 {
     struct kvb_block *block = NULL;
     int error = kvb_weak_upgrade(transfer->rig.kv, weak, 1, &block, NULL);
-    if (error == 0) {
+    if (error == 0)
         kv_unref(&transfer->rig, block);
-    }
     return error;
 }
 

@@ -162,16 +162,14 @@ static void test_pin_beyond_capacity_has_no_space(void **state)
 {
     struct kv_rig *rig = *state;
     struct kvb_block *block = stored(rig);
-    for (uint32_t i = 0; i < rig->config.pin_capacity; i++) {
+    for (uint32_t i = 0; i < rig->config.pin_capacity; i++)
         kv_ok(pin(rig, 1 + i, block, 0));
-    }
     kv_expect(pin(rig, 99, block, 0), KVB_ENOSPC);
     assert_int_equal(holders(rig, block), 1 + rig->config.pin_capacity);
     kv_ok(unpin(rig, 1, block));
     kv_ok(pin(rig, 99, block, 0));
-    for (uint32_t i = 1; i < rig->config.pin_capacity; i++) {
+    for (uint32_t i = 1; i < rig->config.pin_capacity; i++)
         assert_int_equal(unpin_all(rig, 1 + i), 1);
-    }
     assert_int_equal(unpin_all(rig, 99), 1);
     kv_unref(rig, block);
 }
@@ -181,13 +179,11 @@ static void test_pin_of_an_array_beyond_capacity_pins_what_fits(void **state)
     struct kv_rig *rig = *state;
     struct kvb_block *block = stored(rig), *many[20];
     int results[20];
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i++)
         many[i] = block;
-    }
     kv_expect(kvb_pin(rig->kv, 7, many, 20, 0, results), KVB_ENOSPC);
-    for (uint32_t i = 0; i < 20; i++) {
+    for (uint32_t i = 0; i < 20; i++)
         assert_int_equal(results[i], i < rig->config.pin_capacity ? 0 : KVB_ENOSPC);
-    }
     assert_int_equal(unpin_all(rig, 7), rig->config.pin_capacity);
     assert_int_equal(holders(rig, block), 1);
     kv_unref(rig, block);

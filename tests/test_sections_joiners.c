@@ -59,9 +59,8 @@ static void test_many_joiners_that_are_cancelled_in_order_are_cut_in_short_secti
 {
     struct crowd *crowd = *state;
     join_many(crowd);
-    for (uint32_t i = 0; i <= CROWD; i++) {
+    for (uint32_t i = 0; i <= CROWD; i++)
         kv_ok(kvb_op_cancel(crowd->rig.kv, crowd->ops[i]));
-    }
     kv_poll(&crowd->rig);
     crowd_expect_short_sections(crowd);
     assert_int_equal(crowd->cancelled, CROWD + 1);
@@ -74,9 +73,8 @@ static void test_cancelling_joiners_takes_one_step_each(void **state)
 {
     struct crowd *crowd = *state;
     join_many(crowd);
-    for (uint32_t i = 1; i <= CROWD; i++) {
+    for (uint32_t i = 1; i <= CROWD; i++)
         kv_ok(kvb_op_cancel(crowd->rig.kv, crowd->ops[i]));
-    }
     uint32_t rounds = 0;
     while (crowd->cancelled < CROWD && rounds < 10 * CROWD) {
         crowd_poll_once(crowd);
@@ -100,9 +98,8 @@ static void test_operation_that_joins_itself_many_times_is_cut_in_short_sections
     crowd_put(crowd, KVB_TIER_HOST, 1, &crowd->source, 1);
     kv_ok(kvb_alloc(crowd->rig.kv, KVB_TIER_DEVICE, CROWD, &fence, crowd->blocks, NULL));
     struct kvb_block **sources = calloc(CROWD, sizeof(struct kvb_block *));
-    for (uint32_t i = 0; i < CROWD; i++) {
+    for (uint32_t i = 0; i < CROWD; i++)
         sources[i] = crowd->source;
-    }
     struct kvb_onboard request = {.size = sizeof request,
                                   .sources = sources,
                                   .targets = crowd->blocks,
@@ -135,9 +132,8 @@ static void test_block_stays_until_the_last_of_its_joiners_is_told(void **state)
     crowd_poll_once(crowd);
     kv_check(&crowd->rig);
     assert_true(crowd->done < CROWD);
-    while (crowd->done == 0) {
+    while (crowd->done == 0)
         crowd_poll_once(crowd);
-    }
     for (uint32_t i = 0; i < crowd->done; i++) { /* all that was handed out so far goes back */
         kv_ok(kvb_op_release(crowd->rig.kv, crowd->ops[i]));
         crowd->ops[i] = NULL;
@@ -161,9 +157,8 @@ static void test_block_that_is_invalidated_before_its_joiners_are_told_is_a_miss
     uint64_t key = 1;
     join_many(crowd);
     mv_signal(&crowd->rig, 1);
-    while (crowd->done == 0) {
+    while (crowd->done == 0)
         crowd_poll_once(crowd);
-    }
     kv_ok(kvb_invalidate(crowd->rig.kv, &key, 1, NULL));
     uint32_t told = crowd->good;
     kv_poll(&crowd->rig);
@@ -188,9 +183,8 @@ static void test_slot_is_filled_anew_while_joiners_of_its_failed_fill_are_not_to
     crowd_put(crowd, KVB_TIER_HOST, 2, &other, 1);
     kv_ok(kvb_invalidate(crowd->rig.kv, &key, 1, NULL));
     mv_signal(&crowd->rig, 1);
-    while (crowd->done == 0) {
+    while (crowd->done == 0)
         crowd_poll_once(crowd);
-    }
     kv_ok(kvb_op_take(crowd->rig.kv, crowd->ops[0], &taken, 1, &good));
     assert_int_equal(good, 0);
     assert_ptr_equal(taken, crowd->blocks[0]);

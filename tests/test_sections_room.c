@@ -57,9 +57,8 @@ static void park_behind_pinned(struct crowd *crowd)
                                   .done = crowd_count_done,
                                   .arg = crowd};
     kv_ok(kvb_onboard(crowd->rig.kv, &request, &crowd->ops[0]));
-    for (uint32_t i = 0; i < CROWD; i++) {
+    for (uint32_t i = 0; i < CROWD; i++)
         kv_unref(&crowd->rig, sources[i]);
-    }
     kv_poll(&crowd->rig);
     kv_check(&crowd->rig);
     crowd_put(crowd, KVB_TIER_HOST, 6000, &crowd->source, 1);

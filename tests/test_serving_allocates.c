@@ -47,12 +47,10 @@ static void serve_once(struct kv_rig *rig, uint64_t seed)
     assert_int_equal(good, 2);
     kv_ok(kvb_op_release(kv, op));
     kv_ok(kvb_block_unref(kv, targets, 2, NULL));
-    if (seed % 10 == 9) {
+    if (seed % 10 == 9)
         kv_ok(kvb_invalidate_namespace(kv, 0, NULL));
-    }
-    if (seed % 10 == 4) {
+    if (seed % 10 == 4)
         kv_ok(kvb_manager_clear(kv));
-    }
     (void)kv_stats(rig);
     kv_advance(rig, KV_SECOND / 4);
 }
@@ -62,9 +60,8 @@ static void serving_allocates_nothing(struct kv_rig *rig, uint32_t progress)
     rig->config.progress = progress;
     kv_rig_open(rig);
     uint64_t calls = rig->heap.calls;
-    for (uint64_t seed = 0; seed < 200; seed++) {
+    for (uint64_t seed = 0; seed < 200; seed++)
         serve_once(rig, seed);
-    }
     assert_int_equal(rig->heap.calls, calls);
 }
 

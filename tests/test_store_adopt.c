@@ -136,8 +136,8 @@ static void test_replaced_slot_is_free_and_the_new_one_is_found(void **state)
     assert_int_equal(scene->pool->slots[9].priority, 80);
     assert_int_equal(scene->pool->slots[3].place, KVBI_PLACE_FREE);
     assert_int_equal(adopt_generation(scene, 3), 6);
-    assert_int_equal(scene->store.events.sequence,
-                     1); /* the content was stored in this tier all the time */
+    /* the content was stored in this tier all the time */
+    assert_int_equal(scene->store.events.sequence, 1);
 }
 
 /* Slot 3 holds something under the name that `second` has too, and is superseded by it. */

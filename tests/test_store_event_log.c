@@ -208,9 +208,9 @@ static void test_event_log_random_rhythm_accounts_for_every_number(void **state)
     for (int step = 0; step < 20000; step++) {
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         bool fast = step % 1000 < 500;
-        if (random % 8 < (fast ? 6 : 3))
+        if (random % 8 < (fast ? 6 : 3)) {
             (void)push(f, KVB_EVENT_STORED, KVBI_NONE);
-        else if (kvbi_event_log_pop(&f->log, &item)) {
+        } else if (kvbi_event_log_pop(&f->log, &item)) {
             bool lost = item.kind == KVB_EVENT_LOST;
             seen += lost ? item.lost_count : 1;
             delivered += !lost;

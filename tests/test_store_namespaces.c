@@ -84,13 +84,12 @@ static void check_equal_bytes_equal_ids(struct fixture *f, const struct kvbi_has
                                            {"ab", "c"}, {"a", "bc"}, {"abc", ""},
                                            {"", "abc"}, {"b", ""},   {"a", "a"}};
     open_hashed(f, 16, ops);
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 2; round++)
         for (uint32_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
             uint32_t id = 99;
             assert_int_equal(open_text(f, pairs[i][0], pairs[i][1], &id), 0);
             assert_int_equal(id, i);
         }
-    }
 }
 
 static void test_namespaces_equal_bytes_have_equal_ids(void **state)
@@ -289,8 +288,8 @@ static void test_namespaces_bound_one_counts_as_opened(void **state)
     assert_int_equal(kvbi_namespaces_adopt(&f->spaces, &second, &id), 0);
     assert_int_equal(open_text(f, "first", "", &id), 0);
     assert_int_equal(id, adopted);
-    assert_int_equal(open_text(f, "second", "", &id),
-                     KVB_ENOSPC); /* known, but there is no room to open it */
+    /* known, but there is no room to open it */
+    assert_int_equal(open_text(f, "second", "", &id), KVB_ENOSPC);
     assert_int_equal(open_text(f, "third", "", &id), KVB_ENOSPC);
     assert_int_equal(open_text(f, "first", "", &id), 0);
     adopt_strangers(f, 1); /* in the place of the one that was opened */

@@ -87,9 +87,8 @@ static void test_priority_does_not_outlive_the_block(void **state)
     kv_ok(kvb_invalidate(rig->kv, &key, 1, NULL));
     struct kvb_block *blocks[KV_BLOCKS];
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < KV_BLOCKS; i++) {
+    for (uint32_t i = 0; i < KV_BLOCKS; i++)
         assert_int_equal(kv_describe(rig, blocks[i]).priority, KVB_PRIORITY_DEFAULT);
-    }
     kv_ok(kvb_block_unref(rig->kv, blocks, KV_BLOCKS, NULL));
 }
 
@@ -224,9 +223,8 @@ static void open_with_ended_retentions(struct kv_rig *rig, struct kvb_block **bl
 static uint32_t still_retained(struct kvb_block **blocks)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < RETAINED; i++) {
+    for (uint32_t i = 0; i < RETAINED; i++)
         count += blocks[i]->order.linked && blocks[i]->order.band == 80;
-    }
     return count;
 }
 

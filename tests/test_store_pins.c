@@ -125,14 +125,13 @@ static void step_pop_due(struct fixture *f, uint64_t now_ns)
         assert_int_equal(owner, 0);
         return;
     }
-    for (uint32_t i = 0; i < model_count; i++) {
+    for (uint32_t i = 0; i < model_count; i++)
         if (model[i].deadline_ns == first) {
             assert_ptr_equal(got, model[i].block);
             assert_int_equal(owner, model[i].owner);
             model_take(i);
             return;
         }
-    }
 }
 
 static void check(struct fixture *f)

@@ -79,13 +79,11 @@ static void model_expire(struct model *model)
 {
     for (uint32_t s = 0; s < SLOTS; s++) {
         struct model_slot *slot = &model->slots[s];
-        if (slot->deadline == 0 || slot->deadline > model->rig.clock.now_ns) {
+        if (slot->deadline == 0 || slot->deadline > model->rig.clock.now_ns)
             continue;
-        }
         slot->priority = KVB_PRIORITY_DEFAULT;
-        if (model_parked(slot)) {
+        if (model_parked(slot))
             slot->used_at = slot->deadline;
-        }
         slot->deadline = 0;
     }
 }
@@ -93,21 +91,18 @@ static void model_expire(struct model *model)
 static void model_unref(struct model *model, uint32_t s)
 {
     struct model_slot *slot = &model->slots[s];
-    if (--slot->held > 0) {
+    if (--slot->held > 0)
         return;
-    }
-    if (slot->indexed) {
+    if (slot->indexed)
         model_park(model, slot);
-    } else {
+    else
         model_free(slot);
-    }
 }
 
 static void model_unref_array(struct model *model, const uint32_t *slots, uint32_t count)
 {
-    for (uint32_t i = count; i-- > 0;) {
+    for (uint32_t i = count; i-- > 0;)
         model_unref(model, slots[i]);
-    }
 }
 
 static void model_forget(struct model *model, int content)
@@ -115,9 +110,8 @@ static void model_forget(struct model *model, int content)
     struct model_slot *slot = &model->slots[model->where[content]];
     model->where[content] = -1;
     slot->indexed = false;
-    if (slot->held == 0) {
+    if (slot->held == 0)
         model_free(slot);
-    }
 }
 
 /* Lowest priority, then least recently used. */
@@ -126,15 +120,13 @@ static void model_evict(struct model *model)
     struct model_slot *victim = NULL;
     for (uint32_t s = 0; s < SLOTS; s++) {
         struct model_slot *slot = &model->slots[s];
-        if (!model_parked(slot)) {
+        if (!model_parked(slot))
             continue;
-        }
         if (victim == NULL || slot->priority < victim->priority ||
             (slot->priority == victim->priority &&
              (slot->used_at < victim->used_at ||
-              (slot->used_at == victim->used_at && slot->used_order < victim->used_order)))) {
+              (slot->used_at == victim->used_at && slot->used_order < victim->used_order))))
             victim = slot;
-        }
     }
     assert_non_null(victim);
     model->where[victim->content] = -1;
@@ -158,9 +150,8 @@ static bool model_alloc(struct model *model, uint32_t count, struct kvb_block **
         return false;
     }
     kv_expect(code, 0);
-    for (; free_slots < count; free_slots++) {
+    for (; free_slots < count; free_slots++)
         model_evict(model);
-    }
     for (uint32_t i = 0; i < count; i++) {
         slots[i] = kvb_block_slot(model->rig.kv, blocks[i]);
         assert_in_range(slots[i], 0, SLOTS - 1);
@@ -183,9 +174,8 @@ static void model_register(struct model *model, uint32_t s, int content)
     if (model->where[content] >= 0) {
         struct model_slot *old = &model->slots[model->where[content]];
         model->duplicates++;
-        if (old->held > 0) {
+        if (old->held > 0)
             return;
-        }
         slot->priority = old->priority;
         slot->deadline = old->deadline;
         model_forget(model, content);
@@ -213,10 +203,9 @@ static void random_path(struct model *model, uint32_t *space, int contents[DEPTH
 
 static void model_name_all(struct model *model)
 {
-    for (uint32_t n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < NODES; n++)
         kv_tokens(model->tokens[n], KV_TOKENS, 1000 + n);
-    }
-    for (uint32_t space = 0; space < SPACES; space++) {
+    for (uint32_t space = 0; space < SPACES; space++)
         for (uint32_t n = 0; n < NODES; n++) {
             uint32_t parent = n < ROOTS       ? 0
                               : n < 3 * ROOTS ? (n - ROOTS) / 2
@@ -227,7 +216,6 @@ static void model_name_all(struct model *model)
                                   model->tokens[n], KV_TOKENS, &model->names[space * NODES + n], 1,
                                   &count));
         }
-    }
 }
 
 static void model_remember_weak(struct model *model, struct kvb_block *block, uint32_t s)
@@ -249,9 +237,8 @@ static void step_request(struct model *model, struct model_request *request)
         size_t count = 0;
         struct kvb_query query = kv_query(ns, tokens, DEPTH * KV_TOKENS);
         kv_ok(kvb_match(model->rig.kv, &query, found, DEPTH, &count));
-        while (hits < DEPTH && model->where[contents[hits]] >= 0) {
+        while (hits < DEPTH && model->where[contents[hits]] >= 0)
             hits++;
-        }
         assert_int_equal(count, hits);
         for (uint32_t i = 0; i < hits; i++) {
             assert_int_equal(found[i].slot, model->where[contents[i]]);
@@ -279,9 +266,8 @@ static void step_request(struct model *model, struct model_request *request)
                          model->slots[request->slots[i]].indexed);
         model_remember_weak(model, block, request->slots[i]);
     }
-    for (uint32_t i = 0; i < DEPTH; i++) {
+    for (uint32_t i = 0; i < DEPTH; i++)
         assert_true(kv_payload_is(&model->rig, request->blocks[i], model->names[contents[i]].hash));
-    }
 }
 
 static void step_let_go(struct model *model, struct model_request *request)
@@ -296,12 +282,10 @@ static void step_priority(struct model *model, struct model_request *request)
     uint32_t i = kv_random(&model->seed, DEPTH), priority = kv_random(&model->seed, 101);
     uint64_t duration = 0;
     /* no two deadlines are equal, for nothing says which of them goes first */
-    if (kv_random(&model->seed, 2) != 0) {
+    if (kv_random(&model->seed, 2) != 0)
         duration = 1000 * (uint64_t)kv_random(&model->seed, 40) + 1 + model->deadlines++ % 999;
-    }
-    if (i >= request->count) {
+    if (i >= request->count)
         return;
-    }
     kv_ok(kvb_block_set_priority(model->rig.kv, &request->blocks[i], 1, priority, duration, NULL));
     model->slots[request->slots[i]].priority = priority;
     model->slots[request->slots[i]].deadline =
@@ -314,21 +298,19 @@ static void step_invalidate(struct model *model)
     bool stored = model->where[content] >= 0;
     kv_expect(kvb_invalidate(model->rig.kv, &model->names[content], 1, NULL),
               stored ? 0 : KVB_ENOENT);
-    if (stored) {
+    if (stored)
         model_forget(model, content);
-    }
 }
 
 static void step_forget_many(struct model *model)
 {
     uint32_t which = kv_random(&model->seed, SPACES + 1);
     uint64_t removed = 0, expected = 0;
-    for (int content = 0; content < CONTENTS; content++) {
+    for (int content = 0; content < CONTENTS; content++)
         if (model->where[content] >= 0 && (which == SPACES || (uint32_t)content / NODES == which)) {
             model_forget(model, content);
             expected++;
         }
-    }
     if (which == SPACES) {
         kv_ok(kvb_manager_clear(model->rig.kv));
     } else {
@@ -341,9 +323,8 @@ static void step_upgrade(struct model *model)
 {
     const struct model_weak *weak = &model->weaks[kv_random(&model->seed, WEAKS)];
     struct kvb_block *block = NULL;
-    if (weak->weak.generation == 0) {
+    if (weak->weak.generation == 0)
         return;
-    }
     struct model_slot *slot = &model->slots[weak->slot];
     bool there = weak->life == slot->life && (slot->held > 0 || slot->indexed);
     kv_expect(kvb_weak_upgrade(model->rig.kv, &weak->weak, 1, &block, NULL),
@@ -361,9 +342,8 @@ static void step_abort(struct model *model)
 {
     struct kvb_block *blocks[4];
     uint32_t slots[4], count = 1 + kv_random(&model->seed, 4);
-    if (!model_alloc(model, count, blocks, slots)) {
+    if (!model_alloc(model, count, blocks, slots))
         return;
-    }
     for (uint32_t i = 0; i < count; i++) {
         kv_init(&model->rig, blocks[i], 0, 0, NULL);
         kv_append(&model->rig, blocks[i], model->tokens[0], 2, 0);
@@ -429,12 +409,10 @@ static void behaves_as_the_model(struct model *model, uint64_t seed)
     kv_rig_open(&model->rig);
     model->picture.strict = true;
     model->picture.kv = model->rig.kv;
-    for (uint32_t s = 0; s < SLOTS; s++) {
+    for (uint32_t s = 0; s < SLOTS; s++)
         model_free(&model->slots[s]);
-    }
-    for (int content = 0; content < CONTENTS; content++) {
+    for (int content = 0; content < CONTENTS; content++)
         model->where[content] = -1;
-    }
     kv_ok(kvb_namespace_open(model->rig.kv, "other", 5, NULL, 0, &model->spaces[1]));
     model_name_all(model);
 
@@ -444,11 +422,10 @@ static void behaves_as_the_model(struct model *model, uint64_t seed)
         struct model_request *request = &model->requests[kv_random(&model->seed, REQUESTS)];
         uint32_t what = kv_random(&model->seed, 100);
         if (what < 55) {
-            if (request->count == 0) {
+            if (request->count == 0)
                 step_request(model, request);
-            } else {
+            else
                 step_let_go(model, request);
-            }
         } else if (what < 70) {
             step_priority(model, request);
         } else if (what < 76) {
@@ -461,16 +438,13 @@ static void behaves_as_the_model(struct model *model, uint64_t seed)
             step_abort(model);
         }
         model_compare(model);
-        if (step % 10 == 0) {
+        if (step % 10 == 0)
             model_compare_picture(model);
-        }
-        if (step % 50 == 0) {
+        if (step % 50 == 0)
             kv_check(&model->rig);
-        }
     }
-    for (int i = 0; i < REQUESTS; i++) {
+    for (int i = 0; i < REQUESTS; i++)
         step_let_go(model, &model->requests[i]);
-    }
     model_compare(model);
     model_compare_picture(model);
     assert_true(model->failed_allocs > 10 && model->evictions > 100 && model->duplicates > 50 &&

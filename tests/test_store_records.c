@@ -36,7 +36,7 @@ static void test_records_layout_holds_keys_and_tokens(void **state)
 {
     (void)state;
     static const uint32_t token_counts[] = {1, 4, 15, 16, 17, 64, KVB_TOKENS_PER_BLOCK_MAX};
-    for (uint32_t key_bytes = 0; key_bytes <= KVB_KEY_BYTES_MAX; key_bytes++) {
+    for (uint32_t key_bytes = 0; key_bytes <= KVB_KEY_BYTES_MAX; key_bytes++)
         for (uint32_t i = 0; i < sizeof token_counts / sizeof *token_counts; i++) {
             struct failing_memory failing;
             struct kvbi_memory memory = failing_memory(&failing, FOREVER);
@@ -56,7 +56,6 @@ static void test_records_layout_holds_keys_and_tokens(void **state)
             kvbi_records_destroy(&records);
             assert_int_equal(failing.live_bytes, 0);
         }
-    }
 }
 
 static void test_records_take_gives_ascending_then_latest_freed(void **state)

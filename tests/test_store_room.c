@@ -15,9 +15,8 @@ static void test_alloc_beyond_room_takes_nothing_and_says_what_is_missing(void *
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 5, NULL, held, NULL));
     kv_expect(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 4, NULL, blocks, &missing), KVB_ENOSPC);
     assert_int_equal(missing, 1);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         assert_null(blocks[i]);
-    }
     assert_int_equal(device_stats(rig).free_count, 3);
     kv_ok(kvb_block_unref(rig->kv, held, 5, NULL));
 }
@@ -41,9 +40,8 @@ static void test_alloc_of_all_that_is_available_succeeds(void **state)
     struct kv_rig *rig = *state;
     struct kvb_block *blocks[KV_BLOCKS];
     uint32_t missing = 99;
-    for (uint64_t i = 0; i < KV_BLOCKS; i++) {
+    for (uint64_t i = 0; i < KV_BLOCKS; i++)
         store_park(rig, i, 100, 0);
-    }
     assert_int_equal(device_stats(rig).available_count, KV_BLOCKS);
     kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, KV_BLOCKS, NULL, blocks, &missing));
     assert_int_equal(missing, 0);

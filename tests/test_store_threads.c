@@ -28,9 +28,8 @@ static bool payload_matches(struct kv_rig *rig, struct kvb_block *block, uint64_
 {
     void *address = NULL;
     uint64_t seen = 0;
-    if (kvb_block_address(rig->kv, block, 0, 0, &address) != 0) {
+    if (kvb_block_address(rig->kv, block, 0, 0, &address) != 0)
         return false;
-    }
     memcpy(&seen, address, sizeof seen);
     return seen == hash;
 }
@@ -38,9 +37,8 @@ static bool payload_matches(struct kv_rig *rig, struct kvb_block *block, uint64_
 static bool payload_write(struct kv_rig *rig, struct kvb_block *block, uint64_t hash)
 {
     void *address = NULL;
-    if (kvb_block_address(rig->kv, block, 0, 0, &address) != 0) {
+    if (kvb_block_address(rig->kv, block, 0, 0, &address) != 0)
         return false;
-    }
     memcpy(address, &hash, sizeof hash);
     return true;
 }
@@ -70,9 +68,8 @@ static void worker_request(struct worker *worker)
     struct kvb_append append = {.size = sizeof append, .tokens = tokens, .count = KV_TOKENS};
     struct kvb_register options = {.size = sizeof options, .flags = kv_random(&worker->seed, 3)};
     struct kvb_weak weak;
-    if (kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) != 0) {
+    if (kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, NULL, &block, NULL) != 0)
         return;
-    }
     worker->computed++;
     worker_note(worker, kvb_block_init(rig->kv, &block, &init, 1, NULL) == 0);
     worker_note(worker, kvb_block_append(rig->kv, &block, &append, 1, NULL) == 0);

@@ -75,7 +75,7 @@ static void test_copy_around_the_threshold_at_every_alignment_is_exact(void **st
     (void)state;
     const struct kvbi_copy_ops *ops[3];
     uint32_t count = kernels(ops);
-    for (uint32_t k = 0; k < count; k++) {
+    for (uint32_t k = 0; k < count; k++)
         for (size_t to = 0; to < ALIGNMENTS; to++) {
             size_t from = to * 37 % ALIGNMENTS;
             for (size_t bytes = KVBI_COPY_STREAM_BYTES - 2; bytes <= KVBI_COPY_STREAM_BYTES + 2;
@@ -85,7 +85,6 @@ static void test_copy_around_the_threshold_at_every_alignment_is_exact(void **st
                 check(ops[k], 0, to, bytes);
             }
         }
-    }
 }
 
 /* More than one step of the loop's width, so that every length of the tail occurs. */
@@ -116,13 +115,12 @@ static void test_copy_of_random_sizes_is_exact(void **state)
     const struct kvbi_copy_ops *ops[3];
     uint32_t count = kernels(ops);
     uint64_t random = 1;
-    for (uint32_t k = 0; k < count; k++) {
+    for (uint32_t k = 0; k < count; k++)
         for (int i = 0; i < 400; i++) {
             random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             check(ops[k], (random >> 33) % ALIGNMENTS, (random >> 40) % ALIGNMENTS,
                   (random >> 20) % BYTES_MAX);
         }
-    }
 }
 
 static void test_copy_of_nothing_accepts_null(void **state)

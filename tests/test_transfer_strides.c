@@ -72,8 +72,8 @@ static void test_overlap_names_the_stride(void **state)
     char message[128];
     assert_int_equal(read_strides(&strides, 0, CHUNK - 1, 0, 4, message), KVB_EINVAL);
     assert_non_null(strstr(message, "part_stride of 15 bytes overlaps the 16"));
-    assert_int_equal(read_strides(&strides, 64, 16, 80, 4, message),
-                     KVB_EINVAL); /* layers reach into the next block */
+    /* layers reach into the next block */
+    assert_int_equal(read_strides(&strides, 64, 16, 80, 4, message), KVB_EINVAL);
     assert_non_null(strstr(message, "block_stride"));
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An open-addressed table that is at most half full. A place with ORIGIN_UNKNOWN is free: nobody asks without setting. */
+/*
+ * An open-addressed table that is at most half full. A place with ORIGIN_UNKNOWN is free: nobody
+ * asks without setting.
+ */
 #include "contents.h"
 
 #include <stdlib.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who computed which content: this run, or, where a disk tier kept it, an earlier one. By the trace's hash ids. */
+/*
+ * Who computed which content: this run, or, where a disk tier kept it, an earlier one. By the
+ * trace's hash ids.
+ */
 #ifndef REPLAY_CONTENTS_H
 #define REPLAY_CONTENTS_H
 

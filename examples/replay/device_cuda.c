@@ -2,8 +2,8 @@
 /*
  * Device blocks in a GPU's memory, or in host memory if the options say so. See device.h.
  *
- * A pinned chunk stands between the two, and each copy is waited for: the replay measures kvblock, not this. Compiled against
- * the stand-in for the runtime it is the replay of the tests.
+ * A pinned chunk stands between the two, and each copy is waited for: the replay measures kvblock,
+ * not this. Compiled against the stand-in for the runtime it is the replay of the tests.
  */
 #include "device.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The grammar of a trace's line: RFC 8259, with what the schema demands on top. A reader that guesses would replay
- * something else than the file says, so every deviation ends the line with a reason. Values of unknown keys are checked
- * to be JSON and skipped.
+ * The grammar of a trace's line: RFC 8259, with what the schema demands on top. A reader that
+ * guesses would replay something else than the file says, so every deviation ends the line with a
+ * reason. Values of unknown keys are checked to be JSON and skipped.
  *
  * Every function below returns NULL, or the reason and leaves the cursor anywhere.
  */
@@ -86,7 +86,10 @@ static int read_integer(struct cursor *c, uint64_t *value)
     return c->at >= c->end || !strchr(".eE", *c->at);
 }
 
-/* A string, quotes included; [*text, *text + *length) is what stands between them, escapes as written. */
+/*
+ * A string, quotes included; [*text, *text + *length) is what stands between them, escapes as
+ * written.
+ */
 static const char *read_string(struct cursor *c, const char **text, size_t *length)
 {
     if (!accept(c, '"'))

@@ -8,8 +8,9 @@
 struct trace;
 
 /*
- * Append the request that a line holds to the trace; a line of white space alone adds nothing. NULL if that went well,
- * else what is wrong with the line, in words (static storage), and the trace is as before.
+ * Append the request that a line holds to the trace; a line of white space alone adds nothing. NULL
+ * if that went well, else what is wrong with the line, in words (static storage), and the trace is
+ * as before.
  */
 const char *json_line_read(struct trace *trace, const char *line, size_t length);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One table says which options exist, where their values go and what they may be. Names are taken in full only: with
- * abbreviations, an option that is added later changes the meaning of old command lines.
+ * One table says which options exist, where their values go and what they may be. Names are taken
+ * in full only: with abbreviations, an option that is added later changes the meaning of old
+ * command lines.
  */
 #include "options.h"
 

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The generator of tokens and payload. A replay fills and verifies tens of gigabytes, so a word costs a handful of
- * additions, shifts and xors that every compiler turns into vector code; this file wants -O3.
+ * The generator of tokens and payload. A replay fills and verifies tens of gigabytes, so a word
+ * costs a handful of additions, shifts and xors that every compiler turns into vector code; this
+ * file wants -O3.
  *
- * word(id, i) = step(a(id) + i x STRIDE) + b(id), where a and b are two independent 64-bit mixes of the id. `step` is a
- * bijection, so the words of one block never repeat: a shifted or swapped chunk differs in every word. For a run of two
- * blocks to agree, shifted or not, a must fit and b as well: about 2^-128 for a pair of ids and a distance.
+ * word(id, i) = step(a(id) + i x STRIDE) + b(id), where a and b are two independent 64-bit mixes of
+ * the id. `step` is a bijection, so the words of one block never repeat: a shifted or swapped chunk
+ * differs in every word. For a run of two blocks to agree, shifted or not, a must fit and b as
+ * well: about 2^-128 for a pair of ids and a distance.
  */
 #include "payload.h"
 
-#define STRIDE                                                                                     \
-    UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio, odd: the counter of splitmix64 */
+/* 2^64 / golden ratio, odd: the counter of splitmix64 */
+#define STRIDE UINT64_C(0x9e3779b97f4a7c15)
 
 struct key {
     uint64_t a, b;
 };
 
-/* The finaliser of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). */
+/*
+ * The finaliser of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+ * generators", 2014).
+ */
 static uint64_t mix(uint64_t x)
 {
     x ^= x >> 30;
@@ -32,7 +37,10 @@ static struct key key_of(uint64_t id)
     return key;
 }
 
-/* Shifts, xors and additions only: SSE2 has no 64-bit multiplication. Each line can be undone, hence a bijection. */
+/*
+ * Shifts, xors and additions only: SSE2 has no 64-bit multiplication. Each line can be undone,
+ * hence a bijection.
+ */
 static inline uint64_t step(uint64_t x)
 {
     x ^= x >> 29;
@@ -43,7 +51,10 @@ static inline uint64_t step(uint64_t x)
 
 void replay_tokens(uint64_t id, uint32_t *tokens)
 {
-    /* Like a vocabulary of 2^17. The first four spell the id, so that different ids differ whatever the mix does. */
+    /*
+     * Like a vocabulary of 2^17. The first four spell the id, so that different ids differ whatever
+     * the mix does.
+     */
     uint64_t seed = mix(id);
     for (uint32_t i = 0; i < REPLAY_TOKENS_PER_BLOCK; i++)
         tokens[i] = (uint32_t)(step(seed + i * STRIDE) & 0x1ffff);

@@ -51,7 +51,7 @@ static const char *group(uint64_t number, struct grouped *buffer)
 
 #define GROUP(number) group((number), &(struct grouped){""})
 
-/* ---- Progress ----------------------------------------------------------------------------------------------------- */
+/* ---- Progress -------------------------------------------------------------------------------- */
 
 static double now(void)
 {
@@ -102,7 +102,7 @@ void progress_end(struct progress *progress)
     }
 }
 
-/* ---- Judgement ---------------------------------------------------------------------------------------------------- */
+/* ---- Judgement ------------------------------------------------------------------------------- */
 
 static uint64_t accounted(const struct kvb_lane_stats *lane)
 {
@@ -153,7 +153,7 @@ int report_good(const struct results *results, char *reason, size_t reason_bytes
     return 1;
 }
 
-/* ---- Table -------------------------------------------------------------------------------------------------------- */
+/* ---- Table ----------------------------------------------------------------------------------- */
 
 static void print_setup(FILE *stream, const struct options *options, const struct results *results)
 {
@@ -267,7 +267,7 @@ void report_table(FILE *stream, const struct options *options, const struct resu
                                                         : reason);
 }
 
-/* ---- JSON --------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void json_string(FILE *stream, const char *text)
 {
@@ -367,10 +367,9 @@ void report_json(FILE *stream, const struct options *options, const struct resul
     }
     fprintf(stream, "],\n  \"good\": %s,\n",
             report_good(results, reason, sizeof reason) ? "true" : "false");
-    fprintf(
-        stream,
-        "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, \"wait_seconds\": %.6f, "
-        "\"recovery_seconds\": %.6f\n}\n",
-        results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds,
-        (double)results->restart.recovery_ns * 1e-9);
+    fprintf(stream,
+            "  \"seconds\": %.6f, \"compute_seconds\": %.6f, \"verify_seconds\": %.6f, "
+            "\"wait_seconds\": %.6f, \"recovery_seconds\": %.6f\n}\n",
+            results->seconds, results->fill_seconds, results->verify_seconds, results->wait_seconds,
+            (double)results->restart.recovery_ns * 1e-9);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a person or a program reads: progress while the replay runs, table and JSON at its end, and the final judgement. */
+/*
+ * What a person or a program reads: progress while the replay runs, table and JSON at its end, and
+ * the final judgement.
+ */
 #ifndef REPLAY_REPORT_H
 #define REPLAY_REPORT_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One request at a time, in the order in which a server would call: hash, match, one allocation for all that must move up
- * and all that is new, onboard, compute the rest step by step, let go. Then every block that was not computed is compared
- * with what its trace id says, bit for bit.
+ * One request at a time, in the order in which a server would call: hash, match, one allocation for
+ * all that must move up and all that is new, onboard, compute the rest step by step, let go. Then
+ * every block that was not computed is compared with what its trace id says, bit for bit.
  *
  * All arrays have room for the longest request and are taken once.
  */
@@ -32,7 +32,10 @@ struct server {
     const struct trace *trace;
     size_t chunk_bytes;
 
-    /* The request being served. blocks[0, leading) hold reused content, [leading, count) are computed. */
+    /*
+     * The request being served. blocks[0, leading) hold reused content, [leading, count) are
+     * computed.
+     */
     const uint64_t *ids;
     uint32_t count, leading, hit_count, up_count;
     uint32_t *tokens;
@@ -121,7 +124,7 @@ static int fail(struct server *s, const char *call, int status)
             return fail(s, #name, try_status);                                                     \
     } while (0)
 
-/* ---- Finding what is there, and room for the rest ----------------------------------------------------------------- */
+/* ---- Finding what is there, and room for the rest -------------------------------------------- */
 
 static int name_blocks(struct server *s)
 {
@@ -154,7 +157,10 @@ static int find(struct server *s)
     return 0;
 }
 
-/* kvb_alloc, patient as long as transfers hold what is missing: KVB_EAGAIN only after ROOM_ATTEMPTS. */
+/*
+ * kvb_alloc, patient as long as transfers hold what is missing: KVB_EAGAIN only after
+ * ROOM_ATTEMPTS.
+ */
 static int allocate(struct server *s, uint32_t count, struct kvb_block **blocks)
 {
     int status = 0;
@@ -181,7 +187,10 @@ static int drop_hits(struct server *s)
     return 0;
 }
 
-/* One all-or-nothing allocation for what moves up and what is new: no request ever holds half of what it needs. */
+/*
+ * One all-or-nothing allocation for what moves up and what is new: no request ever holds half of
+ * what it needs.
+ */
 static int make_room(struct server *s)
 {
     int status = allocate(s, s->count - (s->hit_count - s->up_count), s->fresh);
@@ -199,9 +208,12 @@ static int make_room(struct server *s)
     return 0;
 }
 
-/* ---- Bringing up what is below the device tier -------------------------------------------------------------------- */
+/* ---- Bringing up what is below the device tier ----------------------------------------------- */
 
-/* Behind a block that did not arrive everything is computed, into Empty blocks; hits there are given back. */
+/*
+ * Behind a block that did not arrive everything is computed, into Empty blocks; hits there are
+ * given back.
+ */
 static int replace_unreached_hits(struct server *s)
 {
     uint32_t lacking = 0;
@@ -245,7 +257,7 @@ static int bring_up(struct server *s)
     return replace_unreached_hits(s);
 }
 
-/* ---- Computing ---------------------------------------------------------------------------------------------------- */
+/* ---- Computing ------------------------------------------------------------------------------- */
 
 static int fill_block(struct server *s, uint32_t i)
 {
@@ -306,7 +318,7 @@ static int compute_rest(struct server *s)
     return 0;
 }
 
-/* ---- Checking and letting go -------------------------------------------------------------------------------------- */
+/* ---- Checking and letting go ----------------------------------------------------------------- */
 
 static int verify_block(struct server *s, uint32_t i)
 {
@@ -365,7 +377,7 @@ static int let_go(struct server *s)
     return 0;
 }
 
-/* ---- Pace --------------------------------------------------------------------------------------------------------- */
+/* ---- Pace ------------------------------------------------------------------------------------ */
 
 static int make_progress(struct server *s)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The serving loop: what an inference server does with each request, with a generator in place of the model. */
+/*
+ * The serving loop: what an inference server does with each request, with a generator in place of
+ * the model.
+ */
 #ifndef REPLAY_SERVE_H
 #define REPLAY_SERVE_H
 
@@ -23,8 +26,8 @@ struct restart {
 
 struct results {
     uint64_t requests, block_refs;
-    uint64_t hits
-        [KVB_TIER_COUNT]; /* by the tier where match found them; only blocks whose bytes arrived */
+    /* by the tier where match found them; only blocks whose bytes arrived */
+    uint64_t hits[KVB_TIER_COUNT];
     uint64_t verified, corrupt;
     uint64_t room_retries; /* kvb_alloc said KVB_EAGAIN */
     uint64_t hits_dropped; /* given up to get room, or behind a block that did not arrive */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sizes are checked here, before the first request, so that a replay that cannot work is refused by the name of an option
- * instead of failing in the middle.
+ * Sizes are checked here, before the first request, so that a replay that cannot work is refused by
+ * the name of an option instead of failing in the middle.
  */
 #include "setup.h"
 
@@ -16,7 +16,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What the lane out of the device tier may pin there at once: on-deck handles and batches with the engine. */
+/*
+ * What the lane out of the device tier may pin there at once: on-deck handles and batches with the
+ * engine.
+ */
 struct lane_bounds {
     uint32_t ondeck_capacity, batch, depth;
 };
@@ -83,7 +86,10 @@ static int check_memory(const struct options *options, char *error, size_t error
     return -1;
 }
 
-/* What the library has to say beyond its codes. The replay provokes none of it, so it goes to the person as it is. */
+/*
+ * What the library has to say beyond its codes. The replay provokes none of it, so it goes to the
+ * person as it is.
+ */
 static void print_message(void *context, int level, int code, const char *message)
 {
     (void)context;
@@ -92,8 +98,8 @@ static void print_message(void *context, int level, int code, const char *messag
 }
 
 /*
- * Servers bring the memory of their tiers along, mapped and pinned before they serve. So does the replay, or the lanes'
- * figures would be those of the kernel handing out pages.
+ * Servers bring the memory of their tiers along, mapped and pinned before they serve. So does the
+ * replay, or the lanes' figures would be those of the kernel handing out pages.
  */
 static void *tier_memory(uint64_t block_count, uint64_t block_bytes)
 {
@@ -108,7 +114,10 @@ static void *tier_memory(uint64_t block_count, uint64_t block_bytes)
     return memory;
 }
 
-/* A seed of the run's own makes it repeatable. One that resumes takes that of the files: their names were made with it. */
+/*
+ * A seed of the run's own makes it repeatable. One that resumes takes that of the files: their
+ * names were made with it.
+ */
 static uint64_t digest_seed(const struct options *options)
 {
     if (options->resume)
@@ -153,7 +162,10 @@ static int create(struct setup *setup, const struct options *options,
         tiers[tier_count++] = host;
     if (options->disk_blocks)
         tiers[tier_count++] = disk;
-    /* SHARE: a block computed twice counts as a use of the one that is there, as an LRU over contents would have it. */
+    /*
+     * SHARE: a block computed twice counts as a use of the one that is there, as an LRU over
+     * contents would have it.
+     */
     struct kvb_config config = {
         .size = sizeof config,
         .tokens_per_block = REPLAY_TOKENS_PER_BLOCK,

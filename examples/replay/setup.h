@@ -9,7 +9,10 @@
 
 struct options;
 
-/* One block's bytes: REPLAY_LAYERS x REPLAY_PARTS chunks, so that a replay goes through all of the layout. */
+/*
+ * One block's bytes: REPLAY_LAYERS x REPLAY_PARTS chunks, so that a replay goes through all of the
+ * layout.
+ */
 #define REPLAY_LAYERS 4
 #define REPLAY_PARTS 2
 
@@ -20,8 +23,8 @@ struct setup {
 };
 
 /*
- * A manager in whose device tier a request of `longest` blocks always finds room. 0, or the program's exit status with
- * `error` written: 2 if an option is to blame, 1 if not.
+ * A manager in whose device tier a request of `longest` blocks always finds room. 0, or the
+ * program's exit status with `error` written: 2 if an option is to blame, 1 if not.
  */
 int setup_open(struct setup *setup, const struct options *options, uint32_t longest, char *error,
                size_t error_bytes);

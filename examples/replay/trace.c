@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A growing trace; reading and writing its files line by line. The grammar of one line is in json_line.c. */
+/*
+ * A growing trace; reading and writing its files line by line. The grammar of one line is in
+ * json_line.c.
+ */
 #include "trace.h"
 
 #include "json_line.h"
@@ -22,7 +25,10 @@ void trace_fini(struct trace *trace)
     trace_init(trace);
 }
 
-/* `memory` with room for `needed` elements, doubled as it grows; NULL, and the old memory untouched, without room. */
+/*
+ * `memory` with room for `needed` elements, doubled as it grows; NULL, and the old memory
+ * untouched, without room.
+ */
 static void *grow(void *memory, size_t *capacity, size_t needed, size_t element_bytes)
 {
     if (needed <= *capacity)

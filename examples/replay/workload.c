@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A seeded hour of multi-turn chats. Conversations arrive as a Poisson process and each begins with one of a few system
- * prompts (Zipf); a turn's input is everything said so far plus a new message; the answer takes its time and the user
- * thinks before the next turn. So there are prefixes that everybody shares, histories that come back once more for each
- * turn, and tails that never do.
+ * A seeded hour of multi-turn chats. Conversations arrive as a Poisson process and each begins with
+ * one of a few system prompts (Zipf); a turn's input is everything said so far plus a new message;
+ * the answer takes its time and the user thinks before the next turn. So there are prefixes that
+ * everybody shares, histories that come back once more for each turn, and tails that never do.
  *
- * The stream of a conversation is cut into blocks of 512 tokens. A full block keeps its id for as long as the conversation
- * lasts; the part of a block at the end of an input is a content of its own, since the next turn continues it. Ids are
- * made from (system prompt or conversation, block, turn), so nothing has to be remembered.
+ * The stream of a conversation is cut into blocks of 512 tokens. A full block keeps its id for as
+ * long as the conversation lasts; the part of a block at the end of an input is a content of its
+ * own, since the next turn continues it. Ids are made from (system prompt or conversation, block,
+ * turn), so nothing has to be remembered.
  *
- * Integers only: floating point would make the workload depend on the machine's mathematics library.
+ * Integers only: floating point would make the workload depend on the machine's mathematics
+ * library.
  */
 #include "workload.h"
 
@@ -51,8 +53,9 @@ static uint64_t draw_below(struct chance *chance, uint64_t bound)
 }
 
 /*
- * Exponentially distributed with the given mean: -ln(u) x mean for u = m / 2^32, m in 1..2^32. The binary logarithm comes
- * digit by digit, by squaring the mantissa (Knuth, TAOCP 1, 1.2.2, exercise 25); 45426 / 2^16 = ln 2.
+ * Exponentially distributed with the given mean: -ln(u) x mean for u = m / 2^32, m in 1..2^32. The
+ * binary logarithm comes digit by digit, by squaring the mantissa (Knuth, TAOCP 1, 1.2.2, exercise
+ * 25); 45426 / 2^16 = ln 2.
  */
 static uint64_t draw_exponential(struct chance *chance, uint64_t mean)
 {
@@ -77,8 +80,8 @@ static uint64_t draw_exponential(struct chance *chance, uint64_t mean)
 
 static uint32_t draw_system(struct chance *chance)
 {
-    uint64_t pick = draw_below(chance, 840 + 420 + 280 + 210 + 168 + 140 + 120 +
-                                           105); /* 840 / rank: Zipf, s = 1 */
+    /* 840 / rank: Zipf, s = 1 */
+    uint64_t pick = draw_below(chance, 840 + 420 + 280 + 210 + 168 + 140 + 120 + 105);
     uint32_t rank = 1;
     for (; rank < SYSTEM_COUNT && pick >= 840 / rank; rank++)
         pick -= 840 / rank;
@@ -143,7 +146,10 @@ static int compare_turns(const void *left, const void *right)
     return (a->number > b->number) - (a->number < b->number);
 }
 
-/* owner 24 bits | part 8 bits | block 8 bits: system prompts own 0..SYSTEM_COUNT-1, conversations what follows. */
+/*
+ * owner 24 bits | part 8 bits | block 8 bits: system prompts own 0..SYSTEM_COUNT-1, conversations
+ * what follows.
+ */
 static uint64_t make_id(uint64_t owner, uint64_t part, uint64_t block)
 {
     return owner << 16 | part << 8 | block;

@@ -26,8 +26,8 @@ static int look_for_room_locked(const struct kvbi_pool *pool, uint32_t wanted, u
 }
 
 /*
- * Before a fence is imported: one for a call that fails for want of room would be spent for nothing. *released: what the pool counted
- * before the fence.
+ * Before a fence is imported: one for a call that fails for want of room would be spent for
+ * nothing. *released: what the pool counted before the fence.
  */
 static int look_for_room(struct kvb_manager *manager, const struct kvbi_pool *pool, uint32_t wanted,
                          uint32_t *missing, uint64_t *released)
@@ -79,8 +79,8 @@ static bool released_since(struct kvb_manager *manager, const struct kvbi_pool *
 }
 
 /*
- * All are taken. If meanwhile other threads have let go of blocks, behind work that they had enqueued on the fence's stream, the point on
- * that stream is taken anew, after it.
+ * All are taken. If meanwhile other threads have let go of blocks, behind work that they had
+ * enqueued on the fence's stream, the point on that stream is taken anew, after it.
  */
 static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
                       const struct kvb_fence *fence, uint64_t released, uint64_t ticket,

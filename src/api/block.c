@@ -10,7 +10,7 @@
 #include "api/manager.h"
 #include "base/struct_in.h"
 
-/* ---- Handles ---------------------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 int kvb_block_ref(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                   int *results)
@@ -155,7 +155,7 @@ int kvb_weak_upgrade(struct kvb_manager *manager, const struct kvb_weak *weaks, 
     return kvbi_roll_end(&roll);
 }
 
-/* ---- register --------------------------------------------------------------------------------------------------- */
+/* ---- register -------------------------------------------------------------------------------- */
 
 /* Everything that needs no lock: the name, from the tokens, the call or init. */
 static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
@@ -292,7 +292,7 @@ int kvb_block_register(struct kvb_manager *manager, struct kvb_block **blocks, u
     return kvbi_roll_end(&roll);
 }
 
-/* ---- Priority --------------------------------------------------------------------------------------------------- */
+/* ---- Priority -------------------------------------------------------------------------------- */
 
 int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const *blocks,
                            uint32_t count, uint32_t priority, uint64_t duration_ns, int *results)
@@ -324,7 +324,7 @@ int kvb_block_set_priority(struct kvb_manager *manager, struct kvb_block *const 
     return kvbi_roll_end(&roll);
 }
 
-/* ---- What a block is -------------------------------------------------------------------------------------------- */
+/* ---- What a block is ------------------------------------------------------------------------- */
 
 int kvb_block_describe(struct kvb_manager *manager, const struct kvb_block *block,
                        struct kvb_block_info *info)

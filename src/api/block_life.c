@@ -3,8 +3,8 @@
  * The calls that move unregistered blocks: init, append, schedule, cancel, compute_done,
  * compute_failed, truncate, reset.
  *
- * Callers    the public. Lock: none, but for a last unref and for names of registered blocks: a sole holder moves its block,
- *            its record is its own.
+ * Callers    the public. Lock: none, but for a last unref and for names of registered blocks: a
+ *            sole holder moves its block, its record is its own.
  */
 #include <string.h>
 
@@ -26,7 +26,7 @@ static int move_alone(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     return error == 0 ? 0 : kvbi_roll_edge(roll, i, error, block, edge);
 }
 
-/* ---- init ------------------------------------------------------------------------------------------------------- */
+/* ---- init ------------------------------------------------------------------------------------ */
 
 static void write_names(const struct kvb_manager *manager, struct kvbi_record *record,
                         const struct kvb_block_init *init)
@@ -65,8 +65,8 @@ static bool is_own_parent(const struct kvb_manager *manager, const void *parent,
 {
     uint32_t key_bytes = kvbi_store_key_bytes(&manager->store);
     size_t bytes = key_bytes > 0 ? key_bytes : sizeof(uint64_t);
-    return parent != NULL && key != NULL &&
-           memcmp(parent, key, bytes) == 0; /* a struct kvb_seq begins with its hash */
+    /* a struct kvb_seq begins with its hash */
+    return parent != NULL && key != NULL && memcmp(parent, key, bytes) == 0;
 }
 
 /* 0, or what is wrong with the names. */
@@ -128,7 +128,7 @@ int kvb_block_init(struct kvb_manager *manager, struct kvb_block *const *blocks,
     return kvbi_roll_end(&roll);
 }
 
-/* ---- append ----------------------------------------------------------------------------------------------------- */
+/* ---- append ---------------------------------------------------------------------------------- */
 
 static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block,
                       struct kvb_append *append, uint32_t size)
@@ -166,8 +166,8 @@ static int append_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *bloc
     if (error != 0)
         return kvbi_roll_edge(roll, i, error, block, KVBI_EDGE_APPEND);
     append->taken = fits;
-    if (fits > 0 &&
-        fits == room) /* the last token is named: so is the block, if its parent or key is known */
+    /* the last token is named: so is the block, if its parent or key is known */
+    if (fits > 0 && fits == room)
         (void)kvbi_record_name(kvbi_store_hash(store), kvbi_space(manager, record->namespace_id),
                                kvbi_store_shape(store), record);
     return 0;
@@ -196,7 +196,7 @@ int kvb_block_append(struct kvb_manager *manager, struct kvb_block *const *block
     return kvbi_roll_end(&roll);
 }
 
-/* ---- schedule, cancel, truncate, reset -------------------------------------------------------------------------- */
+/* ---- schedule, cancel, truncate, reset ------------------------------------------------------- */
 
 static int schedule_one(struct kvbi_roll *roll, uint32_t i, struct kvb_block *block)
 {
@@ -313,7 +313,7 @@ int kvb_block_reset(struct kvb_manager *manager, struct kvb_block *const *blocks
     return kvbi_roll_end(&roll);
 }
 
-/* ---- compute ---------------------------------------------------------------------------------------------------- */
+/* ---- compute --------------------------------------------------------------------------------- */
 
 /* The step's own reference goes back. It may be the last one, of a request that was aborted. */
 static void end_step(struct kvb_manager *manager, struct kvb_block *block)

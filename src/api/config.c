@@ -184,7 +184,8 @@ static int read_tiers(struct kvbi_config *config, struct kvb_diagnosis *diagnosi
     if (config->c.tiers[0].size % _Alignof(struct kvb_tier_config) != 0)
         return kvbi_diagnose(
             diagnosis, KVB_EINVAL,
-            "tiers[0].size is %u, must be a multiple of %zu, from %zu (sizeof(struct kvb_tier_config))",
+            "tiers[0].size is %u, must be a multiple of %zu, from %zu (sizeof(struct "
+            "kvb_tier_config))",
             config->c.tiers[0].size, _Alignof(struct kvb_tier_config),
             sizeof(struct kvb_tier_config));
     for (uint32_t i = 0; error == 0 && i < config->c.tier_count; i++)

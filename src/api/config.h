@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading a configuration: sizes, ranges, defaults. Pure; the only place that knows what a field may be.
+ * Reading a configuration: sizes, ranges, defaults. Pure; the only place that knows what a field
+ * may be.
  *
  * Callers    api/manager.c.
  */
@@ -19,8 +20,8 @@ struct kvbi_hooks;
 struct kvbi_config {
     struct kvb_config c; /* layout and tiers below instead of its pointers */
     struct kvb_layout layout;
-    struct kvb_tier_config
-        tiers[KVB_TIER_COUNT]; /* by tier; block_count 0: absent; one path is paths[0] of one */
+    /* by tier; block_count 0: absent; one path is paths[0] of one */
+    struct kvb_tier_config tiers[KVB_TIER_COUNT];
     uint64_t block_bytes;
     uint32_t depths_given;                         /* bit per tier */
     const struct kvbi_kind *kinds[KVB_TIER_COUNT]; /* by tier; NULL: absent */

@@ -173,7 +173,8 @@ int kvbi_check_request(struct kvb_manager *manager, const struct kvb_onboard *re
     if ((request->flags & ~(KVB_ONBOARD_PRIORITY | KVB_ONBOARD_LAYERS)) != 0)
         return kvbi_refuse(
             manager, call, KVB_EINVAL,
-            "request.flags is 0x%x, must be of KVB_ONBOARD_PRIORITY (%u) and KVB_ONBOARD_LAYERS (%u)",
+            "request.flags is 0x%x, must be of KVB_ONBOARD_PRIORITY (%u) and KVB_ONBOARD_LAYERS "
+            "(%u)",
             request->flags, KVB_ONBOARD_PRIORITY, KVB_ONBOARD_LAYERS);
     if (request->priority > KVB_PRIORITY_MAX)
         return kvbi_refuse(manager, call, KVB_EINVAL, "request.priority is %u, must be 0..%d",

@@ -9,7 +9,7 @@
 #include "api/manager.h"
 #include "base/struct_in.h"
 
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static int check_string(struct kvb_manager *manager, const char *name, const void *string,
                         size_t bytes)
@@ -95,7 +95,7 @@ int kvb_hash_tokens(struct kvb_manager *manager, uint32_t namespace_id,
     return 0;
 }
 
-/* ---- A query as a row of probes --------------------------------------------------------------------------------- */
+/* ---- A query as a row of probes -------------------------------------------------------------- */
 
 struct cursor {
     struct kvb_manager *manager;
@@ -185,7 +185,10 @@ static void name_keys(struct cursor *cursor, const struct kvbi_probe *probe)
     }
 }
 
-/* Names without digest, of which the tokens are there: completed. The run ends before a name that is not of its tokens. */
+/*
+ * Names without digest, of which the tokens are there: completed. The run ends before a name that
+ * is not of its tokens.
+ */
 static void complete_names(struct cursor *cursor, struct kvbi_probe *probe)
 {
     const struct kvbi_store *store = &cursor->manager->store;
@@ -254,7 +257,7 @@ static void advance(struct cursor *cursor, const struct kvbi_probe *probe)
     cursor->done += probe->count;
 }
 
-/* ---- match and lookup ------------------------------------------------------------------------------------------- */
+/* ---- match and lookup ------------------------------------------------------------------------ */
 
 int kvb_match(struct kvb_manager *manager, const struct kvb_query *query, struct kvb_hit *hits,
               size_t capacity, size_t *count)
@@ -314,7 +317,7 @@ int kvb_lookup(struct kvb_manager *manager, const struct kvb_query *query,
     return error;
 }
 
-/* ---- Forgetting ------------------------------------------------------------------------------------------------- */
+/* ---- Forgetting ------------------------------------------------------------------------------ */
 
 int kvb_invalidate(struct kvb_manager *manager, const void *keys, uint32_t count, int *results)
 {

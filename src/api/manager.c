@@ -17,7 +17,7 @@ const char *kvb_version(void)
         KVB_VERSION_PATCH);
 }
 
-/* ---- Shared by all calls ---------------------------------------------------------------------------------------- */
+/* ---- Shared by all calls --------------------------------------------------------------------- */
 
 int kvbi_enter(const struct kvb_manager *manager)
 {
@@ -94,7 +94,7 @@ void kvbi_section_unref(struct kvbi_section *section, struct kvbi_pool *pool,
                             pool, block, section->now_ns);
 }
 
-/* ---- Create ----------------------------------------------------------------------------------------------------- */
+/* ---- Create ---------------------------------------------------------------------------------- */
 
 static const struct kvbi_hash_ops *names_hash(const struct kvbi_hooks *hooks)
 {
@@ -203,8 +203,8 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
 {
     struct kvbi_config config;
     struct kvbi_memory memory;
-    char message[sizeof diagnosis->message] =
-        ""; /* of the part that failed, if it has something to say */
+    /* of the part that failed, if it has something to say */
+    char message[sizeof diagnosis->message] = "";
     int error = kvbi_config_read(&config, given, hooks, diagnosis);
     if (error == 0)
         error = kvbi_memory_init(&memory, &config.c.allocator);
@@ -225,7 +225,8 @@ static int create(const struct kvb_config *given, const struct kvbi_hooks *hooks
             diagnosis, error, "%s",
             message[0] != '\0'
                 ? message
-                : "the allocator or the system gave no memory, thread or descriptor for the tables");
+                : "the allocator or the system gave no memory, thread or descriptor for the "
+                  "tables");
     }
     kvbi_log(&manager->log, KVB_LOG_INFO, 0, "kvblock %s: engine %s, hash %s", kvb_version(),
              kvbi_pipeline_said(&manager->pipeline), kvbi_store_hash(&manager->store)->ops->name);
@@ -266,7 +267,7 @@ int kvb_manager_create(const struct kvb_config *config, struct kvb_manager **man
     return kvbi_manager_create_hooked(config, NULL, manager, diagnosis);
 }
 
-/* ---- Progress --------------------------------------------------------------------------------------------------- */
+/* ---- Progress -------------------------------------------------------------------------------- */
 
 int kvb_manager_poll(struct kvb_manager *manager, uint64_t max_ns)
 {
@@ -339,13 +340,13 @@ int kvb_manager_clear(struct kvb_manager *manager)
     if (error != 0)
         kvbi_log(
             &manager->log, KVB_LOG_ERROR, error,
-            "kvb_manager_clear: a file of tier %s could not be written; what it holds may come back "
-            "after a restart",
+            "kvb_manager_clear: a file of tier %s could not be written; what it holds may come "
+            "back after a restart",
             kvbi_tier_name(files->tier));
     return error;
 }
 
-/* ---- What there is ---------------------------------------------------------------------------------------------- */
+/* ---- What there is --------------------------------------------------------------------------- */
 
 size_t kvb_key_bytes(const struct kvb_manager *manager)
 {

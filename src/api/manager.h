@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every public call begins with: the manager, the checks that all of them share, and how array calls report.
+ * What every public call begins with: the manager, the checks that all of them share, and how array
+ * calls report.
  *
  * Owns       struct kvb_manager.
  * Callers    api/ only.
@@ -57,7 +58,10 @@ struct kvbi_pool *kvbi_held_pool(struct kvb_manager *manager, const struct kvb_b
 /* 0 if the caller is the block's sole holder (steps hold too), else KVB_EINVAL or KVB_ESHARED. */
 int kvbi_sole_holder(struct kvb_manager *manager, const struct kvb_block *block);
 
-/* The store's lock. Releasing it wakes progress if something came up for it meanwhile, so that no call can forget to. */
+/*
+ * The store's lock. Releasing it wakes progress if something came up for it meanwhile, so that no
+ * call can forget to.
+ */
 void kvbi_lock(struct kvb_manager *manager);
 void kvbi_unlock(struct kvb_manager *manager);
 

@@ -10,7 +10,7 @@
 #include "api/manager.h"
 #include "base/struct_in.h"
 
-/* ---- Down ------------------------------------------------------------------------------------------------------- */
+/* ---- Down ------------------------------------------------------------------------------------ */
 
 int kvb_block_offload(struct kvb_manager *manager, struct kvb_block *const *blocks, uint32_t count,
                       uint32_t priority, const struct kvb_fence *fence, int *results)
@@ -64,7 +64,7 @@ int kvb_block_offload_cancel(struct kvb_manager *manager, struct kvb_block *cons
     return kvbi_roll_end(&roll);
 }
 
-/* ---- Up --------------------------------------------------------------------------------------------------------- */
+/* ---- Up -------------------------------------------------------------------------------------- */
 
 /* The request's fields, and the tier of its targets, which must have a lane into it. */
 static int read_request(struct kvb_manager *manager, const struct kvb_onboard *given,
@@ -93,8 +93,8 @@ static int read_request(struct kvb_manager *manager, const struct kvb_onboard *g
     if ((request->flags & KVB_ONBOARD_LAYERS) && !manager->tiers[(*pool)->tier].on_streams)
         return kvbi_refuse(
             manager, KVBI_CALL_ONBOARD, KVB_EUNSUPPORTED,
-            "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] is "
-            "in tier %s",
+            "request.flags has KVB_ONBOARD_LAYERS, which is for targets in CUDA memory; targets[0] "
+            "is in tier %s",
             kvbi_tier_name((*pool)->tier));
     return 0;
 }
@@ -106,7 +106,10 @@ static uint32_t batch_from(const struct kvb_onboard *request, uint32_t at)
     return left < KVBI_LOCK_BATCH ? left : KVBI_LOCK_BATCH;
 }
 
-/* Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking for them does no harm. */
+/*
+ * Slots and items will be looked at. Nobody has looked yet whether they are blocks at all: asking
+ * for them does no harm.
+ */
 static void warm_blocks(struct kvb_manager *manager, const struct kvb_op *op,
                         const struct kvb_onboard *request, uint32_t at)
 {

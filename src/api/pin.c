@@ -2,7 +2,8 @@
 /*
  * Pins with an owner: a handle that the library keeps in somebody's name.
  *
- * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks. The table of pins is store/pins.
+ * Callers    the public. Lock: the store's, in turns of KVBI_LOCK_BATCH blocks. The table of pins
+ *            is store/pins.
  */
 #include "api/explain.h"
 #include "api/manager.h"

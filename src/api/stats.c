@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The snapshot of all counters. Callers: the public. Lock: the store's, once, so that the books balance. */
+/*
+ * The snapshot of all counters. Callers: the public. Lock: the store's, once, so that the books
+ * balance.
+ */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Doors for white-box tests. In every build, exported by none: only the unhidden twin `kvblock_testing` lets tests in.
+ * Doors for white-box tests. In every build, exported by none: only the unhidden twin
+ * `kvblock_testing` lets tests in.
  * Callers: tests. The public create is kvbi_manager_create_hooked without hooks.
  */
 #ifndef KVBI_API_TESTING_H
@@ -41,15 +42,15 @@ void kvbi_testing_set_generation(struct kvb_manager *manager, struct kvb_block *
                                  uint64_t generation);
 
 /*
- * From now on the end of an operation is told to nobody: what its `done` would write to is gone. One
- * that is being told at this moment is told.
+ * From now on the end of an operation is told to nobody: what its `done` would write to is gone.
+ * One that is being told at this moment is told.
  */
 void kvbi_testing_mute(struct kvb_manager *manager);
 
 /*
  * The end of a manager that kvb_manager_destroy refuses, because handles are held that nobody knows
- * any more, or that is not sound: its threads stop, its files are closed as by a kill, its memory is
- * given back. Every handle is void. No other thread may be inside a call.
+ * any more, or that is not sound: its threads stop, its files are closed as by a kill, its memory
+ * is given back. Every handle is void. No other thread may be inside a call.
  */
 void kvbi_testing_abandon(struct kvb_manager *manager);
 

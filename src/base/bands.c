@@ -44,7 +44,10 @@ void kvbi_bands_init(struct kvbi_bands *bands, void *nodes, size_t stride)
         bands->oldest[band] = bands->youngest[band] = KVBI_NONE;
 }
 
-/* Links `index` between two neighbours of one band, either of which may be KVBI_NONE: the end of the list. */
+/*
+ * Links `index` between two neighbours of one band, either of which may be KVBI_NONE: the end of
+ * the list.
+ */
 static void link_between(struct kvbi_bands *bands, uint32_t index, unsigned band, uint32_t older,
                          uint32_t younger)
 {

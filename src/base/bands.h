@@ -3,11 +3,12 @@
  * bands - 101 lists, one per priority, with constant-time access to the lowest and highest that has
  * anything
  *
- * Owns the links `prev`, `next`, `band` and `linked` of nodes embedded in a caller's array; `mark`, `spare` and `extra`
- * are the caller's and never touched. A node is named by its index in that array; a zeroed node is an unlinked one.
+ * Owns the links `prev`, `next`, `band` and `linked` of nodes embedded in a caller's array; `mark`,
+ * `spare` and `extra` are the caller's and never touched. A node is named by its index in that
+ * array; a zeroed node is an unlinked one.
  * Callers: eviction policies (priority orders eviction) and queues (priority orders transfers).
- * Invariants: a list runs from oldest (`prev` is KVBI_NONE) to youngest (`next` is KVBI_NONE); bit b of the bitmap is set
- * exactly while list b is not empty; `count` is the number of linked nodes.
+ * Invariants: a list runs from oldest (`prev` is KVBI_NONE) to youngest (`next` is KVBI_NONE); bit
+ * b of the bitmap is set exactly while list b is not empty; `count` is the number of linked nodes.
  * Lock: the caller's.
  * Why: every operation is O(1) and touches at most three nodes, 16 bytes each.
  */
@@ -40,14 +41,20 @@ struct kvbi_bands {
     uint32_t youngest[KVBI_BAND_COUNT];
 };
 
-/* nodes: the node embedded in element 0 of the array; stride: that array's element size. The array must outlive this. */
+/*
+ * nodes: the node embedded in element 0 of the array; stride: that array's element size. The array
+ * must outlive this.
+ */
 void kvbi_bands_init(struct kvbi_bands *bands, void *nodes, size_t stride);
 
 /* The node must not be linked. band: 0..100. */
 void kvbi_bands_push_young(struct kvbi_bands *bands, uint32_t index, unsigned band);
 void kvbi_bands_push_old(struct kvbi_bands *bands, uint32_t index, unsigned band);
 
-/* Into the band of `neighbour`, which is linked, directly on its older side: offered just before it. */
+/*
+ * Into the band of `neighbour`, which is linked, directly on its older side: offered just before
+ * it.
+ */
 void kvbi_bands_insert_older_than(struct kvbi_bands *bands, uint32_t index, uint32_t neighbour);
 
 /* The node must be linked. */
@@ -57,16 +64,19 @@ bool kvbi_bands_is_linked(const struct kvbi_bands *bands, uint32_t index);
 uint32_t kvbi_bands_count(const struct kvbi_bands *bands);
 
 /* All of these: KVBI_NONE if there is none. */
-uint32_t kvbi_bands_lowest(
-    const struct kvbi_bands *bands); /* oldest of the lowest band that is not empty */
-uint32_t kvbi_bands_highest(
-    const struct kvbi_bands *bands); /* oldest of the highest band that is not empty */
+/* oldest of the lowest band that is not empty */
+uint32_t kvbi_bands_lowest(const struct kvbi_bands *bands);
+/* oldest of the highest band that is not empty */
+uint32_t kvbi_bands_highest(const struct kvbi_bands *bands);
 uint32_t kvbi_bands_youngest_of_lowest(const struct kvbi_bands *bands);
 uint32_t kvbi_bands_first(const struct kvbi_bands *bands, unsigned band); /* oldest of that band */
-uint32_t kvbi_bands_next(const struct kvbi_bands *bands,
-                         uint32_t index); /* the next younger within the band */
+/* the next younger within the band */
+uint32_t kvbi_bands_next(const struct kvbi_bands *bands, uint32_t index);
 
-/* The same, and after the youngest of a band the oldest of the next band above: a walk from kvbi_bands_lowest sees all. */
+/*
+ * The same, and after the youngest of a band the oldest of the next band above: a walk from
+ * kvbi_bands_lowest sees all.
+ */
 uint32_t kvbi_bands_next_in_order(const struct kvbi_bands *bands, uint32_t index);
 
 #endif

@@ -110,8 +110,8 @@ void kvbi_deadlines_hand_over(struct kvbi_deadlines *deadlines, uint32_t from, u
 void kvbi_deadlines_remove(struct kvbi_deadlines *deadlines, uint32_t id)
 {
     KVBI_ASSERT(id < deadlines->capacity);
-    if (deadlines->count == 0 ||
-        deadlines->place[id] == 0) /* the former spares a cache miss where nobody has one */
+    /* the former spares a cache miss where nobody has one */
+    if (deadlines->count == 0 || deadlines->place[id] == 0)
         return;
     uint32_t hole = deadlines->place[id] - 1;
     deadlines->place[id] = 0;

@@ -5,8 +5,10 @@
  * Owns a binary min-heap of (deadline, order, id) and, by id, the place of each in it, so that a
  * deadline can be changed or taken back in O(log n). Equal deadlines come out in the order in which
  * they were set, as long as fewer than 2^31 others were set in between.
- * Callers: pins (leak deadlines), retention, transfers with a time limit. Times are kvbi_clock_now's.
- * Invariants: heap[0] is due first; place[id] is 0 for an id without deadline, else 1 + its index in the heap.
+ * Callers: pins (leak deadlines), retention, transfers with a time limit. Times are
+ * kvbi_clock_now's.
+ * Invariants: heap[0] is due first; place[id] is 0 for an id without deadline, else 1 + its index
+ * in the heap.
  * Lock: the caller's. Memory: everything is allocated at create, 20 bytes an id.
  */
 #ifndef KVBI_BASE_DEADLINES_H

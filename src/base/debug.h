@@ -2,10 +2,10 @@
 /*
  * debug - checks that exist only in debug builds
  *
- * Owns the one place that ends a process. A release build of the library contains neither the function nor the checks:
- * an embedded library may not abort its host.
- * Callers: anything in src/. KVBI_ASSERT states what a caller inside the library owes; what comes from outside the
- * library is answered with an error code instead.
+ * Owns the one place that ends a process. A release build of the library contains neither the
+ * function nor the checks: an embedded library may not abort its host.
+ * Callers: anything in src/. KVBI_ASSERT states what a caller inside the library owes; what comes
+ * from outside the library is answered with an error code instead.
  */
 #ifndef KVBI_BASE_DEBUG_H
 #define KVBI_BASE_DEBUG_H

@@ -2,9 +2,9 @@
 /*
  * error - names and texts of the error codes
  *
- * Owns kvb_strerror and kvb_error_name; both read constant data and may be called from any thread, at any time, in a
- * signal handler or a forked child too. The codes themselves are KVB_ERROR_MAP in the public header, so that code, name
- * and text cannot drift apart. Takes no lock.
+ * Owns kvb_strerror and kvb_error_name; both read constant data and may be called from any thread,
+ * at any time, in a signal handler or a forked child too. The codes themselves are KVB_ERROR_MAP in
+ * the public header, so that code, name and text cannot drift apart. Takes no lock.
  */
 #include <kvblock.h>
 

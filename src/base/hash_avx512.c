@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hash_avx512 - XXH3 for x86-64 with AVX512; compiled with the flags for it, empty elsewhere. See hash.h. */
+/*
+ * hash_avx512 - XXH3 for x86-64 with AVX512; compiled with the flags for it, empty elsewhere. See
+ * hash.h.
+ */
 #include "base/hash.h"
 
 #if defined(__x86_64__)

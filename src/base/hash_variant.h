@@ -2,9 +2,9 @@
 /*
  * hash_variant - the body of hash_baseline.c, hash_avx2.c and hash_avx512.c
  *
- * The includer sets KVBI_HASH_VARIANT (its suffix) and, above the baseline, XXH_VECTOR; the build gives it the compiler
- * flags. XXH_INLINE_ALL makes every function of xxhash.h static, so no instruction of one variant can end up in another
- * by way of the linker.
+ * The includer sets KVBI_HASH_VARIANT (its suffix) and, above the baseline, XXH_VECTOR; the build
+ * gives it the compiler flags. XXH_INLINE_ALL makes every function of xxhash.h static, so no
+ * instruction of one variant can end up in another by way of the linker.
  */
 #ifndef KVBI_HASH_VARIANT
 #error "hash_variant.h is for the hash_*.c files"

@@ -102,8 +102,8 @@ void kvbi_lock_fini(struct kvbi_lock *lock)
 void kvbi_lock_take(struct kvbi_lock *lock)
 {
     check_may_take(lock);
-    (void)pthread_mutex_lock(
-        &lock->mutex); /* fails only for types of mutex that are not used here */
+    /* fails only for types of mutex that are not used here */
+    (void)pthread_mutex_lock(&lock->mutex);
     lock->section++;
     note_taken(lock);
 }

@@ -2,11 +2,12 @@
 /*
  * lock - ranked mutexes and their condition variables
  *
- * Owns the order in which locks may be taken: a thread takes a lock only if its rank is above that of every lock it
- * holds. Debug builds check it at every call and abort with the two ranks; a release build is the bare pthread mutex.
+ * Owns the order in which locks may be taken: a thread takes a lock only if its rank is above that
+ * of every lock it holds. Debug builds check it at every call and abort with the two ranks; a
+ * release build is the bare pthread mutex.
  * Callers: store, engines, offload. A `_locked` function starts with kvbi_lock_assert_held.
- * Why adaptive: the store's mutex is held for well under a microsecond, a sleep and wake across processors costs some
- * 30 us (Xeon, Linux 6.18), so a short spin almost always wins.
+ * Why adaptive: the store's mutex is held for well under a microsecond, a sleep and wake across
+ * processors costs some 30 us (Xeon, Linux 6.18), so a short spin almost always wins.
  */
 #ifndef KVBI_BASE_LOCK_H
 #define KVBI_BASE_LOCK_H
@@ -68,7 +69,10 @@ uint64_t kvbi_lock_taken_count(void);
 KVB_NODISCARD int kvbi_cond_init(struct kvbi_cond *cond);
 void kvbi_cond_fini(struct kvbi_cond *cond);
 
-/* The caller holds `lock`, and no lock of a higher rank. Wakes without cause happen: wait in a loop. */
+/*
+ * The caller holds `lock`, and no lock of a higher rank. Wakes without cause happen: wait in a
+ * loop.
+ */
 void kvbi_cond_wait(struct kvbi_cond *cond, struct kvbi_lock *lock);
 
 /* The same for at most timeout_ns from now (UINT64_MAX: for ever). 0, or KVB_ETIMEDOUT. */

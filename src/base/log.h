@@ -3,7 +3,8 @@
  * log - messages for the caller's logger
  *
  * Owns the caller's logger (copied). Without one nothing is formatted and nothing is called.
- * Callers: anything in src/, any thread, with no lock held: the logger is the caller's code and may take its time.
+ * Callers: anything in src/, any thread, with no lock held: the logger is the caller's code and may
+ * take its time.
  * Lock: none. The message lives on the stack, 255 characters at most; a longer one ends in "...".
  */
 #ifndef KVBI_BASE_LOG_H

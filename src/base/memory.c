@@ -23,7 +23,10 @@ static size_t page_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Maps `length` bytes (whole pages) that start at a multiple of `alignment`: maps more and trims both ends. */
+/*
+ * Maps `length` bytes (whole pages) that start at a multiple of `alignment`: maps more and trims
+ * both ends.
+ */
 static void *map_aligned(size_t length, size_t alignment)
 {
     size_t extra = alignment > page_bytes() ? alignment : 0;
@@ -55,10 +58,9 @@ static void *default_alloc(void *context, size_t bytes, size_t alignment)
     if (huge && alignment < HUGE_PAGE_BYTES)
         alignment = HUGE_PAGE_BYTES;
     void *memory = map_aligned(length, alignment);
+    /* advice: a kernel without huge pages refuses, no harm done */
     if (memory != NULL && huge)
-        (void)madvise(
-            memory, length,
-            MADV_HUGEPAGE); /* advice: a kernel without huge pages refuses, no harm done */
+        (void)madvise(memory, length, MADV_HUGEPAGE);
     return memory;
 }
 
@@ -83,7 +85,10 @@ int kvbi_memory_init(struct kvbi_memory *memory, const struct kvb_allocator *all
     return 0;
 }
 
-/* False: the product does not fit. An allocation of nothing is one of one byte, here and in free alike. */
+/*
+ * False: the product does not fit. An allocation of nothing is one of one byte, here and in free
+ * alike.
+ */
 static bool total_bytes(size_t count, size_t size, size_t *bytes)
 {
     if (__builtin_mul_overflow(count, size, bytes))

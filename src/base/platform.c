@@ -53,7 +53,10 @@ int kvbi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *),
     sigset_t all, before;
     char cut[16] = {0};
 
-    /* A thread inherits the mask of its creator: blocking here leaves no moment in which it could take a signal. */
+    /*
+     * A thread inherits the mask of its creator: blocking here leaves no moment in which it could
+     * take a signal.
+     */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(thread, NULL, run, argument);
@@ -96,8 +99,8 @@ void kvbi_wake_signal(const struct kvbi_wake *wake)
     ssize_t written;
     do
         written = write(wake->fd, &one, sizeof one);
-    while (written < 0 &&
-           errno == EINTR); /* EAGAIN: the counter is full, so the descriptor is readable already */
+    /* EAGAIN: the counter is full, so the descriptor is readable already */
+    while (written < 0 && errno == EINTR);
 }
 
 bool kvbi_wake_drain(const struct kvbi_wake *wake)

@@ -2,11 +2,14 @@
 /*
  * platform - what is asked of the operating system and the processor
  *
- * Owns fork detection, thread start, random numbers, wake-up descriptors and the choice of instruction set.
- * Callers: anything in src/. Lock: none; every object here is safe to use from any thread once created.
- * Why a wiped page for fork: MADV_WIPEONFORK makes the kernel hand a child zeroes, so one load tells a child from its
- * parent. getpid() would be a system call (80 ns) at each call of the library, and atfork handlers are process-wide state
- * that an embedded library may not leave behind.
+ * Owns fork detection, thread start, random numbers, wake-up descriptors and the choice of
+ * instruction set.
+ * Callers: anything in src/. Lock: none; every object here is safe to use from any thread once
+ * created.
+ * Why a wiped page for fork: MADV_WIPEONFORK makes the kernel hand a child zeroes, so one load
+ * tells a child from its parent. getpid() would be a system call (80 ns) at each call of the
+ * library, and atfork handlers are process-wide state that an embedded library may not leave
+ * behind.
  */
 #ifndef KVBI_BASE_PLATFORM_H
 #define KVBI_BASE_PLATFORM_H
@@ -24,7 +27,10 @@ struct kvbi_fork_guard {
     pid_t owner;
 };
 
-/* KVB_ENOMEM: no page. Without MADV_WIPEONFORK (Linux < 4.14, some sandboxes) falls back to comparing process ids. */
+/*
+ * KVB_ENOMEM: no page. Without MADV_WIPEONFORK (Linux < 4.14, some sandboxes) falls back to
+ * comparing process ids.
+ */
 KVB_NODISCARD int kvbi_fork_guard_create(struct kvbi_fork_guard *guard);
 
 /* The fallback itself; takes nothing from the system and needs no destroy. */
@@ -37,7 +43,8 @@ void kvbi_fork_guard_destroy(struct kvbi_fork_guard *guard);
 bool kvbi_fork_guard_is_child(const struct kvbi_fork_guard *guard);
 
 /*
- * Starts a thread that blocks every signal: they belong to the host application. name: cut after 15 bytes.
+ * Starts a thread that blocks every signal: they belong to the host application. name: cut after 15
+ * bytes.
  * KVB_ENOMEM: the system refuses one more thread.
  */
 KVB_NODISCARD int kvbi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *),

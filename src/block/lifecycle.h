@@ -8,32 +8,34 @@
  *               or now full    v  | cancel                               |
  *                      ReadyForScheduling --schedule--> Inflight --------+
  *                                 ^                       |              v compute_done, full
- *                                 +----compute_failed-----+           Complete --register--> Registered
+ *                                 +----compute_failed-----+         Complete -register-> Registered
  *
- *  edge \ state    Empty    Partial         Ready    Inflight                      Complete  Registered
- *  init            Partial  -               -        -                             -         -
- *  append          -        Partial|Ready   -        Inflight                      -         -
- *  schedule        -        -               Inflight Inflight                      -         -
- *  cancel          -        -               Partial  -                             -         -
- *  compute_done    -        -               -        Inflight|Partial|Complete     -         -
- *  compute_failed  -        -               -        Ready|Inflight(1)             -         -
- *  truncate        -        Partial         Partial  -                             Partial   -
- *  register        -        -               -        -                             Registered -
- *  reset           Empty    Empty           Empty    -                             Empty     -
- *  evict           -        -               -        -                             -         Empty
- *  fill            Inflight -               -        -                             -         -
- *  filled          -        -               -        Registered                    -         -
- *  fill_failed     -        -               -        Empty                         -         -
+ *  edge \ state    Empty    Partial         Ready    Inflight                  Complete  Registered
+ *  init            Partial  -               -        -                         -         -
+ *  append          -        Partial|Ready   -        Inflight                  -         -
+ *  schedule        -        -               Inflight Inflight                  -         -
+ *  cancel          -        -               Partial  -                         -         -
+ *  compute_done    -        -               -        Inflight|Partial|Complete -         -
+ *  compute_failed  -        -               -        Ready|Inflight(1)         -         -
+ *  truncate        -        Partial         Partial  -                         Partial   -
+ *  register        -        -               -        -                         Registered -
+ *  reset           Empty    Empty           Empty    -                         Empty     -
+ *  evict           -        -               -        -                         -         Empty
+ *  fill            Inflight -               -        -                         -         -
+ *  filled          -        -               -        Registered                -         -
+ *  fill_failed     -        -               -        Empty                     -         -
  *
  *  (1) a failed step that others still follow: a device may still write, so they finish first,
  *  what they report is ignored, and the last of them ends in Ready if it failed too, else in
  *  Partial, even where an earlier step had computed all of the block.
  *
- * Owns       the table, the packing of `life`, the invariants: computed <= named <= tokens_per_block; steps > 0 exactly in
- *            Inflight, except while a transfer fills the block; Complete and Registered are full; Empty names nothing.
+ * Owns       the table, the packing of `life`, the invariants: computed <= named <=
+ *            tokens_per_block; steps > 0 exactly in Inflight, except while a transfer fills the
+ *            block; Complete and Registered are full; Empty names nothing.
  * Callers    api/ and store/. Nothing else writes `life`.
- * Lock       none: `life` is one atomic word, moved by compare-and-swap, so that two threads moving one block at once are
- *            caught (KVB_ESHARED) instead of corrupting it. Where the slot is (store/) is another machine.
+ * Lock       none: `life` is one atomic word, moved by compare-and-swap, so that two threads moving
+ *            one block at once are caught (KVB_ESHARED) instead of corrupting it. Where the slot is
+ *            (store/) is another machine.
  */
 #ifndef KVBI_BLOCK_LIFECYCLE_H
 #define KVBI_BLOCK_LIFECYCLE_H
@@ -74,8 +76,10 @@ struct kvbi_life {
 
 struct kvbi_move {
     uint32_t tokens_per_block;
-    uint32_t
-        count; /* append: tokens that fit; compute_done: computed; truncate: tokens to keep; init: tokens named */
+    /*
+     * append: tokens that fit; compute_done: computed; truncate: tokens to keep; init: tokens named
+     */
+    uint32_t count;
     bool more; /* append: KVB_MORE */
 };
 

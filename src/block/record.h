@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A record: the names and tokens of one content, shared by its copies in memory tiers and by events not yet delivered.
+ * A record: the names and tokens of one content, shared by its copies in memory tiers and by events
+ * not yet delivered.
  *
  * Owns       the layout of a record (the pool of them is store/records.h).
- * Callers    block/token_hash and block/lifecycle's callers write it while one unregistered block owns it; after
- *            registration it is read-only, but for the digest that a match may bind it to
- *            (store/store_match).
+ * Callers    block/token_hash and block/lifecycle's callers write it while one unregistered block
+ *            owns it; after registration it is read-only, but for the digest that a match may bind
+ *            it to (store/store_match).
  * Invariants tokens of a shared record are all there. Names are there exactly with
  *            KVBI_RECORD_NAMES: a content that came back from a disk has its tokens from whoever
  *            has proved to know them, and nobody knows the rest. So who reads a record that he has
  *            not named himself asks kvbi_record_names.
- * Lock       none while owned by an unregistered block; `users` and the free list are the store lock's.
+ * Lock       none while owned by an unregistered block; `users` and the free list are the store
+ *            lock's.
  */
 #ifndef KVBI_BLOCK_RECORD_H
 #define KVBI_BLOCK_RECORD_H
@@ -23,16 +25,16 @@ enum kvbi_record_flags {
     KVBI_RECORD_HAS_PARENT = 1, /* parent (and parent key) are set */
     KVBI_RECORD_NAMED = 2,      /* name (and key) are set: all tokens are known */
     KVBI_RECORD_GIVEN = 4,      /* ... because the caller gave the name at init */
-    KVBI_RECORD_NAMES =
-        8, /* namespace, moment, parent or that there is none: init or clone has set them */
+    /* namespace, moment, parent or that there is none: init or clone has set them */
+    KVBI_RECORD_NAMES = 8,
     KVBI_RECORD_LATER = 16 /* not the first of its sequence, whether or not the parent is known */
 };
 
 /*
- * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's keys the hashes are those of
- * the keys, which follow (own, then parent's, key_bytes each); parent.digest is the digest of this block's own tokens, from
- * which registration makes name.digest with the help of the parent's entry. Where there is none, a
- * match does so later.
+ * With built-in hashes `name` and `parent` are the sequence hashes themselves. With the caller's
+ * keys the hashes are those of the keys, which follow (own, then parent's, key_bytes each);
+ * parent.digest is the digest of this block's own tokens, from which registration makes name.digest
+ * with the help of the parent's entry. Where there is none, a match does so later.
  */
 struct kvbi_record {
     struct kvb_seq name;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The lock-free half of a strong handle's count: everything that neither starts nor ends at zero. See slot.h. */
+/*
+ * The lock-free half of a strong handle's count: everything that neither starts nor ends at zero.
+ * See slot.h.
+ */
 #include "block/slot.h"
 
 #include <kvblock.h>

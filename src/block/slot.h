@@ -15,8 +15,9 @@
  *            neighbours in the pool never share one. Where the slot is (place) and what is in it
  *            (life) are two machines and stay two fields.
  *
- * Wrap-around: a slot that is reused 10,000 times a second takes 55 years to use up 2^44 generations. It is then retired
- * (never given out again) instead of wrapping, so an old weak handle can never match.
+ * Wrap-around: a slot that is reused 10,000 times a second takes 55 years to use up 2^44
+ * generations. It is then retired (never given out again) instead of wrapping, so an old weak
+ * handle can never match.
  */
 #ifndef KVBI_BLOCK_SLOT_H
 #define KVBI_BLOCK_SLOT_H
@@ -48,10 +49,10 @@ enum kvbi_place {
 #define KVBI_SLOT_ONDECK_SHIFT 4
 
 enum kvbi_slot_flags {
-    KVBI_SLOT_PASSED =
-        1, /* parked, but taken out of the order by an eviction that met a lane's hold */
-    KVBI_SLOT_CONDEMNED =
-        4, /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
+    /* parked, but taken out of the order by an eviction that met a lane's hold */
+    KVBI_SLOT_PASSED = 1,
+    /* retired instead of freed, and still marked: its place fails, a lost GPU may write it */
+    KVBI_SLOT_CONDEMNED = 4,
     KVBI_SLOT_LOST = 8, /* retired with its file, and comes back with it */
     KVBI_SLOT_ONDECK = 1 << KVBI_SLOT_ONDECK_SHIFT /* one of those pins */
 };
@@ -83,7 +84,9 @@ static inline uint32_t kvbi_slot_ondeck(const struct kvb_block *block)
     return block->flags >> KVBI_SLOT_ONDECK_SHIFT;
 }
 
-/* Is it pinned by on-deck offers alone, which no engine has taken? Then the pins can be taken back. */
+/*
+ * Is it pinned by on-deck offers alone, which no engine has taken? Then the pins can be taken back.
+ */
 static inline bool kvbi_slot_is_revocable(const struct kvb_block *block)
 {
     return block->holds > 0 && block->holds == kvbi_slot_ondeck(block);
@@ -115,7 +118,10 @@ static inline void kvbi_slot_forget_content(struct kvb_block *block)
  */
 int kvbi_slot_ref(struct kvb_block *block);
 
-/* One user less, unless it is the last one. True if done; false: users was 1 or 0, the store decides under its lock. */
+/*
+ * One user less, unless it is the last one. True if done; false: users was 1 or 0, the store
+ * decides under its lock.
+ */
 bool kvbi_slot_unref_shared(struct kvb_block *block);
 
 /*

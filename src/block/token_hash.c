@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The formulas. Source of the 64-bit chain: NVIDIA Dynamo's KV router (little-endian u32 tokens, XXH3-64, seed 1337). The
- * digest chain is ours: digest[i] = XXH3-128(digest[i-1] || XXH3-128(tokens[i])), both seeded, beginning with a digest of
- * salt and adapter name. It needs no resident parent and survives the parent's eviction and return.
+ * The formulas. Source of the 64-bit chain: NVIDIA Dynamo's KV router (little-endian u32 tokens,
+ * XXH3-64, seed 1337). The digest chain is ours: digest[i] = XXH3-128(digest[i-1] ||
+ * XXH3-128(tokens[i])), both seeded, beginning with a digest of salt and adapter name. It needs no
+ * resident parent and survives the parent's eviction and return.
  */
 #include "block/token_hash.h"
 
@@ -100,7 +101,10 @@ bool kvbi_record_name(const struct kvbi_token_hash *hash, const struct kvbi_name
             (record->flags & KVBI_RECORD_HAS_PARENT) ? &record->parent : NULL;
         if ((record->flags & KVBI_RECORD_LATER) && parent == NULL)
             return false;
-        /* A given name without digest would make the block unfindable by tokens, so only a complete one saves the work. */
+        /*
+         * A given name without digest would make the block unfindable by tokens, so only a complete
+         * one saves the work.
+         */
         if (!(record->flags & KVBI_RECORD_GIVEN) || !kvbi_digest_known(record->name.digest))
             kvbi_name_block(hash, space, parent, tokens, &record->name);
     }

@@ -10,8 +10,9 @@
  * Callers    offload/lane.
  * Invariants blocks are spent only if kvbi_budget_blocks has just allowed them.
  * Lock       the store's.
- * Why        a bucket is kept as the time at which it will be full again (GCRA, ITU-T I.371): no remainders, nothing to bring up to date.
- *            What is counted is payload; padding to a page and 256 bytes of table entry a block come on top.
+ * Why        a bucket is kept as the time at which it will be full again (GCRA, ITU-T I.371): no
+ *            remainders, nothing to bring up to date. What is counted is payload; padding to a page
+ *            and 256 bytes of table entry a block come on top.
  */
 #ifndef KVBI_OFFLOAD_BUDGET_H
 #define KVBI_OFFLOAD_BUDGET_H

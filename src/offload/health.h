@@ -5,7 +5,7 @@
  *
  *    SERVING ──KVB_DISK_ERRORS_MAX errors in a row──► FORGETTING ──all slots──► OUT
  *       ▲                                                ▲                       │ put back, once
- *       │                                                │                       │ nothing moves there
+ *       │                                                │                       │ nothing moves
  *       └─────────────all slots───────── RETURNING ──────┘ ◄─────────────────────┘
  *
  * Owns       the standing of each file, and what its tier and the log are still to be told.
@@ -79,10 +79,11 @@ void kvbi_health_init(struct kvbi_health *health, struct kvbi_store *store,
 void kvbi_health_begun_locked(struct kvbi_health *health, const struct kvbi_pool *pool,
                               uint32_t slot);
 /*
- * It has answered. KVB_DISK_ERRORS_MAX bad answers in a row take the file out of service: its copies
- * are not found any more, nothing is put there; what is in transfer ends. `condemned`: the slot is
- * retired as soon as nobody uses it; in the file too, but after an error only once the file has
- * shown that it works. Should it be lost instead, the slot is lost with it, and comes back with it.
+ * It has answered. KVB_DISK_ERRORS_MAX bad answers in a row take the file out of service: its
+ * copies are not found any more, nothing is put there; what is in transfer ends. `condemned`: the
+ * slot is retired as soon as nobody uses it; in the file too, but after an error only once the file
+ * has shown that it works. Should it be lost instead, the slot is lost with it, and comes back with
+ * it.
  */
 void kvbi_health_answered_locked(struct kvbi_health *health, struct kvbi_pool *pool, uint32_t slot,
                                  int result, bool condemned);
@@ -95,8 +96,8 @@ void kvbi_health_tell(struct kvbi_health *health);
 enum kvbi_file_state kvbi_health_state_locked(const struct kvbi_health *health,
                                               const struct kvbi_pool *pool, uint32_t file);
 /*
- * A file that is OUT is in service again, and its slots are free, but for those condemned one by one:
- * KVBI_LOCK_BATCH slots a call. True: call again. Of any other file: does nothing.
+ * A file that is OUT is in service again, and its slots are free, but for those condemned one by
+ * one: KVBI_LOCK_BATCH slots a call. True: call again. Of any other file: does nothing.
  */
 bool kvbi_health_put_back_locked(struct kvbi_health *health, struct kvbi_pool *pool, uint32_t file);
 

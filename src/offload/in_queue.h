@@ -36,7 +36,10 @@ static inline struct kvbi_offer *kvbi_in_queue_at(const struct kvbi_in_queue *qu
     return &queue->offers[id];
 }
 
-/* Puts an offer in line. Returns the one that is shed for it (taken out, not freed), which may be itself, or KVBI_NONE. */
+/*
+ * Puts an offer in line. Returns the one that is shed for it (taken out, not freed), which may be
+ * itself, or KVBI_NONE.
+ */
 uint32_t kvbi_in_queue_push(struct kvbi_in_queue *queue, uint32_t id);
 /* The best, taken out. KVBI_NONE: nothing waits that is ready. */
 uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue);

@@ -29,8 +29,9 @@ void kvbi_labels_destroy(struct kvbi_labels *labels); /* legal on a zeroed objec
 size_t kvbi_labels_bytes(const struct kvbi_labels *labels);
 
 /*
- * Describes `block`, a slot of the disk that is about to be filled with its entry's content. There must be one left. A priority that
- * is for a time only is not written down: after a restart it would be for ever.
+ * Describes `block`, a slot of the disk that is about to be filled with its entry's content. There
+ * must be one left. A priority that is for a time only is not written down: after a restart it
+ * would be for ever.
  */
 struct kvbi_label *kvbi_labels_take_locked(struct kvbi_labels *labels,
                                            const struct kvbi_store *store,

@@ -88,7 +88,10 @@ static void unhold_source(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
                              source_of(lane, kvbi_in_queue_at(&lane->queue, id)), now_ns);
 }
 
-/* Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its offers. */
+/*
+ * Ends an offer that pins its source. The order matters: unpinning may free the slot and forget its
+ * offers.
+ */
 static void drop_held(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 {
     struct kvb_block *block = source_of(lane, kvbi_in_queue_at(&lane->queue, id));
@@ -245,8 +248,9 @@ static void consider(struct kvbi_lane *lane, uint32_t id)
 }
 
 /*
- * Room on deck goes to the best that waits and is still worth it. KVBI_LOCK_BATCH at a time: after a clear the whole queue may
- * be stale. What is left over waits for the next round, which comes at once.
+ * Room on deck goes to the best that waits and is still worth it. KVBI_LOCK_BATCH at a time: after
+ * a clear the whole queue may be stale. What is left over waits for the next round, which comes at
+ * once.
  */
 static void refill(struct kvbi_lane *lane)
 {

@@ -2,7 +2,7 @@
 /*
  * An offload lane: one tier to a lower one, in three stages.
  *
- *    offer ──► on deck (held, bounded) ──take──► engine ──complete──► copy registered below, source let go
+ *    offer ──► on deck (held, bounded) ─take─► engine ─complete─► copy below, source let go
  *       │          ▲            │ revoke: room was needed
  *       └► in-queue (weak) ◄────┘ refill: best first; the upgrade is the commitment
  *          deferred (weak): until its tickets are reached

@@ -279,8 +279,8 @@ void kvbi_lanes_parked_locked(struct kvbi_lanes *lanes, struct kvbi_parking *par
     kvbi_lock_assert_held(&lanes->store->lock);
     while (parking->count > 0) {
         struct kvb_block *block = parking->blocks[--parking->count];
-        if (block->place ==
-            KVBI_PLACE_PARKED) /* else it was needed for something else in the same breath */
+        /* else it was needed for something else in the same breath */
+        if (block->place == KVBI_PLACE_PARKED)
             trigger(lanes, kvbi_store_pool_of(lanes->store, block), block, KVB_OFFLOAD_ON_PARK);
     }
 }

@@ -38,8 +38,8 @@ enum kvbi_offer_stage {
 };
 
 struct kvbi_offer {
-    struct kvbi_band_node
-        node; /* of a list of waiting ones, of the deck, or of the free list (next) */
+    /* of a list of waiting ones, of the deck, or of the free list (next) */
+    struct kvbi_band_node node;
     uint64_t generation;
     uint32_t slot;
     uint32_t target; /* TAKEN: slot in the target tier, or KVBI_NONE */

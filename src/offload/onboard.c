@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations: building, cutting short, finishing. What happens to one block is in onboard_item.c, what becomes of the blocks of one that is
- * finished in onboard_take.c.
+ * Operations: building, cutting short, finishing. What happens to one block is in onboard_item.c,
+ * what becomes of the blocks of one that is finished in onboard_take.c.
  */
 #include "offload/onboard.h"
 
-/* ---- Create ----------------------------------------------------------------------------------------------------- */
+/* ---- Create ---------------------------------------------------------------------------------- */
 
 static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
                         const struct kvb_tier_config *config)
@@ -104,14 +104,17 @@ struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *o
     return until;
 }
 
-/* ---- Lists ------------------------------------------------------------------------------------------------------ */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 static uint32_t item_id(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item)
 {
     return (uint32_t)(item - onboarding->items);
 }
 
-/* The neighbours of `item` in its operation's list, which point at `was`, shall point at `before` and `after` in its stead. */
+/*
+ * The neighbours of `item` in its operation's list, which point at `was`, shall point at `before`
+ * and `after` in its stead.
+ */
 static void redirect(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, uint32_t was,
                      uint32_t before, uint32_t after)
 {
@@ -168,7 +171,7 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     old->op = old->prev = old->next = KVBI_NONE;
 }
 
-/* ---- Building --------------------------------------------------------------------------------------------------- */
+/* ---- Building -------------------------------------------------------------------------------- */
 
 bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op)
 {
@@ -266,9 +269,9 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                                                  kvbi_pool_slot(pool, target));
     if (stream_ticket > op->stream_ticket)
         op->stream_ticket = stream_ticket;
+    /* something before it has failed already */
     if (op->failed_at < item->index)
-        kvbi_op_resolve_locked(onboarding, item,
-                               false); /* something before it has failed already */
+        kvbi_op_resolve_locked(onboarding, item, false);
     else
         kvbi_item_begin_locked(onboarding, item, source);
 }
@@ -285,7 +288,7 @@ void kvbi_op_set_tickets_locked(struct kvbi_onboarding *onboarding, const struct
                                 op->stream_ticket);
 }
 
-/* ---- Ending ----------------------------------------------------------------------------------------------------- */
+/* ---- Ending ---------------------------------------------------------------------------------- */
 
 static void push(struct kvbi_onboarding *onboarding, struct kvbi_op_list *list, struct kvb_op *op)
 {
@@ -345,8 +348,8 @@ void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     item->stage = good ? KVBI_ITEM_GOOD : KVBI_ITEM_FAILED;
     if (!good && item->index < op->failed_at) {
         op->failed_at = item->index;
-        if (op->abort == 0 &&
-            item->next != KVBI_NONE) { /* what comes after is of no use to this operation */
+        if (op->abort == 0 && item->next != KVBI_NONE) {
+            /* what comes after is of no use to this operation */
             op->sweep = item->next;
             begin_cut(onboarding, op);
         }

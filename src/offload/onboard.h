@@ -2,13 +2,14 @@
 /*
  * Onboarding: operations that bring blocks up, block by block, each block once for all who want it.
  *
- *   kvb_onboard ──► item per target ──┬─ copy there already ───────────────────────────► good (that copy)
- *                                     ├─ being filled: wait on that slot (join) ───────► good (that copy) or failed
- *                                     └─ claim: queue on the lane below the target ─ engine ─► good (the target) or failed
- *                                        (through each tier in between, whose copy stays)
+ *   kvb_onboard ─► item per target ─┬─ copy there already ────────────► good (that copy)
+ *                                   ├─ being filled: wait on it (join)► good (that copy) or failed
+ *                                   └─ claim: queue on the lane below ► good (the target) or failed
+ *                                      (through each tier in between, whose copy stays)
  *
  * Owns       operations, items, who waits on which slot, the onboard lanes.
- * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions and finished operations.
+ * Callers    api/ starts, cancels, takes and releases; offload/progress drives lanes, completions
+ *            and finished operations.
  * Invariants an item is found by its target slot, and a target belongs to one operation from
  *            kvb_onboard to take or release. pending counts an operation's items that are neither
  *            good nor failed (one more while it is being built). good_count is the lowest failed
@@ -44,7 +45,8 @@ enum kvbi_item_stage {
     KVBI_ITEM_RESERVED, /* its operation is being built */
     KVBI_ITEM_QUEUED,   /* on a lane's queue; source held */
     KVBI_ITEM_MOVING,   /* with the engine, which writes the target; source held */
-    KVBI_ITEM_WAITING, /* for the fill of a slot: the same content (join), or a copy of it on the way up */
+    /* for the fill of a slot: the same content (join), or a copy of it on the way up */
+    KVBI_ITEM_WAITING,
     KVBI_ITEM_GOOD,
     KVBI_ITEM_FAILED
 };
@@ -74,8 +76,8 @@ enum kvbi_op_state {
 struct kvb_op {
     uint32_t first, last; /* items, in order of the request */
     uint32_t count, pending, failed_at;
-    uint32_t
-        sweep; /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
+    /* next item to look at when the operation is cut short; KVBI_NONE: nothing to do */
+    uint32_t sweep;
     uint32_t next; /* on the finished or free list */
     uint32_t next_cut, prev_cut;
     uint64_t ticket;        /* of the counter, the latest after which its targets were free */
@@ -156,7 +158,10 @@ bool kvbi_item_cut_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *
                           uint64_t now_ns);
 /* An item has become good or failed. */
 void kvbi_op_resolve_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item, bool good);
-/* Item lists: an item leaves its operation; two exchange their operations; one takes another's place. */
+/*
+ * Item lists: an item leaves its operation; two exchange their operations; one takes another's
+ * place.
+ */
 void kvbi_op_unlink_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *item);
 void kvbi_op_swap_locked(struct kvbi_onboarding *onboarding, struct kvbi_item *a,
                          struct kvbi_item *b);
@@ -213,7 +218,7 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
 struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
                                                  struct kvbi_tickets until);
 
-/* ---- For api/ ------------------------------------------------------------------------------------------------------ */
+/* ---- For api/ -------------------------------------------------------------------------------- */
 
 /* How many operations there can be that are not released. Fixed at create. */
 static inline uint32_t kvbi_onboarding_capacity(const struct kvbi_onboarding *onboarding)
@@ -224,7 +229,10 @@ static inline uint32_t kvbi_onboarding_capacity(const struct kvbi_onboarding *on
 /* Is it an operation that the caller may name? By address and state. */
 bool kvbi_op_valid_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op);
 
-/* An operation being built: nothing of it finishes before kvbi_op_start_locked. NULL: op_capacity reached. */
+/*
+ * An operation being built: nothing of it finishes before kvbi_op_start_locked. NULL: op_capacity
+ * reached.
+ */
 struct kvb_op *kvbi_op_new_locked(struct kvbi_onboarding *onboarding,
                                   const struct kvb_onboard *request, uint32_t tier);
 /* Checks one pair and marks the target as this operation's. 0, or the error for the whole call. */
@@ -243,8 +251,8 @@ void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
 /* Ends it as soon as progress gets to it. */
 void kvbi_op_abort_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op, int status);
 /*
- * Up to KVBI_LOCK_BATCH blocks of a finished operation, from its first item that is left: the handles in
- * blocks[index] are handed out, or with blocks NULL given back. False: nothing is left.
+ * Up to KVBI_LOCK_BATCH blocks of a finished operation, from its first item that is left: the
+ * handles in blocks[index] are handed out, or with blocks NULL given back. False: nothing is left.
  */
 bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                          struct kvb_block **blocks, uint64_t now_ns);
@@ -256,14 +264,14 @@ struct kvbi_op_writers {
     uint64_t flights, ticket;
 };
 /*
- * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves on. 1: there are more, 0: that was
- * all, KVB_EAGAIN: one is in no flight yet.
+ * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves
+ * on. 1: there are more, 0: that was all, KVB_EAGAIN: one is in no flight yet.
  */
 int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op,
                            uint32_t *cursor, struct kvbi_op_writers *writers);
 void kvbi_op_free_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op);
 
-/* ---- For offload/progress ----------------------------------------------------------------------------------------- */
+/* ---- For offload/progress -------------------------------------------------------------------- */
 
 /* Cuts short what is due or cancelled, KVBI_LOCK_BATCH items at a time. True if there is more. */
 bool kvbi_onboarding_cut_locked(struct kvbi_onboarding *onboarding, uint64_t now_ns);
@@ -294,7 +302,7 @@ uint64_t kvbi_onboarding_handles_locked(const struct kvbi_onboarding *onboarding
 void kvbi_onboarding_stats_locked(const struct kvbi_onboarding *onboarding, uint64_t now_ns,
                                   struct kvb_stats *stats);
 
-/* ---- For tests --------------------------------------------------------------------------------- */
+/* ---- For tests ------------------------------------------------------------------------------- */
 
 /* Every invariant, by walking everything. NULL, or which one is broken. */
 const char *kvbi_onboarding_check_locked(const struct kvbi_onboarding *onboarding);

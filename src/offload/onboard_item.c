@@ -13,7 +13,7 @@ struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_
     return &onboarding->items[onboarding->base[tier] + slot];
 }
 
-/* ---- Moving ----------------------------------------------------------------------------------------------------- */
+/* ---- Moving ---------------------------------------------------------------------------------- */
 
 static void set_source(struct kvbi_onboarding *onboarding, struct kvbi_item *item,
                        struct kvb_block *source)
@@ -86,7 +86,7 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
     }
 }
 
-/* ---- The engine ------------------------------------------------------------------------------------------------- */
+/* ---- The engine ------------------------------------------------------------------------------ */
 
 static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvbi_copy *copy)
 {
@@ -165,7 +165,10 @@ static bool is_readable(const struct kvbi_onboarding *onboarding, const struct k
 
 enum taken { TAKEN_COPY, TAKEN_OTHERWISE, TAKEN_NO_ROOM };
 
-/* An item off the lane's queue becomes a copy for the engine, or waits for another's, or has ended; or there is no room for it. */
+/*
+ * An item off the lane's queue becomes a copy for the engine, or waits for another's, or has ended;
+ * or there is no room for it.
+ */
 static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
                            struct kvbi_item *item, struct kvbi_copy *copy, uint64_t now_ns)
 {
@@ -204,8 +207,8 @@ static bool room_is_coming(const struct kvbi_onboarding *onboarding, uint32_t ti
     uint32_t above = onboarding->down->upper[tier];
     uint64_t moving = (uint64_t)onboarding->lanes[tier].book.inflight +
                       kvbi_lanes_moving_locked(onboarding->down, tier);
-    if (above !=
-        KVBI_NONE) /* what is queued there reads blocks of this tier, and needs no room in it */
+    /* what is queued there reads blocks of this tier, and needs no room in it */
+    if (above != KVBI_NONE)
         moving += onboarding->lanes[above].book.inflight +
                   kvbi_onboard_lane_queued(&onboarding->lanes[above]);
     return moving > 0 || kvbi_waiters_any_ended(&onboarding->waiters);
@@ -299,8 +302,8 @@ uint32_t kvbi_onboarding_take_locked(struct kvbi_onboarding *onboarding, uint32_
     return taken;
 }
 
-/* What a disk does not give back as it was written is not offered again. Memory's copies are not to blame for a failure, nor is a disk
- * for a GPU's. */
+/* What a disk does not give back as it was written is not offered again. Memory's copies are not to
+ * blame for a failure, nor is a disk for a GPU's. */
 static void forget_unreadable(struct kvbi_onboarding *onboarding, struct kvb_block *source,
                               int result)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Handing out what an operation has brought, or giving it back; and who in the GPU's memory still writes it.
+ * Handing out what an operation has brought, or giving it back; and who in the GPU's memory still
+ * writes it.
  *
  * Callers    api/move and offload/round, through onboard.h. Lock: the store's.
  */
@@ -55,9 +56,8 @@ static struct kvb_block *make_empty(struct handout *handout, struct kvb_block *b
              renewed = (generation + 1) << KVBI_USERS_BITS | 1;
     if (block->holds > 0 || generation == KVBI_GENERATION_MAX ||
         !atomic_compare_exchange_strong_explicit(&block->word, &alone, renewed,
-                                                 memory_order_acq_rel, memory_order_relaxed)) {
+                                                 memory_order_acq_rel, memory_order_relaxed))
         return exchange(handout, block, again);
-    }
     struct kvbi_move nothing = {0};
     kvbi_store_drop_offer_locked(store, handout->pool, block);
     if (block->entry != KVBI_NONE)
@@ -122,7 +122,10 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
     return op->last != KVBI_NONE;
 }
 
-/* The flight that writes this item's block; KVB_EAGAIN: none yet. The block may be another operation's, which it joins. */
+/*
+ * The flight that writes this item's block; KVB_EAGAIN: none yet. The block may be another
+ * operation's, which it joins.
+ */
 static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
                      uint64_t *flights)
 {
@@ -165,8 +168,8 @@ int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struc
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     bool lost = *cursor == KVBI_NONE || onboarding->items[*cursor].op != kvbi_op_id(onboarding, op);
-    uint32_t id = lost ? op->first
-                       : *cursor; /* the list has changed meanwhile: once more from its beginning */
+    /* the list has changed meanwhile: once more from its beginning */
+    uint32_t id = lost ? op->first : *cursor;
     int error = 0;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && id != KVBI_NONE && error == 0; n++) {
         const struct kvbi_item *item = &onboarding->items[id];

@@ -166,8 +166,8 @@ static void end_fill(struct kvbi_onboarding *onboarding, uint32_t id, bool good)
     if (!kvbi_waiters_end(&onboarding->waiters, id, good) || !good)
         return;
     struct kvb_block *block = block_of(onboarding, id, &pool);
-    kvbi_store_hold_locked(onboarding->store, pool,
-                           block); /* until the last of them has been told */
+    /* until the last of them has been told */
+    kvbi_store_hold_locked(onboarding->store, pool, block);
 }
 
 void kvbi_item_filled(struct kvbi_onboarding *onboarding, const struct kvbi_item *item, bool good)

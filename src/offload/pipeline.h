@@ -2,7 +2,8 @@
 /*
  * The pipeline: what moves blocks, put together.
  *
- * Owns       the lanes of both directions, the engines, and how the tiers are. Those must outlive it.
+ * Owns       the lanes of both directions, the engines, and how the tiers are. Those must outlive
+ *            it.
  * Callers    api/, offload/round, offload/progress. Nothing that it is made of knows it.
  * Invariants onboard.lanes[t] exists where a lane leaves tier t.
  * Lock       the store's for everything named ..._locked; the rest is fixed at create.
@@ -33,8 +34,8 @@ struct kvbi_pipeline {
 };
 
 struct kvbi_pipeline_config {
-    const struct kvb_tier_config
-        *configs; /* defaults resolved; one a tier, by index; block_count 0: absent */
+    /* defaults resolved; one a tier, by index; block_count 0: absent */
+    const struct kvb_tier_config *configs;
     struct kvbi_tier *tiers;
     struct kvb_admission admission;
     uint32_t op_capacity;

@@ -10,7 +10,10 @@
 
 #include "offload/round.h"
 
-/* How long the own thread looks for work before it sleeps: a cross-CPU wake-up costs about 30 us (docs/performance.md). */
+/*
+ * How long the own thread looks for work before it sleeps: a cross-CPU wake-up costs about 30 us
+ * (docs/performance.md).
+ */
 #define SPIN_NS 50000
 /* A batch of rounds between looks at `stop`; copies are not cut short by it. */
 #define SLICE_NS 5000000
@@ -32,7 +35,7 @@ static uintptr_t this_thread(void)
     return (uintptr_t)pthread_self();
 }
 
-/* ---- Waking and sleeping ---------------------------------------------------------------------------------------- */
+/* ---- Waking and sleeping --------------------------------------------------------------------- */
 
 void kvbi_progress_wake(struct kvbi_progress *progress)
 {
@@ -46,8 +49,8 @@ static void acknowledge(struct kvbi_progress *progress)
     if (!progress->own_thread)
         kvbi_wake_drain(&progress->wake);
     kvbi_lock_take(&progress->store->lock);
-    progress->quiet =
-        false; /* first: whoever waits must never see neither the signal nor that it is being followed */
+    /* first: whoever waits must never see neither the signal nor that it is being followed */
+    progress->quiet = false;
     atomic_store(&progress->signalled, false);
     kvbi_lock_release(&progress->store->lock);
 }
@@ -67,8 +70,8 @@ static void fall_quiet(struct kvbi_progress *progress)
     kvbi_lock_take(&progress->store->lock);
     struct kvbi_tickets until = kvbi_pipeline_until_locked(progress->pipeline);
     progress->quiet = !atomic_load(&progress->signalled);
-    progress->store->work =
-        false; /* callers wake when they release the lock: what is set is of the rounds just over */
+    /* callers wake when they release the lock: what is set is of the rounds just over */
+    progress->store->work = false;
     if (progress->flushers > 0 && is_idle_locked(progress, NULL))
         kvbi_cond_broadcast(&progress->fell_idle);
     kvbi_lock_release(&progress->store->lock);
@@ -114,7 +117,7 @@ static void sleep_on(const struct kvbi_progress *progress, uint64_t timeout_ns)
         (void)poll(&wait, 1, timeout); /* EINTR and time-outs end in another look as well */
 }
 
-/* ---- The manager's own thread ----------------------------------------------------------------------------------- */
+/* ---- The manager's own thread ---------------------------------------------------------------- */
 
 static bool stopping(struct kvbi_progress *progress)
 {
@@ -138,7 +141,10 @@ static bool has_work(const struct kvbi_progress *progress)
     return atomic_load(&progress->signalled) || kvbi_engines_ready(&progress->pipeline->engines);
 }
 
-/* A disk takes longer than looking for it is worth, and its engine's descriptor wakes. A GPU is not to wait for a wake-up. */
+/*
+ * A disk takes longer than looking for it is worth, and its engine's descriptor wakes. A GPU is not
+ * to wait for a wake-up.
+ */
 static bool awaits_files_only(struct kvbi_progress *progress)
 {
     const struct kvbi_pipeline *pipeline = progress->pipeline;
@@ -156,7 +162,10 @@ static bool awaits_files_only(struct kvbi_progress *progress)
     return inflight > 0;
 }
 
-/* Awake for a while longer only if there was something to do: an engine's descriptor may tick while what it carries takes its time. */
+/*
+ * Awake for a while longer only if there was something to do: an engine's descriptor may tick while
+ * what it carries takes its time.
+ */
 static void wait_for_work(struct kvbi_progress *progress, bool worked)
 {
     uint64_t give_up = worked && !awaits_files_only(progress) ? real_ns() + SPIN_NS : 0;
@@ -198,7 +207,7 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-/* ---- Polling ---------------------------------------------------------------------------------------------------- */
+/* ---- Polling --------------------------------------------------------------------------------- */
 
 bool kvbi_progress_in_callback(struct kvbi_progress *progress)
 {
@@ -248,10 +257,10 @@ uint64_t kvbi_progress_next_timeout(struct kvbi_progress *progress)
     return atomic_load(&progress->signalled) ? 0 : until_deadline(progress);
 }
 
-/* ---- Waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
-typedef bool over_fn(const struct kvbi_progress *progress,
-                     const struct kvb_op *op); /* under the store's lock */
+/* under the store's lock */
+typedef bool over_fn(const struct kvbi_progress *progress, const struct kvb_op *op);
 
 static bool is_delivered_locked(const struct kvbi_progress *progress, const struct kvb_op *op)
 {
@@ -324,7 +333,7 @@ int kvbi_progress_wait_op(struct kvbi_progress *progress, const struct kvb_op *o
     return error;
 }
 
-/* ---- Create and destroy ----------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static int watch(const struct kvbi_progress *progress, int fd, bool edge_triggered)
 {

@@ -30,7 +30,7 @@ static uint64_t real_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* ---- Blocks ------------------------------------------------------------------------------------------------------- */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
 static int find_space(struct pass *pass, const struct kvbi_label *label)
 {
@@ -140,9 +140,12 @@ static void adopt_all(struct pass *pass)
         pass->recovery->files[i].dropped += pass->tier->lasting->dropped(pass->tier, i);
 }
 
-/* ---- Order -------------------------------------------------------------------------------------------------------- */
+/* ---- Order ----------------------------------------------------------------------------------- */
 
-/* By age, stable, a byte at a time; bytes that are the same in all ages cost one look. Leaves the result in `aged`. */
+/*
+ * By age, stable, a byte at a time; bytes that are the same in all ages cost one look. Leaves the
+ * result in `aged`.
+ */
 static void sort_by_age(struct pass *pass)
 {
     for (unsigned shift = 0; shift < 64; shift += 8) {
@@ -189,7 +192,7 @@ static void order_all(struct pass *pass)
     }
 }
 
-/* ---- Both --------------------------------------------------------------------------------------------------------- */
+/* ---- Both ------------------------------------------------------------------------------------ */
 
 static void run(struct pass *pass)
 {

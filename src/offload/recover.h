@@ -28,15 +28,15 @@ struct kvbi_recovery {
     struct {
         uint64_t recovered;
         uint64_t superseded; /* another slot has a later write of the same name */
-        uint64_t
-            dropped; /* damaged entries, and blocks that the store has no room or no name for */
+        /* damaged entries, and blocks that the store has no room or no name for */
+        uint64_t dropped;
     } files[KVB_DISK_PATHS_MAX];
     uint64_t elapsed_ns; /* real time */
 };
 
 /*
- * Of a tier that outlives the process. KVB_ENOMEM: for the time of the call it takes 40 bytes a slot;
- * nothing is written then. Errors of its commit, with its words.
+ * Of a tier that outlives the process. KVB_ENOMEM: for the time of the call it takes 40 bytes a
+ * slot; nothing is written then. Errors of its commit, with its words.
  */
 KVB_NODISCARD int kvbi_recover(struct kvbi_store *store, struct kvbi_tier *tier,
                                struct kvbi_recovery *recovery, char *message, size_t message_bytes);

@@ -10,7 +10,7 @@
  */
 #define TAG_LANE_SHIFT 32
 
-/* ---- Before the engine ------------------------------------------------------------------------------------------ */
+/* ---- Before the engine ----------------------------------------------------------------------- */
 
 static bool expire_pins(struct kvbi_progress *progress, uint64_t now_ns)
 {
@@ -81,7 +81,7 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
     return more;
 }
 
-/* ---- Into the engine -------------------------------------------------------------------------------------------- */
+/* ---- Into the engine ------------------------------------------------------------------------- */
 
 static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uint32_t count,
                    bool urgent)
@@ -138,7 +138,10 @@ static bool admitted(struct kvbi_progress *progress, const struct kvbi_lane *lan
     return admission->admit(admission->context, &request) != 0;
 }
 
-/* Asks about each taken offer, with no lock held; refused ones are dropped. Returns how many are left. */
+/*
+ * Asks about each taken offer, with no lock held; refused ones are dropped. Returns how many are
+ * left.
+ */
 static uint32_t ask_admission(struct kvbi_progress *progress, struct kvbi_lane *lane,
                               uint32_t *offers, uint32_t count, uint64_t now_ns)
 {
@@ -204,7 +207,7 @@ static bool submit_offload(struct kvbi_progress *progress, uint32_t number, uint
     return true;
 }
 
-/* ---- Out of the engine ------------------------------------------------------------------------------------------ */
+/* ---- Out of the engine ----------------------------------------------------------------------- */
 
 static void apply_offload(struct kvbi_progress *progress, const struct kvbi_completion *completion,
                           uint64_t now_ns)
@@ -214,9 +217,9 @@ static void apply_offload(struct kvbi_progress *progress, const struct kvbi_comp
     uint32_t offer = (uint32_t)completion->cookie;
     uint32_t slot = kvbi_in_queue_at(&lane->queue, offer)->target;
     int result = completion->result;
+    /* retired when it is given back, which is now */
     if (completion->condemned && lane->to->in_memory)
-        lane->to->slots[slot].flags |=
-            KVBI_SLOT_CONDEMNED; /* retired when it is given back, which is now */
+        lane->to->slots[slot].flags |= KVBI_SLOT_CONDEMNED;
     kvbi_health_answered_locked(&pipeline->health, lane->to, slot, result, completion->condemned);
     if (result == 0 &&
         !(kvbi_store_serves(progress->store, lane->from->tier) && kvbi_pool_serves(lane->to, slot)))
@@ -292,7 +295,7 @@ static bool reap(struct kvbi_progress *progress, struct kvbi_engine *engine, uin
     return true;
 }
 
-/* ---- Delivery --------------------------------------------------------------------------------------------------- */
+/* ---- Delivery -------------------------------------------------------------------------------- */
 
 static void give_back_released(struct kvbi_progress *progress, struct kvb_op *op)
 {
@@ -370,8 +373,8 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     worked |= offer_cold(progress, now_ns);
     for (uint32_t lane = 0; lane < progress->pipeline->lanes.count; lane++)
         worked |= submit_offload(progress, lane, now_ns);
-    for (uint32_t i = progress->pipeline->engines.count;
-         i-- > 0;) /* the disk's first: the memory's copies here */
+    /* the disk's first: the memory's copies here */
+    for (uint32_t i = progress->pipeline->engines.count; i-- > 0;)
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
     /* a look at the GPU's tickets comes with it: somebody may wait for one in front of a lane */
     worked |= kvbi_engines_reached(&progress->pipeline->engines).stream != stream_ticket;

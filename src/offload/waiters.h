@@ -2,7 +2,7 @@
 /*
  * Who waits for the fill of a slot.
  *
- *    wait ──► the slot's rings ──the fill ends──► the ended ones, in order ──next──► told, a few at once
+ *    wait ──► the slot's rings ──the fill ends──► the ended ones, in order ─next─► told, a few
  *                     └──────────────── stop ───────────┘
  *
  * Owns       for each slot a ring of those that want its content there (JOIN) and one of those that
@@ -35,14 +35,14 @@ enum kvbi_wait { KVBI_WAIT_JOIN, KVBI_WAIT_HOP };
 #define KVBI_WAIT_KINDS 2
 
 struct kvbi_waiter {
-    uint32_t
-        first[KVBI_WAIT_KINDS]; /* as a slot: the rings of this fill, 1 + the oldest; 0: none */
-    uint32_t fill;              /* as a slot: fills that have ended and were waited for */
-    uint32_t on;                /* as who waits: 1 + the slot; 0: does not wait */
-    uint32_t on_fill;           /* the number of the fill that it waits for */
-    uint32_t prev, next;        /* in its ring, which is closed */
-    uint8_t kind;               /* enum kvbi_wait */
-    uint8_t good;               /* as a slot: how the latest of those ended */
+    /* as a slot: the rings of this fill, 1 + the oldest; 0: none */
+    uint32_t first[KVBI_WAIT_KINDS];
+    uint32_t fill;       /* as a slot: fills that have ended and were waited for */
+    uint32_t on;         /* as who waits: 1 + the slot; 0: does not wait */
+    uint32_t on_fill;    /* the number of the fill that it waits for */
+    uint32_t prev, next; /* in its ring, which is closed */
+    uint8_t kind;        /* enum kvbi_wait */
+    uint8_t good;        /* as a slot: how the latest of those ended */
 };
 
 struct kvbi_waiters {
@@ -60,9 +60,9 @@ struct kvbi_waited {
     bool last;  /* nobody is left of those who waited for this fill */
 };
 
+/* KVB_ENOMEM */
 KVB_NODISCARD int kvbi_waiters_create(struct kvbi_waiters *waiters,
-                                      const struct kvbi_memory *memory,
-                                      uint32_t count);   /* KVB_ENOMEM */
+                                      const struct kvbi_memory *memory, uint32_t count);
 void kvbi_waiters_destroy(struct kvbi_waiters *waiters); /* legal on a zeroed object */
 size_t kvbi_waiters_bytes(const struct kvbi_waiters *waiters);
 

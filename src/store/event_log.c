@@ -2,9 +2,10 @@
 /*
  * event_log - see event_log.h.
  *
- * A LOST has no number of its own: it carries that of the last event it stands for, so that a reader sees
- * sequence == previous + 1 everywhere, and previous + lost_count at a LOST. Events that are dropped while a LOST is the
- * youngest in the ring are added to that one: a full ring never has two in a row.
+ * A LOST has no number of its own: it carries that of the last event it stands for, so that a
+ * reader sees sequence == previous + 1 everywhere, and previous + lost_count at a LOST. Events that
+ * are dropped while a LOST is the youngest in the ring are added to that one: a full ring never has
+ * two in a row.
  * `lost_total` counts what was dropped; 0 where nobody listens.
  */
 #include "store/event_log.h"

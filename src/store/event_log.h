@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events: the bounded ring between the store, which numbers them under its lock, and progress, which delivers them.
+ * Events: the bounded ring between the store, which numbers them under its lock, and progress,
+ * which delivers them.
  *
  * Owns       the ring, the sequence counter, the count of what was lost.
- * Callers    store/ pushes under its lock; offload/progress pops, delivers without a lock, and releases under the lock.
- * Invariants sequence numbers are dense and ascending in the ring. On overflow events are dropped and counted; the next push that
- *            finds room first puts one LOST there, so nothing later overtakes it. STORED keeps its record alive (one
- *            user) until released, so tokens are there at delivery.
+ * Callers    store/ pushes under its lock; offload/progress pops, delivers without a lock, and
+ *            releases under the lock.
+ * Invariants sequence numbers are dense and ascending in the ring. On overflow events are dropped
+ *            and counted; the next push that finds room first puts one LOST there, so nothing later
+ *            overtakes it. STORED keeps its record alive (one user) until released, so tokens are
+ *            there at delivery.
  * Lock       the store's.
  * Why        a place in the ring is as long as this manager's keys and no longer (56 bytes with
  *            built-in hashes, 24 and two keys with the caller's), and an empty ring begins at its
@@ -37,8 +40,8 @@ struct kvbi_event_item {
     uint32_t record; /* KVBI_NONE: no tokens */
     uint32_t lost_count;
     bool has_parent;
-    _Alignas(struct kvb_seq) unsigned char key
-        [KVB_KEY_BYTES_MAX]; /* receivers read a struct kvb_seq here */
+    /* receivers read a struct kvb_seq here */
+    _Alignas(struct kvb_seq) unsigned char key[KVB_KEY_BYTES_MAX];
     _Alignas(struct kvb_seq) unsigned char parent[KVB_KEY_BYTES_MAX];
 };
 
@@ -65,11 +68,17 @@ int kvbi_event_log_create(struct kvbi_event_log *log, const struct kvbi_memory *
 void kvbi_event_log_destroy(struct kvbi_event_log *log); /* legal on a zeroed object */
 size_t kvbi_event_log_bytes(const struct kvbi_event_log *log);
 
-/* Numbers the event (item->sequence is written) and takes a user of item->record if it goes into the ring with one. */
+/*
+ * Numbers the event (item->sequence is written) and takes a user of item->record if it goes into
+ * the ring with one.
+ */
 void kvbi_event_log_push(struct kvbi_event_log *log, struct kvbi_records *records,
                          struct kvbi_event_item *item);
 
-/* Copies the oldest event out. False: none. If events were lost and the ring is empty, yields the LOST. */
+/*
+ * Copies the oldest event out. False: none. If events were lost and the ring is empty, yields the
+ * LOST.
+ */
 bool kvbi_event_log_pop(struct kvbi_event_log *log, struct kvbi_event_item *item);
 
 /* After delivery: gives the record back. */

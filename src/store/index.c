@@ -4,10 +4,16 @@
 
 #include <string.h>
 
-/* At least; rounded up to a power of two. One bucket an entry costs half a cache miss more per probe (docs/performance.md). */
+/*
+ * At least; rounded up to a power of two. One bucket an entry costs half a cache miss more per
+ * probe (docs/performance.md).
+ */
 #define BUCKETS_PER_ENTRY 2
 
-/* Sequence hashes are uniform, a caller's keys are hashed already; the multiplication guards against a poor test hash. */
+/*
+ * Sequence hashes are uniform, a caller's keys are hashed already; the multiplication guards
+ * against a poor test hash.
+ */
 static uint32_t bucket_of(const struct kvbi_index *index, uint64_t hash)
 {
     return (uint32_t)(hash * UINT64_C(0x9E3779B97F4A7C15) >> index->bucket_shift);
@@ -34,8 +40,8 @@ int kvbi_index_create(struct kvbi_index *index, const struct kvbi_memory *memory
         kvbi_index_destroy(index);
         return KVB_ENOMEM;
     }
-    memset(index->buckets, 0xff,
-           (size_t)index->bucket_count * sizeof *index->buckets); /* KVBI_NONE */
+    /* KVBI_NONE */
+    memset(index->buckets, 0xff, (size_t)index->bucket_count * sizeof *index->buckets);
     return 0;
 }
 

@@ -4,13 +4,15 @@
  *
  * Owns       the entries, the buckets, the caller's keys beside them.
  * Callers    store/, under the store's lock.
- * Invariants an entry exists exactly while it has a copy, ready or being filled, so there are never more entries than blocks:
- *            capacity is fixed at create and nothing rehashes. `ready` bit t: copies[t] is published; without it that copy is being
- *            filled. An entry of an older epoch is dead: nobody finds it, a clear frees it. `record` is there exactly while a memory
- *            tier has a ready copy, or a source that a registration brought.
+ * Invariants an entry exists exactly while it has a copy, ready or being filled, so there are never
+ *            more entries than blocks: capacity is fixed at create and nothing rehashes. `ready`
+ *            bit t: copies[t] is published; without it that copy is being filled. An entry of an
+ *            older epoch is dead: nobody finds it, a clear frees it. `record` is there exactly
+ *            while a memory tier has a ready copy, or a source that a registration brought.
  * Lock       the store's.
- * Why        64 bytes: a probe costs one line for the bucket and one for the entry. The chain digest, not a link to the parent's
- *            entry, says what came before: a parent may be evicted and come back without orphaning its children.
+ * Why        64 bytes: a probe costs one line for the bucket and one for the entry. The chain
+ *            digest, not a link to the parent's entry, says what came before: a parent may be
+ *            evicted and come back without orphaning its children.
  */
 #ifndef KVBI_STORE_INDEX_H
 #define KVBI_STORE_INDEX_H
@@ -83,7 +85,10 @@ static inline bool kvbi_index_alive(const struct kvbi_index *index, const struct
 /* The entry of this hash (and key, with the caller's keys), dead or alive. KVBI_NONE: none. */
 uint32_t kvbi_index_find(const struct kvbi_index *index, uint64_t hash, const void *key);
 
-/* A new entry without copies, alive, in its bucket. There must be none of this name, and room (see the invariant). */
+/*
+ * A new entry without copies, alive, in its bucket. There must be none of this name, and room (see
+ * the invariant).
+ */
 uint32_t kvbi_index_insert(struct kvbi_index *index, uint64_t hash, const void *key);
 void kvbi_index_erase(struct kvbi_index *index, uint32_t id);
 
@@ -91,7 +96,7 @@ void kvbi_index_erase(struct kvbi_index *index, uint32_t id);
  * Two stages of warming what a probe touches, for batches: the bucket, then the entry at its head.
  */
 void kvbi_index_warm_bucket(const struct kvbi_index *index, uint64_t hash);
-uint32_t kvbi_index_warm_entry(const struct kvbi_index *index,
-                               uint64_t hash); /* that entry, or KVBI_NONE */
+/* that entry, or KVBI_NONE */
+uint32_t kvbi_index_warm_entry(const struct kvbi_index *index, uint64_t hash);
 
 #endif

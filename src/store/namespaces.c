@@ -2,8 +2,8 @@
 /*
  * namespaces - see namespaces.h.
  *
- * The table is found by the low half of the namespace's digest, which is there anyway, and compared by bytes: a digest may
- * collide (tests force it to), two tenants may not.
+ * The table is found by the low half of the namespace's digest, which is there anyway, and compared
+ * by bytes: a digest may collide (tests force it to), two tenants may not.
  */
 #include "store/namespaces.h"
 
@@ -81,7 +81,10 @@ static uint32_t first_place(const struct kvbi_namespaces *spaces,
     return (uint32_t)name->digest[0] & spaces->table_mask;
 }
 
-/* The entry number `count` is there: everybody may see it. `at`: the free place of the table where its name belongs. */
+/*
+ * The entry number `count` is there: everybody may see it. `at`: the free place of the table where
+ * its name belongs.
+ */
 static void publish(struct kvbi_namespaces *spaces, uint32_t at, uint32_t *id)
 {
     uint32_t count = atomic_load_explicit(&spaces->count, memory_order_relaxed);
@@ -90,7 +93,10 @@ static void publish(struct kvbi_namespaces *spaces, uint32_t at, uint32_t *id)
     atomic_store_explicit(&spaces->count, count + 1, memory_order_release);
 }
 
-/* The entry of these strings, or one that may become it. NULL: there is none; *at is where it belongs. */
+/*
+ * The entry of these strings, or one that may become it. NULL: there is none; *at is where it
+ * belongs.
+ */
 static struct kvbi_namespace *find(const struct kvbi_namespaces *spaces,
                                    const struct kvbi_namespace_name *name, const void *salt,
                                    size_t salt_bytes, const void *adapter, size_t adapter_bytes,

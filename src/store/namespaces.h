@@ -10,7 +10,8 @@
  *            by its name only, until it is opened: its strings are those of the first open whose
  *            name is the same, and of no other from then on. Adopted ones that nobody opens take no
  *            room from those that are opened.
- * Lock       open, adopt: the store's lock. Reading by id: none; entries are written before `count` is raised (release/acquire).
+ * Lock       open, adopt: the store's lock. Reading by id: none; entries are written before `count`
+ *            is raised (release/acquire).
  */
 #ifndef KVBI_STORE_NAMESPACES_H
 #define KVBI_STORE_NAMESPACES_H
@@ -28,8 +29,8 @@
 struct kvbi_namespace {
     struct kvbi_namespace_name name;
     void *strings; /* salt, then adapter */
-    uint64_t
-        forgotten; /* the moment (moments.h) of its last invalidation; 0: none. The store lock's */
+    /* the moment (moments.h) of its last invalidation; 0: none. The store lock's */
+    uint64_t forgotten;
     uint32_t salt_bytes, adapter_bytes;
     bool unbound; /* adopted, its strings are not known yet */
 };
@@ -57,7 +58,10 @@ int kvbi_namespaces_open(struct kvbi_namespaces *spaces, const struct kvbi_token
                          const void *salt, size_t salt_bytes, const void *adapter,
                          size_t adapter_bytes, uint32_t *id);
 
-/* The id of a namespace of which nothing but the name is known; a new one if need be. Under the store lock. 0 or KVB_ENOSPC. */
+/*
+ * The id of a namespace of which nothing but the name is known; a new one if need be. Under the
+ * store lock. 0 or KVB_ENOSPC.
+ */
 int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_namespace_name *name,
                           uint32_t *id);
 
@@ -65,7 +69,7 @@ int kvbi_namespaces_adopt(struct kvbi_namespaces *spaces, const struct kvbi_name
 const struct kvbi_namespace_name *kvbi_namespaces_name(const struct kvbi_namespaces *spaces,
                                                        uint32_t id);
 
-size_t kvbi_namespaces_bytes(
-    const struct kvbi_namespaces *spaces); /* allocated, strings included */
+/* allocated, strings included */
+size_t kvbi_namespaces_bytes(const struct kvbi_namespaces *spaces);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * pins - see pins.h.
  *
- * References between tables are index + 1, 0 for none, so that zeroed memory is an empty table. Both hash tables chain;
- * new pins go to the front of their chain, so that the first match is the latest pin. Chains of pins are doubly linked:
- * a deadline takes a pin out of the middle.
+ * References between tables are index + 1, 0 for none, so that zeroed memory is an empty table.
+ * Both hash tables chain; new pins go to the front of their chain, so that the first match is the
+ * latest pin. Chains of pins are doubly linked: a deadline takes a pin out of the middle.
  */
 #include "store/pins.h"
 

@@ -2,13 +2,15 @@
 /*
  * Pins with an owner: which handles an owner has, and until when.
  *
- * Owns       the table of pins: by (owner, block), by owner in the order of pinning, by deadline. It does not touch the
- *            blocks: whoever calls takes and gives back the handle that a pin stands for.
+ * Owns       the table of pins: by (owner, block), by owner in the order of pinning, by deadline.
+ *            It does not touch the blocks: whoever calls takes and gives back the handle that a pin
+ *            stands for.
  * Callers    api/ (pin, unpin, unpin_all, destroy), offload/progress (expiry).
- * Invariants every pin is in exactly one owner's list and one bucket; owners exist exactly while they have pins.
+ * Invariants every pin is in exactly one owner's list and one bucket; owners exist exactly while
+ *            they have pins.
  * Lock       the store's.
- * Why        fixed tables taken at create: pinning allocates nothing, and every call is O(1) a pin (O(log n) with a
- *            deadline).
+ * Why        fixed tables taken at create: pinning allocates nothing, and every call is O(1) a pin
+ *            (O(log n) with a deadline).
  */
 #ifndef KVBI_STORE_PINS_H
 #define KVBI_STORE_PINS_H

@@ -2,8 +2,10 @@
 /*
  * Eviction order behind a small interface: which parked block of a pool goes next.
  *
- * Owns       the order of the blocks that it was given; in each slot the field `order`, and nothing else.
- * Callers    store/pool, under the store's lock. A new policy is a new file and one line in policy.c.
+ * Owns       the order of the blocks that it was given; in each slot the field `order`, and nothing
+ *            else.
+ * Callers    store/pool, under the store's lock. A new policy is a new file and one line in
+ *            policy.c.
  * Rules      every operation is O(1) or O(log n). Lower bands go first. A deadline (0: none) is
  *            when a block falls back to KVB_PRIORITY_DEFAULT, as if last used then. However many
  *            deadlines pass at once, no call deals with more than 64 of them, and the order is what
@@ -34,7 +36,10 @@ struct kvbi_policy_ops {
     /* A user's last unref, or a use through another tier: youngest of its band. */
     void (*insert)(struct kvbi_policy *policy, uint32_t slot, unsigned band, uint64_t deadline_ns,
                    uint64_t now_ns);
-    /* Parked by a lane: goes directly before `parent` if that is in the same band, else youngest of its band. */
+    /*
+     * Parked by a lane: goes directly before `parent` if that is in the same band, else youngest of
+     * its band.
+     */
     void (*insert_below)(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                          uint64_t deadline_ns, uint32_t parent, uint64_t now_ns);
     /* An eviction passed it by because it was held: oldest of its band. */

@@ -3,16 +3,18 @@
  * Least recently used within priority bands.
  *
  * Owns       the band lists, the deadlines of retained blocks, the boundary between cold and warm.
- * Invariants within a band the warm blocks are younger than `first_warm`, which is the oldest warm one, or KVBI_NONE. Blocks older
- *            than it are cold. A block that is put among cold ones is cold at once and waits on the `told` stack until
- *            next_cold hands it out. Cold blocks are at least a tenth of all once next_cold says there are no more.
- *            A block whose deadline has passed is in the order of deadlines until it is dealt with,
+ * Invariants within a band the warm blocks are younger than `first_warm`, which is the oldest warm
+ *            one, or KVBI_NONE. Blocks older than it are cold. A block that is put among cold ones
+ *            is cold at once and waits on the `told` stack until next_cold hands it out. Cold
+ *            blocks are at least a tenth of all once next_cold says there are no more. A block
+ *            whose deadline has passed is in the order of deadlines until it is dealt with,
  *            wherever it is linked: its place is behind all of the default band, and before those
  *            whose deadline is later. While there are any, a block that is used is put among them,
  *            as if retained until then. One that a lane parks below such a block is linked directly
  *            before it and comes to its turn directly before it: of such a group the oldest has the
  *            deadline, and hands it to the next when it goes.
- * Why        the boundary moves by one link per change, so that "the oldest tenth" never needs a walk.
+ * Why        the boundary moves by one link per change, so that "the oldest tenth" never needs a
+ *            walk.
  *
  * Use of order.mark: 1 cold, 2 on the stack (linked by order.extra), 4 in the group of its older
  * neighbour; the stack is cleaned lazily.
@@ -217,7 +219,10 @@ static void lru_insert_below(struct kvbi_policy *policy, uint32_t slot, unsigned
     }
 }
 
-/* Oldest of its band, but behind one that came back just before: they were passed, and are let go, oldest first. */
+/*
+ * Oldest of its band, but behind one that came back just before: they were passed, and are let go,
+ * oldest first.
+ */
 static void lru_insert_oldest(struct kvbi_policy *policy, uint32_t slot, unsigned band,
                               uint64_t deadline_ns)
 {

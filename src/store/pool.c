@@ -228,8 +228,8 @@ struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, ui
         kvbi_lock_step();
         unsigned band = 0;
         uint32_t slot = policy->victim(pool->policy, now_ns, &pool->budget, &band);
-        if (slot == KVBI_NONE &&
-            band == KVBI_BAND_AGAIN) { /* a section's work has been done on them */
+        if (slot == KVBI_NONE && band == KVBI_BAND_AGAIN) {
+            /* a section's work has been done on them */
             pool->cut_short = true;
             return NULL;
         }

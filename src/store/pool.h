@@ -3,7 +3,8 @@
  * A pool: the slots of one tier, and where each of them is.
  *
  * Owns       the slots, the stack of free ones, the eviction order, the counts by place.
- * Callers    store/ only, under the store's lock; slots may be named and found by address without it.
+ * Callers    store/ only, under the store's lock; slots may be named and found by address without
+ *            it.
  * Invariants every slot is in exactly one place (enum kvbi_place) and the counts say how many are
  *            in each. A slot is in the eviction order exactly while it is PARKED and not PASSED.
  *            `pinned`: PARKED with holds > 0; `revocable`: those of which all pins are on-deck
@@ -98,7 +99,10 @@ static inline bool kvbi_pool_serves(const struct kvbi_pool *pool, uint32_t slot)
 /* Is it a slot of this pool? By address alone. */
 bool kvbi_pool_owns(const struct kvbi_pool *pool, const struct kvb_block *block);
 
-/* Take the block out of its place's counts, and put it into another's. Every change of place, or of pins, is in between. */
+/*
+ * Take the block out of its place's counts, and put it into another's. Every change of place, or of
+ * pins, is in between.
+ */
 void kvbi_pool_leave(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_enter(struct kvbi_pool *pool, struct kvb_block *block, enum kvbi_place place);
 
@@ -138,7 +142,10 @@ unsigned kvbi_pool_band(const struct kvb_block *block, uint64_t now_ns, uint64_t
  */
 struct kvb_block *kvbi_pool_victim(struct kvbi_pool *pool, unsigned band_max, uint64_t now_ns);
 
-/* A PARKED block leaves the order, because somebody uses it or its content goes. Its place is still PARKED. */
+/*
+ * A PARKED block leaves the order, because somebody uses it or its content goes. Its place is still
+ * PARKED.
+ */
 void kvbi_pool_take_out_of_order(struct kvbi_pool *pool, struct kvb_block *block);
 
 /*
@@ -154,7 +161,9 @@ uint32_t kvbi_pool_order(const struct kvbi_pool *pool, uint32_t *slots, uint32_t
  */
 void kvbi_pool_hold(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_unhold(struct kvbi_pool *pool, struct kvb_block *block, uint64_t now_ns);
-/* One of its pins, which is there already, is on a lane's deck; or is no longer, and still there. */
+/*
+ * One of its pins, which is there already, is on a lane's deck; or is no longer, and still there.
+ */
 void kvbi_pool_put_on_deck(struct kvbi_pool *pool, struct kvb_block *block);
 void kvbi_pool_take_off_deck(struct kvbi_pool *pool, struct kvb_block *block);
 

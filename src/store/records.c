@@ -2,8 +2,9 @@
 /*
  * records - see records.h.
  *
- * A record is whole cache lines, its head is the first of them, and tokens start on 16 bytes, as vector loads like them.
- * Records are not touched before their first use: a manager that is configured large and used little stays small.
+ * A record is whole cache lines, its head is the first of them, and tokens start on 16 bytes, as
+ * vector loads like them. Records are not touched before their first use: a manager that is
+ * configured large and used little stays small.
  */
 #include "store/records.h"
 

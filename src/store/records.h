@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pool of records (block/record.h): names and tokens of contents that have a copy in memory, or an event under way.
+ * The pool of records (block/record.h): names and tokens of contents that have a copy in memory, or
+ * an event under way.
  *
  * Owns       the memory of all records and the stack of free ones.
  * Callers    store/ under its lock.
- * Invariants a record has users > 0 exactly while it is not on the stack. There are as many records as blocks in memory
- *            tiers, events in the ring, and events that are being shown (delivered, or visited by
- *            walks) can use; every one in use belongs to a different one of those, so take cannot
- *            fail.
+ * Invariants a record has users > 0 exactly while it is not on the stack. There are as many records
+ *            as blocks in memory tiers, events in the ring, and events that are being shown
+ *            (delivered, or visited by walks) can use; every one in use belongs to a different one
+ *            of those, so take cannot fail.
  * Lock       the store's.
  */
 #ifndef KVBI_STORE_RECORDS_H

@@ -13,14 +13,15 @@
  *            store_match     finding
  *            store_names     what a block is called, and who knows
  *            store_forget    dropping contents from the index; events and pictures of them
- *            store_paths     paths that go out of service and come back
+ *            store_files     files that go out of service and come back
  *            store_adopt     what outlived an earlier process
- *            store_expect    bringing in what a batch will touch
+ *            store_warm      bringing in what a batch will touch
  *            store_stats     the part of statistics
  *            store_check     every invariant, for tests
- * Callers    offload/ and api/. Functions named ..._locked want `lock` held (asserted in debug builds).
+ * Callers    offload/ and api/. Functions named ..._locked assert `lock` (in debug builds).
  * Invariants those of its parts, and between them:
- *            - a block with an entry is named in that entry's copies; one being filled has its ready bit clear;
+ *            - a block with an entry is named in that entry's copies; one being filled has its
+ *              ready bit clear;
  *            - PARKED means Registered, with an entry, users 0; USED means users > 0; FREE means
  *              Empty, users 0;
  *            - TRANSFER and QUARANTINED mean users 0 and holds > 0: a lane still reads or writes
@@ -28,12 +29,14 @@
  *            - a Registered block without an entry is an unindexed duplicate, was invalidated, or
  *              was named before what it is was forgotten and registered after it: it is freed, not
  *              parked;
- *            - an unregistered block that came from kvb_alloc owns a record; a registered one shares its entry's.
+ *            - an unregistered block that came from kvb_alloc owns a record; a registered one
+ *              shares its entry's.
  *            - no copy in a file that is out of service is found; it stays in the index until it is
  *              forgotten;
  *            - `work` is set wherever something comes up for progress: an event, an offer, room
  *              that a lane waits for.
- * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks happen outside of it.
+ * Lock       `lock`, rank KVBI_RANK_STORE. Hashing, copying tokens and moving unregistered blocks
+ *            happen outside of it.
  */
 #ifndef KVBI_STORE_STORE_H
 #define KVBI_STORE_STORE_H
@@ -130,12 +133,12 @@ struct kvbi_store_config {
     uint32_t event_capacity, pin_capacity, namespace_capacity;
 };
 
-int kvbi_store_create(struct kvbi_store *store,
-                      const struct kvbi_store_config *config); /* KVB_ENOMEM */
-void kvbi_store_destroy(struct kvbi_store *store);             /* legal on a zeroed object */
+/* KVB_ENOMEM */
+int kvbi_store_create(struct kvbi_store *store, const struct kvbi_store_config *config);
+void kvbi_store_destroy(struct kvbi_store *store); /* legal on a zeroed object */
 size_t kvbi_store_bytes(const struct kvbi_store *store);
 
-/* ---- The lock ------------------------------------------------------------------------------------ */
+/* ---- The lock -------------------------------------------------------------------------------- */
 
 static inline void kvbi_store_lock(struct kvbi_store *store)
 {
@@ -173,7 +176,7 @@ static inline bool kvbi_store_serves(const struct kvbi_store *store, uint32_t ti
     return (store->serving >> tier & 1) != 0;
 }
 
-/* ---- No lock ------------------------------------------------------------------------------------- */
+/* ---- No lock --------------------------------------------------------------------------------- */
 
 /* The pool of a block, by address; NULL for foreign pointers. */
 struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block);
@@ -256,7 +259,7 @@ static inline bool kvbi_store_is_closing(const struct kvbi_store *store)
     return atomic_load(&store->closing);
 }
 
-/* ---- Closing ------------------------------------------------------------------------------------- */
+/* ---- Closing --------------------------------------------------------------------------------- */
 
 /*
  * From here on no handle is handed out; false: that was so already. Under the lock, in the hold in
@@ -276,7 +279,7 @@ static inline void kvbi_store_reopen(struct kvbi_store *store)
 /* Users of all slots, in all tiers, but for those that pins stand for. Walks all of it. */
 uint64_t kvbi_store_handles_locked(const struct kvbi_store *store);
 
-/* ---- Handles ---------------------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 /* What became of a block at its last unref. */
 enum kvbi_unref { KVBI_UNREF_SHARED, KVBI_UNREF_PARKED, KVBI_UNREF_FREED, KVBI_UNREF_QUARANTINED };
@@ -284,11 +287,14 @@ enum kvbi_unref { KVBI_UNREF_SHARED, KVBI_UNREF_PARKED, KVBI_UNREF_FREED, KVBI_U
 /* One user more of a Registered block, parked or used. 0 or KVB_EAGAIN. */
 int kvbi_store_ref_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                           struct kvb_block *block);
-/* One user less; the last one parks, frees, or leaves it to the transfer that still uses it. users must be > 0. */
+/*
+ * One user less; the last one parks, frees, or leaves it to the transfer that still uses it. users
+ * must be > 0.
+ */
 enum kvbi_unref kvbi_store_unref_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                         struct kvb_block *block, uint64_t now_ns);
 
-/* ---- Room ------------------------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
 /* Of the store's own files: a slot has become free or evictable. */
 static inline void kvbi_store_note_room_locked(struct kvbi_store *store, struct kvbi_pool *pool)
@@ -336,13 +342,14 @@ void kvbi_store_evict_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                              struct kvb_block *block);
 
 /*
- * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free. Should a step still be out,
- * which takes more unrefs than refs, the slot is retired: a device may write there.
+ * Nobody uses the slot, no lane does and no entry names it: whatever is in it goes, and it is free.
+ * Should a step still be out, which takes more unrefs than refs, the slot is retired: a device may
+ * write there.
  */
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                             struct kvb_block *block);
 
-/* ---- What a block is ----------------------------------------------------------------------------- */
+/* ---- What a block is ------------------------------------------------------------------------- */
 
 /* Is its content in the index, and not cleared? */
 static inline bool kvbi_store_is_known_locked(const struct kvbi_store *store,
@@ -367,13 +374,16 @@ void kvbi_store_return_record_locked(struct kvbi_store *store, uint32_t record);
 int kvbi_store_open_namespace_locked(struct kvbi_store *store, const void *salt, size_t salt_bytes,
                                      const void *adapter, size_t adapter_bytes, uint32_t *id);
 
-/* The table of pins, which is the lock's. Whoever pins has taken the handle that the pin stands for. */
+/*
+ * The table of pins, which is the lock's. Whoever pins has taken the handle that the pin stands
+ * for.
+ */
 static inline struct kvbi_pins *kvbi_store_pins(struct kvbi_store *store)
 {
     return &store->pins;
 }
 
-/* ---- Publishing ------------------------------------------------------------------------------------------------- */
+/* ---- Publishing ------------------------------------------------------------------------------ */
 
 /*
  * Complete -> Registered for a sole user whose record is named. *block is replaced if `share` and
@@ -403,7 +413,10 @@ bool kvbi_store_fill_end_locked(struct kvbi_store *store, struct kvbi_pool *pool
 void kvbi_store_fill_abandon_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                     struct kvb_block *target);
 
-/* A PARKED block that is in no order goes directly below its parent, if that is in the pool's order; else it is the youngest. */
+/*
+ * A PARKED block that is in no order goes directly below its parent, if that is in the pool's
+ * order; else it is the youngest.
+ */
 void kvbi_store_order_below_parent_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                           struct kvb_block *block, uint64_t now_ns);
 
@@ -431,19 +444,22 @@ void kvbi_store_warm_contents_locked(const struct kvbi_store *store,
 void kvbi_store_warm_parked_locked(const struct kvbi_store *store, const struct kvbi_pool *pool,
                                    const uint32_t *slots, uint32_t count);
 
-/* Named blocks will be registered: what finding their names touches. Once before the lock is taken, once under it. */
+/*
+ * Named blocks will be registered: what finding their names touches. Once before the lock is taken,
+ * once under it.
+ */
 void kvbi_store_warm_names(const struct kvbi_store *store, struct kvb_block *const *blocks,
                            uint32_t count);
 void kvbi_store_warm_names_locked(const struct kvbi_store *store, struct kvb_block *const *blocks,
                                   uint32_t count);
 
-/* ---- Finding ---------------------------------------------------------------------------------------------------- */
+/* ---- Finding --------------------------------------------------------------------------------- */
 
 /* Up to KVBI_LOCK_BATCH consecutive blocks of a sequence. */
 struct kvbi_probe {
-    const struct kvb_seq
-        *names;                /* built-in: the names; the caller's keys: hash and digest of each */
-    const unsigned char *keys; /* the caller's keys, or NULL */
+    /* built-in: the names; the caller's keys: hash and digest of each */
+    const struct kvb_seq *names;
+    const unsigned char *keys;         /* the caller's keys, or NULL */
     const unsigned char *before;       /* the caller's key before the first, or NULL at the root */
     const struct kvb_seq *name_before; /* the same for built-in hashes */
     const uint32_t *tokens;            /* or NULL: names are trusted */
@@ -475,9 +491,12 @@ const uint64_t *kvbi_store_digest_locked(const struct kvbi_store *store,
 /* The live entry of a name or key. KVBI_NONE: none. */
 uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key);
 
-/* ---- Forgetting ------------------------------------------------------------------------------------------------- */
+/* ---- Forgetting ------------------------------------------------------------------------------ */
 
-/* Drop one copy from the index, with its event; the entry goes with the last one. The block is the caller's to deal with. */
+/*
+ * Drop one copy from the index, with its event; the entry goes with the last one. The block is the
+ * caller's to deal with.
+ */
 void kvbi_store_detach_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                               struct kvb_block *block);
 /* Drop one copy that turned out unreadable; who uses or reads the block keeps it until then. */
@@ -492,7 +511,10 @@ void kvbi_store_forget_locked(struct kvbi_store *store, uint32_t entry);
 int kvbi_store_invalidate_locked(struct kvbi_store *store, const void *key);
 /* The same for a namespace. The caller sweeps: what is registered behind the sweep is younger. */
 void kvbi_store_forget_namespace_locked(struct kvbi_store *store, uint32_t namespace_id);
-/* Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a namespace. False at the end. */
+/*
+ * Entries [*cursor, *cursor + 64): forget the dead ones (namespace_id NULL) or those of a
+ * namespace. False at the end.
+ */
 bool kvbi_store_sweep_locked(struct kvbi_store *store, uint32_t *cursor,
                              const uint32_t *namespace_id, uint64_t *removed);
 /*
@@ -519,7 +541,7 @@ bool kvbi_store_forget_file_locked(struct kvbi_store *store, struct kvbi_pool *p
 bool kvbi_store_put_back_file_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                      uint32_t file, uint64_t *cursor);
 
-/* ---- Adopting --------------------------------------------------------------------------------------------------- */
+/* ---- Adopting -------------------------------------------------------------------------------- */
 
 /* A block that was there before this process. Nothing is kept but copies. */
 struct kvbi_adoption {
@@ -565,8 +587,8 @@ enum kvbi_adopt kvbi_store_adopt_locked(struct kvbi_store *store, struct kvbi_po
 void kvbi_store_adopt_replace_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                      const struct kvbi_adoption *adoption, uint32_t other);
 /*
- * A slot that is not adopted, but was written in this generation: the next one is a later one, so that no two contents ever had the same
- * slot and generation.
+ * A slot that is not adopted, but was written in this generation: the next one is a later one, so
+ * that no two contents ever had the same slot and generation.
  */
 void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                         uint32_t slot, uint64_t generation);
@@ -574,15 +596,16 @@ void kvbi_store_adopt_generation_locked(struct kvbi_store *store, struct kvbi_po
 void kvbi_store_adopt_retired_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                      uint32_t slot);
 /*
- * Adopted slots go after all that were put in order before them, each after the one before, as far as priorities allow. written: that is
- * the order in which they were written, parents first, and nothing is known of their use: directly below their parents instead. Each slot
- * once; KVBI_LOCK_BATCH at most.
+ * Adopted slots go after all that were put in order before them, each after the one before, as far
+ * as priorities allow. written: that is the order in which they were written, parents first, and
+ * nothing is known of their use: directly below their parents instead. Each slot once;
+ * KVBI_LOCK_BATCH at most.
  */
 void kvbi_store_adopt_order_locked(struct kvbi_store *store, struct kvbi_pool *pool,
                                    const uint32_t *slots, uint32_t count, bool written);
 void kvbi_store_adopt_end_locked(struct kvbi_store *store, struct kvbi_pool *pool);
 
-/* ---- Events ----------------------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 /* Emit an event about one copy. */
 void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t tier, uint32_t entry);
@@ -592,12 +615,12 @@ void kvbi_store_emit_locked(struct kvbi_store *store, uint32_t kind, uint32_t ti
 void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,
                                uint32_t entry, struct kvbi_event_item *item);
 
-/* ---- Statistics --------------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 /* Its part of the picture: tiers, index, events, pins. */
 void kvbi_store_stats_locked(const struct kvbi_store *store, struct kvb_stats *stats);
 
-/* ---- Checking --------------------------------------------------------------------------------------------------- */
+/* ---- Checking -------------------------------------------------------------------------------- */
 
 /* Every invariant, by walking everything. NULL, or which one is broken. */
 const char *kvbi_store_check_locked(struct kvbi_store *store);

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What outlived an earlier process becomes findable: the blocks of a file, and the order in which they were used.
+ * What outlived an earlier process becomes findable: the blocks of a file, and the order in which
+ * they were used.
  *
  * Callers    offload/recover through store.h, at create. Lock: the store's.
  * Rules      one name has one entry and one indexed copy in the tier; whoever calls says which of
  *            two slots that is. They may have different content: an invalidated name was registered
  *            again, for something else. What is not adopted stays free. A slot is never used again
  *            in a generation in which it was written before.
- * Why        in the order of the file, because that is how it is read: hashes are scattered over the index anyway, but slots, entries and
- *            generations are walked one after the other. The eviction order is another walk, since it is another order. The stack of
- *            free slots is made at the end: taking slots out of the middle of it would need to know where they are.
+ * Why        in the order of the file, because that is how it is read: hashes are scattered over
+ *            the index anyway, but slots, entries and generations are walked one after the other.
+ *            The eviction order is another walk, since it is another order. The stack of free slots
+ *            is made at the end: taking slots out of the middle of it would need to know where they
+ *            are.
  */
 #include <string.h>
 

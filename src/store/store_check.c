@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every invariant of the store, by walking everything. For tests: no call of the library's own comes here.
+ * Every invariant of the store, by walking everything. For tests: no call of the library's own
+ * comes here.
  *
  * Callers    api/check. Lock: the store's.
  */

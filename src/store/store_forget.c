@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dropping contents from the index: one copy (eviction), all copies (invalidation), everything (clear); and the events
- * about it.
+ * Dropping contents from the index: one copy (eviction), all copies (invalidation), everything
+ * (clear); and the events about it.
  *
- * Callers    store/, offload/ and api/ through store.h. Lock: the store's; clear and sweep also clear_lock.
- * Why        clear is one step for everybody who looks (the epoch moves, CLEARED gets its number) and many short ones for the
- *            memory behind it, so that no call waits for a sweep of millions of entries.
+ * Callers    store/, offload/ and api/ through store.h. Lock: the store's; clear and sweep also
+ *            clear_lock.
+ * Why        clear is one step for everybody who looks (the epoch moves, CLEARED gets its number)
+ *            and many short ones for the memory behind it, so that no call waits for a sweep of
+ *            millions of entries.
  */
 #include <string.h>
 

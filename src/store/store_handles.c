@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who uses a block: users, and lanes that pin it. What becomes of it when the last of them has gone.
+ * Who uses a block: users, and lanes that pin it. What becomes of it when the last of them has
+ * gone.
  *
  * Callers    offload/ and api/, through store.h. Lock: the store's, of what is named ..._locked.
  */
@@ -34,7 +35,10 @@ int kvbi_store_ref_locked(struct kvbi_store *store, struct kvbi_pool *pool, stru
     return 0;
 }
 
-/* Copies further down are used by this use: an inclusive lower tier keeps the order in which blocks were really used. */
+/*
+ * Copies further down are used by this use: an inclusive lower tier keeps the order in which blocks
+ * were really used.
+ */
 static void touch_copies_below(struct kvbi_store *store, const struct kvbi_entry *entry,
                                uint32_t tier, uint64_t now_ns)
 {

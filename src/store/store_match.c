@@ -3,8 +3,8 @@
  * Finding the leading run of a sequence, a batch at a time.
  *
  * Callers    api/ through store.h. Lock: the store's.
- * Why        at a million blocks a probe is three cache misses: bucket, entry, slot. Each is asked for over the whole batch
- *            before the first is needed, so that they overlap.
+ * Why        at a million blocks a probe is three cache misses: bucket, entry, slot. Each is asked
+ *            for over the whole batch before the first is needed, so that they overlap.
  */
 #include <string.h>
 

@@ -3,10 +3,11 @@
  * Publishing computed blocks: first copy, copy beside those of other tiers, duplicate, collision.
  *
  * Callers    api/ through store.h. Lock: the store's.
- * Rules      one content has one entry; one entry has at most one indexed copy a tier. A block whose hash stands for other
- *            content is never indexed, nor is a descendant while its parent's hash stands for other content: otherwise a
- *            match by tokens could walk from one chain into another. What was named before its name
- *            was forgotten is never indexed either (moments.h).
+ * Rules      one content has one entry; one entry has at most one indexed copy a tier. A block
+ *            whose hash stands for other content is never indexed, nor is a descendant while its
+ *            parent's hash stands for other content: otherwise a match by tokens could walk from
+ *            one chain into another. What was named before its name was forgotten is never indexed
+ *            either (moments.h).
  */
 #include <string.h>
 
@@ -54,8 +55,9 @@ static enum sameness compare_content(const struct kvbi_store *store, uint32_t id
     bool old_known = kvbi_digest_known(old), new_known = kvbi_digest_known(record->name.digest);
     if (entry->namespace_id != record->namespace_id || !same_parent(store, id, record))
         return OTHER;
+    /* neither tokens nor digest: nothing says that it is other content, or the same */
     if (entry->record == KVBI_NONE && !old_known)
-        return OLD_UNPROVEN; /* neither tokens nor digest: nothing says that it is other content, or the same */
+        return OLD_UNPROVEN;
     if (!same_tokens(store, entry, record_index))
         return OTHER;
     if (old_known != new_known)
@@ -76,7 +78,10 @@ static bool parent_is_other_content(struct kvbi_store *store, const struct kvbi_
     return memcmp(digest, record->parent.digest, sizeof record->parent.digest) != 0;
 }
 
-/* The digest of a block under the caller's key: behind its namespace, or behind what its parent's key stands for now. */
+/*
+ * The digest of a block under the caller's key: behind its namespace, or behind what its parent's
+ * key stands for now.
+ */
 static void complete_keyed_name(struct kvbi_store *store, struct kvbi_record *record)
 {
     const uint64_t *before = NULL;
@@ -164,12 +169,15 @@ static void take_over(struct kvbi_store *store, struct kvbi_pool *pool, struct k
     attach(store, pool, block, id, false);
     kvbi_store_drop_offer_locked(store, pool, old);
     old->entry = KVBI_NONE;
-    kvbi_pool_take_out_of_order(
-        pool, old); /* its users stay 0, so that no weak handle upgrades meanwhile */
+    /* its users stay 0, so that no weak handle upgrades meanwhile */
+    kvbi_pool_take_out_of_order(pool, old);
     kvbi_store_free_locked(store, pool, old);
 }
 
-/* The same content is indexed in this tier already, ready or on its way, or what is indexed cannot be told from it. */
+/*
+ * The same content is indexed in this tier already, ready or on its way, or what is indexed cannot
+ * be told from it.
+ */
 static int register_duplicate(struct kvbi_store *store, struct kvbi_pool *pool,
                               struct kvb_block **block, uint32_t id, bool share, uint64_t now_ns)
 {
@@ -228,8 +236,8 @@ int kvbi_store_register_locked(struct kvbi_store *store, struct kvbi_pool *pool,
         pool->collisions++;
         return KVB_ECOLLISION;
     }
-    if (sameness ==
-        NEW_UNPROVEN) { /* lives, but is not found: nothing says that it is what the index promises */
+    if (sameness == NEW_UNPROVEN) {
+        /* lives, but is not found: nothing says that it is what the index promises */
         set_registered(store, *block);
         pool->duplicates++;
         return 0;

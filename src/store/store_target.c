@@ -72,10 +72,10 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
 {
     kvbi_lock_assert_held(&store->lock);
     criteria->earliest = 0;
+    /* nearly always */
     if (pool->free_count > 0 &&
         pool->slots[pool->free_stack[pool->free_count - 1]].ticket <= criteria->counter)
-        return kvbi_store_take_locked(store, pool, false, criteria->band_max,
-                                      now_ns); /* nearly always */
+        return kvbi_store_take_locked(store, pool, false, criteria->band_max, now_ns);
     kvbi_pool_search(pool, store->lock.section);
     pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this section */
     if (pool->cut_short)

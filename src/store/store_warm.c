@@ -3,10 +3,13 @@
  * What a batch will touch is warmed before the first of it is needed: its cache lines are asked
  * for.
  *
- * Callers    api/ and offload/ through store.h, store_adopt. Lock: the store's, unless a name says otherwise.
- * Invariants nothing is changed, and nothing is decided by what is read here: a stale answer costs a cache miss later, no more.
- * Why        blocks of one batch lie anywhere in tables of hundreds of megabytes. Each costs a chain of misses (slot, entry, bucket,
- *            parent's entry, parent's slot); stage by stage those of all blocks overlap (docs/performance.md).
+ * Callers    api/ and offload/ through store.h, store_adopt. Lock: the store's, unless a name says
+ *            otherwise.
+ * Invariants nothing is changed, and nothing is decided by what is read here: a stale answer costs
+ *            a cache miss later, no more.
+ * Why        blocks of one batch lie anywhere in tables of hundreds of megabytes. Each costs a
+ *            chain of misses (slot, entry, bucket, parent's entry, parent's slot); stage by stage
+ *            those of all blocks overlap (docs/performance.md).
  */
 #include "store/store.h"
 
@@ -67,8 +70,8 @@ void kvbi_store_warm_take_locked(const struct kvbi_store *store, const struct kv
             continue;
         struct kvbi_record *record = kvbi_store_record(store, entry->record);
         __builtin_prefetch(record, 1);
-        __builtin_prefetch(kvbi_record_tokens(&store->records.shape, record),
-                           1); /* its next owner's, soon */
+        /* its next owner's, soon */
+        __builtin_prefetch(kvbi_record_tokens(&store->records.shape, record), 1);
     }
     for (uint32_t i = 0; i < found; i++)
         kvbi_index_warm_entry(index, kvbi_index_at(index, pool->slots[slots[i]].entry)->name.hash);

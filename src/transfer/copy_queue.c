@@ -4,7 +4,7 @@
 
 #include "base/debug.h"
 
-/* ---- Lists -------------------------------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 void kvbi_copy_push_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list,
                            uint32_t index)
@@ -82,7 +82,7 @@ bool kvbi_copy_ready_locked(const struct kvbi_copy_queue *queue)
            (queue->waiting.count > 0 && queue->counter >= queue->waiting_ticket);
 }
 
-/* ---- In, and out without having been begun ------------------------------------------------------------------------ */
+/* ---- In, and out without having been begun --------------------------------------------------- */
 
 int kvbi_copy_queue_submit(struct kvbi_copy_queue *queue, const struct kvbi_copy *copies,
                            uint32_t count, bool urgent)
@@ -191,7 +191,7 @@ bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue, uint64_t value)
     return reached;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 int kvbi_copy_queue_create(struct kvbi_copy_queue *queue, const struct kvbi_memory *memory,
                            uint32_t capacity)

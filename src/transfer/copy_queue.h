@@ -3,15 +3,17 @@
  * copy_queue - the copies an engine has taken: which wait for a ticket, which are ready, which were
  * given up
  *
- * Owns       a fixed array of items and the lists through it. Every item is in exactly one list: free, waiting (for the counter
- *            to reach its ticket), one of the two ready ones, cancelled (completes through reap), or one of the engine's own
- *            (what it has begun). Items are named by their index, so that an engine keeps what it knows of them beside.
+ * Owns       a fixed array of items and the lists through it. Every item is in exactly one list:
+ *            free, waiting (for the counter to reach its ticket), one of the two ready ones,
+ *            cancelled (completes through reap), or one of the engine's own (what it has begun).
+ *            Items are named by their index, so that an engine keeps what it knows of them beside.
  * Callers    engines.
  * Invariants lists run first in, first out; waiting_ticket is the smallest ticket in the waiting
  *            list (UINT64_MAX: it is empty), so that the list is walked only when the counter has
  *            passed it: waiting copies delay nobody.
- * Lock       `lock` guards everything below it. It is the engine's lock too: what an engine shares between threads hangs on it.
- *            The copy of an item that an engine has begun is the engine's alone, and read without.
+ * Lock       `lock` guards everything below it. It is the engine's lock too: what an engine shares
+ *            between threads hangs on it. The copy of an item that an engine has begun is the
+ *            engine's alone, and read without.
  */
 #ifndef KVBI_TRANSFER_COPY_QUEUE_H
 #define KVBI_TRANSFER_COPY_QUEUE_H
@@ -60,8 +62,8 @@ int kvbi_copy_queue_submit(struct kvbi_copy_queue *queue, const struct kvbi_copy
 
 void kvbi_copy_push_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list,
                            uint32_t index);
-uint32_t kvbi_copy_pop_locked(struct kvbi_copy_queue *queue,
-                              struct kvbi_copy_list *list); /* not empty */
+/* not empty */
+uint32_t kvbi_copy_pop_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list);
 /* Empties `from`. O(1). */
 void kvbi_copy_append_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *to,
                              struct kvbi_copy_list *from);

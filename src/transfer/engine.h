@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one interface of all transfer engines: batches of {source, target} in, one result a block out.
+ * The one interface of all transfer engines: batches of {source, target} in, one result a block
+ * out.
  *
  * An engine moves bytes between two kinds of memory. It never calls the pipeline, never moves a
  * state: it posts completions, which progress reaps and applies. Progress alone calls submit, reap
@@ -79,8 +80,9 @@ struct kvbi_engine_ops {
     const char *name;
     void (*destroy)(struct kvbi_engine *engine);
     /*
-     * Takes all `count` copies or none: 0, or KVB_EAGAIN if the queue has no room for all. `urgent` ones (onboarding) are begun
-     * before any other that has not begun. Engines to whom it makes a difference join adjacent slots into one copy.
+     * Takes all `count` copies or none: 0, or KVB_EAGAIN if the queue has no room for all. `urgent`
+     * ones (onboarding) are begun before any other that has not begun. Engines to whom it makes a
+     * difference join adjacent slots into one copy.
      */
     int (*submit)(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                   bool urgent);
@@ -95,7 +97,10 @@ struct kvbi_engine_ops {
     int (*wake_fd)(struct kvbi_engine *engine);
     /* Something that reap could complete now? Any thread. */
     bool (*ready)(struct kvbi_engine *engine);
-    /* Give up what has not begun, wait for what has. All of it comes out of reap, the former with KVB_ECANCELED. */
+    /*
+     * Give up what has not begun, wait for what has. All of it comes out of reap, the former with
+     * KVB_ECANCELED.
+     */
     void (*drain)(struct kvbi_engine *engine);
     /*
      * The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. A GPU's: also

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engines of a manager: one for host memory, and one for each other kind that its tiers are of, and
- * who moves what. Of two tiers the one that is not on the host says which engine; two of which neither
- * is work one after the other (transfer/relay.h).
+ * The engines of a manager: one for host memory, and one for each other kind that its tiers are of,
+ * and who moves what. Of two tiers the one that is not on the host says which engine; two of which
+ * neither is work one after the other (transfer/relay.h).
  *
  * Owns       the engines.
- * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed after create: no lock.
+ * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed
+ *            after create: no lock.
  * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same
  *            to the others. Points in the streams of a GPU are an order of their own, and which of
  *            these tickets a block of the device waits for stands here: `tickets` only grows, and

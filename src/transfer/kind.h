@@ -39,7 +39,9 @@ struct kvbi_kind {
      */
     int (*check)(const struct kvb_tier_config *config, const struct kvb_layout *layout,
                  uint64_t block_bytes, char *message, size_t message_bytes);
-    /* `config`: its defaults resolved, one path is paths[0] of one. On an error `message` says why. */
+    /*
+     * `config`: its defaults resolved, one path is paths[0] of one. On an error `message` says why.
+     */
     int (*create)(struct kvbi_tier *tier, const struct kvbi_memory *memory,
                   const struct kvb_tier_config *config, const struct kvbi_purpose *purpose,
                   char *message, size_t message_bytes);

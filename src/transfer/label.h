@@ -13,7 +13,9 @@
 
 #include <kvblock.h>
 
-/* The content of a slot, by name: what is written under one identity is read under the same only. */
+/*
+ * The content of a slot, by name: what is written under one identity is read under the same only.
+ */
 struct kvbi_identity {
     uint64_t hash, digest[2]; /* struct kvb_seq */
     uint64_t generation;      /* of the slot: how often it has been taken */
@@ -24,7 +26,9 @@ struct kvbi_label {
     uint64_t parent_hash;
     uint64_t space_hash, space_digest[2]; /* of the namespace: struct kvbi_namespace_name */
     uint64_t generation;                  /* of the slot: how often it had been taken */
-    /* That this process had seen when the write was decided; where it is written down: the epoch. */
+    /*
+     * That this process had seen when the write was decided; where it is written down: the epoch.
+     */
     uint64_t clears;
     uint8_t has_parent;
     uint8_t priority;

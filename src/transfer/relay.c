@@ -31,8 +31,10 @@ struct relay_engine {
     int epoll_fd;
     bool draining;
     bool lost; /* the GPU is, and may still write blocks in between: none of them is used again */
-    bool
-        begun; /* a leg, since the last reap began: its engine may want to be reaped before anything wakes us */
+    /*
+     * a leg, since the last reap began: its engine may want to be reaped before anything wakes us
+     */
+    bool begun;
 
     struct kvbi_copy_queue queue;
     struct kvbi_copy_list completed;
@@ -46,7 +48,7 @@ static struct relay_engine *of(struct kvbi_engine *engine)
     return (struct relay_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- Legs --------------------------------------------------------------------------------------------------------- */
+/* ---- Legs ------------------------------------------------------------------------------------ */
 
 static void complete(struct relay_engine *r, uint32_t index, int result)
 {
@@ -99,7 +101,10 @@ static void submit_leg(struct relay_engine *r, uint32_t index)
         complete(r, index, as_said_by(r, engine, error));
 }
 
-/* What goes down may stand behind a step of the server, with its block: a quarter of them is for what comes up. */
+/*
+ * What goes down may stand behind a step of the server, with its block: a quarter of them is for
+ * what comes up.
+ */
 static bool has_room_locked(const struct relay_engine *r, const struct kvbi_copy_list *ready)
 {
     const struct kvbi_copy *copy = &r->queue.items[ready->first].copy;
@@ -209,7 +214,7 @@ static void advance(struct relay_engine *r, struct kvbi_engine *engine, uint64_t
     }
 }
 
-/* ---- The interface ------------------------------------------------------------------------------------------------ */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 static int relay_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                         bool urgent)
@@ -294,7 +299,7 @@ static size_t relay_bytes(const struct kvbi_engine *engine)
            r->lower->ops->bytes(r->lower);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void relay_destroy(struct kvbi_engine *engine)
 {

@@ -33,7 +33,10 @@ static void sort_by_stride(struct dimension *dimensions, uint32_t count)
         }
 }
 
-/* Each dimension steps over what the smaller ones span; *span becomes what all of them span together. */
+/*
+ * Each dimension steps over what the smaller ones span; *span becomes what all of them span
+ * together.
+ */
 static int nest(struct dimension *dimensions, uint32_t count, uint64_t *span, char *message,
                 size_t message_bytes)
 {

@@ -2,12 +2,15 @@
 /*
  * strides - where the chunks of a block lie in memory that somebody else has laid out
  *
- * Owns       the arithmetic of struct kvb_layout's strides, and the check that no two chunks overlap. Pure.
- * Callers    api/config checks; the tier in CUDA memory keeps one; whoever asks for a chunk's address.
- * Invariants of one that kvbi_strides_check has accepted: no sum below overflows, all chunks lie within `span_bytes` of their base and
- *            are disjoint.
- * Why        chunks are nested: sorted by stride, each dimension steps over all that the smaller ones span. Every layout that
- *            attention kernels read is of that kind, and then n comparisons prove what n^2 chunks would have to be compared for.
+ * Owns       the arithmetic of struct kvb_layout's strides, and the check that no two chunks
+ *            overlap. Pure.
+ * Callers    api/config checks; the tier in CUDA memory keeps one; whoever asks for a chunk's
+ *            address.
+ * Invariants of one that kvbi_strides_check has accepted: no sum below overflows, all chunks lie
+ *            within `span_bytes` of their base and are disjoint.
+ * Why        chunks are nested: sorted by stride, each dimension steps over all that the smaller
+ *            ones span. Every layout that attention kernels read is of that kind, and then n
+ *            comparisons prove what n^2 chunks would have to be compared for.
  */
 #ifndef KVBI_TRANSFER_STRIDES_H
 #define KVBI_TRANSFER_STRIDES_H
@@ -26,8 +29,8 @@ struct kvbi_strides {
 };
 
 /*
- * The layout's strides, 0s resolved, for `block_count` blocks; `layered`: layers have bases of their own, and their stride is none.
- * 0, or KVB_EINVAL with what overlaps or overflows, in words.
+ * The layout's strides, 0s resolved, for `block_count` blocks; `layered`: layers have bases of
+ * their own, and their stride is none. 0, or KVB_EINVAL with what overlaps or overflows, in words.
  */
 int kvbi_strides_read(struct kvbi_strides *strides, const struct kvb_layout *layout,
                       uint32_t block_count, bool layered, char *message, size_t message_bytes);

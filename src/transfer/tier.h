@@ -2,8 +2,8 @@
 /*
  * One tier of the memory hierarchy: where its bytes lie, and what a kind of memory has to answer.
  *
- * Owns       nothing: the kinds do (transfer/memory, transfer/disk, transfer/cuda), each in a folder
- *            that nobody outside of it includes. transfer/kind.h says how a kind is found.
+ * Owns       nothing: the kinds do (transfer/memory, transfer/disk, transfer/cuda), each in a
+ *            folder that nobody outside of it includes. transfer/kind.h says how a kind is found.
  * Callers    transfer/tiers creates and destroys; engines, offload/ and api/ ask.
  * Invariants every operation is there: a kind that has nothing to say answers with one of the
  *            functions at the end. What can be known of a tier without a call stands in its fields,
@@ -89,8 +89,8 @@ enum kvbi_answer {
 };
 
 /*
- * Slot s lies in file s % file_count, at s / file_count. Files are lost, emptied and put back one by
- * one. At most KVB_DISK_PATHS_MAX.
+ * Slot s lies in file s % file_count, at s / file_count. Files are lost, emptied and put back one
+ * by one. At most KVB_DISK_PATHS_MAX.
  */
 struct kvbi_lasting_ops {
     uint32_t (*file_count)(const struct kvbi_tier *tier);

@@ -33,8 +33,8 @@ int kvbi_tiers_register(struct kvbi_tier *tiers, const struct kvb_tier_config *c
 
 void kvbi_tiers_destroy(struct kvbi_tier *tiers)
 {
-    for (uint32_t tier = KVB_TIER_COUNT;
-         tier-- > 0;) /* a device after what is registered with it */
+    /* a device after what is registered with it */
+    for (uint32_t tier = KVB_TIER_COUNT; tier-- > 0;)
         kvbi_tier_destroy(&tiers[tier]);
 }
 

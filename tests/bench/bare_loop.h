@@ -4,10 +4,11 @@
  *
  * Owns       a ring of its own, a descriptor of the file, memory as large as the host tier.
  * Callers    bench_disk. One thread.
- * Invariants `depth` I/Os are in flight until the last is submitted; each is one piece, 1 MiB or a block, whichever is less.
- *            Anything but the full length ends the program.
- * Why        it is as good as it can be made: single issuer with deferred task running, registered file and buffer, huge pages,
- *            O_DIRECT, each where the kernel has it; every completion is replaced at once; it sleeps when there is none.
+ * Invariants `depth` I/Os are in flight until the last is submitted; each is one piece, 1 MiB or a
+ *            block, whichever is less. Anything but the full length ends the program.
+ * Why        it is as good as it can be made: single issuer with deferred task running, registered
+ *            file and buffer, huge pages, O_DIRECT, each where the kernel has it; every completion
+ *            is replaced at once; it sleeps when there is none.
  */
 #ifndef BENCH_BARE_LOOP_H
 #define BENCH_BARE_LOOP_H
@@ -18,7 +19,10 @@
 
 #define PIECE_BYTES ((uint64_t)1 << 20)
 
-/* Where the first slot lies in the library's file. A wrong guess would be told by the checksums of its neighbours. */
+/*
+ * Where the first slot lies in the library's file. A wrong guess would be told by the checksums of
+ * its neighbours.
+ */
 #define DATA_OFFSET ((uint64_t)1 << 20)
 
 struct bare_loop {

@@ -2,8 +2,8 @@
 /*
  * bench_core - what the calls of kvblock cost, beside a baseline measured in the same rounds
  *
- * Public header only, linked to the library as it ships. docs/performance.md says what the rows mean.
- * Exit: 0, 1 if a row misses its bar, 2 if a call failed or the command line is wrong.
+ * Public header only, linked to the library as it ships. docs/performance.md says what the rows
+ * mean. Exit: 0, 1 if a row misses its bar, 2 if a call failed or the command line is wrong.
  */
 #include <errno.h>
 #include <stdio.h>

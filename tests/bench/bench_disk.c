@@ -396,21 +396,26 @@ static void usage(FILE *out)
 {
     (void)fprintf(
         out,
-        "usage: bench_disk [--json] [--quick] [--path FILE] [--pairs N] [--only SIZE] [--progress thread|poll]\n"
-        "                  [--engine auto|uring|posix] [--order both|random|seq] [--baseline fio|bare]\n"
+        "usage: bench_disk [--json] [--quick] [--path FILE] [--pairs N] [--only SIZE]\n"
+        "                  [--progress thread|poll] [--engine auto|uring|posix]\n"
+        "                  [--order both|random|seq] [--baseline fio|bare]\n"
         "                  [--batch N] [--depth N] [--mib N] [--help]\n\n"
         "  --json         rows as a JSON array instead of a table\n"
         "  --quick        little data and 2 pairs: a few seconds, figures of no use, no bar\n"
-        "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the current folder);\n"
+        "  --path FILE    the disk tier's file, 4.3 GiB, 1 GiB with --only (in TMPDIR or the\n"
+        "                 current folder);\n"
         "                 removed at the end, after a kill too, unless it was there before\n"
         "  --pairs N      at most N pairs a row, 2 to 999 (60)\n"
         "  --only SIZE    blocks of 64k, 256k, 1m or 2m alone, or recovery\n"
-        "  --progress     who moves: the manager's thread, or the caller in kvb_manager_flush (thread)\n"
+        "  --progress     who moves: the manager's thread, or the caller of flush (thread)\n"
         "  --engine       the disk tier's engine (auto)\n"
-        "  --order        slots of the file in random order, one after the other, or both in turn (both)\n"
-        "  --baseline     fio's io_uring engine, or a loop around a ring of its own (fio, where it is installed)\n"
+        "  --order        slots of the file in random order, one after the other, or both in turn\n"
+        "                 (both)\n"
+        "  --baseline     fio's io_uring engine, or a loop around a ring of its own (fio, where\n"
+        "                 it is installed)\n"
         "  --batch, --depth N   of the lane (the library's defaults)\n"
-        "  --mib N        MiB that a half of a pair moves, 16 to 512 (256); the file is four times that\n"
+        "  --mib N        MiB that a half of a pair moves, 16 to 512 (256); the file is four\n"
+        "                 times that\n"
         "  --help         this text\n");
 }
 

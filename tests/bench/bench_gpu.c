@@ -36,15 +36,16 @@ static void usage(FILE *out)
 {
     (void)fprintf(
         out,
-        "usage: bench_gpu [--json] [--quick] [--only SUITE] [--device N] [--rounds N] [--mib N] [--pin-mib N]\n"
-        "                 [--method auto|plain|rect|batch|kernel] [--batch N] [--depth N] [--help]\n\n"
+        "usage: bench_gpu [--json] [--quick] [--only SUITE] [--device N] [--rounds N] [--mib N]\n"
+        "                 [--pin-mib N] [--method auto|plain|rect|batch|kernel] [--batch N]\n"
+        "                 [--depth N] [--help]\n\n"
         "  --json         rows as a JSON array instead of a table\n"
         "  --quick        little data and 2 rounds: figures of no use, no bar\n"
         "  --only SUITE   move, both, single, matmul or pinning alone\n"
         "  --device N     the GPU (0)\n"
         "  --rounds N     rounds a row, 2 to 999 (21)\n"
-        "  --mib N        MiB that one direction moves in a round, 16 to 8192 (1024). The GPU needs six times that,\n"
-        "                 host memory as much, pinned\n"
+        "  --mib N        MiB that one direction moves in a round, 16 to 8192 (1024). The GPU\n"
+        "                 needs six times that, host memory as much, pinned\n"
         "  --pin-mib N    MiB that are pinned in the suite pinning, 16 to 262144 (8192)\n"
         "  --method       how bytes are moved (auto)\n"
         "  --batch, --depth N   of the lanes (the library's defaults)\n"

@@ -3,7 +3,8 @@
  * cpu - whose CPU time it was
  *
  * Owns       nothing.
- * Callers    bench_disk, while the threads that it asks about are asleep: the kernel adds up the time of a running one late.
+ * Callers    bench_disk, while the threads that it asks about are asleep: the kernel adds up the
+ *            time of a running one late.
  */
 #ifndef BENCH_CPU_H
 #define BENCH_CPU_H

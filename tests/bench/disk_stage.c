@@ -12,7 +12,7 @@
 /* Blocks of one sequence, and of one onboard operation. */
 #define RUN_BLOCKS 32u
 
-/* ---- Bytes that tell blocks apart --------------------------------------------------------------------------------- */
+/* ---- Bytes that tell blocks apart ------------------------------------------------------------ */
 
 static uint64_t *mark_at(const struct disk_stage *stage, const struct kvb_block *block, uint32_t i)
 {
@@ -39,7 +39,7 @@ static void check_marks(const struct disk_stage *stage)
                    stage->contents.names[block].hash + i);
 }
 
-/* ---- Steps of a round --------------------------------------------------------------------------------------------- */
+/* ---- Steps of a round ------------------------------------------------------------------------ */
 
 static void swap(struct kvb_block **a, struct kvb_block **b)
 {
@@ -48,7 +48,10 @@ static void swap(struct kvb_block **a, struct kvb_block **b)
     *b = block;
 }
 
-/* Evicted later on in random order; with `sequential` in the order of the array, whose last element is parked first. */
+/*
+ * Evicted later on in random order; with `sequential` in the order of the array, whose last element
+ * is parked first.
+ */
 static void unref_in_order(struct disk_stage *stage, struct kvb_block **blocks, uint32_t count)
 {
     for (uint32_t i = count; i > 1 && !stage->sequential; i--)
@@ -154,7 +157,7 @@ void disk_stage_close_round(struct disk_stage *stage)
     unref_in_order(stage, stage->sources, stage->host_count);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 /* Every slot is written, by blocks in no order; the order of eviction is another one. */
 static void age(struct disk_stage *stage)

@@ -23,9 +23,12 @@ static void fail(const char *what, const char *detail)
     exit(2);
 }
 
-/* ---- The process -------------------------------------------------------------------------------------------------- */
+/* ---- The process ----------------------------------------------------------------------------- */
 
-/* Standard output of the command, NUL-terminated, to be freed; NULL: it could not be run, or failed. */
+/*
+ * Standard output of the command, NUL-terminated, to be freed; NULL: it could not be run, or
+ * failed.
+ */
 static char *run(char *const *arguments)
 {
     int ends[2], status;
@@ -38,8 +41,8 @@ static char *run(char *const *arguments)
         fail("no memory or no pipe", "");
     (void)posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     (void)posix_spawn_file_actions_addclose(&actions, ends[0]);
-    (void)setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1",
-                 1); /* huge pages, as the library's memory has them */
+    /* huge pages, as the library's memory has them */
+    (void)setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 1);
     int error = posix_spawnp(&child, arguments[0], &actions, NULL, arguments, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)close(ends[1]);
@@ -64,7 +67,7 @@ bool fio_is_there(void)
     return output != NULL;
 }
 
-/* ---- One job ------------------------------------------------------------------------------------------------------ */
+/* ---- One job --------------------------------------------------------------------------------- */
 
 /* The number behind "key" : in `text`. */
 static double number_of(const char *text, const char *key)

@@ -4,8 +4,9 @@
  *
  * Owns       nothing: one child process a call, which is over when the call returns.
  * Callers    bench_disk. One thread.
- * Why        fio is told to do its best: registered buffers on huge pages, registered file, submission and completion in
- *            batches, no map of what it has touched, the same buffers again and again. Its own time of the I/O counts, not that of its start. It gives whole
+ * Why        fio is told to do its best: registered buffers on huge pages, registered file,
+ *            submission and completion in batches, no map of what it has touched, the same buffers
+ *            again and again. Its own time of the I/O counts, not that of its start. It gives whole
  *            milliseconds, rounded up; half of one is taken off.
  */
 #ifndef BENCH_FIO_H

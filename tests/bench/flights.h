@@ -2,12 +2,15 @@
 /*
  * flights - how many blocks a ring had in flight when one of them completed
  *
- * Owns       the counts. It stands between whoever uses a ring and liburing's two functions that enter the kernel (the linker's
- *            --wrap), so the library's engine and the bare loop are counted the same way, and neither knows.
- * Callers    bench_disk, between measurements; the wrapped functions from whichever one thread issues at a time.
- * Invariants an I/O counts as so many blocks as it moves, in units of `unit` bytes: the library moves neighbours together.
- *            A completion counts as one in flight itself, and what the same entry handed over is not counted: a queue of 8 from
- *            which 8 are taken at once counts 8, 7, ... 1. One that was refilled before the next came counts 8 each time.
+ * Owns       the counts. It stands between whoever uses a ring and liburing's two functions that
+ *            enter the kernel (the linker's --wrap), so the library's engine and the bare loop are
+ *            counted the same way, and neither knows.
+ * Callers    bench_disk, between measurements; the wrapped functions from whichever one thread
+ *            issues at a time.
+ * Invariants an I/O counts as so many blocks as it moves, in units of `unit` bytes: the library
+ *            moves neighbours together. A completion counts as one in flight itself, and what the
+ *            same entry handed over is not counted: a queue of 8 from which 8 are taken at once
+ *            counts 8, 7, ... 1. One that was refilled before the next came counts 8 each time.
  * Lock       none: begin and end only while nothing is in flight.
  */
 #ifndef BENCH_FLIGHTS_H
@@ -22,8 +25,9 @@ struct flights {
     /* [n]: blocks that came while n were in flight. [0] is unused; more count as FLIGHTS_MAX */
     uint64_t counts[FLIGHTS_MAX + 1];
     /*
-     * [n]: entries that handed something over and left n blocks in the ring, in flight or not yet looked at by its user. Without
-     * the first and the last FLIGHTS_TAIL of a measurement, which fill the ring, and have nothing left to refill it with.
+     * [n]: entries that handed something over and left n blocks in the ring, in flight or not yet
+     * looked at by its user. Without the first and the last FLIGHTS_TAIL of a measurement, which
+     * fill the ring, and have nothing left to refill it with.
      */
     uint64_t left[FLIGHTS_MAX + 1];
     uint32_t tail[FLIGHTS_TAIL]; /* what those left, by turns */

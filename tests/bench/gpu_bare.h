@@ -4,8 +4,9 @@
  *
  * Owns       two pinned buffers, a piece of the GPU's memory, three streams, an event.
  * Callers    bench_gpu's files. One thread.
- * Invariants a copy is one cudaMemcpyAsync of contiguous memory, timed from the call until the host has seen its end; `out` holds whatever
- *            was uploaded last, so every bare copy moves fresh random bytes, and is compared.
+ * Invariants a copy is one cudaMemcpyAsync of contiguous memory, timed from the call until the host
+ *            has seen its end; `out` holds whatever was uploaded last, so every bare copy moves
+ *            fresh random bytes, and is compared.
  */
 #ifndef BENCH_GPU_BARE_H
 #define BENCH_GPU_BARE_H
@@ -33,7 +34,10 @@ struct gpu_bare {
 void gpu_bare_create(struct gpu_bare *bare, int device, uint64_t bytes);
 void gpu_bare_destroy(struct gpu_bare *bare);
 
-/* The first `bytes` of `out` go up, or what went up last comes down to `back`, where it is compared. ns. */
+/*
+ * The first `bytes` of `out` go up, or what went up last comes down to `back`, where it is
+ * compared. ns.
+ */
 uint64_t gpu_bare_up(struct gpu_bare *bare, uint64_t bytes);
 uint64_t gpu_bare_down(struct gpu_bare *bare, uint64_t bytes);
 /* Both at once. ns until both are over. */

@@ -24,9 +24,12 @@ static uint32_t op_blocks(const struct gpu_stage *stage, uint32_t i)
     return left < RUN_BLOCKS ? left : RUN_BLOCKS;
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
-/* SplitMix64 at position `i` of the stream that begins at `seed`: no word waits for the one before it. */
+/*
+ * SplitMix64 at position `i` of the stream that begins at `seed`: no word waits for the one before
+ * it.
+ */
 static uint64_t word_at(uint64_t seed, uint64_t i)
 {
     uint64_t z = seed + (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
@@ -99,7 +102,10 @@ static void download(struct gpu_stage *stage)
     CUDA(cudaStreamSynchronize(bare->server));
 }
 
-/* What the other set has on the device is not uploaded over: nothing of it is there while a set is offered. */
+/*
+ * What the other set has on the device is not uploaded over: nothing of it is there while a set is
+ * offered.
+ */
 static void fill_blocks(struct gpu_stage *stage, const struct gpu_set *set)
 {
     for (uint32_t i = 0; i < stage->config.set_blocks; i++)
@@ -141,7 +147,7 @@ void gpu_stage_check_device(struct gpu_stage *stage, const struct gpu_set *set)
         }
 }
 
-/* ---- Steps -------------------------------------------------------------------------------------------------------- */
+/* ---- Steps ----------------------------------------------------------------------------------- */
 
 static void shuffle(struct kvb_block **blocks, uint32_t count)
 {
@@ -225,7 +231,7 @@ void gpu_stage_drop(struct gpu_stage *stage, struct gpu_set *set)
     CALL(kvb_block_unref(stage->manager, set->sources, stage->config.set_blocks, NULL));
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void create_manager(struct gpu_stage *stage)
 {

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_stage - a manager whose device tier is a server's tensors on a GPU, and sets of blocks that go down and come up again
+ * gpu_stage - a manager whose device tier is a server's tensors on a GPU, and sets of blocks that
+ * go down and come up again
  *
  * Owns       the manager, the tensors (one allocation a layer), one or two sets of blocks.
  * Callers    bench_gpu's files. One thread.
- * Invariants the stage always holds every block of the device tier, in random order: each set has its share of them. Blocks of a set
- *            are adjacent neither on the device nor in host memory, but by chance.
- *            Every byte of a set is random and new each time; whatever arrives is compared byte by byte, outside of what is measured.
- * Why        a set goes: offer (written to the device and registered), start_down, clear_device (the device's copies are evicted), find
- *            (held in host memory), start_up (into the set's new blocks), take_ops, drop. Both directions at once take two sets.
+ * Invariants the stage always holds every block of the device tier, in random order: each set has
+ *            its share of them. Blocks of a set are adjacent neither on the device nor in host
+ *            memory, but by chance.
+ *            Every byte of a set is random and new each time; whatever arrives is compared byte by
+ *            byte, outside of what is measured.
+ * Why        a set goes: offer (written to the device and registered), start_down, clear_device
+ *            (the device's copies are evicted), find (held in host memory), start_up (into the
+ *            set's new blocks), take_ops, drop. Both directions at once take two sets.
  */
 #ifndef BENCH_GPU_STAGE_H
 #define BENCH_GPU_STAGE_H
@@ -49,7 +53,10 @@ struct gpu_stage {
     char engine[192];
 };
 
-/* Returns once all of the host tier is pinned; ends the program if that cannot be. `bare` has room for the device tier. */
+/*
+ * Returns once all of the host tier is pinned; ends the program if that cannot be. `bare` has room
+ * for the device tier.
+ */
 void gpu_stage_create(struct gpu_stage *stage, const struct gpu_stage_config *config,
                       struct gpu_bare *bare);
 void gpu_stage_destroy(struct gpu_stage *stage); /* no set is found and not dropped */

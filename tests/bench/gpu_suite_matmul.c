@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_suite_matmul - what a stream of bf16 products loses while lanes move blocks both ways without a pause
+ * gpu_suite_matmul - what a stream of bf16 products loses while lanes move blocks both ways without
+ * a pause
  *
- * Why        once with blocks of one chunk, which the copy engines take, and once with small ones, where a kernel of the library's may
- *            take multiprocessors from the server's.
+ * Why        once with blocks of one chunk, which the copy engines take, and once with small ones,
+ *            where a kernel of the library's may take multiprocessors from the server's.
  */
 #include "gpu_suites.h"
 
@@ -39,7 +40,9 @@ struct load {
     struct samples alone, beside, lanes;
 };
 
-/* The products begin once the lanes have something to do, and the lanes go on until they are over. */
+/*
+ * The products begin once the lanes have something to do, and the lanes go on until they are over.
+ */
 static void run_beside_lanes(struct load *load, struct matmul *matmul, uint32_t count)
 {
     struct gpu_stage *stage = load->stage;

@@ -51,7 +51,7 @@ void gpu_bench_row(struct gpu_bench *bench, struct row *row, double bar, bool ba
     report_row(&bench->report, row);
 }
 
-/* ---- One way ------------------------------------------------------------------------------------------------------ */
+/* ---- One way --------------------------------------------------------------------------------- */
 
 struct one_way {
     struct samples down, up, bare_down, bare_up;
@@ -115,8 +115,8 @@ static void report_one_way(struct gpu_bench *bench, const struct gpu_stage *stag
 static void run_layout(struct gpu_bench *bench, const struct gpu_layout *layout)
 {
     struct gpu_stage stage;
-    struct one_way *samples =
-        memory_take(2, sizeof *samples); /* the first: of the round that ages the pools */
+    /* the first: of the round that ages the pools */
+    struct one_way *samples = memory_take(2, sizeof *samples);
     gpu_bench_open(bench, layout, gpu_bench_set_blocks(bench, layout), 1, &stage);
     measure_one_way(&stage, &samples[0], false);
     for (uint32_t round = 0; round < bench->options->rounds; round++)
@@ -132,7 +132,7 @@ void gpu_suite_move(struct gpu_bench *bench)
         run_layout(bench, &gpu_layouts[i]);
 }
 
-/* ---- Both ways at once -------------------------------------------------------------------------------------------- */
+/* ---- Both ways at once ----------------------------------------------------------------------- */
 
 void gpu_bench_sink(struct gpu_stage *stage, struct gpu_set *set)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_suite_pinning - how soon all of a host tier is pinned, beside a cudaHostAlloc of as many bytes
+ * gpu_suite_pinning - how soon all of a host tier is pinned, beside a cudaHostAlloc of as many
+ * bytes
  *
- * Why        from kvb_manager_create until the statistics say that all is pinned, so that starting threads, taking the memory and a GPU
- *            tier of one block count as well. Without calibration, which is not pinning.
+ * Why        from kvb_manager_create until the statistics say that all is pinned, so that starting
+ *            threads, taking the memory and a GPU tier of one block count as well. Without
+ *            calibration, which is not pinning.
  */
 #include "gpu_suites.h"
 

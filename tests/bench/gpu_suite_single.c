@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gpu_suite_single - one block of 2 MiB, from kvb_onboard until the server's stream has got past the wait for it
+ * gpu_suite_single - one block of 2 MiB, from kvb_onboard until the server's stream has got past
+ * the wait for it
  *
- * Why        a pass onboards block after block without a pause, so that the manager's thread is awake, and is followed by a pass of as
- *            many bare copies of 2 MiB on the same stream. Both end when an event recorded behind is seen by the same loop.
+ * Why        a pass onboards block after block without a pause, so that the manager's thread is
+ *            awake, and is followed by a pass of as many bare copies of 2 MiB on the same stream.
+ *            Both end when an event recorded behind is seen by the same loop.
  */
 #include <stdlib.h>
 

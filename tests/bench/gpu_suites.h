@@ -2,7 +2,8 @@
 /*
  * gpu_suites - what bench_gpu measures
  *
- * Callers    bench_gpu. One thread; each suite measures in rounds of its own, library and baseline in turns, and prints its rows.
+ * Callers    bench_gpu. One thread; each suite measures in rounds of its own, library and baseline
+ *            in turns, and prints its rows.
  */
 #ifndef BENCH_GPU_SUITES_H
 #define BENCH_GPU_SUITES_H
@@ -51,9 +52,14 @@ double gigabytes_a_second(uint64_t bytes, uint64_t ns);
 
 /* Offered and down and found: only host memory has it. */
 void gpu_bench_sink(struct gpu_stage *stage, struct gpu_set *set);
-/* Set `rising` goes up while set `sinking`, which is offered, goes down: started, not waited for. */
+/*
+ * Set `rising` goes up while set `sinking`, which is offered, goes down: started, not waited for.
+ */
 void gpu_bench_start_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking);
-/* After flush: `rising` is up and dropped, `sinking` is found. Compares every byte of both if `check`. */
+/*
+ * After flush: `rising` is up and dropped, `sinking` is found. Compares every byte of both if
+ * `check`.
+ */
 void gpu_bench_end_both(struct gpu_stage *stage, struct gpu_set *rising, struct gpu_set *sinking,
                         bool check);
 

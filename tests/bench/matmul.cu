@@ -2,8 +2,9 @@
 /*
  * matmul - see matmul.h.
  *
- * C = A x B, A by rows, B by columns, so that both are read along k. A thread block has 128 x 128 of C; each of its eight warps has
- * 64 x 32 of that, in fragments of 16 x 16. The next step's tiles are on their way to registers while this one's are multiplied.
+ * C = A x B, A by rows, B by columns, so that both are read along k. A thread block has 128 x 128
+ * of C; each of its eight warps has 64 x 32 of that, in fragments of 16 x 16. The next step's tiles
+ * are on their way to registers while this one's are multiplied.
  */
 #include "matmul.h"
 
@@ -17,13 +18,17 @@
 
 #define SIZE 4096u
 #define TILE 128u
-#define STEP 32u              /* of k */
-#define PITCH (STEP + 8u)     /* rows begin in different banks */
+#define STEP 32u          /* of k */
+#define PITCH (STEP + 8u) /* rows begin in different banks */
 #define THREADS 256u
-#define WORDS (TILE * STEP * sizeof(__nv_bfloat16) / sizeof(uint4) / THREADS) /* a thread moves, of each tile */
+/* a thread moves, of each tile */
+#define WORDS (TILE * STEP * sizeof(__nv_bfloat16) / sizeof(uint4) / THREADS)
 #define SAMPLES 256u
 
-/* Whole numbers from -4 to 3, another pattern for each matrix. Sums of 4096 products stay below 2^24: exact in a float. */
+/*
+ * Whole numbers from -4 to 3, another pattern for each matrix. Sums of 4096 products stay below
+ * 2^24: exact in a float.
+ */
 static __host__ __device__ int element(uint32_t matrix, uint32_t i)
 {
     return (int)((i + matrix * 77777u) * 2654435761u >> 29) - 4;
@@ -31,7 +36,8 @@ static __host__ __device__ int element(uint32_t matrix, uint32_t i)
 
 static __global__ void fill(__nv_bfloat16 *a, __nv_bfloat16 *b)
 {
-    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < SIZE * SIZE; i += gridDim.x * blockDim.x) {
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < SIZE * SIZE;
+         i += gridDim.x * blockDim.x) {
         a[i] = __float2bfloat16((float)element(0, i));
         b[i] = __float2bfloat16((float)element(1, i));
     }
@@ -97,8 +103,9 @@ static __global__ void __launch_bounds__(THREADS)
     }
     for (uint32_t i = 0; i < 4; i++)
         for (uint32_t j = 0; j < 2; j++)
-            store_matrix_sync(&c[(blockIdx.y * TILE + row + i * 16) * SIZE + blockIdx.x * TILE + column + j * 16], sums[i][j],
-                              SIZE, mem_row_major);
+            store_matrix_sync(
+                &c[(blockIdx.y * TILE + row + i * 16) * SIZE + blockIdx.x * TILE + column + j * 16],
+                sums[i][j], SIZE, mem_row_major);
 #endif
 }
 
@@ -175,7 +182,8 @@ extern "C" bool matmul_right(matmul *m)
 {
     bool right = true;
     for (uint32_t n = 0; right && n < SAMPLES; n++) {
-        uint32_t at = (uint32_t)((n * 2654435761u) % (SIZE * SIZE)), row = at / SIZE, column = at % SIZE;
+        uint32_t at = (uint32_t)((n * 2654435761u) % (SIZE * SIZE)), row = at / SIZE,
+                 column = at % SIZE;
         float got;
         int64_t want = 0;
         CUDA(cudaMemcpyAsync(&got, m->c + at, sizeof got, cudaMemcpyDeviceToHost, m->stream));

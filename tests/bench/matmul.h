@@ -2,9 +2,12 @@
 /*
  * matmul - products of bf16 matrices on a stream of their own, in place of the server's kernels
  *
- * Owns       matrices of small whole numbers, so that every element of the product is exact; stream and events.
- * Callers    bench_gpu. One file behind this header is in a build: matmul.cu, or matmul_none.c where there is no nvcc.
- * Why        it is there to be disturbed: tensor cores, shared memory, caches and the GPU's memory are all busy. Time is the GPU's own.
+ * Owns       matrices of small whole numbers, so that every element of the product is exact; stream
+ *            and events.
+ * Callers    bench_gpu. One file behind this header is in a build: matmul.cu, or matmul_none.c
+ *            where there is no nvcc.
+ * Why        it is there to be disturbed: tensor cores, shared memory, caches and the GPU's memory
+ *            are all busy. Time is the GPU's own.
  */
 #ifndef BENCH_MATMUL_H
 #define BENCH_MATMUL_H
@@ -20,7 +23,10 @@ struct matmul;
 
 #define MATMUL_QUEUE_MAX 512u /* fewer than a stream takes before a launch waits */
 
-/* On the current device. NULL and a reason: built without nvcc, or the GPU has no bf16. Other failures end the program. */
+/*
+ * On the current device. NULL and a reason: built without nvcc, or the GPU has no bf16. Other
+ * failures end the program.
+ */
 struct matmul *matmul_create(const char **why);
 void matmul_destroy(struct matmul *matmul);
 

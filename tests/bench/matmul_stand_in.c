@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* matmul_stand_in - see matmul.h; on the stand-in for CUDA: no products, but the lanes beside them run as beside real ones. */
+/*
+ * matmul_stand_in - see matmul.h; on the stand-in for CUDA: no products, but the lanes beside them
+ * run as beside real ones.
+ */
 #include "matmul.h"
 
 #include <stddef.h>

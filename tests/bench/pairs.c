@@ -58,7 +58,7 @@ bool pairs_precise(const struct pairs *pairs)
     return (interval.high - interval.low) / 2 <= PAIRS_PRECISION;
 }
 
-/* ---- Rows --------------------------------------------------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 static double speed(const struct pairs *pairs, const struct side *side)
 {
@@ -117,10 +117,10 @@ static void print_json(const struct pairs_report *report, const struct pairs *pa
 {
     struct interval interval = pairs_interval(pairs);
     bool enough = pairs->count >= PAIRS_MIN;
-    printf(
-        "%s{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"GB/s\", \"baseline\": %.6g, \"against\": \"%s\"",
-        report->count == 0 ? "" : ",\n", pairs->name, speed(pairs, &pairs->library),
-        speed(pairs, &pairs->baseline), pairs->against);
+    printf("%s{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"GB/s\", \"baseline\": %.6g, "
+           "\"against\": \"%s\"",
+           report->count == 0 ? "" : ",\n", pairs->name, speed(pairs, &pairs->library),
+           speed(pairs, &pairs->baseline), pairs->against);
     print_number("ratio", interval.ratio);
     print_number("ratio_low", enough ? interval.low : NAN);
     print_number("ratio_high", enough ? interval.high : NAN);
@@ -224,7 +224,8 @@ void pairs_report_end(const struct pairs_report *report)
         printf("\n]\n");
     else
         printf(
-            "\nCPU: of the whole process without hashing; of it, what the calling thread spent; hashing as many bytes; the "
-            "baseline.\nIn flight: mean of blocks, and the share of them that came with up to a quarter, a half, three "
-            "quarters and all of the\ndepth in flight; left: how full entries that submit leave the ring.\n");
+            "\nCPU: of the whole process without hashing; of it, what the calling thread spent; "
+            "hashing as many bytes; the baseline.\nIn flight: mean of blocks, and the share of "
+            "them that came with up to a quarter, a half, three quarters and all of the\ndepth in "
+            "flight; left: how full entries that submit leave the ring.\n");
 }

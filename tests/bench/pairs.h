@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pairs - a ratio measured in interleaved pairs until it is known well enough, and the row that comes out of it
+ * pairs - a ratio measured in interleaved pairs until it is known well enough, and the row that
+ * comes out of it
  *
  * Callers    bench_disk. One thread.
- * Why        on a shared disk, identical runs differ by 1.2 times as a rule and by up to 2.4 times; the two halves of a pair,
- *            measured one after the other, see the same weather more often than not. The ratio is the Hodges-Lehmann estimate over
- *            the logarithms of the pairs' ratios, its 95 % interval that of Wilcoxon's signed ranks (Hollander, Wolfe, Chicken:
- *            Nonparametric Statistical Methods, 3.2 and 3.3; normal approximation): a pair that a neighbour has spoilt
- *            counts as one pair, not by how badly.
+ * Why        on a shared disk, identical runs differ by 1.2 times as a rule and by up to 2.4 times;
+ *            the two halves of a pair, measured one after the other, see the same weather more
+ *            often than not. The ratio is the Hodges-Lehmann estimate over the logarithms of the
+ *            pairs' ratios, its 95 % interval that of Wilcoxon's signed ranks (Hollander, Wolfe,
+ *            Chicken: Nonparametric Statistical Methods, 3.2 and 3.3; normal approximation): a pair
+ *            that a neighbour has spoilt counts as one pair, not by how badly.
  */
 #ifndef BENCH_PAIRS_H
 #define BENCH_PAIRS_H
@@ -25,8 +27,10 @@ struct side {
     double seconds[PAIRS_MAX];
     double cpu_seconds;    /* of the process, all pairs together */
     double caller_seconds; /* of these, the calling thread's */
-    double
-        hash_seconds; /* of these, of the thread that hashes; without one, what hashing as many bytes took in between */
+    /*
+     * of these, of the thread that hashes; without one, what hashing as many bytes took in between
+     */
+    double hash_seconds;
     struct flights flights;
 };
 

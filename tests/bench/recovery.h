@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recovery - how long a manager takes to open a file with many blocks, after a clean close and after a kill
+ * recovery - how long a manager takes to open a file with many blocks, after a clean close and
+ * after a kill
  *
  * Owns       a child process, which fills the file and closes it or is killed.
  * Callers    bench_disk, with no manager open. One thread.
@@ -14,7 +15,10 @@
 
 #include "disk_stage.h"
 
-/* Seconds of kvb_manager_create over a file whose config->disk_count slots are all taken. Ends the program if one is not found. */
+/*
+ * Seconds of kvb_manager_create over a file whose config->disk_count slots are all taken. Ends the
+ * program if one is not found.
+ */
 double recovery_seconds(const struct disk_stage_config *config, bool killed);
 
 #endif

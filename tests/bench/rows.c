@@ -148,5 +148,6 @@ void report_end(struct report *report)
         printf("\n]\n");
     else
         printf(
-            "\nMedians of interleaved rounds; +- is half the distance between the quartiles of the rounds.\n");
+            "\nMedians of interleaved rounds; +- is half the distance between the quartiles of the "
+            "rounds.\n");
 }

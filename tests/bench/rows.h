@@ -3,8 +3,9 @@
  * Samples of interleaved rounds, and the rows that come out of them.
  *
  * Callers    the suites. One thread.
- * Why        medians: on a shared machine single rounds are off by more than any effect worth measuring. The noise of a row
- *            is half the distance between the quartiles of its rounds, relative to the median.
+ * Why        medians: on a shared machine single rounds are off by more than any effect worth
+ *            measuring. The noise of a row is half the distance between the quartiles of its
+ *            rounds, relative to the median.
  */
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H
@@ -20,8 +21,8 @@ struct samples {
 };
 
 void samples_add(struct samples *samples, double value); /* silently full at SAMPLES_MAX */
-double samples_quantile(const struct samples *samples,
-                        double q); /* q in 0..1; NAN if there are none */
+/* q in 0..1; NAN if there are none */
+double samples_quantile(const struct samples *samples, double q);
 double samples_median(const struct samples *samples);
 double samples_noise(const struct samples *samples);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hashing, match and lookup of a sequence of 8,192 blocks, all of them parked, in a small and a large index; and the bytes
- * of tables a block.
+ * Hashing, match and lookup of a sequence of 8,192 blocks, all of them parked, in a small and a
+ * large index; and the bytes of tables a block.
  *
- * In the large index every call gets a sequence that has not been looked at for many rounds, so its tables come from memory;
- * the small one holds a single such sequence and stays in the caches.
+ * In the large index every call gets a sequence that has not been looked at for many rounds, so its
+ * tables come from memory; the small one holds a single such sequence and stays in the caches.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,7 +127,10 @@ static void lookup_round(struct index *index, bool by_keys, struct samples *look
     EXPECT(tiers[KVB_TIER_DEVICE] == RUN_BLOCKS);
 }
 
-/* Once through the caches what a small index has in them. A large one has other runs in them by the next call. */
+/*
+ * Once through the caches what a small index has in them. A large one has other runs in them by the
+ * next call.
+ */
 static void warm_up(struct index *index)
 {
     static struct kvb_hit hits[RUN_BLOCKS];
@@ -198,7 +201,7 @@ void suite_find(const struct plan *plan)
     free(indexes);
 }
 
-/* ---- Bytes of tables ---------------------------------------------------------------------------------------------- */
+/* ---- Bytes of tables ------------------------------------------------------------------------- */
 
 static void table_row(const struct plan *plan, uint32_t tier_count)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ref and unref of a held block, beside an increment and a decrement of one atomic counter: one thread, and two threads on
- * the same block or counter. With two threads a figure is the time of a pair as each of them sees it.
+ * ref and unref of a held block, beside an increment and a decrement of one atomic counter: one
+ * thread, and two threads on the same block or counter. With two threads a figure is the time of a
+ * pair as each of them sees it.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a block: alloc (which evicts), init, append of 16 tokens, schedule, compute_done, register, unref (which
- * parks), in calls of 32 blocks on pools where every block is parked and every alloc must evict.
+ * The life of a block: alloc (which evicts), init, append of 16 tokens, schedule, compute_done,
+ * register, unref (which parks), in calls of 32 blocks on pools where every block is parked and
+ * every alloc must evict.
  *
  * Arrays for the calls are made beforehand. Rounds alternate between the pools and the baseline.
  */
@@ -117,8 +118,8 @@ static void round_of(struct pool *pool, struct contents *contents)
 {
     uint32_t count = contents->block_count;
     contents_renew(contents, pool->manager, true);
-    for (uint32_t at = 0; at < count;
-         at += SAMPLE_BLOCKS) /* the other pools have been through the caches */
+    /* the other pools have been through the caches */
+    for (uint32_t at = 0; at < count; at += SAMPLE_BLOCKS)
         live(pool->manager, contents, at, NULL);
     contents_renew(contents, pool->manager, false);
     for (uint32_t at = 0; at < count; at += SAMPLE_BLOCKS) {

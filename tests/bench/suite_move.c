@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Offload and onboard between two tiers in host memory, through the whole manager, beside glibc's memcpy between random
- * blocks of the same two arenas.
+ * Offload and onboard between two tiers in host memory, through the whole manager, beside glibc's
+ * memcpy between random blocks of the same two arenas.
  *
- * Offload: time from kvb_block_offload until kvb_manager_poll has nothing left. Both pools are full and aged, so every copy
- * goes from a random block to a random block and evicts one below. Onboard: one block, from kvb_onboard until `done`.
+ * Offload: time from kvb_block_offload until kvb_manager_poll has nothing left. Both pools are full
+ * and aged, so every copy goes from a random block to a random block and evicts one below. Onboard:
+ * one block, from kvb_onboard until `done`.
  */
 #include <math.h>
 #include <stdio.h>
@@ -113,7 +114,7 @@ static void poll_until_idle(struct kvb_manager *manager)
     CALL(more);
 }
 
-/* ---- Offload ------------------------------------------------------------------------------------------------------ */
+/* ---- Offload --------------------------------------------------------------------------------- */
 
 /* New contents, held, in whatever slots eviction gives. */
 static void register_new(struct stage *stage)
@@ -198,7 +199,7 @@ static void offload_cost_row(const struct plan *plan)
     free(cost);
 }
 
-/* ---- Onboard ------------------------------------------------------------------------------------------------------ */
+/* ---- Onboard --------------------------------------------------------------------------------- */
 
 static void onboarded(void *arg, struct kvb_op *op, int status, uint32_t good_count)
 {

@@ -100,8 +100,8 @@ void worker_check(struct worker *worker)
     const struct crash_life *life = worker->life;
     for (uint32_t number = life->first; number < life->next;) {
         uint32_t count = run_length(worker, number);
-        bool own = crash_key_of(worker->files, number) ==
-                   number; /* else it is looked for under the earlier one's */
+        /* else it is looked for under the earlier one's */
+        bool own = crash_key_of(worker->files, number) == number;
         uint32_t good = own ? fetch(worker, number, count) : count;
         number += good < count ? good + 1 : good;
     }

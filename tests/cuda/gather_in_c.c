@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gather_in_c - in place of gather.cu in tests: the same copies, as one kernel of the stand-in runtime
+ * gather_in_c - in place of gather.cu in tests: the same copies, as one kernel of the stand-in
+ * runtime
  *
- * It says which ranges it reads and writes, so that the stand-in checks them like any other work of a stream.
+ * It says which ranges it reads and writes, so that the stand-in checks them like any other work of
+ * a stream.
  */
 #include <stdlib.h>
 #include <string.h>

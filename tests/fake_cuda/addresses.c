@@ -73,7 +73,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     return fake_leave(error);
 }
 
-/* ---- For tests --------------------------------------------------------------------------------------------------- */
+/* ---- For tests ------------------------------------------------------------------------------- */
 
 bool fake_cuda_is_device_pointer(const void *pointer)
 {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * capture - streams that record a graph instead of running, and the calls that such a stream does not survive
+ * capture - streams that record a graph instead of running, and the calls that such a stream does
+ * not survive
  *
- * Owns the rule of cudaThreadExchangeStreamCaptureMode: potentially unsafe calls (allocation, registration, questions
- * about progress) are refused, and break the capture, while this thread captures, or any thread in global mode; a
- * thread whose own mode is relaxed is exempt, one whose mode is thread-local heeds only itself.
- * Why a thread is known by the address of its state: it is there anyway and two threads never share it.
+ * Owns the rule of cudaThreadExchangeStreamCaptureMode: potentially unsafe calls (allocation,
+ * registration, questions about progress) are refused, and break the capture, while this thread
+ * captures, or any thread in global mode; a thread whose own mode is relaxed is exempt, one whose
+ * mode is thread-local heeds only itself. Why a thread is known by the address of its state: it is
+ * there anyway and two threads never share it.
  */
 #include "internal.h"
 
@@ -33,12 +35,11 @@ cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, con
 cudaError_t fake_capture_check_unsafe(const char *call)
 {
     cudaError_t error = cudaSuccess;
-    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
         if (conflicts(&fake.streams[slot], fake_this_thread()))
             error =
                 fake_capture_break(&fake.streams[slot], cudaErrorStreamCaptureUnsupported, call,
                                    "is potentially unsafe, and the thread's mode is not relaxed");
-    }
     return error;
 }
 

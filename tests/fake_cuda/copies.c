@@ -2,8 +2,8 @@
 /*
  * copies - what puts bytes in motion: plain, strided and batched copies, and kernels
  *
- * Owns nothing. Each call becomes one task whose ranges were all checked before; bytes move when the stream's thread
- * gets there, never in the call.
+ * Owns nothing. Each call becomes one task whose ranges were all checked before; bytes move when
+ * the stream's thread gets there, never in the call.
  */
 #include "internal.h"
 
@@ -78,7 +78,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     return fake_leave(error);
 }
 
-/* ---- Strided ----------------------------------------------------------------------------------------------------- */
+/* ---- Strided --------------------------------------------------------------------------------- */
 
 struct pitched {
     char *start;
@@ -155,7 +155,7 @@ cudaError_t cudaMemcpy3DAsync(const struct cudaMemcpy3DParms *parameters, cudaSt
     return fake_leave(error);
 }
 
-/* ---- Batches ----------------------------------------------------------------------------------------------------- */
+/* ---- Batches --------------------------------------------------------------------------------- */
 
 struct batch {
     void *const *to;
@@ -187,10 +187,9 @@ static const char *find_misuse(const struct batch *batch)
         if (batch->attributes[i].flags & ~(unsigned)cudaMemcpyFlagPreferOverlapWithCompute)
             return "unknown flags";
     }
-    for (size_t i = 0; i < batch->count; i++) {
+    for (size_t i = 0; i < batch->count; i++)
         if (!batch->bytes[i])
             return "a copy of no bytes";
-    }
     return NULL;
 }
 
@@ -202,7 +201,10 @@ static bool in_stream_order(const struct batch *batch, size_t copy)
     return batch->attributes[which].srcAccessOrder == cudaMemcpySrcAccessOrderStream;
 }
 
-/* Copies whose sources follow the stream, and those whose sources only follow the host, are a task each. */
+/*
+ * Copies whose sources follow the stream, and those whose sources only follow the host, are a task
+ * each.
+ */
 static cudaError_t add_batch(const struct batch *batch, size_t count,
                              const struct fake_stream *stream, struct fake_task *by_stream,
                              struct fake_task *by_host)
@@ -259,7 +261,7 @@ cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const
     return fake_leave(error);
 }
 
-/* ---- Kernels ----------------------------------------------------------------------------------------------------- */
+/* ---- Kernels --------------------------------------------------------------------------------- */
 
 static cudaError_t launch(struct fake_stream *stream, struct fake_task *task,
                           const struct fake_cuda_range *ranges, size_t count)

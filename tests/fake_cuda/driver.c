@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * driver - the four functions of the driver that the runtime has no name for, behind cudaGetDriverEntryPointByVersion
+ * driver - the four functions of the driver that the runtime has no name for, behind
+ * cudaGetDriverEntryPointByVersion
  *
- * Owns the stack of contexts of each thread. A context is its device's number plus one, as an opaque pointer; the top
- * of the stack is what cudaGetDevice of that thread says, as in the real runtime. Below the stack lies what
- * cudaSetDevice has named.
- * Their results are CUresult, whose numbers are those of cudaError_t for everything returned here; they leave no last
- * error.
+ * Owns the stack of contexts of each thread. A context is its device's number plus one, as an
+ * opaque pointer; the top of the stack is what cudaGetDevice of that thread says, as in the real
+ * runtime. Below the stack lies what cudaSetDevice has named.
+ * Their results are CUresult, whose numbers are those of cudaError_t for everything returned here;
+ * they leave no last error.
  */
 #include "internal.h"
 
@@ -115,10 +116,9 @@ static void (*find_function(const char *symbol))(void)
                      {"cuDevicePrimaryCtxRelease", (void (*)(void))release},
                      {"cuCtxPushCurrent", (void (*)(void))push},
                      {"cuCtxPopCurrent", (void (*)(void))pop}};
-    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
         if (!strcmp(symbol, functions[i].name))
             return functions[i].function;
-    }
     return NULL;
 }
 

@@ -3,8 +3,9 @@
  * enter - the beginning and the end of every entry point, and the last error of a thread
  *
  * Owns what a thread brings along: its current device, its last error, its capture mode.
- * Last errors as in the real runtime: an error of any call, cudaErrorNotReady included, stays until cudaGetLastError
- * takes it; a sticky one comes back for ever; without a usable driver every call says so and nothing clears it.
+ * Last errors as in the real runtime: an error of any call, cudaErrorNotReady included, stays until
+ * cudaGetLastError takes it; a sticky one comes back for ever; without a usable driver every call
+ * says so and nothing clears it.
  */
 #include "internal.h"
 
@@ -98,7 +99,7 @@ cudaError_t fake_leave(cudaError_t error)
     return error;
 }
 
-/* ---- Last errors ------------------------------------------------------------------------------------------------- */
+/* ---- Last errors ----------------------------------------------------------------------------- */
 
 static cudaError_t last_error(const char *call, bool clear)
 {

@@ -2,8 +2,9 @@
 /*
  * events - points in streams, and everything that waits for one
  *
- * Owns the table of events. An event stands for the point of its last record, or for none (then it counts as reached);
- * a wait means the point of that moment, so that recording the event anew changes nothing for who waits already.
+ * Owns the table of events. An event stands for the point of its last record, or for none (then it
+ * counts as reached); a wait means the point of that moment, so that recording the event anew
+ * changes nothing for who waits already.
  */
 #include "internal.h"
 
@@ -35,10 +36,9 @@ struct fake_event *fake_event_find(cudaEvent_t handle, const char *call)
 
 static size_t take_slot(void)
 {
-    for (size_t slot = 0; slot < event_count; slot++) {
+    for (size_t slot = 0; slot < event_count; slot++)
         if (!events[slot].live)
             return slot;
-    }
     events = fake_grow(events, event_count, &event_capacity, sizeof *events);
     events[event_count] = (struct fake_event){.live = false};
     return event_count++;
@@ -77,7 +77,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle)
     return fake_leave(error);
 }
 
-/* ---- In streams -------------------------------------------------------------------------------------------------- */
+/* ---- In streams ------------------------------------------------------------------------------ */
 
 static cudaError_t record(struct fake_event *event, struct fake_stream *stream, const char *call)
 {
@@ -161,7 +161,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream_handle, cudaHostFn_t function
     return fake_leave(error);
 }
 
-/* ---- Seen by the host -------------------------------------------------------------------------------------------- */
+/* ---- Seen by the host ------------------------------------------------------------------------ */
 
 static cudaError_t observe(struct fake_point *point)
 {

@@ -2,8 +2,8 @@
 /*
  * gates - tests hold streams, let them go on, and wait until nothing moves
  *
- * Why gates and no sleeping: a test about order holds one stream and looks at what the others did, however slow the
- * machine.
+ * Why gates and no sleeping: a test about order holds one stream and looks at what the others did,
+ * however slow the machine.
  */
 #include "internal.h"
 
@@ -61,10 +61,9 @@ void fake_cuda_allow(cudaStream_t stream, unsigned tasks)
 
 static bool settled(void)
 {
-    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
         if (fake.streams[slot].running || fake_stream_may_run(&fake.streams[slot]))
             return false;
-    }
     return true;
 }
 

@@ -2,9 +2,9 @@
 /*
  * header_check - the stand-in's declarations against those of the toolkit that is installed
  *
- * Compiled only where a toolkit of 13.x is found, with the toolkit's folder as the only one that has
- * cuda_runtime_api.h. Values and layouts by static assertions; signatures by declaring each entry point once more,
- * which the compiler refuses unless the two agree.
+ * Compiled only where a toolkit of 13.x is found, with the toolkit's folder as the only one that
+ * has cuda_runtime_api.h. Values and layouts by static assertions; signatures by declaring each
+ * entry point once more, which the compiler refuses unless the two agree.
  */
 #include <cuda_runtime_api.h>
 #include <stddef.h>

@@ -78,10 +78,9 @@ unsigned fake_cuda_calls(const char *call)
 {
     fake_enter_helper();
     unsigned count = 0;
-    for (unsigned i = 0; i < MAX_CALLS && calls[i].call; i++) {
+    for (unsigned i = 0; i < MAX_CALLS && calls[i].call; i++)
         if (!call || !strcmp(calls[i].call, call))
             count += calls[i].count;
-    }
     fake_unlock();
     return count;
 }
@@ -170,7 +169,7 @@ void fake_cuda_forget_faults(void)
     fake_unlock();
 }
 
-/* ---- Broken devices ---------------------------------------------------------------------------------------------- */
+/* ---- Broken devices -------------------------------------------------------------------------- */
 
 static bool others_run(int device)
 {
@@ -183,16 +182,18 @@ static bool others_run(int device)
     return false;
 }
 
-/* Nothing of the device moves once this returns, so the host may touch what its tasks were working on. */
+/*
+ * Nothing of the device moves once this returns, so the host may touch what its tasks were working
+ * on.
+ */
 void fake_break(int device, cudaError_t code)
 {
     if (fake.broken[device])
         return;
     fake.broken[device] = code;
-    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
         if (fake.streams[slot].device == device)
             fake_stream_drop(&fake.streams[slot]);
-    }
     fake_streams_wake();
     while (others_run(device))
         fake_wait(&fake.changed);

@@ -3,9 +3,9 @@
  * internal - what the files of the stand-in runtime share
  *
  * Owns the one state of a run, `fake`, and the words for it.
- * Lock: fake_lock guards everything here, but for the fields of a task while its stream runs it. Functions declared
- * here want the lock held unless they say otherwise; entry points take it in fake_enter... and give it back in
- * fake_leave.
+ * Lock: fake_lock guards everything here, but for the fields of a task while its stream runs it.
+ * Functions declared here want the lock held unless they say otherwise; entry points take it in
+ * fake_enter... and give it back in fake_leave.
  */
 #ifndef FAKE_CUDA_INTERNAL_H
 #define FAKE_CUDA_INTERNAL_H
@@ -17,19 +17,25 @@
 #define FAKE_MAX_STREAMS 64
 #define FAKE_PAGE_BYTES ((size_t)4096)
 
-/* ---- sync.c: the lock, and what ThreadSanitizer is told ---------------------------------------------------------- */
+/* ---- sync.c: the lock, and what ThreadSanitizer is told -------------------------------------- */
 
 void fake_lock(void);
 void fake_unlock(void);
 void fake_wait(pthread_cond_t *condition);
 
-/* "What this thread did so far" and "comes before what that thread does next": the only edges ThreadSanitizer sees. */
+/*
+ * "What this thread did so far" and "comes before what that thread does next": the only edges
+ * ThreadSanitizer sees.
+ */
 void fake_edge_from(void *key);
 void fake_edge_to(void *key);
 
-/* ---- races.c: who has seen what ---------------------------------------------------------------------------------- */
+/* ---- races.c: who has seen what -------------------------------------------------------------- */
 
-/* For each stream the last of its ticks that is known to be over. A slot's ticks go on when another stream takes it. */
+/*
+ * For each stream the last of its ticks that is known to be over. A slot's ticks go on when another
+ * stream takes it.
+ */
 struct fake_clock {
     uint64_t tick[FAKE_MAX_STREAMS];
 };
@@ -57,20 +63,25 @@ const struct fake_span *fake_spans_meet(const struct fake_spans *left,
 
 void fake_clock_join(struct fake_clock *into, const struct fake_clock *from);
 
-/* Reports what the task races with, and then drops it. Logs it until the host has observed its end. */
+/*
+ * Reports what the task races with, and then drops it. Logs it until the host has observed its end.
+ */
 void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after,
                   const struct fake_clock *writes_after);
 bool fake_log_has(unsigned slot);
 /* False: reported. */
 bool fake_log_check_host(const void *start, size_t bytes, bool written, const char *who);
-/* The memory is about to go: reports and drops tasks that the host has not seen end, waits for one that runs. */
+/*
+ * The memory is about to go: reports and drops tasks that the host has not seen end, waits for one
+ * that runs.
+ */
 void fake_log_drop(const void *start, size_t bytes, const char *who);
 void fake_log_clear(void);
 
 /* The host has seen that everything in the clock is over. */
 void fake_host_observes(const struct fake_clock *clock);
 
-/* ---- tasks.c, streams.c: tasks and streams ----------------------------------------------------------------------- */
+/* ---- tasks.c, streams.c: tasks and streams --------------------------------------------------- */
 
 /* A point in a stream's work: what an event stands for between two records. */
 struct fake_point {
@@ -156,7 +167,10 @@ void fake_task_run(struct fake_task *task, struct fake_stream *stream); /* lock 
 struct fake_point *fake_point_new(const struct fake_clock *clock);
 void fake_point_unref(struct fake_point *point);
 
-/* Takes the task over; gives it its tick, its place in queue and log. reads_after: NULL for the stream's own order. */
+/*
+ * Takes the task over; gives it its tick, its place in queue and log. reads_after: NULL for the
+ * stream's own order.
+ */
 void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
                          const struct fake_clock *reads_after);
 bool fake_stream_idle(const struct fake_stream *stream);
@@ -173,7 +187,7 @@ struct fake_event *fake_event_find(cudaEvent_t handle, const char *call);
 void fake_events_clear(void);
 size_t fake_events_live(void);
 
-/* ---- memory.c ---------------------------------------------------------------------------------------------------- */
+/* ---- memory.c -------------------------------------------------------------------------------- */
 
 enum fake_block_kind { FAKE_BLOCK_DEVICE, FAKE_BLOCK_HOST, FAKE_BLOCK_REGISTERED };
 
@@ -201,13 +215,13 @@ void *fake_storage(const void *address);
 void fake_memory_start(void);
 void fake_memory_end(void); /* reports leaks */
 
-/* ---- inject.c, enter.c, capture.c, reports.c --------------------------------------------------------------------- */
+/* ---- inject.c, enter.c, capture.c, reports.c ------------------------------------------------- */
 
 enum fake_enter_flags {
     FAKE_MAKES_CONTEXT = 1, /* on the current device */
     FAKE_MAY_WAIT = 2,      /* for the device */
-    FAKE_UNSAFE_IN_CAPTURE =
-        4, /* "potentially unsafe" in the words of cudaThreadExchangeStreamCaptureMode */
+    /* "potentially unsafe" in the words of cudaThreadExchangeStreamCaptureMode */
+    FAKE_UNSAFE_IN_CAPTURE = 4,
     FAKE_WITHOUT_DEVICE = 8, /* works where there is no device, and on a broken one */
 };
 
@@ -220,7 +234,10 @@ struct fake_thread {
     enum cudaStreamCaptureMode capture_mode;
 };
 
-/* Every entry point begins with one of these, which take the lock, and ends with fake_leave, whatever they returned. */
+/*
+ * Every entry point begins with one of these, which take the lock, and ends with fake_leave,
+ * whatever they returned.
+ */
 cudaError_t fake_enter(const char *call, unsigned flags);
 cudaError_t fake_enter_stream(const char *call, unsigned flags, cudaStream_t handle,
                               struct fake_stream **stream);
@@ -235,8 +252,8 @@ cudaError_t fake_call_planned(const char *call, int device); /* the fault that i
 bool fake_descriptor_planned(size_t *index, cudaError_t *code);
 cudaError_t fake_break_planned(void); /* asked once for each copy task that starts */
 void fake_break(int device, cudaError_t code);
-cudaError_t fake_broken(
-    int device); /* its sticky code; who gets to know it is ordered after all that the device did */
+/* its sticky code; who gets to know it is ordered after all that the device did */
+cudaError_t fake_broken(int device);
 void fake_inject_clear(void);
 
 cudaError_t fake_capture_check_unsafe(const char *call);
@@ -248,7 +265,7 @@ void fake_report(enum fake_cuda_report_kind kind, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 size_t fake_reports_end(void); /* prints and drops all */
 
-/* ---- The state of a run ------------------------------------------------------------------------------------------ */
+/* ---- The state of a run ---------------------------------------------------------------------- */
 
 struct fake_state {
     uint64_t run; /* counts starts */

@@ -2,10 +2,11 @@
 /*
  * memory - device memory that host code cannot touch, and which host memory is pinned
  *
- * Owns an arena a device and the table of live blocks: allocated on a device, allocated pinned, registered.
- * Device memory is two ranges of addresses: the one that is handed out allows no access at all, so that host code that
- * dereferences it crashes as with a GPU; the bytes are in the other, which only streams use. No address is handed out
- * twice in a run and gaps lie between blocks, so that a stale pointer is told from one that ran over the end.
+ * Owns an arena a device and the table of live blocks: allocated on a device, allocated pinned,
+ * registered. Device memory is two ranges of addresses: the one that is handed out allows no access
+ * at all, so that host code that dereferences it crashes as with a GPU; the bytes are in the other,
+ * which only streams use. No address is handed out twice in a run and gaps lie between blocks, so
+ * that a stale pointer is told from one that ran over the end.
  * Why not page-aligned: cudaMalloc promises 256 bytes; nobody shall come to rely on more.
  */
 #include "internal.h"
@@ -33,7 +34,7 @@ static size_t round_up(size_t bytes, size_t to)
     return (bytes + to - 1) / to * to;
 }
 
-/* ---- Blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
 /* How many blocks start at or below the address. */
 static size_t count_up_to(uintptr_t address)
@@ -82,7 +83,7 @@ static bool may_pin(size_t bytes)
     return !limit || (pinned_bytes <= limit && bytes <= limit - pinned_bytes);
 }
 
-/* ---- Arenas ------------------------------------------------------------------------------------------------------ */
+/* ---- Arenas ---------------------------------------------------------------------------------- */
 
 static struct fake_arena *arena_of(const void *address)
 {
@@ -101,10 +102,9 @@ bool fake_is_device_address(const void *address)
 
 bool fake_was_device_block(const void *address)
 {
-    for (size_t i = 0; i < freed_count; i++) {
+    for (size_t i = 0; i < freed_count; i++)
         if ((uintptr_t)address >= freed[i].start && (uintptr_t)address < freed[i].end)
             return true;
-    }
     return false;
 }
 
@@ -195,7 +195,7 @@ static void free_host(const struct fake_block *block)
            round_up(block->bytes, FAKE_PAGE_BYTES) + 2 * FAKE_PAGE_BYTES);
 }
 
-/* ---- Entry points ------------------------------------------------------------------------------------------------ */
+/* ---- Entry points ---------------------------------------------------------------------------- */
 
 #define ALLOCATES (FAKE_MAKES_CONTEXT | FAKE_MAY_WAIT | FAKE_UNSAFE_IN_CAPTURE)
 
@@ -246,9 +246,9 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned int flags)
     if (!error && flags & cudaHostAllocWriteCombined)
         fake_report(FAKE_CUDA_MISUSE, "%s: write-combined memory, which host code reads uncached",
                     __func__);
-    if (!error && !bytes)
+    if (!error && !bytes) {
         *pointer = NULL;
-    else if (!error) {
+    } else if (!error) {
         *pointer = may_pin(bytes) ? allocate_host(bytes) : NULL;
         if (!*pointer)
             error = cudaErrorMemoryAllocation;
@@ -340,12 +340,11 @@ void fake_memory_end(void)
         if (blocks[i].kind == FAKE_BLOCK_HOST)
             free_host(&blocks[i]);
     }
-    for (int device = 0; device < FAKE_CUDA_MAX_DEVICES; device++) {
+    for (int device = 0; device < FAKE_CUDA_MAX_DEVICES; device++)
         if (fake.arenas[device].view) {
             munmap(fake.arenas[device].view, ARENA_BYTES);
             munmap(fake.arenas[device].storage, ARENA_BYTES);
         }
-    }
     free(freed);
     freed = NULL;
     freed_count = freed_capacity = 0;

@@ -2,11 +2,12 @@
 /*
  * races - which task is ordered after which, and which two are not but should be
  *
- * Owns the log: every task with its ranges, from its enqueueing until the host has observed its end.
- * Why decided at enqueueing: the order between tasks is fixed there (streams are FIFO, a wait means the event's record
- * of that moment), and a task can only be ordered after tasks enqueued before it. So each new task is compared with
- * the log, and the answer does not depend on when anything runs. What the host has observed is ordered before all that
- * is enqueued later: it leaves the log.
+ * Owns the log: every task with its ranges, from its enqueueing until the host has observed its
+ * end.
+ * Why decided at enqueueing: the order between tasks is fixed there (streams are FIFO, a wait means
+ * the event's record of that moment), and a task can only be ordered after tasks enqueued before
+ * it. So each new task is compared with the log, and the answer does not depend on when anything
+ * runs. What the host has observed is ordered before all that is enqueued later: it leaves the log.
  */
 #include "internal.h"
 
@@ -68,10 +69,9 @@ const struct fake_span *fake_spans_meet(const struct fake_spans *left,
 
 void fake_clock_join(struct fake_clock *into, const struct fake_clock *from)
 {
-    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
         if (into->tick[slot] < from->tick[slot])
             into->tick[slot] = from->tick[slot];
-    }
 }
 
 static bool over(const struct fake_task *task, const struct fake_clock *clock)
@@ -110,11 +110,10 @@ void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after,
 {
     if (!task->reads.count && !task->writes.count)
         return;
-    for (const struct fake_task *other = logged; other; other = other->next_logged) {
+    for (const struct fake_task *other = logged; other; other = other->next_logged)
         if (!other->dropped &&
             !check_pair(task, other, over(other, reads_after), over(other, writes_after)))
             task->dropped = true;
-    }
     task->logged = true;
     task->next_logged = logged;
     logged = task;
@@ -122,10 +121,9 @@ void fake_log_add(struct fake_task *task, const struct fake_clock *reads_after,
 
 bool fake_log_has(unsigned slot)
 {
-    for (const struct fake_task *task = logged; task; task = task->next_logged) {
+    for (const struct fake_task *task = logged; task; task = task->next_logged)
         if (task->slot == slot)
             return true;
-    }
     return false;
 }
 

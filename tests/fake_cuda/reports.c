@@ -57,12 +57,11 @@ static void remove_report(size_t index)
 
 static bool take(enum fake_cuda_report_kind kind)
 {
-    for (size_t i = 0; i < report_count; i++) {
+    for (size_t i = 0; i < report_count; i++)
         if (reports[i].kind == kind) {
             remove_report(i);
             return true;
         }
-    }
     return false;
 }
 

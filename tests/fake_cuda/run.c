@@ -2,8 +2,8 @@
 /*
  * run - the beginning and the end of a run of the stand-in
  *
- * Owns `fake`. A run begins with fake_cuda_start, or with the first CUDA call of a program that knows nothing of the
- * stand-in.
+ * Owns `fake`. A run begins with fake_cuda_start, or with the first CUDA call of a program that
+ * knows nothing of the stand-in.
  */
 #include "internal.h"
 
@@ -56,11 +56,10 @@ static void report_leaked_handles(void)
         fake_report(FAKE_CUDA_LEAK, "%u streams", streams);
     if (fake_events_live())
         fake_report(FAKE_CUDA_LEAK, "%zu events", fake_events_live());
-    for (int device = 0; device < FAKE_CUDA_MAX_DEVICES; device++) {
+    for (int device = 0; device < FAKE_CUDA_MAX_DEVICES; device++)
         if (fake.contexts_retained[device] && !fake.broken[device])
             fake_report(FAKE_CUDA_LEAK, "the context of device %d, retained %u times", device,
                         fake.contexts_retained[device]);
-    }
     if (fake.contexts_pushed)
         fake_report(FAKE_CUDA_LEAK, "%u contexts that were pushed and not popped",
                     fake.contexts_pushed);

@@ -2,10 +2,11 @@
 /*
  * streams - a thread a stream, which runs its tasks in the order of their enqueueing
  *
- * Owns the table of streams. A slot of the table is also the stream's place in every clock, so that it is used again
- * only when nothing of the former stream can race with anything any more.
- * Invariants: a handle is slot and generation and no address, so that a stale one is recognised and a dereferenced one
- * crashes. A stream that was destroyed runs what is queued, and then its thread ends.
+ * Owns the table of streams. A slot of the table is also the stream's place in every clock, so that
+ * it is used again only when nothing of the former stream can race with anything any more.
+ * Invariants: a handle is slot and generation and no address, so that a stale one is recognised and
+ * a dereferenced one crashes. A stream that was destroyed runs what is queued, and then its thread
+ * ends.
  */
 #include "internal.h"
 
@@ -40,7 +41,7 @@ struct fake_stream *fake_stream_find(cudaStream_t handle, const char *call)
     return NULL;
 }
 
-/* ---- The thread -------------------------------------------------------------------------------------------------- */
+/* ---- The thread ------------------------------------------------------------------------------ */
 
 bool fake_stream_may_run(const struct fake_stream *stream)
 {
@@ -123,7 +124,7 @@ void fake_streams_wake(void)
     pthread_cond_broadcast(&fake.changed);
 }
 
-/* ---- The queue --------------------------------------------------------------------------------------------------- */
+/* ---- The queue ------------------------------------------------------------------------------- */
 
 void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
                          const struct fake_clock *reads_after)
@@ -168,7 +169,7 @@ void fake_stream_drop(struct fake_stream *stream)
     stream->last = NULL;
 }
 
-/* ---- Life -------------------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static bool slot_is_free(const struct fake_stream *stream)
 {
@@ -189,10 +190,9 @@ static void join_thread(struct fake_stream *stream)
 
 static struct fake_stream *find_slot(void)
 {
-    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++) {
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
         if (slot_is_free(&fake.streams[slot]))
             return &fake.streams[slot];
-    }
     return NULL;
 }
 
@@ -214,8 +214,8 @@ static struct fake_stream *take_slot(void)
         fake_wait(&fake.changed);
     if (!stream)
         return NULL;
-    stream->live =
-        true; /* nobody else takes it while its former thread ends, and the former handle is stale */
+    /* nobody else takes it while its former thread ends, and the former handle is stale */
+    stream->live = true;
     stream->generation++;
     join_thread(stream);
     return stream;

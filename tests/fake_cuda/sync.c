@@ -3,11 +3,12 @@
  * sync - the stand-in's lock, hidden from ThreadSanitizer
  *
  * Owns the one mutex and the edges that ThreadSanitizer is told of.
- * Why hidden: a mutex that every call takes would order everything with everything, and a test that forgets to wait
- * for a copy would look clean. With its lock ignored, a stream's thread is ordered with host threads by CUDA's rules
- * alone: a task after its enqueueing, what observed its end after it.
- * Invariants: memory of the stand-in itself is only touched between lock and unlock, where accesses are ignored, too,
- * or by the thread that runs the task.
+ * Why hidden: a mutex that every call takes would order everything with everything, and a test that
+ * forgets to wait for a copy would look clean. With its lock ignored, a stream's thread is ordered
+ * with host threads by CUDA's rules alone: a task after its enqueueing, what observed its end after
+ * it.
+ * Invariants: memory of the stand-in itself is only touched between lock and unlock, where accesses
+ * are ignored, too, or by the thread that runs the task.
  */
 #include "internal.h"
 

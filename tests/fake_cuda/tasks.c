@@ -2,7 +2,8 @@
 /*
  * tasks - one piece of a stream's work
  *
- * Owns the life of tasks and points. A task belongs to its stream's queue, to the log of races.c, or to both.
+ * Owns the life of tasks and points. A task belongs to its stream's queue, to the log of races.c,
+ * or to both.
  * Callers: copies.c, streams.c, events.c and kernels make tasks; the stream's thread runs them.
  * Lock: fake_task_run runs without, and touches only what nobody writes after the enqueueing.
  */

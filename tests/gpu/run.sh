@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything on a GPU, in one command: configure, build, the whole quick suite with the tests on the device, then bench_gpu, which
-# gets this script's arguments. Needs no network. Exit: 0, 77 where there is no GPU, another if anything failed or a row misses its bar.
+# Everything on a GPU, in one command: configure, build, the whole quick suite with the tests on the
+# device, then bench_gpu, which gets this script's arguments. Needs no network. Exit: 0, 77 where
+# there is no GPU, another if anything failed or a row misses its bar.
 #
-#   KVB_DEPS   a folder into which the packages of liburing, xxHash and CMocka were unpacked (docs/gpu.md); not set: they are installed
+#   KVB_DEPS   a folder into which the packages of liburing, xxHash and CMocka were unpacked
+#              (docs/gpu.md); not set: they are installed
 #   KVB_BUILD  the build folder (build/gpu)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,7 +27,8 @@ use_unpacked() {
     machine=$(${CC:-cc} -dumpmachine)
     for prefix in "$folder" "$folder/usr" "$folder/usr/local"; do
         export CPATH="$prefix/include${CPATH:+:$CPATH}"
-        for lib in "$prefix/lib" "$prefix/lib64" "$prefix/lib/$machine" "$prefix/lib/${machine/-pc-/-}"; do
+        for lib in "$prefix/lib" "$prefix/lib64" "$prefix/lib/$machine" \
+            "$prefix/lib/${machine/-pc-/-}"; do
             export LIBRARY_PATH="$lib${LIBRARY_PATH:+:$LIBRARY_PATH}"
             export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
             export PKG_CONFIG_PATH="$lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
@@ -33,22 +36,26 @@ use_unpacked() {
     done
 }
 
-# The CPUs beside the GPU: elsewhere a machine of several sockets measures the way between them. Empty: not known.
+# The CPUs beside the GPU: elsewhere a machine of several sockets measures the way between them.
+# Empty: not known.
 cpus_near_gpu() {
     local bus
-    bus=$(nvidia-smi --query-gpu=pci.bus_id --format=csv,noheader -i 0 2>/dev/null | tr '[:upper:]' '[:lower:]') || return 0
+    bus=$(nvidia-smi --query-gpu=pci.bus_id --format=csv,noheader -i 0 2>/dev/null |
+        tr '[:upper:]' '[:lower:]') || return 0
     cat "/sys/bus/pci/devices/${bus#0000}/local_cpulist" 2>/dev/null || true
 }
 
 have_gpu || skip "no GPU: there is no /dev/nvidiactl, and no nvidia-smi that lists one"
 
-options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DKVB_CUDA=ON -DKVB_BUILD_TESTS=ON -DKVB_BUILD_EXAMPLES=ON -DKVB_BUILD_BENCH=ON)
+options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DKVB_CUDA=ON
+    -DKVB_BUILD_TESTS=ON -DKVB_BUILD_EXAMPLES=ON -DKVB_BUILD_BENCH=ON)
 ninja --version >/dev/null 2>&1 && options+=(-G Ninja)
 if [ -n "${KVB_DEPS:-}" ]; then
     deps=$(cd "$KVB_DEPS" && pwd)
     use_unpacked "$deps"
     # What pkg-config would say of them are the paths that they were not unpacked into.
-    options+=(-DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON "-DCMAKE_PREFIX_PATH=$deps/usr;$deps/usr/local;$deps")
+    options+=(-DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON
+        "-DCMAKE_PREFIX_PATH=$deps/usr;$deps/usr/local;$deps")
 fi
 
 say "configure and build in $build"
@@ -61,7 +68,8 @@ status=0
 [ "$status" -ne 77 ] || skip "no GPU that CUDA can use"
 
 say "tests"
-ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --no-tests=error | tee "$build/tests.log"
+ctest --test-dir "$build" --parallel "$jobs" --output-on-failure --no-tests=error |
+    tee "$build/tests.log"
 if grep -E ' (gpu_[a-z_]+|bench_gpu_quick) .*Skipped' "$build/tests.log"; then
     echo "tests/gpu/run.sh: tests of the GPU were skipped although there is one" >&2
     exit 1

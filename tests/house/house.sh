@@ -12,7 +12,6 @@ export LC_ALL
 here=$(cd "$(dirname "$0")" && pwd) || exit 2
 cd "$1" || exit 2
 shift
-# Not yet kept everywhere: columns columns_build locks lengths single torn.
 rules=${*:-layers kinds braces heads}
 
 files=$(find README.md CMakeLists.txt .ci docs include src tests examples \

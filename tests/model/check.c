@@ -227,13 +227,12 @@ void let_go_of_everything(struct world *w)
             w->pins[i] = (struct pin_model){0};
         }
     }
-    for (uint32_t t = 0; t < TIERS; t++) {
+    for (uint32_t t = 0; t < TIERS; t++)
         for (uint32_t s = 0; s < w->setup.tiers[t].blocks; s++) {
             struct block *b = &w->blocks[t][s], *again[1] = {b};
             end_steps(w, b);
             while (b->refs > 0)
                 unref_blocks(w, again, 1);
         }
-    }
     check_counts(w);
 }

@@ -74,7 +74,7 @@ static void name_content(struct world *w, int content)
 void contents_name_all(struct world *w)
 {
     memset(w->lookup, 0xff, sizeof w->lookup);
-    for (uint32_t space = 0; space < SPACES; space++) {
+    for (uint32_t space = 0; space < SPACES; space++)
         for (uint32_t node = 0; node < w->nodes; node++) {
             int content = (int)(space * w->nodes + node);
             w->space_of[content] = space;
@@ -86,7 +86,6 @@ void contents_name_all(struct world *w)
             name_content(w, content);
             remember_name(w, content);
         }
-    }
 }
 
 uint32_t content_path(const struct world *w, int content, int path[DEPTH_MAX])
@@ -180,7 +179,7 @@ void bytes_check(struct world *w, const struct block *b, const char *where)
         return; /* the server orders its reads behind its own writers */
     }
     uint32_t chunk_words = w->setup.chunk_bytes / 8;
-    for (uint32_t l = 0; l < w->setup.layers; l++) {
+    for (uint32_t l = 0; l < w->setup.layers; l++)
         for (uint32_t p = 0; p < w->setup.parts; p++) {
             const unsigned char *chunk = kv_chunk(w->kv, b->handle, l, p);
             uint32_t first = (l * w->setup.parts + p) * chunk_words;
@@ -192,7 +191,6 @@ void bytes_check(struct world *w, const struct block *b, const char *where)
                            where, tier_name(b->tier), b->slot, b->content, l, p, i);
             }
         }
-    }
     w->tally->read++;
 }
 

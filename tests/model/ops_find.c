@@ -97,8 +97,8 @@ static void registered_indexed(struct world *w, struct block *b, const struct bl
 {
     struct block *old = indexed_copy(w, b->content, b->tier);
     if (old != NULL && old->parked) { /* it takes the place of one that nobody holds */
-        bool forgotten =
-            may_be_unproven(w, b) && facts->priority == b->priority; /* not taken over */
+        /* not taken over */
+        bool forgotten = may_be_unproven(w, b) && facts->priority == b->priority;
         if (!forgotten && b->priority_known && b->priority == DEFAULT_PRIORITY &&
             b->retained_until == 0) {
             b->priority = old->priority;
@@ -360,14 +360,13 @@ void op_walk(struct world *w)
     struct walked walked = {.w = w};
     expect_code(w, "walk", kv_walk(w->kv, walk_visit, &walked), OK);
     w->tally->walks++;
-    for (uint32_t c = 0; c < w->contents; c++) {
+    for (uint32_t c = 0; c < w->contents; c++)
         for (uint32_t t = 0; t < TIERS; t++) {
             uint32_t seen = walked.seen[c][t];
             enum presence there = w->presence[c][t];
             if (seen > 1 || (there == YES && seen == 0) || (there == NO && seen > 0))
                 differ(w, "a walk shows content %u in %s %u times", c, tier_name(t), seen);
         }
-    }
 }
 
 /* ---- A request ------------------------------------------------------------------------------- */
@@ -390,10 +389,9 @@ void op_request(struct world *w)
         return;
     }
     uint64_t fence = chance(w, 20) ? fence_later(w) : 0;
-    for (uint32_t i = have; i < count; i++) {
+    for (uint32_t i = have; i < count; i++)
         compute_block(w, blocks[i], w->space_of[path[i]], w->parent_of[path[i]],
                       w->branch_of[path[i]], fence);
-    }
     if (chance(w, 2)) { /* between naming and registering */
         void (*const forget[])(struct world *) = {op_invalidate, op_invalidate_space, op_clear};
         forget[pick(w, 3)](w);

@@ -159,8 +159,8 @@ void op_drain(struct world *w)
     if (w->fence_given > w->fence_reached)
         fence_signal(w, w->fence_given);
     poll_to_quiet(w);
-    for (int i = 0; i < 12000 && w->file && pending(w, &lane) > 0;
-         i++) { /* a disk takes its time */
+    for (int i = 0; i < 12000 && w->file && pending(w, &lane) > 0; i++) {
+        /* a disk takes its time */
         if (w->budget)
             world_advance(w, 1000000000);
         poll_to_quiet(w);

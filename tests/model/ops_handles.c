@@ -340,8 +340,8 @@ void op_priority(struct world *w)
     struct block *b = pick_block(w, mine);
     if (b == NULL)
         return;
-    uint32_t priority =
-        pick(w, 101); /* no retention of the default: whether it was taken over could not be seen */
+    /* no retention of the default: whether it was taken over could not be seen */
+    uint32_t priority = pick(w, 101);
     bool retain = priority != DEFAULT_PRIORITY && chance(w, 50);
     set_priority(w, b, priority, retain ? retention(w, 40) : 0);
     check_block(w, b);

@@ -129,9 +129,8 @@ static void name_full(struct world *w, struct block *b)
     if (b->orphan)
         return;
     b->content = content_child(w, b->space, b->parent, (uint32_t)b->branch);
-    if (b->given >= 0 || !w->keyed) {
+    if (b->given >= 0 || !w->keyed)
         b->named = true;
-    }
 }
 
 static int append_tokens(struct world *w, struct block *b, int branch, uint32_t count, bool more)

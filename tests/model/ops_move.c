@@ -423,8 +423,8 @@ void op_lift_end(struct world *w)
 static uint64_t waits_for(const struct world *w, const struct lift_model *lift)
 {
     bool through = w->file || (has_tier(w, TIER_HOST) && has_tier(w, TIER_DISK));
-    return through ? w->fence_given
-                   : lift->ready_at; /* a carrier's slot has a fence, too; a file is slow */
+    /* a carrier's slot has a fence, too; a file is slow */
+    return through ? w->fence_given : lift->ready_at;
 }
 
 void lifts_check(struct world *w)

@@ -133,8 +133,8 @@ struct world {
     struct late_write late[LATE_MAX];
     uint32_t late_count;
     uint64_t late_order;
-    uint64_t ticket[TIERS]
-                   [SLOTS_MAX]; /* the latest fence that the library was given for the slot */
+    /* the latest fence that the library was given for the slot */
+    uint64_t ticket[TIERS][SLOTS_MAX];
 
     /* what is true */
     struct block blocks[TIERS][SLOTS_MAX];

@@ -25,7 +25,8 @@ foreach(declaration IN LISTS declarations)
     list(APPEND declared ${CMAKE_MATCH_1})
 endforeach()
 
-execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE symbols RESULT_VARIABLE result)
+execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE symbols
+                RESULT_VARIABLE result)
 if(NOT result EQUAL 0)
     message(FATAL_ERROR "${NM} -D ${LIBRARY} ended with ${result}")
 endif()

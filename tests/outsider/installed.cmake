@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# Installs the build into a prefix of its own and builds an outsider against it, from C and C++, with the shared and with the
-# static library: by find_package, or by pkg-config. A line "SKIPPED:" tells ctest that something needed is not there, and what.
-# cmake -DBUILD=<build directory> -DWORK=<a directory to fill> -DWAY=cmake|pkg-config -DCC=... -DCXX=... -DGENERATOR=...
+# Installs the build into a prefix of its own and builds an outsider against it, from C and C++,
+# with the shared and with the static library: by find_package, or by pkg-config. A line "SKIPPED:"
+# tells ctest that something needed is not there, and what. cmake -DBUILD=<build directory>
+# -DWORK=<a directory to fill> -DWAY=cmake|pkg-config -DCC=... -DCXX=... -DGENERATOR=...
 #       -P installed.cmake
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
-    execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+    execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                    ERROR_VARIABLE output)
     string(JOIN " " command ${ARGV})
     if(NOT result EQUAL 0)
         message(FATAL_ERROR "${command}\n${output}\nended with ${result}")
@@ -28,7 +30,8 @@ get_filename_component(library_folder "${pc_folder}" DIRECTORY)
 find_program(pkg_config NAMES pkg-config pkgconf)
 
 if(WAY STREQUAL "cmake")
-    run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${prefix}
+    run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build -G ${GENERATOR}
+        -DCMAKE_PREFIX_PATH=${prefix}
         -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX})
     run(${CMAKE_COMMAND} --build ${WORK}/build)
     run(${CMAKE_CTEST_COMMAND} --test-dir ${WORK}/build --output-on-failure --no-tests=error)
@@ -42,7 +45,8 @@ if(NOT pkg_config)
 endif()
 set(ENV{PKG_CONFIG_PATH} "${pc_folder}:$ENV{PKG_CONFIG_PATH}")
 
-# How the outsider asks, and what he adds to link with the archive although the shared library lies beside it.
+# How the outsider asks, and what he adds to link with the archive although the shared library lies
+# beside it.
 function(build_and_run name compiler source)
     run(${pkg_config} --cflags --libs ${ARGN} kvblock)
     separate_arguments(flags UNIX_COMMAND "${output}")

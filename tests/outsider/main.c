@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An outsider: knows the installed header and library, nothing else. One block down to HOST and found there. */
+/*
+ * An outsider: knows the installed header and library, nothing else. One block down to HOST and
+ * found there.
+ */
 #include <kvblock.h>
 
 #include <stdio.h>

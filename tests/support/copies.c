@@ -10,9 +10,8 @@ int mv_copy_fault(void *context, uint32_t from_tier, uint32_t from_slot, uint32_
     struct mv_copies *copies = context;
     uint32_t number = atomic_fetch_add(&copies->count, 1) + 1;
     uint32_t fail_at = atomic_load(&copies->fail_at);
-    if (number <= MV_COPY_MAX) {
+    if (number <= MV_COPY_MAX)
         copies->list[number - 1] = (struct mv_copy){from_tier, from_slot, to_tier, to_slot};
-    }
     return fail_at != 0 &&
                    (number == fail_at || (number > fail_at && atomic_load(&copies->fail_onwards)))
                ? atomic_load(&copies->code)

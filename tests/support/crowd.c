@@ -51,19 +51,16 @@ void crowd_poll_once(struct crowd *crowd)
 void crowd_expect_short_sections(struct crowd *crowd)
 {
     uint32_t longest = crowd_longest_hold(crowd);
-    if (longest > KVBI_LOCK_BATCH) {
+    if (longest > KVBI_LOCK_BATCH)
         fail_msg("%u steps in one section", longest);
-    }
     assert_true(longest > 1); /* something was counted at all */
 }
 
 void crowd_end(struct crowd *crowd)
 {
-    for (uint32_t i = 0; i <= CROWD; i++) {
-        if (crowd->ops[i] != NULL) {
+    for (uint32_t i = 0; i <= CROWD; i++)
+        if (crowd->ops[i] != NULL)
             kv_ok(kvb_op_release(crowd->rig.kv, crowd->ops[i]));
-        }
-    }
     kv_unref(&crowd->rig, crowd->source);
     kv_poll(&crowd->rig);
     mv_expect_books(&crowd->rig, true);

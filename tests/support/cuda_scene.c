@@ -237,7 +237,7 @@ void cuda_scene_launch(struct cuda_scene *scene, struct kvb_block *block, uint32
 {
     struct fake_cuda_range ranges[CUDA_SCENE_CHUNKS_MAX];
     struct kernel kernel = {.chunk_bytes = scene->rig.layout.chunk_bytes, .seed = seed};
-    for (uint32_t layer = first; layer < first + layers; layer++) {
+    for (uint32_t layer = first; layer < first + layers; layer++)
         for (uint32_t part = 0; part < scene->rig.layout.parts; part++) {
             void *address = NULL;
             kv_ok(kvb_block_address(scene->rig.kv, block, layer, part, &address));
@@ -245,7 +245,6 @@ void cuda_scene_launch(struct cuda_scene *scene, struct kvb_block *block, uint32
             kernel.numbers[kernel.count] = ((uint64_t)layer << 48) + ((uint64_t)part << 40);
             ranges[kernel.count++] = (struct fake_cuda_range){address, kernel.chunk_bytes, writes};
         }
-    }
     cuda_ok(fake_cuda_kernel(scene->server, writes ? write_pattern : NULL, &kernel, sizeof kernel,
                              ranges, kernel.count));
 }

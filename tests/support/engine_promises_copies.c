@@ -161,7 +161,9 @@ static bool brings_back_what_it_took(struct engine_bench *bench)
     return bench_all_done(bench);
 }
 
-/* Which is begun first is seen of an engine that works in reap only; of others, that none is lost. */
+/*
+ * Which is begun first is seen of an engine that works in reap only; of others, that none is lost.
+ */
 static bool begins_urgent_ones_first(struct engine_bench *bench)
 {
     struct kvbi_copy copies[8];

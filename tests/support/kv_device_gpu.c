@@ -100,9 +100,8 @@ void kv_device_end_write(void *address, unsigned char *written, size_t bytes)
 
 const unsigned char *kv_device_read(const void *address, size_t bytes)
 {
-    if (!is_on_device(address)) {
+    if (!is_on_device(address))
         return address;
-    }
     void *copy = malloc(bytes);
     or_die(cudaMemcpy(copy, address, bytes, cudaMemcpyDeviceToHost));
     return copy;
@@ -110,9 +109,8 @@ const unsigned char *kv_device_read(const void *address, size_t bytes)
 
 void kv_device_end_read(const void *address, const unsigned char *bytes)
 {
-    if (bytes != address) {
+    if (bytes != address)
         free((void *)(uintptr_t)bytes);
-    }
 }
 
 static void stand(void *unused)

@@ -61,9 +61,8 @@ void kv_device_end_write(void *address, unsigned char *written, size_t bytes)
 
 const unsigned char *kv_device_read(const void *address, size_t bytes)
 {
-    if (!fake_cuda_is_device_pointer(address)) {
+    if (!fake_cuda_is_device_pointer(address))
         return address;
-    }
     void *copy = malloc(bytes);
     fake_cuda_read(copy, address, bytes);
     return copy;
@@ -71,9 +70,8 @@ const unsigned char *kv_device_read(const void *address, size_t bytes)
 
 void kv_device_end_read(const void *address, const unsigned char *bytes)
 {
-    if (bytes != address) {
+    if (bytes != address)
         free((void *)(uintptr_t)bytes);
-    }
 }
 
 void kv_device_hold(cudaStream_t stream)

@@ -6,9 +6,8 @@ size_t picture_find(const struct picture *picture, uint64_t hash, uint32_t tier)
 {
     size_t i = 0;
     while (i < picture->count &&
-           (picture->stored[i].hash != hash || picture->stored[i].tier != tier)) {
+           (picture->stored[i].hash != hash || picture->stored[i].tier != tier))
         i++;
-    }
     return i;
 }
 
@@ -47,9 +46,8 @@ void picture_deliver(void *context, const struct kvb_event *event)
 {
     struct picture *picture = context;
     struct kvb_seq seq = {0};
-    if (event->key != NULL) {
+    if (event->key != NULL)
         memcpy(&seq, event->key, sizeof seq);
-    }
     picture->events++;
     picture->contradictions +=
         event->sequence <= picture->last_sequence && picture->last_sequence != 0;

@@ -32,14 +32,12 @@ void *kv_heap_alloc(void *context, size_t bytes, size_t alignment)
     struct kv_heap *heap = context;
     uint64_t call = atomic_fetch_add(&heap->calls, 1) + 1;
     uint64_t fail_at = atomic_load(&heap->fail_at);
-    if (fail_at != 0 && (call == fail_at || (call > fail_at && atomic_load(&heap->fail_onwards)))) {
+    if (fail_at != 0 && (call == fail_at || (call > fail_at && atomic_load(&heap->fail_onwards))))
         return NULL;
-    }
     size_t step = alignment < 64 ? 64 : alignment;
     void *start = NULL;
-    if (bytes > KV_HEAP_MAX || posix_memalign(&start, step, step + bytes) != 0) {
+    if (bytes > KV_HEAP_MAX || posix_memalign(&start, step, step + bytes) != 0)
         return NULL;
-    }
     unsigned char *memory = (unsigned char *)start + step;
     struct heap_header header = {bytes, step};
     memcpy(memory - sizeof header, &header, sizeof header);
@@ -52,14 +50,12 @@ void *kv_heap_alloc(void *context, size_t bytes, size_t alignment)
 void kv_heap_free(void *context, void *memory, size_t bytes)
 {
     struct kv_heap *heap = context;
-    if (memory == NULL) {
+    if (memory == NULL)
         return;
-    }
     struct heap_header header;
     memcpy(&header, (unsigned char *)memory - sizeof header, sizeof header);
-    if (header.bytes != bytes) {
+    if (header.bytes != bytes)
         atomic_fetch_add(&heap->wrong_frees, 1);
-    }
     atomic_fetch_sub(&heap->live_blocks, 1);
     atomic_fetch_sub(&heap->live_bytes, (int64_t)header.bytes);
     free((unsigned char *)memory - header.alignment);
@@ -86,11 +82,9 @@ const struct kv_log_line *kv_log_last(const struct kv_log *log)
 bool kv_log_has(const struct kv_log *log, const char *text)
 {
     size_t kept = log->count < KV_LOG_MAX ? log->count : KV_LOG_MAX;
-    for (size_t i = 0; i < kept; i++) {
-        if (strstr(log->lines[i].text, text) != NULL) {
+    for (size_t i = 0; i < kept; i++)
+        if (strstr(log->lines[i].text, text) != NULL)
             return true;
-        }
-    }
     return false;
 }
 
@@ -110,15 +104,12 @@ static void deliver(void *context, const struct kvb_event *event)
         record->has_key = event->key != NULL;
         record->has_parent = event->parent_key != NULL;
         record->has_tokens = event->tokens != NULL;
-        if (event->key != NULL) {
+        if (event->key != NULL)
             memcpy(record->key, event->key, events->key_bytes);
-        }
-        if (event->parent_key != NULL) {
+        if (event->parent_key != NULL)
             memcpy(record->parent, event->parent_key, events->key_bytes);
-        }
-        if (event->tokens != NULL) {
+        if (event->tokens != NULL)
             record->first_token = event->tokens[0];
-        }
     }
     events->count++;
     pthread_mutex_unlock(&events->mutex);
@@ -193,9 +184,8 @@ void kv_rig_open_hooked(struct kv_rig *rig, const struct kvbi_hooks *hooks)
     memcpy(rig->hooks.kinds, rig->kinds, sizeof rig->hooks.kinds);
     kv_hooks_in_memory(&rig->hooks, &rig->config);
     int code = kvbi_manager_create_hooked(&rig->config, &rig->hooks, &rig->kv, &diagnosis);
-    if (code != 0) {
+    if (code != 0)
         print_error("create: %s: %s\n", kvb_error_name(code), diagnosis.message);
-    }
     assert_int_equal(code, 0);
     assert_non_null(rig->kv);
 }
@@ -300,12 +290,10 @@ void kv_poll_here_at(const char *file, int line, struct kv_rig *rig)
 {
     for (int round = 0; round < 100000; round++) {
         int left = kvb_manager_poll(rig->kv, KVB_FOREVER);
-        if (left == 0) {
+        if (left == 0)
             return;
-        }
-        if (left != 1) {
+        if (left != 1)
             kv_expect_at(left, KVB_OK, "kvb_manager_poll", file, line);
-        }
     }
     print_error("kvb_manager_poll always says that work is left\n");
     _fail(file, line);
@@ -336,45 +324,39 @@ uint32_t kv_random(uint64_t *seed, uint32_t bound)
 
 void kv_tokens(uint32_t *tokens, size_t count, uint64_t seed)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         tokens[i] = (uint32_t)kv_mix(seed * UINT64_C(1000003) + i);
-    }
 }
 
 void kv_payload_fill(struct kv_rig *rig, struct kvb_block *block, uint64_t seed)
 {
-    for (uint32_t layer = 0; layer < rig->layout.layers; layer++) {
+    for (uint32_t layer = 0; layer < rig->layout.layers; layer++)
         for (uint32_t part = 0; part < rig->layout.parts; part++) {
             void *address = NULL;
             kv_ok(kvb_block_address(rig->kv, block, layer, part, &address));
             unsigned char *bytes = kv_device_begin_write(address, rig->layout.chunk_bytes);
-            for (uint64_t i = 0; i < rig->layout.chunk_bytes; i++) {
+            for (uint64_t i = 0; i < rig->layout.chunk_bytes; i++)
                 bytes[i] = (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) +
                                                  ((uint64_t)part << 40) + i);
-            }
             kv_device_end_write(address, bytes, rig->layout.chunk_bytes);
         }
-    }
 }
 
 bool kv_payload_is(struct kv_rig *rig, struct kvb_block *block, uint64_t seed)
 {
-    for (uint32_t layer = 0; layer < rig->layout.layers; layer++) {
+    for (uint32_t layer = 0; layer < rig->layout.layers; layer++)
         for (uint32_t part = 0; part < rig->layout.parts; part++) {
             void *address = NULL;
             kv_ok(kvb_block_address(rig->kv, block, layer, part, &address));
             const unsigned char *bytes = kv_device_read(address, rig->layout.chunk_bytes);
             bool same = true;
-            for (uint64_t i = 0; same && i < rig->layout.chunk_bytes; i++) {
+            for (uint64_t i = 0; same && i < rig->layout.chunk_bytes; i++)
                 same = bytes[i] == (unsigned char)kv_mix(seed + ((uint64_t)layer << 48) +
                                                          ((uint64_t)part << 40) + i);
-            }
             kv_device_end_read(address, bytes);
-            if (!same) {
+            if (!same)
                 return false;
-            }
         }
-    }
     return true;
 }
 
@@ -384,9 +366,8 @@ struct kvb_block *kv_alloc_at(const char *file, int line, struct kv_rig *rig, ui
 {
     struct kvb_block *block = NULL;
     kv_expect_at(kvb_alloc(rig->kv, tier, 1, NULL, &block, NULL), KVB_OK, "kvb_alloc", file, line);
-    if (block == NULL) {
+    if (block == NULL)
         _fail(file, line);
-    }
     return block;
 }
 

@@ -117,7 +117,9 @@ struct kv_rig {
     struct kvb_layout layout;
     struct kvb_tier_config tiers[KVB_TIER_COUNT];
     struct kvb_config config;
-    /* That tiers are to be of whatever their configuration says (base/hooks.h); NULL: what it says. */
+    /*
+     * That tiers are to be of whatever their configuration says (base/hooks.h); NULL: what it says.
+     */
     const struct kvbi_kind *kinds[KVB_TIER_COUNT];
     struct kvbi_hooks hooks;
     struct kvb_manager *kv; /* NULL: not open */

@@ -28,9 +28,8 @@ bool kv_wait_for(struct kv_wait *wait, uint64_t count)
     clock_gettime(CLOCK_MONOTONIC, &give_up);
     give_up.tv_sec += KV_GIVE_UP_S;
     pthread_mutex_lock(&wait->mutex);
-    while (wait->count < count && code == 0) {
+    while (wait->count < count && code == 0)
         code = pthread_cond_timedwait(&wait->changed, &wait->mutex, &give_up);
-    }
     bool reached = wait->count >= count;
     pthread_mutex_unlock(&wait->mutex);
     return reached;

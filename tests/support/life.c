@@ -7,21 +7,18 @@ const uint32_t life_tokens[2 * KV_TOKENS] = {11, 12, 13, 14, 15, 16, 17, 18};
 struct kvb_block *life_block_in(struct kv_rig *rig, int state)
 {
     struct kvb_block *block = kv_alloc(rig, KVB_TIER_DEVICE);
-    if (state == KVB_STATE_EMPTY) {
+    if (state == KVB_STATE_EMPTY)
         return block;
-    }
     if (state >= KVB_STATE_COMPLETE) {
         kv_complete(rig, block, 0, 0, NULL, life_tokens);
     } else {
         kv_init(rig, block, 0, 0, NULL);
         kv_append(rig, block, life_tokens, 2, state == KVB_STATE_PARTIAL ? KVB_MORE : 0);
     }
-    if (state == KVB_STATE_INFLIGHT) {
+    if (state == KVB_STATE_INFLIGHT)
         kv_schedule(rig, block);
-    }
-    if (state == KVB_STATE_REGISTERED) {
+    if (state == KVB_STATE_REGISTERED)
         kv_register(rig, block);
-    }
     assert_int_equal(kv_describe(rig, block).state, state);
     return block;
 }
@@ -30,9 +27,8 @@ void life_drop(struct kv_rig *rig, struct kvb_block *block)
 {
     uint32_t steps = kv_describe(rig, block).step_count;
     kv_unref(rig, block);
-    for (uint32_t i = 0; i < steps; i++) {
+    for (uint32_t i = 0; i < steps; i++)
         kv_ok(kvb_block_compute_failed(rig->kv, &block, 1, NULL));
-    }
 }
 
 struct kvb_block *life_registered(struct kv_rig *rig, const uint32_t *tokens)

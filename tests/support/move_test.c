@@ -138,9 +138,8 @@ void mv_park(struct kv_rig *rig, struct mv_run *run, uint32_t tier, uint64_t see
 void mv_store_each(struct kv_rig *rig, struct mv_run *runs, uint32_t tier, uint64_t seed,
                    uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         mv_store(rig, &runs[i], tier, seed * 1000 + i, 1);
-    }
 }
 
 void mv_drop_each(struct kv_rig *rig, struct mv_run *runs, uint32_t count)
@@ -236,9 +235,8 @@ void mv_evict_all(struct kv_rig *rig, uint32_t tier)
     uint32_t count = (uint32_t)kv_stats(rig).tiers[tier].available_count;
     assert_true(count <= 256);
     kv_ok(kvb_alloc(rig->kv, tier, count, NULL, blocks, NULL));
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         kv_payload_fill(rig, blocks[i], UINT64_C(0xdead));
-    }
     kv_ok(kvb_block_unref(rig->kv, blocks, count, NULL));
     kv_check(rig);
 }
@@ -262,9 +260,8 @@ uint64_t mv_event(const struct kv_rig *rig, uint32_t kind, uint32_t tier, size_t
 size_t mv_event_count(const struct kv_rig *rig, uint32_t kind, uint32_t tier)
 {
     size_t count = 0;
-    while (mv_event(rig, kind, tier, count) != 0) {
+    while (mv_event(rig, kind, tier, count) != 0)
         count++;
-    }
     return count;
 }
 
@@ -273,11 +270,9 @@ size_t mv_event_count(const struct kv_rig *rig, uint32_t kind, uint32_t tier)
 struct kvb_lane_stats mv_lane(struct kv_rig *rig, uint32_t from, uint32_t to)
 {
     struct kvb_stats stats = kv_stats(rig);
-    for (uint32_t i = 0; i < stats.lane_count; i++) {
-        if (stats.lanes[i].from_tier == from && stats.lanes[i].to_tier == to) {
+    for (uint32_t i = 0; i < stats.lane_count; i++)
+        if (stats.lanes[i].from_tier == from && stats.lanes[i].to_tier == to)
             return stats.lanes[i];
-        }
-    }
     print_error("there is no lane from tier %u to %u\n", from, to);
     fail();
     return (struct kvb_lane_stats){0};
@@ -305,9 +300,8 @@ void mv_expect_books(struct kv_rig *rig, bool idle)
         assert_int_equal(lane->skipped, lane->skipped_present + lane->skipped_no_target +
                                             lane->skipped_admission + lane->skipped_out_of_service);
         assert_int_equal(lane->failed, lane->failed_transfer + lane->failed_invalidated);
-        if (idle) {
+        if (idle)
             assert_int_equal(lane->pending, 0);
-        }
     }
 }
 
@@ -338,9 +332,8 @@ void mv_done_signal(void *wait, struct kvb_op *op, int status, uint32_t good_cou
 struct kvb_onboard mv_request(struct kvb_block *const *sources, struct kvb_block *const *targets,
                               uint32_t count, struct mv_done *done)
 {
-    if (done != NULL) {
+    if (done != NULL)
         memset(done, 0, sizeof *done);
-    }
     return (struct kvb_onboard){.size = sizeof(struct kvb_onboard),
                                 .sources = sources,
                                 .targets = targets,
@@ -407,21 +400,17 @@ uint32_t mv_take(struct kv_rig *rig, struct mv_run *run, struct kvb_op *op)
         assert_int_equal(kv_describe(rig, run->blocks[i]).state, KVB_STATE_REGISTERED);
         assert_true(mv_bytes_are(rig, run->blocks[i], &run->seqs[i]));
     }
-    for (uint32_t i = good; i < run->count; i++) {
-        if (run->blocks[i] != NULL) {
+    for (uint32_t i = good; i < run->count; i++)
+        if (run->blocks[i] != NULL)
             assert_int_equal(kv_describe(rig, run->blocks[i]).state, KVB_STATE_EMPTY);
-        }
-    }
     return good;
 }
 
 void mv_drop_taken(struct kv_rig *rig, struct mv_run *run)
 {
-    for (uint32_t i = run->count; i-- > 0;) {
-        if (run->blocks[i] != NULL) {
+    for (uint32_t i = run->count; i-- > 0;)
+        if (run->blocks[i] != NULL)
             kv_unref(rig, run->blocks[i]);
-        }
-    }
     memset(run->blocks, 0, sizeof run->blocks);
     kv_check(rig);
 }

@@ -254,15 +254,15 @@ static void random_step_out(struct policy_trial *trial, uint32_t slot, uint32_t 
 
 static void random_step_in(struct policy_trial *trial, uint32_t slot, uint32_t what)
 {
-    if (what < 12)
+    if (what < 12) {
         policy_trial_remove(trial, slot);
-    else if (what < 30)
+    } else if (what < 30) {
         policy_trial_touch(trial, slot);
-    else if (what < 45)
+    } else if (what < 45) {
         (void)policy_trial_evict(trial);
-    else if (what < 50)
+    } else if (what < 50) {
         policy_trial_ahead(trial, policy_trial_random(trial, KVBI_LOCK_BATCH));
-    else if (what < 60) {
+    } else if (what < 60) {
         uint32_t budget = policy_trial_random(trial, KVBI_LOCK_BATCH + 1), next;
         (void)policy_trial_ask(trial, &budget, &next);
     }

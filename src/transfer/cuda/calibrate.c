@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calibrate - what works on this GPU with this driver and this layout, and what is fastest. See copies.h.
+ * calibrate - what works on this GPU with this driver and this layout, and what is fastest. See
+ * copies.h.
  *
- * Why        which method wins depends on chunk size, count, device and driver (docs/gpu.md); measured here it needs no table that is
- *            wrong on the next GPU. The measurement is on memory of its own: the tier's may be the caller's, who may be using it.
+ * Why        which method wins depends on chunk size, count, device and driver (docs/gpu.md);
+ *            measured here it needs no table that is wrong on the next GPU. The measurement is on
+ *            memory of its own: the tier's may be the caller's, who may be using it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,11 +14,17 @@
 #include "transfer/cuda/copies.h"
 #include "transfer/cuda/cuda.h"
 
-/* As much as fits into a batch of large blocks. At 50 GB/s it takes a third of a millisecond, each way. */
+/*
+ * As much as fits into a batch of large blocks. At 50 GB/s it takes a third of a millisecond, each
+ * way.
+ */
 #define SCRATCH_BYTES ((uint64_t)16 << 20)
 #define BLOCKS_MAX 32u
 #define ROUNDS 3
-/* No copy begins once it is over. A method that takes twice as long as the best is measured once and no more. */
+/*
+ * No copy begins once it is over. A method that takes twice as long as the best is measured once
+ * and no more.
+ */
 #define BUDGET_NS UINT64_C(30000000)
 /* What knows batches (CUDA 12.8). */
 #define BATCH_DRIVER 12080
@@ -31,8 +39,8 @@ struct scratch {
     void *host;
     cudaStream_t stream;
     uint32_t blocks;
-    bool
-        broken; /* the end of a copy could not be waited for: the memory is not to be touched again */
+    /* the end of a copy could not be waited for: the memory is not to be touched again */
+    bool broken;
     struct kvbi_cuda_pair pairs[BLOCKS_MAX];
 };
 
@@ -43,9 +51,12 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* ---- Memory like the tier's, only smaller ------------------------------------------------------------------------- */
+/* ---- Memory like the tier's, only smaller ---------------------------------------------------- */
 
-/* Large blocks: fewer layers, and chunks of which less is copied. How large they are decides nothing any more by then. */
+/*
+ * Large blocks: fewer layers, and chunks of which less is copied. How large they are decides
+ * nothing any more by then.
+ */
 static void clip(struct kvbi_strides *strides)
 {
     uint64_t chunk = SCRATCH_BYTES / strides->parts / KVBI_GATHER_ALIGNMENT * KVBI_GATHER_ALIGNMENT;
@@ -59,8 +70,9 @@ static void clip(struct kvbi_strides *strides)
 }
 
 /*
- * These strides with `blocks` blocks: in the same order, next to each other where they are so there, with a gap of one chunk where
- * they are not. Layers with bases of their own become the outermost dimension, and are given bases again.
+ * These strides with `blocks` blocks: in the same order, next to each other where they are so
+ * there, with a gap of one chunk where they are not. Layers with bases of their own become the
+ * outermost dimension, and are given bases again.
  */
 static void shrink(const struct kvbi_strides *from, uint32_t blocks, struct kvbi_strides *to)
 {
@@ -88,7 +100,10 @@ static void shrink(const struct kvbi_strides *from, uint32_t blocks, struct kvbi
     to->span_bytes = here;
 }
 
-/* Where the tier's layers have bases, the scratch's have them, too: copies are cut there, and the kernel looks them up. */
+/*
+ * Where the tier's layers have bases, the scratch's have them, too: copies are cut there, and the
+ * kernel looks them up.
+ */
 static cudaError_t take_bases(struct scratch *scratch)
 {
     struct kvbi_strides *strides = &scratch->strides;
@@ -148,7 +163,7 @@ static void give_scratch(struct scratch *scratch)
                          scratch->strides.layers, sizeof *scratch->strides.bases);
 }
 
-/* ---- Trying ------------------------------------------------------------------------------------------------------- */
+/* ---- Trying ---------------------------------------------------------------------------------- */
 
 /* How long a batch takes, from the call to its end; UINT64_MAX: it does not work. */
 static uint64_t time_once(struct scratch *scratch, enum kvb_copy_method method, bool to_device)
@@ -223,7 +238,7 @@ static void choose(struct scratch *scratch, uint64_t give_up_ns)
     copier->methods[1] = fastest(scratch, true, give_up_ns);
 }
 
-/* ---- What the layout and the GPU allow ---------------------------------------------------------------------------- */
+/* ---- What the layout and the GPU allow ------------------------------------------------------- */
 
 static bool kernel_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
 {
@@ -308,7 +323,10 @@ static int find_possible(struct scratch *scratch, enum kvb_copy_method method, c
     return error != cudaSuccess ? refuse_tables(scratch, error, message, message_bytes) : 0;
 }
 
-/* What does. Without room to try it in, what may work is believed: a flight that its method refuses is made chunk by chunk. */
+/*
+ * What does. Without room to try it in, what may work is believed: a flight that its method refuses
+ * is made chunk by chunk.
+ */
 static int find_methods(struct scratch *scratch, enum kvb_copy_method method, char *message,
                         size_t message_bytes)
 {

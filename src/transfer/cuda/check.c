@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda/check - what a configuration says of a tier in CUDA memory, as far as can be seen without a GPU
+ * cuda/check - what a configuration says of a tier in CUDA memory, as far as can be seen without a
+ * GPU
  *
  * Callers    the kind, in a build with CUDA and in one without.
  * Why        what the memory really is only the GPU's runtime can tell (tier.c).

@@ -2,10 +2,13 @@
 /* copies - see copies.h. */
 #include "transfer/cuda/copies.h"
 
-/* Below it, copies disturb the server's kernels less if the engine may interleave them (cudf 23675, RMM 2511). */
+/*
+ * Below it, copies disturb the server's kernels less if the engine may interleave them (cudf 23675,
+ * RMM 2511).
+ */
 #define OVERLAP_BYTES ((size_t)128 << 10)
 
-/* ---- One call ----------------------------------------------------------------------------------------------------- */
+/* ---- One call -------------------------------------------------------------------------------- */
 
 static cudaError_t issue_plain(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                                bool to_device, cudaStream_t stream)
@@ -60,7 +63,7 @@ static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda
 #endif
 }
 
-/* ---- Chunks one by one -------------------------------------------------------------------------------------------- */
+/* ---- Chunks one by one ----------------------------------------------------------------------- */
 
 struct collecting {
     struct kvbi_cuda_copier *copier;
@@ -130,7 +133,7 @@ static cudaError_t copy_chunks(struct collecting *collecting, const struct kvbi_
     return error == cudaSuccess ? flush(collecting) : error;
 }
 
-/* ---- Rectangles --------------------------------------------------------------------------------------------------- */
+/* ---- Rectangles ------------------------------------------------------------------------------ */
 
 /* Rows of one chunk, in planes: one side of a copy. */
 struct side {
@@ -192,7 +195,7 @@ static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi
     return error;
 }
 
-/* ---- The kernel --------------------------------------------------------------------------------------------------- */
+/* ---- The kernel ------------------------------------------------------------------------------ */
 
 static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
                                   struct kvbi_cuda_scope *scope, const struct kvbi_cuda_load *load,
@@ -222,7 +225,7 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
     return error;
 }
 
-/* ---- All of them -------------------------------------------------------------------------------------------------- */
+/* ---- All of them ----------------------------------------------------------------------------- */
 
 cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                            enum kvb_copy_method method, const struct kvbi_cuda_load *load,

@@ -4,8 +4,9 @@
  *
  * Owns       the choice of method, and the room to collect chunks in.
  * Callers    the engine, from progress; calibration, at create.
- * Invariants every method moves the same bytes. Chunks that are next to each other on both sides become one copy,
- *            unless it would cross two allocations of the device or two registrations of the host.
+ * Invariants every method moves the same bytes. Chunks that are next to each other on both sides
+ *            become one copy, unless it would cross two allocations of the device or two
+ *            registrations of the host.
  * Lock       none: one caller at a time.
  */
 #ifndef KVBI_TRANSFER_CUDA_COPIES_H
@@ -17,7 +18,10 @@
 #include "transfer/cuda/device.h"
 #include "transfer/cuda/gather.h"
 
-/* In one call. Drivers have hung on 51,828 (reported for 580.159), and one call costs nothing beside 2,048 copies. */
+/*
+ * In one call. Drivers have hung on 51,828 (reported for 580.159), and one call costs nothing
+ * beside 2,048 copies.
+ */
 #define KVBI_CUDA_BATCH_MAX 2048u
 
 /* One block: its slot of the device, and where its bytes are in registered host memory. */
@@ -57,8 +61,9 @@ bool kvbi_cuda_method_works(const struct kvbi_cuda_copier *copier, enum kvb_copy
 const char *kvbi_cuda_method_name(enum kvb_copy_method method);
 
 /*
- * Finds out what works, by doing it where there is memory for that, and with KVB_COPY_AUTO what is fastest.
- * 0; KVB_EUNSUPPORTED: the method that is asked for does not work here; KVB_ENOMEM, KVB_EDEVICE. In words.
+ * Finds out what works, by doing it where there is memory for that, and with KVB_COPY_AUTO what is
+ * fastest. 0; KVB_EUNSUPPORTED: the method that is asked for does not work here; KVB_ENOMEM,
+ * KVB_EDEVICE. In words.
  */
 int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda,
                             unsigned char *base, enum kvb_copy_method method, char *message,

@@ -18,11 +18,13 @@ endif()
 if(NOT KVB_CUDA STREQUAL "OFF" AND TARGET CUDA::cudart_static)
     set(KVB_CUDA_BUILT ON)
 elseif(KVB_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "KVB_CUDA=ON needs libcudart_static.a, which this CUDA toolkit does not have")
+    message(FATAL_ERROR
+            "KVB_CUDA=ON needs libcudart_static.a, which this CUDA toolkit does not have")
 endif()
 
 file(GLOB kvb_cuda_engine_sources CONFIGURE_DEPENDS ${kvb_cuda_folder}/*.c)
-list(REMOVE_ITEM kvb_cuda_engine_sources ${kvb_cuda_folder}/gather_none.c ${kvb_cuda_folder}/absent.c)
+list(REMOVE_ITEM kvb_cuda_engine_sources ${kvb_cuda_folder}/gather_none.c
+     ${kvb_cuda_folder}/absent.c)
 set(kvb_cuda_absent_source ${kvb_cuda_folder}/absent.c ${kvb_cuda_folder}/check.c)
 
 if(NOT KVB_CUDA_BUILT)
@@ -34,11 +36,14 @@ if(NOT KVB_CUDA_BUILT)
 endif()
 
 set(kvb_cuda_sources ${kvb_cuda_engine_sources})
-# A command of its own instead of CMake's CUDA language: one file, flags that make it link from C, no second host compiler to check.
+# A command of its own instead of CMake's CUDA language: one file, flags that make it link from C,
+# no second host compiler to check.
 if(CUDAToolkit_NVCC_EXECUTABLE AND NOT KVB_SANITIZE)
     set(kvb_gather_architectures -arch=all-major)
-    if(CUDAToolkit_VERSION VERSION_LESS 13) # whose all-major begins below 7.0, where no kernel has __grid_constant__
-        set(kvb_gather_architectures -gencode=arch=compute_70,code=sm_70 -gencode=arch=compute_80,code=sm_80
+    # Its all-major begins below 7.0, where no kernel has __grid_constant__.
+    if(CUDAToolkit_VERSION VERSION_LESS 13)
+        set(kvb_gather_architectures -gencode=arch=compute_70,code=sm_70
+            -gencode=arch=compute_80,code=sm_80
                                      -gencode=arch=compute_90,code=[sm_90,compute_90])
     endif()
     set(kvb_gather_object ${PROJECT_BINARY_DIR}/gather.o)
@@ -58,7 +63,8 @@ else()
 endif()
 message(STATUS "kvblock: with CUDA ${CUDAToolkit_VERSION}")
 
-# The runtime is linked in and hidden: its state (pending errors, current device) is apart from that of the application's own.
+# The runtime is linked in and hidden: its state (pending errors, current device) is apart from that
+# of the application's own.
 function(kvb_link_cuda target)
     target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
     get_target_property(type ${target} TYPE)

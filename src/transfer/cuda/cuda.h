@@ -3,7 +3,8 @@
  * The GPU as the rest of the library sees it: a tier in its memory, registered host memory, an
  * engine between the two.
  *
- * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts absent.c in place of this folder.
+ * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts absent.c in
+ *            place of this folder.
  * Callers    transfer/tiers creates tiers and registrations, transfer/engines the engine; api/ asks
  *            for addresses, statistics and tickets.
  * Lock       each its own; said where it matters.

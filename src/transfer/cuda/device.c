@@ -18,7 +18,7 @@ static void fail(struct kvbi_cuda *cuda, int failure)
     (void)atomic_compare_exchange_strong(&cuda->failure, &none, failure);
 }
 
-/* ---- Entering and leaving ----------------------------------------------------------------------------------------- */
+/* ---- Entering and leaving -------------------------------------------------------------------- */
 
 void kvbi_cuda_enter(struct kvbi_cuda *cuda, struct kvbi_cuda_scope *scope)
 {
@@ -104,10 +104,9 @@ cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t e
     if (error == cudaSuccess)
         return error;
     scope->failed = true;
+    /* an event of the caller's may have put it into a capture */
     if (kvbi_cuda_is_sticky(error))
-        (void)kvbi_cuda_check_event(
-            scope,
-            cudaStreamQuery(own)); /* an event of the caller's may have put it into a capture */
+        (void)kvbi_cuda_check_event(scope, cudaStreamQuery(own));
     return error;
 }
 
@@ -122,7 +121,7 @@ cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_devic
                                                                to_device ? greatest : least));
 }
 
-/* ---- Being lost --------------------------------------------------------------------------------------------------- */
+/* ---- Being lost ------------------------------------------------------------------------------ */
 
 bool kvbi_cuda_lost(const struct kvbi_cuda *cuda)
 {
@@ -169,7 +168,7 @@ int kvbi_cuda_code(const struct kvbi_cuda *cuda, cudaError_t error)
     return kvbi_cuda_lost(cuda) ? KVB_EDEVICE : KVB_EIO;
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------ */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 /* What the first call says where there is no GPU to be had. */
 static int refuse_driver(cudaError_t error, char *message, size_t message_bytes)
@@ -184,7 +183,8 @@ static int refuse_driver(cudaError_t error, char *message, size_t message_bytes)
     else if (error == cudaErrorInsufficientDriver)
         (void)snprintf(
             message, message_bytes,
-            "tiers[DEVICE]: the NVIDIA driver is too old: it is made for CUDA %d.%d, this libkvblock for %d.%d",
+            "tiers[DEVICE]: the NVIDIA driver is too old: it is made for CUDA %d.%d, this "
+            "libkvblock for %d.%d",
             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     else if (error == cudaErrorNoDevice)
         (void)snprintf(
@@ -282,7 +282,10 @@ int kvbi_cuda_open(struct kvbi_cuda **out, const struct kvbi_memory *memory, uin
     return error;
 }
 
-/* A lost context keeps what it has: freeing there fails, and resetting the device would be the server's to decide. */
+/*
+ * A lost context keeps what it has: freeing there fails, and resetting the device would be the
+ * server's to decide.
+ */
 void kvbi_cuda_close(struct kvbi_cuda *cuda, unsigned char *owned_base)
 {
     struct kvbi_cuda_scope scope;

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device - one GPU: its context, whether it is still there, and how calls to CUDA leave no trace in the caller's thread
+ * device - one GPU: its context, whether it is still there, and how calls to CUDA leave no trace in
+ * the caller's thread
  *
- * Owns       a reference on the GPU's primary context, which the server shares; the tier's memory if it is the library's.
- * Callers    transfer/cuda/. Every call to CUDA is made between enter and leave, and its result goes through kvbi_cuda_check.
- * Invariants after leave the thread's current context and capture mode are what they were before enter, and an error of ours is not
- *            pending; an error that was pending before enter still is one. `failure` is set once and never cleared.
+ * Owns       a reference on the GPU's primary context, which the server shares; the tier's memory
+ *            if it is the library's.
+ * Callers    transfer/cuda/. Every call to CUDA is made between enter and leave, and its result
+ *            goes through kvbi_cuda_check.
+ * Invariants after leave the thread's current context and capture mode are what they were before
+ *            enter, and an error of ours is not pending; an error that was pending before enter
+ *            still is one. `failure` is set once and never cleared.
  * Lock       none; `failure` is atomic, the rest is fixed at create.
- * Why        the context is pushed through the driver: cudaSetDevice, to put back what was there, would make a context on a GPU
- *            that the caller's thread has named but never used. Relaxed capture mode: while any thread of the server captures a graph
- *            in global mode, an event query of ours would break it otherwise.
+ * Why        the context is pushed through the driver: cudaSetDevice, to put back what was there,
+ *            would make a context on a GPU that the caller's thread has named but never used.
+ *            Relaxed capture mode: while any thread of the server captures a graph in global mode,
+ *            an event query of ours would break it otherwise.
  */
 #ifndef KVBI_TRANSFER_CUDA_DEVICE_H
 #define KVBI_TRANSFER_CUDA_DEVICE_H
@@ -26,7 +31,10 @@
 /* Beside CUDA's own numbers: the tier's memory is no device memory any more. */
 #define KVBI_CUDA_MEMORY_GONE (-1)
 
-/* The driver's functions that the runtime has no name for. CUcontext and CUresult stay opaque: no header of the driver's. */
+/*
+ * The driver's functions that the runtime has no name for. CUcontext and CUresult stay opaque: no
+ * header of the driver's.
+ */
 struct kvbi_cuda_driver {
     int (*retain)(void **context, int device);
     int (*release)(int device);
@@ -62,7 +70,10 @@ void kvbi_cuda_enter(struct kvbi_cuda *cuda, struct kvbi_cuda_scope *scope);
 void kvbi_cuda_leave(struct kvbi_cuda_scope *scope);
 /* Remembers what went wrong, for leave, and for ever if it is the context. Returns `error`. */
 cudaError_t kvbi_cuda_check(struct kvbi_cuda_scope *scope, cudaError_t error);
-/* The same for a question about an event or stream of our own: any answer but yes and not yet is the context's end, whatever it says. */
+/*
+ * The same for a question about an event or stream of our own: any answer but yes and not yet is
+ * the context's end, whatever it says.
+ */
 cudaError_t kvbi_cuda_check_own(struct kvbi_cuda_scope *scope, cudaError_t error);
 /*
  * The same for an event of our own: one that a capture has taken is no use any more, and says
@@ -70,8 +81,8 @@ cudaError_t kvbi_cuda_check_own(struct kvbi_cuda_scope *scope, cudaError_t error
  */
 cudaError_t kvbi_cuda_check_event(struct kvbi_cuda_scope *scope, cudaError_t error);
 /*
- * The same for a call on a stream or event of the caller's, which may be another GPU's, or none: it is believed about our context only if
- * `own`, a stream of ours, agrees.
+ * The same for a call on a stream or event of the caller's, which may be another GPU's, or none: it
+ * is believed about our context only if `own`, a stream of ours, agrees.
  */
 cudaError_t kvbi_cuda_check_foreign(struct kvbi_cuda_scope *scope, cudaError_t error,
                                     cudaStream_t own);
@@ -86,7 +97,10 @@ static inline bool kvbi_cuda_context_lost(const struct kvbi_cuda *cuda)
     return atomic_load_explicit(&cuda->failure, memory_order_acquire) > 0;
 }
 
-/* A stream for copies one way. Whoever waits for what comes up waits for it before a step: it goes first where kernels compete. */
+/*
+ * A stream for copies one way. Whoever waits for what comes up waits for it before a step: it goes
+ * first where kernels compete.
+ */
 cudaError_t kvbi_cuda_create_stream(struct kvbi_cuda_scope *scope, bool to_device,
                                     cudaStream_t *stream);
 

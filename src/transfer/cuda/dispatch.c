@@ -79,7 +79,7 @@ void kvbi_cuda_resume_locked(struct kvbi_cuda_engine *e)
     e->deferred_ticket = UINT64_MAX;
 }
 
-/* ---- Into a flight ------------------------------------------------------------------------------------------------ */
+/* ---- Into a flight --------------------------------------------------------------------------- */
 
 /* Of one direction, all after a ticket that is not reached or none, all by layers or none. */
 static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a,
@@ -142,7 +142,10 @@ static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, u
     }
 }
 
-/* By slot of the device: what a server allocates together lies together there, whichever way round, and often below as well. */
+/*
+ * By slot of the device: what a server allocates together lies together there, whichever way round,
+ * and often below as well.
+ */
 static void sort_batch(struct batch *batch)
 {
     for (uint32_t i = 1; i < batch->count; i++)
@@ -170,9 +173,9 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         const struct kvbi_copy *copy = &e->queue.items[index].copy;
         struct kvbi_cuda_note *note = &e->notes[index];
         note->result = fault_of(e, copy);
+        /* nobody can say when its bytes are there, or its target is free */
         if (note->result == 0 && kvbi_cuda_tickets_captured(&e->tickets, copy->stream_ticket))
-            note->result =
-                KVB_EIO; /* nobody can say when its bytes are there, or its target is free */
+            note->result = KVB_EIO;
         if (note->result != 0)
             continue;
         unsigned char *host = host_address(e, copy);
@@ -248,7 +251,7 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
     }
 }
 
-/* ---- Out of a flight ---------------------------------------------------------------------------------------------- */
+/* ---- Out of a flight ------------------------------------------------------------------------- */
 
 /* The item is over, one way or the other: its bytes are where they belong, its buffer is free. */
 static void complete(struct kvbi_cuda_engine *e, uint32_t index, int result)
@@ -266,7 +269,10 @@ static void complete(struct kvbi_cuda_engine *e, uint32_t index, int result)
     kvbi_cuda_set_writer(e, copy, KVBI_FLIGHT_NONE);
 }
 
-/* Nobody says whether the flight is over. What the host gives the GPU to write is out of use from here on, but for buffers of ours. */
+/*
+ * Nobody says whether the flight is over. What the host gives the GPU to write is out of use from
+ * here on, but for buffers of ours.
+ */
 static void abandon(struct kvbi_cuda_engine *e, const struct kvbi_flight *flight)
 {
     uint32_t index = flight->items.first;

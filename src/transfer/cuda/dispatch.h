@@ -27,8 +27,8 @@ _Static_assert(KVBI_FLIGHTS < KVBI_FLIGHT_NONE, "the slot table holds flights, N
 struct kvbi_cuda_note {
     int result;      /* of an item that is in a flight or completed: 0 or why not */
     uint32_t bounce; /* or KVBI_NONE */
-    bool
-        abandoned; /* the GPU was lost while it may have been writing the host's block, and may be still */
+    /* the GPU was lost while it may have been writing the host's block, and may be still */
+    bool abandoned;
 };
 
 struct kvbi_cuda_engine {
@@ -57,7 +57,10 @@ struct kvbi_cuda_engine {
     uint32_t order_count;
 };
 
-/* Who writes the copy's target, if that is of the device: a flight's number, KVBI_FLIGHT_NONE or KVBI_FLIGHT_QUEUED. */
+/*
+ * Who writes the copy's target, if that is of the device: a flight's number, KVBI_FLIGHT_NONE or
+ * KVBI_FLIGHT_QUEUED.
+ */
 void kvbi_cuda_set_writer(struct kvbi_cuda_engine *e, const struct kvbi_copy *copy,
                           uint32_t writer);
 /* Puts on streams what is ready and has a flight and buffers. */

@@ -4,8 +4,9 @@
  *
  * Owns       the timer; the rest is dispatch.h's.
  * Callers    see engine.h, and cuda.h for who makes a stream wait.
- * Why        ends are found by asking events, never by host functions: those are not called any more once the context has failed. A
- *            timer that runs while something is in flight stands in for a descriptor that would be readable at the end.
+ * Why        ends are found by asking events, never by host functions: those are not called any
+ *            more once the context has failed. A timer that runs while something is in flight
+ *            stands in for a descriptor that would be readable at the end.
  */
 #include <stdio.h>
 #include <sys/timerfd.h>
@@ -13,7 +14,10 @@
 
 #include "transfer/cuda/dispatch.h"
 
-/* Between two looks of a sleeping thread. Awake it looks without pause, so this is what a copy may take longer than it needs. */
+/*
+ * Between two looks of a sleeping thread. Awake it looks without pause, so this is what a copy may
+ * take longer than it needs.
+ */
 #define LOOK_NS 100000
 /* The same while all that is under way stands behind steps of the server. */
 #define LOOK_BEHIND_STEPS_NS 1000000
@@ -23,7 +27,7 @@ static struct kvbi_cuda_engine *of(struct kvbi_engine *engine)
     return (struct kvbi_cuda_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- The interface ------------------------------------------------------------------------------------------------ */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 /* Between two looks at what is under way; 0: nothing is. */
 static long look_ns(const struct kvbi_cuda_engine *e)
@@ -41,9 +45,9 @@ static void set_timer(struct kvbi_cuda_engine *e)
 {
     uint64_t expirations;
     long wanted = look_ns(e);
+    /* else it stays readable; EAGAIN: it is not */
     if (e->timer_ns != 0)
-        (void)!read(e->timer, &expirations,
-                    sizeof expirations); /* else it stays readable; EAGAIN: it is not */
+        (void)!read(e->timer, &expirations, sizeof expirations);
     if (wanted == e->timer_ns)
         return;
     struct itimerspec timer = {.it_interval.tv_nsec = wanted, .it_value.tv_nsec = wanted};
@@ -177,7 +181,7 @@ static size_t cuda_bytes(const struct kvbi_engine *engine)
            (size_t)KVBI_FLIGHTS * e->flights.layer_count * sizeof *e->flights.layer_events;
 }
 
-/* ---- Streams that wait -------------------------------------------------------------------------------------------- */
+/* ---- Streams that wait ----------------------------------------------------------------------- */
 
 static uint32_t cuda_flight(struct kvbi_engine *engine, uint32_t slot)
 {
@@ -243,9 +247,8 @@ static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scop
         kvbi_why_say(why, "CUDA lets it not wait: %s (%d)", cudaGetErrorName(error), (int)error);
         return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
     }
-    return kvbi_cuda_tickets_captured(&e->tickets, ticket)
-               ? KVB_EINVAL
-               : 0; /* last: it may have passed meanwhile */
+    /* last: it may have passed meanwhile */
+    return kvbi_cuda_tickets_captured(&e->tickets, ticket) ? KVB_EINVAL : 0;
 }
 
 static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t ticket, void *stream,
@@ -261,7 +264,7 @@ static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t tick
     return result;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void cuda_destroy(struct kvbi_engine *engine)
 {

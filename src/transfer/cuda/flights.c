@@ -5,7 +5,7 @@
 /* What all registered buffers take together, unless one block is larger. */
 #define BOUNCE_BYTES ((uint64_t)32 << 20)
 
-/* ---- Beginning ---------------------------------------------------------------------------------------------------- */
+/* ---- Beginning ------------------------------------------------------------------------------- */
 
 struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights)
 {
@@ -97,7 +97,7 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
     atomic_store_explicit(&flight->layered, layered, memory_order_release);
 }
 
-/* ---- Ending ------------------------------------------------------------------------------------------------------- */
+/* ---- Ending ---------------------------------------------------------------------------------- */
 
 struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights,
                                                const struct kvbi_flight *flight)
@@ -150,7 +150,7 @@ void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight)
     flights->running--;
 }
 
-/* ---- Buffers ------------------------------------------------------------------------------------------------------ */
+/* ---- Buffers --------------------------------------------------------------------------------- */
 
 uint32_t kvbi_flights_take_bounce(struct kvbi_flights *flights)
 {
@@ -171,7 +171,7 @@ unsigned char *kvbi_flights_bounce(const struct kvbi_flights *flights, uint32_t 
     return flights->bounce + index * flights->block_bytes;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static cudaError_t create_event(struct kvbi_cuda_scope *scope, cudaEvent_t *event)
 {

@@ -8,8 +8,9 @@
  *            for by any thread.
  * Invariants a flight is on one stream; its `done` event is recorded behind its last copy. The
  *            registered buffers of its blocks are given back only after the host has seen it over.
- * Lock       none. `layered` and `by_stream` are atomic: whoever makes a stream wait reads them. The rest of a flight that is running may be
- *            read by whoever knows from the engine, under its lock, that it is: it changes before it gets there and after it has left.
+ * Lock       none. `layered` and `by_stream` are atomic: whoever makes a stream wait reads them.
+ *            The rest of a flight that is running may be read by whoever knows from the engine,
+ *            under its lock, that it is: it changes before it gets there and after it has left.
  * Why        two streams each way and a third for what waits for a ticket: copies that could run
  *            are never queued behind a server's step. A flight whose end cannot be recorded is
  *            asked for by its stream: neither buffer is given back on a guess.
@@ -74,8 +75,8 @@ struct kvbi_flights {
 
 /* KVB_ENOMEM, KVB_EDEVICE. */
 int kvbi_flights_create(struct kvbi_flights *flights, struct kvbi_cuda *cuda, uint64_t block_bytes);
-void kvbi_flights_destroy(
-    struct kvbi_flights *flights); /* none may be running; legal on a zeroed object */
+/* none may be running; legal on a zeroed object */
+void kvbi_flights_destroy(struct kvbi_flights *flights);
 
 /* One that is free, or NULL. */
 struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights);
@@ -101,8 +102,8 @@ struct kvbi_flights_waiting {
 };
 
 /*
- * Puts the copies on a stream. If the method fails, block by block: then errors[i] says which could not be enqueued, and the others
- * are on their way.
+ * Puts the copies on a stream. If the method fails, block by block: then errors[i] says which could
+ * not be enqueued, and the others are on their way.
  */
 void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
                        struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
@@ -110,9 +111,10 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
 struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flights,
                                                const struct kvbi_flight *flight);
 /*
- * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be asked, and the context is lost. Nobody
- * says then whether what a copy engine had begun still runs. If the event alone cannot be asked the GPU is lost as well, unless a capture
- * is in the way, but the buffers are not: the stream says when.
+ * cudaSuccess: it is over. cudaErrorNotReady. Any other: neither its event nor its stream can be
+ * asked, and the context is lost. Nobody says then whether what a copy engine had begun still runs.
+ * If the event alone cannot be asked the GPU is lost as well, unless a capture is in the way, but
+ * the buffers are not: the stream says when.
  */
 cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda_scope *scope);
 /* Waits until it is over. */

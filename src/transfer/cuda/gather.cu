@@ -2,8 +2,9 @@
 /*
  * gather - see gather.h.
  *
- * A warp takes a chunk at a time and keeps UNROLL x 512 bytes of it in flight: the link's round trip is about a microsecond, so
- * what is under way at once is what decides (Little's law; 64 KiB a microsecond are 64 GB/s).
+ * A warp takes a chunk at a time and keeps UNROLL x 512 bytes of it in flight: the link's round
+ * trip is about a microsecond, so what is under way at once is what decides (Little's law; 64 KiB a
+ * microsecond are 64 GB/s).
  */
 #include "transfer/cuda/gather.h"
 

@@ -3,11 +3,12 @@
  * gather - chunks between a GPU's memory and registered host memory by a kernel, which reads and
  * writes both directly
  *
- * Owns       the kernel. One file behind this header is in each build: gather.cu, gather_none.c where there is no nvcc, and a
- *            function in C in tests on the stand-in runtime.
+ * Owns       the kernel. One file behind this header is in each build: gather.cu, gather_none.c
+ *            where there is no nvcc, and a function in C in tests on the stand-in runtime.
  * Callers    transfer/cuda/copies.
- * Why        a copy engine takes about as long for 4 KiB as for 28 (docs/gpu.md): below that a kernel with enough bytes in flight is
- *            several times faster. It takes multiprocessors from the server's own kernels, hence so few thread blocks.
+ * Why        a copy engine takes about as long for 4 KiB as for 28 (docs/gpu.md): below that a
+ *            kernel with enough bytes in flight is several times faster. It takes multiprocessors
+ *            from the server's own kernels, hence so few thread blocks.
  */
 #ifndef KVBI_TRANSFER_CUDA_GATHER_H
 #define KVBI_TRANSFER_CUDA_GATHER_H
@@ -28,8 +29,8 @@ struct kvbi_gather {
     uint32_t first_layer, layers, parts, count;
     uint32_t to_device;
     uint32_t slots[KVBI_GATHER_BLOCKS_MAX];
-    unsigned char *
-        host[KVBI_GATHER_BLOCKS_MAX]; /* where each block begins there: layer, part, without gaps */
+    /* where each block begins there: layer, part, without gaps */
+    unsigned char *host[KVBI_GATHER_BLOCKS_MAX];
 };
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda/kind - the memory of a GPU, as the rest of the library knows it: the operations of transfer/tier.h
+ * cuda/kind - the memory of a GPU, as the rest of the library knows it: the operations of
+ * transfer/tier.h
  *
  * Callers    transfer/kinds lists it. Lock: none; tier.h says what may be called when.
  */

@@ -25,7 +25,7 @@
 /* Of memory that the caller may have registered: half a microsecond each, before serving begins. */
 #define LOOKS_MAX 16384u
 
-/* ---- Pieces ------------------------------------------------------------------------------------------------------- */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 static uint64_t page_bytes(void)
 {
@@ -85,7 +85,7 @@ static void piece_range(const struct kvbi_cuda_registration *r, uint64_t piece,
     *bytes = rest < r->piece_bytes ? rest : r->piece_bytes;
 }
 
-/* ---- Touching ----------------------------------------------------------------------------------------------------- */
+/* ---- Touching -------------------------------------------------------------------------------- */
 
 /* The GPU's node by sysfs, -1 where it is not known: a machine of one node, a container. */
 static int find_node(const struct kvbi_cuda *cuda)
@@ -102,7 +102,10 @@ static int find_node(const struct kvbi_cuda *cuda)
     return node;
 }
 
-/* Pages that this thread touches first come from the GPU's node, if it has some. Where it is not allowed they come from anywhere. */
+/*
+ * Pages that this thread touches first come from the GPU's node, if it has some. Where it is not
+ * allowed they come from anywhere.
+ */
 static void prefer_node(int node)
 {
     unsigned long mask[16] = {0};
@@ -112,7 +115,10 @@ static void prefer_node(int node)
     (void)syscall(SYS_set_mempolicy, PREFER_NODE, mask, sizeof mask * 8);
 }
 
-/* Faults the pages in without changing what is in them. An older kernel leaves that to the registration. */
+/*
+ * Faults the pages in without changing what is in them. An older kernel leaves that to the
+ * registration.
+ */
 static void touch(const struct kvbi_cuda_registration *r, uint64_t piece)
 {
     unsigned char *start;
@@ -122,7 +128,7 @@ static void touch(const struct kvbi_cuda_registration *r, uint64_t piece)
     (void)madvise(start, bytes, MADV_POPULATE_WRITE);
 }
 
-/* ---- Registering -------------------------------------------------------------------------------------------------- */
+/* ---- Registering ----------------------------------------------------------------------------- */
 
 /* True if the piece is registered now. */
 static bool register_piece(struct kvbi_cuda_registration *r, uint64_t piece, cudaError_t *error)
@@ -217,7 +223,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static bool is_registered(struct kvbi_cuda_scope *scope, const unsigned char *byte)
 {
@@ -256,8 +262,9 @@ static void use_given(struct kvbi_cuda_registration *r, uint64_t block_count)
 }
 
 /*
- * A child of the server's, forked while the GPU copies, would share the pages, and whoever writes first gets another page than the GPU
- * has. Only ours are kept from children: the caller's memory may be meant for them.
+ * A child of the server's, forked while the GPU copies, would share the pages, and whoever writes
+ * first gets another page than the GPU has. Only ours are kept from children: the caller's memory
+ * may be meant for them.
  */
 static void keep_from_children(const struct kvbi_cuda_registration *r, bool keep)
 {
@@ -274,8 +281,8 @@ static void say_misaligned(struct kvbi_cuda_registration *r)
     if (across > 0)
         kvbi_log(
             r->log, KVB_LOG_WARN, 0,
-            "tier HOST: memory does not begin on a page: %llu of %llu bytes are not pinned in one piece; their "
-            "copies take a detour",
+            "tier HOST: memory does not begin on a page: %llu of %llu bytes are not pinned in one "
+            "piece; their copies take a detour",
             (unsigned long long)across, (unsigned long long)r->total_bytes);
 }
 
@@ -316,8 +323,8 @@ int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda
         return KVB_ENOMEM;
     }
     tier->registration = &r->registration;
-    if (!tier->owned &&
-        is_given(r, tier->block_count)) { /* ours is new: what is registered there is a leftover */
+    if (!tier->owned && is_given(r, tier->block_count)) {
+        /* ours is new: what is registered there is a leftover */
         use_given(r, tier->block_count);
         return 0;
     }
@@ -327,8 +334,8 @@ int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda
 }
 
 /*
- * Whatever is said of the context: it may live all the same, and then a registration outlives us. Of one that has been destroyed there are
- * none left. The bytes that stay registered.
+ * Whatever is said of the context: it may live all the same, and then a registration outlives us.
+ * Of one that has been destroyed there are none left. The bytes that stay registered.
  */
 static uint64_t unregister_all(struct kvbi_cuda_registration *r, cudaError_t *error)
 {

@@ -2,7 +2,8 @@
 /*
  * registration - host memory that a GPU reads and writes directly
  *
- * Owns       the registration of a host tier's memory, piece by piece, and the threads that make it.
+ * Owns       the registration of a host tier's memory, piece by piece, and the threads that make
+ *            it.
  * Callers    cuda.h has create and destroy; the engine asks whether a block is registered.
  * Invariants pieces are whole pages, share none and are registered in order of address;
  *            registered_pieces only grows. A block that lies in one of them is registered. Where

@@ -4,7 +4,7 @@
 
 #include "transfer/cuda/cuda.h"
 
-/* ---- Where we are ------------------------------------------------------------------------------------------------- */
+/* ---- Where we are ---------------------------------------------------------------------------- */
 
 static struct kvbi_cuda_ticket *at(struct kvbi_cuda_tickets *tickets, uint64_t ticket)
 {
@@ -79,7 +79,7 @@ bool kvbi_cuda_tickets_captured(struct kvbi_cuda_tickets *tickets, uint64_t tick
     return captured;
 }
 
-/* ---- Importing ---------------------------------------------------------------------------------------------------- */
+/* ---- Importing ------------------------------------------------------------------------------- */
 
 /* The next ticket, or 0: the ring is full. */
 static uint64_t take_ticket(struct kvbi_cuda_tickets *tickets)
@@ -191,7 +191,7 @@ int kvbi_cuda_tickets_import(struct kvbi_cuda_tickets *tickets, const struct kvb
     return error;
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------------------------ */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /*
  * A ticket in between that is not recorded yet belongs to a call that has not returned: nobody can
@@ -219,7 +219,7 @@ cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream
     return error;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static cudaError_t create_events(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope)
 {

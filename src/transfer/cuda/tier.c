@@ -2,11 +2,13 @@
 /*
  * cuda/tier - a tier in the memory of a GPU
  *
- * Owns       nothing beyond what device.h says: it finds out whether memory is what the configuration says, once, at create.
+ * Owns       nothing beyond what device.h says: it finds out whether memory is what the
+ *            configuration says, once, at create.
  * Callers    offload/tiers.
- * Why        a pointer of the wrong kind is found here, in words, instead of as an illegal address in the middle of serving, which
- *            would take the server's whole context with it. The first and the last byte of each layer are looked at: an allocation
- *            is contiguous, so both ends in memory of the same GPU are all that the runtime can say.
+ * Why        a pointer of the wrong kind is found here, in words, instead of as an illegal address
+ *            in the middle of serving, which would take the server's whole context with it. The
+ *            first and the last byte of each layer are looked at: an allocation is contiguous, so
+ *            both ends in memory of the same GPU are all that the runtime can say.
  */
 #include <stdio.h>
 

@@ -27,7 +27,7 @@ uint64_t kvbi_disk_piece_max(const struct kvbi_disk *disk)
     return disk->slot_bytes < KVBI_DISK_PIECE_BYTES ? disk->slot_bytes : KVBI_DISK_PIECE_BYTES;
 }
 
-/* ---- The whole block ---------------------------------------------------------------------------------------------- */
+/* ---- The whole block ------------------------------------------------------------------------- */
 
 static int fault_of(const struct kvbi_hooks *hooks, const struct kvbi_copy *copy)
 {
@@ -70,16 +70,16 @@ int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struct kvbi_copy *c
 
 int kvbi_disk_copy_hash(struct kvbi_disk_copy *state)
 {
-    if (state->write)
+    if (state->write) {
         state->checksum = kvbi_disk_checksum(state->disk, state->identity, state->memory);
-    else if (!kvbi_disk_verify(state->disk, state->slot, state->identity, state->memory)) {
+    } else if (!kvbi_disk_verify(state->disk, state->slot, state->identity, state->memory)) {
         state->cause = KVBI_DISK_CAUSE_CHECKSUM;
         return KVB_ECORRUPT;
     }
     return 0;
 }
 
-/* ---- The end of many ---------------------------------------------------------------------------------------------- */
+/* ---- The end of many ------------------------------------------------------------------------- */
 
 static uint32_t list_written(const struct kvbi_disk_ending *endings, uint32_t count,
                              struct kvbi_disk_publication *list)
@@ -96,7 +96,10 @@ static uint32_t list_written(const struct kvbi_disk_ending *endings, uint32_t co
     return written;
 }
 
-/* No slot is written twice at a time, so its publication is the one. *medium: of a result that is not 0. */
+/*
+ * No slot is written twice at a time, so its publication is the one. *medium: of a result that is
+ * not 0.
+ */
 static int result_of(const struct kvbi_disk_ending *ending,
                      const struct kvbi_disk_publication *list, uint32_t count, bool *medium)
 {
@@ -130,7 +133,7 @@ void kvbi_disk_copies_end(struct kvbi_disk *disk, const struct kvbi_disk_ending 
     }
 }
 
-/* ---- Pieces ------------------------------------------------------------------------------------------------------- */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 struct kvbi_disk_piece kvbi_disk_piece_at(const struct kvbi_disk_copy *state, uint64_t offset)
 {

@@ -4,8 +4,8 @@
  *
  * Owns       the order of things: begin (fault hooks, tag emptied), hash if it is a write, the I/O
  *            of each piece and its result, hash if it is a read, end (entries published).
- * Callers    engine_uring, engine_posix: each I/O in between is theirs. Any thread, one at a time for one copy; the end of all copies in
- *            reap. No lock.
+ * Callers    engine_uring, engine_posix: each I/O in between is theirs. Any thread, one at a time
+ *            for one copy; the end of all copies in reap. No lock.
  * Invariants a write is published only when each of its pieces was reported written in full; a read
  *            passes only if its slot has that identity and the payload that checksum. Nothing is
  *            done by halves: a result that is neither full nor an error leads to another I/O for
@@ -21,12 +21,15 @@
 #include "transfer/engine.h"
 
 /*
- * No I/O is larger. One reader at depth 8 got 2.46 GB/s with 1 MiB and 1.97 GB/s with 4 MiB, p99 3.6 ms against 17.7 ms (virtio
- * disk, Linux 6.18).
+ * No I/O is larger. One reader at depth 8 got 2.46 GB/s with 1 MiB and 1.97 GB/s with 4 MiB, p99
+ * 3.6 ms against 17.7 ms (virtio disk, Linux 6.18).
  */
 #define KVBI_DISK_PIECE_BYTES ((uint64_t)1 << 20)
 
-/* How often an I/O that makes no progress (EINTR, EAGAIN, less than one aligned page) is tried before it counts as failed. */
+/*
+ * How often an I/O that makes no progress (EINTR, EAGAIN, less than one aligned page) is tried
+ * before it counts as failed.
+ */
 #define KVBI_DISK_RETRIES 100
 
 struct kvbi_disk_copy {
@@ -61,20 +64,27 @@ KVB_NODISCARD int kvbi_disk_copy_begin(struct kvbi_disk_copy *state, const struc
 /* The piece at `offset`; the next is at offset + payload_bytes. */
 struct kvbi_disk_piece kvbi_disk_piece_at(const struct kvbi_disk_copy *state, uint64_t offset);
 
-/* Before the first I/O of a piece that is written, and after the last of one that was read, if it bounces. */
+/*
+ * Before the first I/O of a piece that is written, and after the last of one that was read, if it
+ * bounces.
+ */
 void kvbi_disk_bounce_out(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
                           void *buffer);
 void kvbi_disk_bounce_in(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
                          const void *buffer);
 
-/* `result` as of pread: 1 the piece is complete, 0 another I/O is needed for what is left, or the KVB_E... it failed with. */
+/*
+ * `result` as of pread: 1 the piece is complete, 0 another I/O is needed for what is left, or the
+ * KVB_E... it failed with.
+ */
 KVB_NODISCARD int kvbi_disk_piece_advance(struct kvbi_disk_copy *state,
                                           struct kvbi_disk_piece *piece, int64_t result,
                                           const struct kvbi_hooks *hooks);
 
 /*
- * The one step that takes its time (17 us for 256 KiB), once for each copy: makes the checksum of what is to be written, before the
- * first I/O, or compares that of what was read, after the last. 0 or KVB_ECORRUPT.
+ * The one step that takes its time (17 us for 256 KiB), once for each copy: makes the checksum of
+ * what is to be written, before the first I/O, or compares that of what was read, after the last. 0
+ * or KVB_ECORRUPT.
  */
 KVB_NODISCARD int kvbi_disk_copy_hash(struct kvbi_disk_copy *state);
 

@@ -2,9 +2,11 @@
 /*
  * disk/engine - which engine moves blocks between memory and a disk tier, and why that one
  *
- * Owns       the choice. `auto` takes io_uring if a ring can be set up, entered, and has read a page of the very file; on any
- *            failure, whatever its number, the threads of the posix engine. Either way it says so.
- * Callers    offload/pipeline creates one engine a disk tier. The engines are otherwise used through transfer/engine.h.
+ * Owns       the choice. `auto` takes io_uring if a ring can be set up, entered, and has read a
+ *            page of the very file; on any failure, whatever its number, the threads of the posix
+ *            engine. Either way it says so.
+ * Callers    offload/pipeline creates one engine a disk tier. The engines are otherwise used
+ *            through transfer/engine.h.
  * Lock       none.
  */
 #ifndef KVBI_TRANSFER_DISK_ENGINE_H
@@ -17,7 +19,10 @@
 #include "transfer/disk/tier.h"
 #include "transfer/engine.h"
 
-/* In flight at most, unless the configuration says otherwise: more only adds waiting (1 MiB at depth 32: p99 58 ms). */
+/*
+ * In flight at most, unless the configuration says otherwise: more only adds waiting (1 MiB at
+ * depth 32: p99 58 ms).
+ */
 #define KVBI_DISK_INFLIGHT_BYTES ((uint64_t)8 << 20)
 #define KVBI_DISK_INFLIGHT_COUNT 64
 #define KVBI_DISK_THREADS 8
@@ -34,10 +39,12 @@ struct kvbi_disk_engine_config {
     uint32_t capacity;                       /* copies in the queue at most; taken at create */
     uint64_t inflight_bytes;                 /* 0: KVBI_DISK_INFLIGHT_BYTES */
     uint32_t inflight_count;                 /* uring: I/Os. 0: KVBI_DISK_INFLIGHT_COUNT */
-    bool
-        single_issuer; /* uring: submit, reap and drain come from one thread, from the first submit to the last drain */
-    bool
-        unregistered; /* uring: do not register the memories. Registering takes all of their pages at create */
+    /*
+     * uring: submit, reap and drain come from one thread, from the first submit to the last drain
+     */
+    bool single_issuer;
+    /* uring: do not register the memories. Registering takes all of their pages at create */
+    bool unregistered;
     /* uring: whoever sleeps on wake_fd waits edge-triggered, so reap need not drain it */
     bool edge_triggered;
     bool poll;                      /* posix: no threads of its own, the I/O is done in reap */
@@ -46,9 +53,11 @@ struct kvbi_disk_engine_config {
 };
 
 /*
- * `said`: which engine, how, and why not the other: "uring (single issuer), O_DIRECT, fixed file, fixed buffers", or "posix, 8
- * threads (no io_uring: setup: Operation not permitted), O_DIRECT"; on an error the reason.
- * Errors     KVB_ENOMEM  memory, threads, descriptors       KVB_EUNSUPPORTED  KVBI_DISK_URING, and there is none
+ * `said`: which engine, how, and why not the other: "uring (single issuer), O_DIRECT, fixed file,
+ * fixed buffers", or "posix, 8 threads (no io_uring: setup: Operation not permitted), O_DIRECT"; on
+ * an error the reason.
+ * Errors     KVB_ENOMEM  memory, threads, descriptors
+ *            KVB_EUNSUPPORTED  KVBI_DISK_URING, and there is none
  */
 KVB_NODISCARD int kvbi_disk_engine_create(struct kvbi_engine **engine,
                                           const struct kvbi_memory *memory,
@@ -56,7 +65,10 @@ KVB_NODISCARD int kvbi_disk_engine_create(struct kvbi_engine **engine,
                                           const struct kvbi_disk_engine_config *config, char *said,
                                           size_t said_bytes);
 
-/* For kvbi_disk_engine_create: one each. `why`, of KVBI_ENGINE_SAID_BYTES: how it works, or why it does not. */
+/*
+ * For kvbi_disk_engine_create: one each. `why`, of KVBI_ENGINE_SAID_BYTES: how it works, or why it
+ * does not.
+ */
 int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
                              struct kvbi_clock *clock, const struct kvbi_disk_engine_config *config,
                              char *why);

@@ -2,15 +2,17 @@
 /*
  * engine_posix - memory to disk and back by pread and pwrite: threads of its own, or inside reap
  *
- * Owns       its threads, or none (poll mode); one bounce buffer each, of one piece. What surrounds the I/O is disk/hasher's.
+ * Owns       its threads, or none (poll mode); one bounce buffer each, of one piece. What surrounds
+ *            the I/O is disk/hasher's.
  * Callers    see engine.h.
- * Invariants `active` copies are in the hands of threads, each in no list; a thread has one copy at a time, so that threads x one
- *            piece bound the bytes in flight, and an urgent copy waits for one block at most.
- *            The wake-up descriptor is readable, or soon will be by the hasher's doing, while anything has landed or is cancelled
- *            (and now and then without cause).
+ * Invariants `active` copies are in the hands of threads, each in no list; a thread has one copy at
+ *            a time, so that threads x one piece bound the bytes in flight, and an urgent copy
+ *            waits for one block at most.
+ *            The wake-up descriptor is readable, or soon will be by the hasher's doing, while
+ *            anything has landed or is cancelled (and now and then without cause).
  * Lock       the queue's, for all below `threads`. No I/O and no checksum under it.
- * Why        one thread of 1 MiB reads is at 0.9 of a ring of depth 8, four of 64 KiB at 0.7, with four times the CPU: a usable
- *            fallback where io_uring is refused.
+ * Why        one thread of 1 MiB reads is at 0.9 of a ring of depth 8, four of 64 KiB at 0.7, with
+ *            four times the CPU: a usable fallback where io_uring is refused.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -43,8 +45,8 @@ struct posix_engine {
     struct kvbi_disk *disk;
     struct kvbi_fork_guard guard;
     struct kvbi_wake wake;
-    struct worker
-        workers[KVBI_DISK_THREADS_MAX]; /* the first lends its buffer to reap in poll mode */
+    /* the first lends its buffer to reap in poll mode */
+    struct worker workers[KVBI_DISK_THREADS_MAX];
     uint32_t worker_count;
     bool threads;
 
@@ -60,7 +62,7 @@ static struct posix_engine *of(struct kvbi_engine *engine)
     return (struct posix_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- One block ---------------------------------------------------------------------------------------------------- */
+/* ---- One block ------------------------------------------------------------------------------- */
 
 static int64_t do_io(const struct kvbi_disk_copy *state, const struct kvbi_disk_piece *piece,
                      unsigned char *buffer)
@@ -113,7 +115,7 @@ static void carry(struct posix_engine *e, uint32_t item, bool fresh, unsigned ch
         block->error = kvbi_disk_copy_hash(&block->copy);
 }
 
-/* ---- Threads ------------------------------------------------------------------------------------------------------ */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 static uint32_t next_locked(struct posix_engine *e, bool *fresh)
 {
@@ -122,7 +124,9 @@ static uint32_t next_locked(struct posix_engine *e, bool *fresh)
     return item != KVBI_NONE ? item : kvbi_disk_hasher_take_locked(&e->hasher, false, fresh);
 }
 
-/* Takes the next block, moves it, lands it; the lock is released meanwhile. False: none is ready. */
+/*
+ * Takes the next block, moves it, lands it; the lock is released meanwhile. False: none is ready.
+ */
 static bool move_next_locked(struct posix_engine *e, unsigned char *buffer)
 {
     bool fresh;
@@ -161,8 +165,9 @@ static void tell_locked(void *engine)
 }
 
 /*
- * Entries are written through the page cache, which takes the file's lock exclusively (ext4, xfs): it waits for every write under way,
- * and they for it. So what was written waits for company, as long as there is more to come; what was read does not.
+ * Entries are written through the page cache, which takes the file's lock exclusively (ext4, xfs):
+ * it waits for every write under way, and they for it. So what was written waits for company, as
+ * long as there is more to come; what was read does not.
  */
 static bool should_tell_locked(const struct posix_engine *e)
 {
@@ -188,7 +193,7 @@ static void *run_worker(void *argument)
     return NULL;
 }
 
-/* ---- The interface ------------------------------------------------------------------------------------------------ */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 static int posix_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                         bool urgent)
@@ -309,7 +314,7 @@ static size_t posix_bytes(const struct kvbi_engine *engine)
     return bytes;
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void stop_threads(struct posix_engine *e)
 {
@@ -335,8 +340,8 @@ static void free_memory(struct posix_engine *e)
 static void posix_destroy(struct kvbi_engine *engine)
 {
     struct posix_engine *e = of(engine);
-    if (kvbi_fork_guard_is_child(
-            &e->guard)) { /* it has neither the threads nor whoever held the lock */
+    if (kvbi_fork_guard_is_child(&e->guard)) {
+        /* it has neither the threads nor whoever held the lock */
         kvbi_disk_hasher_destroy(&e->hasher, true);
         kvbi_memory_free(&e->memory, e->queue.items, e->queue.capacity, sizeof *e->queue.items);
         free_memory(e);

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_uring - memory to disk and back through io_uring
+ * disk/engine_uring - memory to disk and back through io_uring
  *
- * Owns       the ring (uring_flights) and which block goes into it next; what surrounds the I/O is disk/hasher's.
+ * Owns       the ring (uring_flights) and which block goes into it next; the rest is disk/hasher's.
  * Callers    see engine.h. No thread of its own: the disk works by itself.
- * Invariants of each class (urgent or not) at most one block has flights both under way and to come: `issuing`. A block lands once
- *            none of its flights is left and no further one is to come. The ring is filled up whenever completions were taken from
- *            it, before anything is reported, and again between the checksums that reap makes where there is no thread for them: it
- *            is never drained between batches.
- * Lock       the queue's, for the queue's lists and the hasher's; everything else is the issuing thread's. No I/O under it.
- * Why        no SQPOLL and no IOPOLL: no gain in throughput, 10 to 100 times the CPU (Linux 6.18, virtio disk).
+ * Invariants of each class (urgent or not) at most one block has flights both under way and to
+ *            come: `issuing`. A block lands once none of its flights is left and no further one is
+ *            to come. The ring is filled up whenever completions were taken from it, before
+ *            anything is reported, and again between the checksums that reap makes where there is
+ *            no thread for them: it is never drained between batches.
+ * Lock       the queue's, for the queue's lists and the hasher's; everything else is the issuing
+ *            thread's. No I/O under it.
+ * Why        no SQPOLL and no IOPOLL: no gain in throughput, 10 to 100 times the CPU (Linux 6.18,
+ *            virtio disk).
  */
 #include <stdio.h>
 #include <time.h>
@@ -22,7 +25,10 @@
 #include "transfer/disk/hasher.h"
 #include "transfer/disk/uring_flights.h"
 
-/* A disk that has nothing to do gets so many I/Os at once, and the rest while it works: handing over 64 takes as long as doing ten. */
+/*
+ * A disk that has nothing to do gets so many I/Os at once, and the rest while it works: handing
+ * over 64 takes as long as doing ten.
+ */
 #define FIRST_IOS 8
 
 struct uring_engine {
@@ -43,7 +49,7 @@ static struct uring_engine *of(struct kvbi_engine *engine)
     return (struct uring_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- Blocks into flights ------------------------------------------------------------------------------------------ */
+/* ---- Blocks into flights --------------------------------------------------------------------- */
 
 struct taken {
     uint32_t item;
@@ -60,7 +66,10 @@ static void land(struct uring_engine *e, const uint32_t *items, uint32_t count)
     kvbi_lock_release(&e->queue.lock);
 }
 
-/* A block with flights to come, urgent ones first. begun_only: none that has no flight yet. KVBI_NONE: none is ready. */
+/*
+ * A block with flights to come, urgent ones first. begun_only: none that has no flight yet.
+ * KVBI_NONE: none is ready.
+ */
 static struct taken next_locked(struct uring_engine *e, bool begun_only)
 {
     struct taken next = {.item = KVBI_NONE};
@@ -73,8 +82,9 @@ static struct taken next_locked(struct uring_engine *e, bool begun_only)
 }
 
 /*
- * Blocks of several pieces are taken one by one, and so are those whose checksum is yet to be made: it may be, meanwhile, by the thread. So
- * what is written before the thread has staged anything shares I/Os only if it comes in the order of its slots.
+ * Blocks of several pieces are taken one by one, and so are those whose checksum is yet to be made:
+ * it may be, meanwhile, by the thread. So what is written before the thread has staged anything
+ * shares I/Os only if it comes in the order of its slots.
  */
 static bool taken_alone(const struct uring_engine *e, struct taken taken)
 {
@@ -82,7 +92,10 @@ static bool taken_alone(const struct uring_engine *e, struct taken taken)
            (taken.fresh && e->queue.items[taken.item].copy.to->lasting != NULL);
 }
 
-/* Blocks for `room` flights at most. Whoever hashes is told whether room was left: of a block taken alone that is asked again at once. */
+/*
+ * Blocks for `room` flights at most. Whoever hashes is told whether room was left: of a block taken
+ * alone that is asked again at once.
+ */
 static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct taken *blocks,
                             uint32_t room)
 {
@@ -104,7 +117,10 @@ static uint32_t take_blocks(struct uring_engine *e, bool begun_only, struct take
 
 static void begin(struct uring_engine *e, uint32_t item)
 {
-    /* a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes the device anew */
+    /*
+     * a checksum takes a while: the disk works meanwhile. Otherwise one entry for all: each wakes
+     * the device anew
+     */
     if (e->flights.prepared_bytes >= KVBI_DISK_PIECE_BYTES &&
         e->queue.items[item].copy.to->lasting != NULL)
         kvbi_uring_flights_enter(&e->flights, false);
@@ -149,7 +165,10 @@ static uint64_t place_of(const struct uring_engine *e, uint32_t item)
     return (uint64_t)write << 63 | file << 32 | kvbi_disk_place_of(e->disk, slot);
 }
 
-/* Neighbours in a file one after the other: they share an I/O. All go in one entry, so none loses more than the time of its I/O. */
+/*
+ * Neighbours in a file one after the other: they share an I/O. All go in one entry, so none loses
+ * more than the time of its I/O.
+ */
 static void sort_by_place(const struct uring_engine *e, struct taken *blocks, uint32_t count)
 {
     uint64_t places[KVBI_DISK_PUBLISH_MAX];
@@ -187,7 +206,7 @@ static void refill(struct uring_engine *e, bool begun_only)
         kvbi_uring_flights_enter(&e->flights, false);
 }
 
-/* ---- Flights into blocks ------------------------------------------------------------------------------------------ */
+/* ---- Flights into blocks --------------------------------------------------------------------- */
 
 /* True: it was the block's last one. */
 static bool end_flight(struct uring_engine *e, uint32_t item, int error)
@@ -228,7 +247,7 @@ static void turn(struct uring_engine *e)
     refill(e, false);
 }
 
-/* ---- The interface ------------------------------------------------------------------------------------------------ */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 static int uring_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                         bool urgent)
@@ -265,9 +284,9 @@ static uint32_t uring_reap(struct kvbi_engine *engine, struct kvbi_completion *c
     kvbi_lock_take(&e->queue.lock);
     uint32_t count = kvbi_copy_complete_cancelled_locked(&e->queue, completions, max);
     kvbi_lock_release(&e->queue.lock);
+    /* before looking: what comes later announces itself anew */
     if (!engine->edge_triggered)
-        kvbi_uring_ring_drain(
-            &e->flights.ring); /* before looking: what comes later announces itself anew */
+        kvbi_uring_ring_drain(&e->flights.ring);
     for (bool again = true; again;) {
         turn(e);
         count += kvbi_disk_hasher_end(&e->hasher, completions + count, max - count);
@@ -346,14 +365,14 @@ static size_t uring_bytes(const struct kvbi_engine *engine)
            kvbi_uring_flights_bytes(&e->flights);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void uring_destroy(struct kvbi_engine *engine)
 {
     struct uring_engine *e = of(engine);
     struct kvbi_memory memory = e->memory;
-    bool child =
-        kvbi_fork_guard_is_child(&e->guard); /* it has neither the ring nor whoever held the lock */
+    /* it has neither the ring nor whoever held the lock */
+    bool child = kvbi_fork_guard_is_child(&e->guard);
     if (!child && e->flights.count > 0)
         uring_drain(engine);
     kvbi_disk_hasher_destroy(&e->hasher, child);
@@ -385,7 +404,9 @@ static void tell_issuer_locked(void *engine)
     kvbi_wake_signal(&e->flights.ring.wake);
 }
 
-/* Without a descriptor to wake the issuer by (a sandbox refused it) there is no thread that could. */
+/*
+ * Without a descriptor to wake the issuer by (a sandbox refused it) there is no thread that could.
+ */
 static int start_hasher(struct uring_engine *e, const struct kvbi_disk_engine_config *config)
 {
     return e->flights.ring.wake.fd >= 0 ? kvbi_disk_hasher_start(&e->hasher, config) : 0;

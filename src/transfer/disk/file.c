@@ -2,8 +2,6 @@
 /* disk/file - see file.h. */
 #include "transfer/disk/file.h"
 
-#include "transfer/disk/io.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -12,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Adds to the note. */
+#include "transfer/disk/io.h"
+
 __attribute__((format(printf, 2, 3))) static void note(struct kvbi_disk_file *file,
                                                        const char *format, ...)
 {
@@ -25,7 +24,7 @@ __attribute__((format(printf, 2, 3))) static void note(struct kvbi_disk_file *fi
     va_end(arguments);
 }
 
-/* ---- Superblocks -------------------------------------------------------------------------------------------------- */
+/* ---- Superblocks ----------------------------------------------------------------------------- */
 
 int kvbi_disk_file_write(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
                          struct kvbi_disk_superblock *next)
@@ -78,7 +77,10 @@ static void take_finding(struct kvbi_disk_file *file, const struct finding *foun
         file->version = found->superblock.version;
 }
 
-/* The newer of two whole ones counts; a whole one beside anything else; else whatever says most about what the file is. */
+/*
+ * The newer of two whole ones counts; a whole one beside anything else; else whatever says most
+ * about what the file is.
+ */
 static int read_superblocks(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
                             const struct kvbi_disk_say *say)
 {
@@ -89,7 +91,10 @@ static int read_superblocks(struct kvbi_disk_file *file, const struct kvbi_hash_
     if (found[0].error != 0 && found[1].error != 0)
         return kvbi_disk_refuse(say, KVB_EIO, "cannot be read: %s",
                                 kvbi_errno_text(found[0].error));
-    /* A file system, a partition table, a volume or swap made there since: it need not have reached the other one. */
+    /*
+     * A file system, a partition table, a volume or swap made there since: it need not have reached
+     * the other one.
+     */
     for (int i = 0; file->io.device && i < 2; i++)
         if (found[i].verdict == KVBI_DISK_FOREIGN)
             found[1 - i] = found[i];
@@ -107,7 +112,7 @@ static int read_superblocks(struct kvbi_disk_file *file, const struct kvbi_hash_
     return 0;
 }
 
-/* ---- What is there ------------------------------------------------------------------------------------------------ */
+/* ---- What is there --------------------------------------------------------------------------- */
 
 /* From `offset` on, up to `end`, holes of a file passed over: what need not be zero. */
 static uint64_t next_data(const struct kvbi_disk_file *file, uint64_t offset, uint64_t end)
@@ -120,7 +125,10 @@ static uint64_t next_data(const struct kvbi_disk_file *file, uint64_t offset, ui
     return (uint64_t)at;
 }
 
-/* Nothing but zeros between here and the end? Of a device: of its first MiB, which no file system or partition table leaves empty. */
+/*
+ * Nothing but zeros between here and the end? Of a device: of its first MiB, which no file system
+ * or partition table leaves empty.
+ */
 static int check_blank(const struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
                        uint64_t offset, const struct kvbi_disk_say *say)
 {
@@ -257,7 +265,7 @@ int kvbi_disk_file_take_room(struct kvbi_disk_file *file, const struct kvbi_disk
                : kvbi_disk_refuse(say, KVB_EIO, "cannot be used: %s", kvbi_errno_text(error));
 }
 
-/* ---- Table and stamps --------------------------------------------------------------------------------------------- */
+/* ---- Table and stamps ------------------------------------------------------------------------ */
 
 static int zero(const struct kvbi_disk_file *file, uint64_t offset, uint64_t bytes,
                 unsigned char *buffer)
@@ -302,8 +310,9 @@ static int move_array(const struct kvbi_disk_file *file, const struct array *arr
 }
 
 /*
- * To where they belong with another number of slots: synced before a superblock says so. When the file grows, the stamps have to be out
- * of the way first; when it shrinks, the table. Interrupted, it costs entries: those that are not in their place are not believed.
+ * To where they belong with another number of slots: synced before a superblock says so. When the
+ * file grows, the stamps have to be out of the way first; when it shrinks, the table. Interrupted,
+ * it costs entries: those that are not in their place are not believed.
  */
 static int move_table(const struct kvbi_disk_file *file, const struct kvbi_disk_superblock *next,
                       unsigned char *buffer)
@@ -338,7 +347,7 @@ static bool stamps_fit(const struct kvbi_disk_file *file, const struct kvbi_disk
     return sum == now->stamps_checksum;
 }
 
-/* ---- Ready -------------------------------------------------------------------------------------------------------- */
+/* ---- Ready ----------------------------------------------------------------------------------- */
 
 static int write_and_compare(struct kvbi_disk_file *file, const struct kvbi_hash_ops *hash,
                              struct kvbi_disk_superblock *next)
@@ -354,7 +363,10 @@ static int write_and_compare(struct kvbi_disk_file *file, const struct kvbi_hash
                : EIO;
 }
 
-/* The first superblock is the trial of writing, after that of reading in choose_mode: one page out and back. */
+/*
+ * The first superblock is the trial of writing, after that of reading in choose_mode: one page out
+ * and back.
+ */
 static int write_first(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
                        struct kvbi_disk_superblock *next, const struct kvbi_disk_say *say)
 {
@@ -371,7 +383,10 @@ static int write_first(struct kvbi_disk_file *file, const struct kvbi_disk_terms
     return 0;
 }
 
-/* Table, and stamps if they count, to their places in `next`. *moved: its uuid or geometry is not that of the file. */
+/*
+ * Table, and stamps if they count, to their places in `next`. *moved: its uuid or geometry is not
+ * that of the file.
+ */
 static int arrange(struct kvbi_disk_file *file, const struct kvbi_disk_terms *terms,
                    const struct kvbi_disk_superblock *next, bool *moved)
 {

@@ -3,7 +3,8 @@
  * disk/file - one file of a disk tier, from its path to a file that is known and ready; its
  * superblocks
  *
- * Owns       what is kept and what starts empty; the two superblocks; moving the table when the file gets another number of slots.
+ * Owns       what is kept and what starts empty; the two superblocks; moving the table when the
+ *            file gets another number of slots.
  * Callers    transfer/disk/tier, in this order: open, decide, take_room, commit; each for all files
  *            before the next for any, so that nothing is written before all are known to be fit,
  *            nor moved before all have their space.
@@ -12,7 +13,8 @@
  *            A superblock is written over the older of the two, synced, and only then believed: one
  *            of them is whole at any moment. Both have the same uuid, epoch and geometry between
  *            calls: either may be damaged and nothing comes back or gets lost.
- * Lock       none. Superblocks are written by one thread at a time; `uuid`, `table_offset` and `slot_count` are for all to read.
+ * Lock       none. Superblocks are written by one thread at a time; `uuid`, `table_offset` and
+ *            `slot_count` are for all to read.
  */
 #ifndef KVBI_TRANSFER_DISK_FILE_H
 #define KVBI_TRANSFER_DISK_FILE_H
@@ -50,10 +52,13 @@ struct kvbi_disk_file {
     bool kept;            /* opened with what it had */
     bool stamped;         /* its stamps are those of a clean close */
     bool committing;      /* commit has begun: what was there may be no more */
-    uint64_t
-        dropped; /* by the last scan: entries written by this format that are damaged, torn, misplaced or cannot be read */
-    _Atomic uint64_t
-        epoch_base; /* of entries before this process' first clear; renewing moves it */
+    /*
+     * by the last scan: entries written by this format that are damaged, torn, misplaced or cannot
+     * be read
+     */
+    uint64_t dropped;
+    /* of entries before this process' first clear; renewing moves it */
+    _Atomic uint64_t epoch_base;
     _Atomic uint64_t read_errors[KVBI_DISK_CAUSES], write_errors, bytes_written, bytes_read;
 };
 
@@ -101,11 +106,17 @@ KVB_NODISCARD int kvbi_disk_file_commit(struct kvbi_disk_file *file,
  */
 void kvbi_disk_file_close(struct kvbi_disk_file *file, bool discard);
 
-/* `next` becomes the newer superblock, durably; its serial and checksum are set here. 0 or an errno. */
+/*
+ * `next` becomes the newer superblock, durably; its serial and checksum are set here. 0 or an
+ * errno.
+ */
 KVB_NODISCARD int kvbi_disk_file_write(struct kvbi_disk_file *file,
                                        const struct kvbi_hash_ops *hash,
                                        struct kvbi_disk_superblock *next);
-/* The same in both places: for uuid, epoch and geometry, whose former values must not come back if one gets damaged. */
+/*
+ * The same in both places: for uuid, epoch and geometry, whose former values must not come back if
+ * one gets damaged.
+ */
 KVB_NODISCARD int kvbi_disk_file_write_both(struct kvbi_disk_file *file,
                                             const struct kvbi_hash_ops *hash,
                                             struct kvbi_disk_superblock *next);

@@ -24,7 +24,7 @@ static uint64_t aligned_up(uint64_t bytes)
     return (bytes + KVBI_DISK_ALIGN - 1) & ~(KVBI_DISK_ALIGN - 1);
 }
 
-/* ---- Superblocks -------------------------------------------------------------------------------------------------- */
+/* ---- Superblocks ----------------------------------------------------------------------------- */
 
 uint64_t kvbi_disk_slot_bytes(uint64_t block_bytes)
 {
@@ -135,7 +135,7 @@ bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted,
     return true;
 }
 
-/* ---- Entries ------------------------------------------------------------------------------------------------------ */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 static uint64_t record_checksum(const struct kvbi_hash_ops *hash,
                                 const struct kvbi_disk_entry *entry)

@@ -2,12 +2,15 @@
 /*
  * disk/format - the bytes of a disk tier's file, and what makes them believable
  *
- * Owns       the layout (docs/disk-format.md describes it byte by byte), its checksums, and the judgement of what was read.
- * Callers    transfer/disk/file reads and writes superblocks, transfer/disk/tier entries. Pure functions: no I/O, no lock.
- * Invariants every struct here is written as it lies in memory, little-endian, without padding; bytes that mean nothing are zero
- *            and checked. A change of meaning is a new version.
- * Why        entries lie in one table, not in front of each payload: 4 KiB a slot would be 6 % of a block of 64 KiB, and a
- *            restart would read them one by one (100,000 a second; a table of 256 bytes an entry comes at 2 GB/s).
+ * Owns       the layout (docs/disk-format.md describes it byte by byte), its checksums, and the
+ *            judgement of what was read.
+ * Callers    transfer/disk/file reads and writes superblocks, transfer/disk/tier entries. Pure
+ *            functions: no I/O, no lock.
+ * Invariants every struct here is written as it lies in memory, little-endian, without padding;
+ *            bytes that mean nothing are zero and checked. A change of meaning is a new version.
+ * Why        entries lie in one table, not in front of each payload: 4 KiB a slot would be 6 % of a
+ *            block of 64 KiB, and a restart would read them one by one (100,000 a second; a table
+ *            of 256 bytes an entry comes at 2 GB/s).
  */
 #ifndef KVBI_TRANSFER_DISK_FORMAT_H
 #define KVBI_TRANSFER_DISK_FORMAT_H
@@ -24,10 +27,16 @@
 #define KVBI_DISK_MAGIC "kvblock"
 #define KVBI_DISK_VERSION 1
 
-/* Direct I/O wants memory, offset and length in multiples of the device's block: never more than this in practice. */
+/*
+ * Direct I/O wants memory, offset and length in multiples of the device's block: never more than
+ * this in practice.
+ */
 #define KVBI_DISK_ALIGN ((uint64_t)4096)
 
-/* The first slot starts here: past the superblocks, and on a boundary of every stripe or erase block worth having. */
+/*
+ * The first slot starts here: past the superblocks, and on a boundary of every stripe or erase
+ * block worth having.
+ */
 #define KVBI_DISK_DATA_OFFSET ((uint64_t)1 << 20)
 
 /* Superblock i of two lies at i x this. */
@@ -45,8 +54,8 @@ struct kvbi_disk_purpose {
     uint32_t tokens_per_block;
     uint32_t key_bytes;   /* 0: built-in sequence hashes; else the caller's keys of this length */
     uint64_t digest_seed; /* of the 128-bit digests, and of the hashes of the caller's keys */
-    uint64_t
-        fingerprint[2]; /* of kvb_config.model: XXH3-128, seed 0; of no bytes if there is none */
+    /* of kvb_config.model: XXH3-128, seed 0; of no bytes if there is none */
+    uint64_t fingerprint[2];
 };
 
 struct kvbi_disk_superblock {
@@ -61,8 +70,8 @@ struct kvbi_disk_superblock {
     uint32_t slot_count;
     uint32_t entry_bytes;
     uint64_t data_offset, table_offset, stamps_offset, file_bytes;
-    uint64_t
-        stamps_checksum; /* with KVBI_DISK_CLEAN: kvbi_disk_stamps_checksum of all, begun with the serial. Else 0 */
+    /* with KVBI_DISK_CLEAN: kvbi_disk_stamps_checksum of all, begun with the serial. Else 0 */
+    uint64_t stamps_checksum;
     uint64_t sequence; /* none larger had been given out at the last clean close */
     uint32_t flags;
     uint32_t zero;
@@ -87,10 +96,13 @@ struct kvbi_disk_entry {
     uint32_t state; /* enum kvbi_disk_entry_state */
     uint32_t slot;  /* of the file */
     uint64_t uuid[2];
-    uint64_t
-        sequence; /* of the write, from 1, in this and all other files of the tier: the newer of two has the larger one */
-    struct kvbi_label
-        label; /* clears: the epoch; payload_bytes: those of every block of the file */
+    /*
+     * of the write, from 1, in this and all other files of the tier: the newer of two has the
+     * larger one
+     */
+    uint64_t sequence;
+    /* clears: the epoch; payload_bytes: those of every block of the file */
+    struct kvbi_label label;
     /* XXH3-64 of block_bytes, seeded with the identity (kvbi_disk_identity_of) */
     uint64_t payload_checksum;
     uint64_t checksum; /* XXH3-64 of all before it, seed: slot */
@@ -100,13 +112,19 @@ struct kvbi_disk_entry {
 _Static_assert(sizeof(struct kvbi_label) == 208, "without padding");
 _Static_assert(sizeof(struct kvbi_disk_entry) == 256, "16 entries a page, none across two");
 
-/* How many slots' stamps are checked together: kvbi_disk_stamps_checksum is a chain, each link begun with the one before. */
+/*
+ * How many slots' stamps are checked together: kvbi_disk_stamps_checksum is a chain, each link
+ * begun with the one before.
+ */
 #define KVBI_DISK_STAMPS_LINK ((uint32_t)131072)
 
 /* What a block takes: padded to KVBI_DISK_ALIGN. */
 uint64_t kvbi_disk_slot_bytes(uint64_t block_bytes);
 
-/* Where things lie in a file of so many slots. False: nothing to keep, blocks of 4 GiB, or no file can be that long. */
+/*
+ * Where things lie in a file of so many slots. False: nothing to keep, blocks of 4 GiB, or no file
+ * can be that long.
+ */
 bool kvbi_disk_place(struct kvbi_disk_superblock *superblock, uint64_t block_bytes,
                      uint32_t slot_count);
 
@@ -120,7 +138,8 @@ enum kvbi_disk_verdict {
     KVBI_DISK_BLANK,   /* zeros: never written */
     KVBI_DISK_FOREIGN, /* not kvblock's */
     KVBI_DISK_VERSION_UNKNOWN,
-    KVBI_DISK_DAMAGED /* checksum, a field that contradicts another, or something where nothing should be */
+    /* checksum, a field that contradicts another, or something where nothing should be */
+    KVBI_DISK_DAMAGED
 };
 
 /* Of KVBI_DISK_SUPERBLOCK_BYTES as read. `superblock` is what lies there, whatever the verdict. */
@@ -128,14 +147,20 @@ enum kvbi_disk_verdict kvbi_disk_superblock_judge(const struct kvbi_hash_ops *ha
                                                   const void *page,
                                                   struct kvbi_disk_superblock *superblock);
 
-/* What differs, in words ("tokens_per_block is 16, the file's is 32"), or false: nothing does. The digest seed is not looked at. */
+/*
+ * What differs, in words ("tokens_per_block is 16, the file's is 32"), or false: nothing does. The
+ * digest seed is not looked at.
+ */
 bool kvbi_disk_purpose_differs(const struct kvbi_disk_purpose *wanted,
                                const struct kvbi_disk_purpose *found, char *words,
                                size_t words_bytes);
 
 bool kvbi_disk_entry_blank(const struct kvbi_disk_entry *entry);
 
-/* An entry as read from the place of `slot`: whole, of this file and this slot? Whatever its epoch; not of a blank one. */
+/*
+ * An entry as read from the place of `slot`: whole, of this file and this slot? Whatever its epoch;
+ * not of a blank one.
+ */
 bool kvbi_disk_entry_valid(const struct kvbi_hash_ops *hash,
                            const struct kvbi_disk_superblock *superblock, uint32_t slot,
                            const struct kvbi_disk_entry *entry);
@@ -145,7 +170,10 @@ uint64_t kvbi_disk_identity_of(const struct kvbi_hash_ops *hash, const uint64_t 
                                uint32_t slot, uint64_t key_hash, const uint64_t digest[2],
                                uint64_t generation);
 
-/* The next link; `before`: the link before, at first the superblock's serial. KVBI_DISK_STAMPS_LINK stamps but for the last one. */
+/*
+ * The next link; `before`: the link before, at first the superblock's serial. KVBI_DISK_STAMPS_LINK
+ * stamps but for the last one.
+ */
 uint64_t kvbi_disk_stamps_checksum(const struct kvbi_hash_ops *hash, const uint64_t *stamps,
                                    size_t count, uint64_t before);
 

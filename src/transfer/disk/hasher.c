@@ -6,7 +6,7 @@
 
 #include "base/platform.h"
 
-/* ---- Before the I/O ----------------------------------------------------------------------------------------------- */
+/* ---- Before the I/O -------------------------------------------------------------------------- */
 
 void kvbi_disk_hasher_begin(struct kvbi_disk_hasher *hasher, uint32_t item)
 {
@@ -49,7 +49,7 @@ static struct kvbi_copy_list *stageable_locked(struct kvbi_disk_hasher *hasher)
     return ahead == 0 || ahead + hasher->disk->block_bytes <= hasher->ahead_bytes ? ready : NULL;
 }
 
-/* ---- Behind it ---------------------------------------------------------------------------------------------------- */
+/* ---- Behind it ------------------------------------------------------------------------------- */
 
 void kvbi_disk_hasher_land_locked(struct kvbi_disk_hasher *hasher, uint32_t item, bool verified)
 {
@@ -84,7 +84,7 @@ uint32_t kvbi_disk_hasher_end(struct kvbi_disk_hasher *hasher, struct kvbi_compl
     return count;
 }
 
-/* ---- Who hashes --------------------------------------------------------------------------------------------------- */
+/* ---- Who hashes ------------------------------------------------------------------------------ */
 
 bool kvbi_disk_hasher_has_work_locked(struct kvbi_disk_hasher *hasher)
 {
@@ -135,7 +135,10 @@ static void tell_engine_locked(struct kvbi_disk_hasher *hasher)
     hasher->untold_bytes = 0;
 }
 
-/* Tells when as much as may be ahead has come together, or nothing is left to hash: a wake-up costs as much as 64 KiB. */
+/*
+ * Tells when as much as may be ahead has come together, or nothing is left to hash: a wake-up costs
+ * as much as 64 KiB.
+ */
 static void *run_thread(void *argument)
 {
     struct kvbi_disk_hasher *hasher = argument;
@@ -156,7 +159,10 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-/* For writes not before half of what may be staged is used up: they come back one by one, and a wake-up is dear. */
+/*
+ * For writes not before half of what may be staged is used up: they come back one by one, and a
+ * wake-up is dear.
+ */
 void kvbi_disk_hasher_wake_locked(struct kvbi_disk_hasher *hasher)
 {
     kvbi_lock_assert_held(&hasher->queue->lock);
@@ -169,7 +175,7 @@ void kvbi_disk_hasher_wake_locked(struct kvbi_disk_hasher *hasher)
     kvbi_cond_broadcast(&hasher->work);
 }
 
-/* ---- Drain -------------------------------------------------------------------------------------------------------- */
+/* ---- Drain ----------------------------------------------------------------------------------- */
 
 void kvbi_disk_hasher_cancel_locked(struct kvbi_disk_hasher *hasher)
 {
@@ -189,7 +195,7 @@ void kvbi_disk_hasher_drain_locked(struct kvbi_disk_hasher *hasher)
     kvbi_disk_hasher_cancel_locked(hasher);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 /* With one processor, a second thread would only take turns with the first. */
 static bool has_processors(void)

@@ -34,7 +34,7 @@ int kvbi_disk_refuse(const struct kvbi_disk_say *say, int code, const char *form
     return code;
 }
 
-/* ---- What it is --------------------------------------------------------------------------------------------------- */
+/* ---- What it is ------------------------------------------------------------------------------ */
 
 static const char *unfit_kind(mode_t mode)
 {
@@ -127,8 +127,9 @@ static int refuse_open(const struct kvbi_disk_io *io, int error, const struct kv
 }
 
 /*
- * A process that was killed holds its lock, and a device, until the kernel has ended its I/O, a ring's some time after the process is gone
- * (17 to 120 ms measured). Whoever is started in its place waits for that: what still arrives would hit slots that are in use again.
+ * A process that was killed holds its lock, and a device, until the kernel has ended its I/O, a
+ * ring's some time after the process is gone (17 to 120 ms measured). Whoever is started in its
+ * place waits for that: what still arrives would hit slots that are in use again.
  */
 #define TRIES_MAX 500
 static const struct timespec a_moment = {.tv_nsec = 2000000};
@@ -148,8 +149,8 @@ static int open_retrying(const struct kvbi_disk_io *io, const char *path)
 }
 
 /*
- * Looked at before it is opened, because opening a device or a FIFO may have effects of its own, and again through the
- * descriptor, because another file may lie there by then.
+ * Looked at before it is opened, because opening a device or a FIFO may have effects of its own,
+ * and again through the descriptor, because another file may lie there by then.
  */
 static int open_existing(struct kvbi_disk_io *io, const struct stat *before,
                          const struct kvbi_disk_say *say)
@@ -170,7 +171,10 @@ static bool lies_under(const char *path, const char *directory)
     return strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
 }
 
-/* Would a file made there lie among the device nodes? /dev itself need not be a mount; where it is one, it may have other names. */
+/*
+ * Would a file made there lie among the device nodes? /dev itself need not be a mount; where it is
+ * one, it may have other names.
+ */
 static bool among_devices(const char *path)
 {
     char directory[PATH_MAX], real[PATH_MAX];
@@ -220,7 +224,10 @@ static int take_lock(struct kvbi_disk_io *io, const struct kvbi_disk_say *say)
     return kvbi_disk_refuse(say, KVB_EBUSY, "is open in another process or another manager");
 }
 
-/* An open file of its own, not a duplicate: whether I/O is direct is a property of the open file. One lock is enough. */
+/*
+ * An open file of its own, not a duplicate: whether I/O is direct is a property of the open file.
+ * One lock is enough.
+ */
 static int open_table(struct kvbi_disk_io *io, const struct kvbi_disk_say *say)
 {
     struct kvbi_disk_io second = {.fd = -1};
@@ -298,7 +305,7 @@ int kvbi_disk_io_set_direct(struct kvbi_disk_io *io, bool direct)
     return 0;
 }
 
-/* ---- Room --------------------------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
 int kvbi_disk_io_size(const struct kvbi_disk_io *io, uint64_t *bytes,
                       const struct kvbi_disk_say *say)

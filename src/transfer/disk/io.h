@@ -2,13 +2,16 @@
 /*
  * disk/io - which path may become a file of a disk tier, how it is opened, and plain I/O on it
  *
- * Owns       the rules: what is refused, in which words; the lock; preallocation. Nothing after return.
+ * Owns       the rules: what is refused, in which words; the lock; preallocation. Nothing after
+ *            return.
  * Callers    transfer/disk/file and transfer/disk/tier. No lock.
- * Invariants a refused path is left as it was found: what was created here is removed again, space that was taken is given back. An
- *            opened one is locked (flock) until it is closed, and belongs to this user. Nothing is removed without that lock: by then
- *            it may be somebody else's.
- *            Payloads and superblocks go through `fd`, past the page cache where the file system allows it; table and stamps through
- *            `table_fd`, always by way of it: they outlive this process there without being synced.
+ * Invariants a refused path is left as it was found: what was created here is removed again, space
+ *            that was taken is given back. An opened one is locked (flock) until it is closed, and
+ *            belongs to this user. Nothing is removed without that lock: by then it may be somebody
+ *            else's.
+ *            Payloads and superblocks go through `fd`, past the page cache where the file system
+ *            allows it; table and stamps through `table_fd`, always by way of it: they outlive this
+ *            process there without being synced.
  * Why        whether direct I/O works is found out by doing it (disk/file). Names say little: tmpfs
  *            and overlay take O_DIRECT on new kernels and not on old ones. All space is taken at
  *            open: a write that extends a file is serialised by the file system (up to 5 times
@@ -23,7 +26,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Where an error is put into words: path (the end of a long one) and reason. `text` may be NULL with 0 bytes. */
+/*
+ * Where an error is put into words: path (the end of a long one) and reason. `text` may be NULL
+ * with 0 bytes.
+ */
 struct kvbi_disk_say {
     const char *path;
     char *text;
@@ -53,8 +59,10 @@ struct kvbi_disk_io {
  *
  * Errors, each in words:
  *   KVB_ENOENT        its directory does not exist; no such device
- *   KVB_EINVAL        no path; a directory, symbolic link, FIFO, socket or character device; another user's; no permission
- *   KVB_EBUSY         open in another process or manager; a block device in use; replaced or deleted while it was opened
+ *   KVB_EINVAL        no path; a directory, symbolic link, FIFO, socket or character device;
+ *                     another user's; no permission
+ *   KVB_EBUSY         open in another process or manager; a block device in use; replaced or
+ *                     deleted while it was opened
  *   KVB_ENOSPC        no inode left         KVB_EUNSUPPORTED  read-only
  *   KVB_ENOMEM        no descriptor left    KVB_EIO  anything else
  */
@@ -64,9 +72,10 @@ KVB_NODISCARD int kvbi_disk_io_open(struct kvbi_disk_io *io, const struct kvbi_d
 bool kvbi_disk_io_is(const struct kvbi_disk_io *io, const char *path);
 
 /*
- * Takes all space and closes it to others; on an error it has the size that it had before. It is not cut: what lies behind stays.
- * `sparse`: where there is no fallocate, go on.
- * KVB_ENOSPC: no room in the file system, quota, device, RLIMIT_FSIZE or the file system's largest file.
+ * Takes all space and closes it to others; on an error it has the size that it had before. It is
+ * not cut: what lies behind stays. `sparse`: where there is no fallocate, go on.
+ * KVB_ENOSPC: no room in the file system, quota, device, RLIMIT_FSIZE or the file system's largest
+ * file.
  * KVB_EUNSUPPORTED: no fallocate. KVB_EIO.
  */
 KVB_NODISCARD int kvbi_disk_io_take_room(struct kvbi_disk_io *io, uint64_t bytes, bool sparse,
@@ -80,8 +89,8 @@ KVB_NODISCARD int kvbi_disk_io_size(const struct kvbi_disk_io *io, uint64_t *byt
 KVB_NODISCARD int kvbi_disk_io_set_direct(struct kvbi_disk_io *io, bool direct);
 
 /*
- * Gives the lock back even while a forked child has the file open. discard: removes what the open created, or gives back the space that was
- * taken last. Legal twice.
+ * Gives the lock back even while a forked child has the file open. discard: removes what the open
+ * created, or gives back the space that was taken last. Legal twice.
  */
 void kvbi_disk_io_close(struct kvbi_disk_io *io, const char *path, bool discard);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk/kind - a tier in files, as the rest of the library knows it: the operations of transfer/tier.h
+ * disk/kind - a tier in files, as the rest of the library knows it: the operations of
+ * transfer/tier.h
  *
  * Callers    transfer/kinds lists it. Lock: none; tier.h says what may be called when.
  */

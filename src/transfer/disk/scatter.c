@@ -17,8 +17,9 @@
 #endif
 
 /*
- * NULL, with an errno: refused. A child would have a second hand in it. In a process that locks all it maps (mlockall, MCL_FUTURE) the pages
- * come when they are needed all the same, for a table may be gigabytes: without access nothing is brought in, and then it is not locked.
+ * NULL, with an errno: refused. A child would have a second hand in it. In a process that locks all
+ * it maps (mlockall, MCL_FUTURE) the pages come when they are needed all the same, for a table may
+ * be gigabytes: without access nothing is brought in, and then it is not locked.
  */
 static void *map_shared(int fd, uint64_t offset, size_t bytes, int *error)
 {

@@ -2,16 +2,22 @@
 /*
  * disk/scatter - table entries to places all over mapped files, many in one system call
  *
- * Owns       a page or so of staging memory that is also a file (memfd), and the mappings that it gives out.
+ * Owns       a page or so of staging memory that is also a file (memfd), and the mappings that it
+ *            gives out.
  * Callers    transfer/disk/table; one thread at a time.
- * Invariants nobody but the kernel touches a mapping. What it cannot put there (the file was cut, its medium failed, no space) ends the
- *            call early (EFAULT) and is no signal: SIGBUS would be the end of a process that is not ours. Of a file that was cut within
- *            a page the rest of that page takes entries and loses them: the caller looks where the file ends.
- *            A mapping is not inherited by fork: unmapping it belongs to the process that has mapped it.
- *            What has got there is in the page cache: it outlives the process, and a sync of the file takes it along.
- * Why        a write(2) of one entry takes 2.4 us, most of it of the file system's; into a mapped page it takes 0.06 us, and after a
- *            write-back once as long as a write. At 64 KiB a block that is a quarter of the CPU time of blocks whose slots are no
- *            neighbours (Linux 6.18, ext4; docs/performance.md).
+ * Invariants nobody but the kernel touches a mapping. What it cannot put there (the file was cut,
+ *            its medium failed, no space) ends the call early (EFAULT) and is no signal: SIGBUS
+ *            would be the end of a process that is not ours. Of a file that was cut within a page
+ *            the rest of that page takes entries and loses them: the caller looks where the file
+ *            ends.
+ *            A mapping is not inherited by fork: unmapping it belongs to the process that has
+ *            mapped it.
+ *            What has got there is in the page cache: it outlives the process, and a sync of the
+ *            file takes it along.
+ * Why        a write(2) of one entry takes 2.4 us, most of it of the file system's; into a mapped
+ *            page it takes 0.06 us, and after a write-back once as long as a write. At 64 KiB a
+ *            block that is a quarter of the CPU time of blocks whose slots are no neighbours (Linux
+ *            6.18, ext4; docs/performance.md).
  */
 #ifndef KVBI_TRANSFER_DISK_SCATTER_H
 #define KVBI_TRANSFER_DISK_SCATTER_H
@@ -34,7 +40,10 @@ struct kvbi_disk_scatter {
 void kvbi_disk_scatter_open(struct kvbi_disk_scatter *scatter);
 void kvbi_disk_scatter_close(struct kvbi_disk_scatter *scatter); /* legal on {.fd = -1} */
 
-/* `count` entries of a file, from `offset` on. NULL, with an errno: not on this file system, or `offset` is inside a page. */
+/*
+ * `count` entries of a file, from `offset` on. NULL, with an errno: not on this file system, or
+ * `offset` is inside a page.
+ */
 unsigned char *kvbi_disk_scatter_map(int fd, uint64_t offset, uint32_t count, int *error);
 void kvbi_disk_scatter_unmap(unsigned char *table, uint32_t count); /* NULL is legal */
 

@@ -15,7 +15,7 @@ static uint64_t entry_offset(const struct kvbi_disk *disk, uint32_t slot)
            kvbi_disk_place_of(disk, slot) * KVBI_DISK_ENTRY_BYTES;
 }
 
-/* ---- Entries out -------------------------------------------------------------------------------------------------- */
+/* ---- Entries out ----------------------------------------------------------------------------- */
 
 static struct kvbi_disk_entry entry_of(struct kvbi_disk *disk,
                                        const struct kvbi_disk_publication *publication)
@@ -34,8 +34,9 @@ static struct kvbi_disk_entry entry_of(struct kvbi_disk *disk,
 }
 
 /*
- * Where the file ends, as far as that is to be trusted: in the last page of a mapping there is room behind the end of a file that was cut,
- * and what is put there is nowhere. A write there makes the file longer.
+ * Where the file ends, as far as that is to be trusted: in the last page of a mapping there is room
+ * behind the end of a file that was cut, and what is put there is nowhere. A write there makes the
+ * file longer.
  */
 static uint64_t end_of(const struct kvbi_disk_file *file)
 {
@@ -44,7 +45,10 @@ static uint64_t end_of(const struct kvbi_disk_file *file)
     return kvbi_disk_io_size(&file->io, &bytes, &nobody) == 0 ? bytes : 0;
 }
 
-/* As many as the system puts into their mapped tables at once. What it does not, for whatever reason, is left to be written. */
+/*
+ * As many as the system puts into their mapped tables at once. What it does not, for whatever
+ * reason, is left to be written.
+ */
 static void publish_mapped(struct kvbi_disk *disk, struct kvbi_disk_publication *list,
                            uint32_t count)
 {
@@ -160,7 +164,7 @@ void kvbi_disk_retire(struct kvbi_disk *disk, uint32_t slot)
     (void)!kvbi_disk_write(file->io.table_fd, &entry, sizeof entry, entry_offset(disk, slot));
 }
 
-/* ---- Entries in --------------------------------------------------------------------------------------------------- */
+/* ---- Entries in ------------------------------------------------------------------------------ */
 
 /* As many as fit into the buffer, stamps behind them. */
 #define WINDOW ((uint32_t)3968)
@@ -203,8 +207,8 @@ static void read_window(struct kvbi_disk *disk, uint32_t index, uint32_t first)
     uint64_t end = offset + count * KVBI_DISK_ENTRY_BYTES;
     if (kvbi_disk_read(fd, disk->buffer, count * sizeof(struct kvbi_disk_entry), offset) != 0)
         read_pages(disk, file, offset, count);
-    (void)posix_fadvise(fd, (off_t)end, AHEAD_BYTES,
-                        POSIX_FADV_WILLNEED); /* while these are looked at */
+    /* while these are looked at */
+    (void)posix_fadvise(fd, (off_t)end, AHEAD_BYTES, POSIX_FADV_WILLNEED);
     if (!file->stamped ||
         kvbi_disk_read(fd, stamps_of(disk), count * sizeof(uint64_t),
                        file->superblock.stamps_offset + first * sizeof(uint64_t)) != 0)
@@ -221,8 +225,8 @@ static bool in_window(const struct kvbi_disk *disk, uint32_t index, uint32_t pla
 }
 
 /*
- * An epoch that lies ahead of the superblock's is of a clear that did not reach the file: its entries are later than all others, and
- * clears to come must void them too.
+ * An epoch that lies ahead of the superblock's is of a clear that did not reach the file: its
+ * entries are later than all others, and clears to come must void them too.
  */
 static bool epoch_counts(struct kvbi_disk_file *file, uint64_t epoch)
 {
@@ -285,7 +289,7 @@ uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_fo
     return count;
 }
 
-/* ---- Epochs ------------------------------------------------------------------------------------------------------- */
+/* ---- Epochs ---------------------------------------------------------------------------------- */
 
 static int write_epoch(const struct kvbi_disk *disk, struct kvbi_disk_file *file, uint64_t epoch)
 {
@@ -332,7 +336,7 @@ int kvbi_disk_renew(struct kvbi_disk *disk, uint32_t index)
     return 0;
 }
 
-/* ---- Clean close -------------------------------------------------------------------------------------------------- */
+/* ---- Clean close ----------------------------------------------------------------------------- */
 
 /*
  * Nobody reads tags any more: a slot's stamp takes the place of its checksum. One scale with the

@@ -42,7 +42,7 @@ void kvbi_disk_forget(struct kvbi_disk *disk, uint32_t slot)
     disk->tags[slot] = (struct kvbi_disk_tag){.identity = 0};
 }
 
-/* ---- Counters ----------------------------------------------------------------------------------------------------- */
+/* ---- Counters -------------------------------------------------------------------------------- */
 
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -170,7 +170,7 @@ static void describe(struct kvbi_disk *disk)
                        kvbi_errno_text(disk->map_error));
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static const char *path_at(const struct kvbi_disk_config *config, uint32_t at)
 {

@@ -116,8 +116,9 @@ KVB_NODISCARD int kvbi_tier_disk_create(struct kvbi_tier *tier, const struct kvb
                                         uint32_t id, const struct kvbi_disk_config *config,
                                         char *message, size_t message_bytes);
 /*
- * The point of no return of a create, after everything else that may fail: the files are brought to their size, those that do not fit
- * are emptied, and all say that they are open. Then kvbi_disk_scan. KVB_EIO, KVB_ENOSPC with words in `message`: to be closed.
+ * The point of no return of a create, after everything else that may fail: the files are brought to
+ * their size, those that do not fit are emptied, and all say that they are open. Then
+ * kvbi_disk_scan. KVB_EIO, KVB_ENOSPC with words in `message`: to be closed.
  */
 KVB_NODISCARD int kvbi_disk_commit(struct kvbi_disk *disk, char *message, size_t message_bytes);
 
@@ -147,7 +148,7 @@ static inline uint64_t kvbi_disk_offset(const struct kvbi_disk *disk, uint32_t s
     return KVBI_DISK_DATA_OFFSET + kvbi_disk_place_of(disk, slot) * disk->slot_bytes;
 }
 
-/* ---- Slots: engines ----------------------------------------------------------------------------------------------- */
+/* ---- Slots: engines -------------------------------------------------------------------------- */
 
 /* The identity as it is in this slot of this file. Never 0. */
 uint64_t kvbi_disk_identity(const struct kvbi_disk *disk, uint32_t slot,
@@ -192,7 +193,7 @@ struct kvbi_disk_publication {
 #define KVBI_DISK_PUBLISH_MAX KVBI_DISK_SCATTER_MAX
 void kvbi_disk_publish(struct kvbi_disk *disk, struct kvbi_disk_publication *list, uint32_t count);
 
-/* ---- What outlives the process ------------------------------------------------------------------------------------ */
+/* ---- What outlives the process --------------------------------------------------------------- */
 
 /*
  * Reads the tables of the files that were kept, and sets the tags of what they have; whoever does
@@ -212,8 +213,9 @@ uint32_t kvbi_disk_scan(struct kvbi_disk *disk, uint64_t *cursor, struct kvbi_fo
 KVB_NODISCARD int kvbi_disk_clear(struct kvbi_disk *disk, uint64_t clears);
 
 /*
- * The same for one file that takes synced writes, and its slots are as new in memory: nothing may be under way to or from them. What has
- * been cut off from it is taken again. KVB_EIO, KVB_ENOSPC: it takes none.
+ * The same for one file that takes synced writes, and its slots are as new in memory: nothing may
+ * be under way to or from them. What has been cut off from it is taken again. KVB_EIO, KVB_ENOSPC:
+ * it takes none.
  */
 KVB_NODISCARD int kvbi_disk_renew(struct kvbi_disk *disk, uint32_t file);
 
@@ -221,8 +223,9 @@ KVB_NODISCARD int kvbi_disk_renew(struct kvbi_disk *disk, uint32_t file);
 void kvbi_disk_retire(struct kvbi_disk *disk, uint32_t slot);
 
 /*
- * After the last copy: writes in which order the blocks were used, and that the files were closed. order[0] goes first; slots that are
- * not in it keep their age. Best effort: a file that cannot be written stays as after a kill. Nothing but kvbi_disk_close may follow.
+ * After the last copy: writes in which order the blocks were used, and that the files were closed.
+ * order[0] goes first; slots that are not in it keep their age. Best effort: a file that cannot be
+ * written stays as after a kill. Nothing but kvbi_disk_close may follow.
  */
 void kvbi_disk_close_clean(struct kvbi_disk *disk, const uint32_t *order, uint32_t count);
 

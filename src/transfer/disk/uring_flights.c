@@ -26,7 +26,10 @@ void __tsan_release(void *address);
 #define tsan_release(address) ((void)(address))
 #endif
 
-/* A ring that refuses to be entered (a sandbox put on later) completes nothing: until then the disk has surely finished. */
+/*
+ * A ring that refuses to be entered (a sandbox put on later) completes nothing: until then the disk
+ * has surely finished.
+ */
 #define BROKEN_WAIT_NS UINT64_C(5000000000)
 
 static uint64_t real_ns(void)
@@ -36,7 +39,7 @@ static uint64_t real_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* ---- Out ---------------------------------------------------------------------------------------------------------- */
+/* ---- Out ------------------------------------------------------------------------------------- */
 
 static void break_ring(struct kvbi_uring_flights *flights, int error)
 {
@@ -117,7 +120,7 @@ static struct io_uring_sqe *prepare(struct kvbi_uring_flights *flights,
     return sqe;
 }
 
-/* ---- Runs --------------------------------------------------------------------------------------------------------- */
+/* ---- Runs ------------------------------------------------------------------------------------ */
 
 static struct iovec *parts_of(const struct kvbi_uring_flights *flights, uint32_t first)
 {
@@ -224,14 +227,17 @@ void kvbi_uring_flights_enter(struct kvbi_uring_flights *flights, bool wait)
     do
         result = wait ? io_uring_submit_and_wait(ring, 1) : io_uring_submit_and_get_events(ring);
     while (result == -EINTR);
-    /* Short of memory, or completions have to be taken first: what was not taken is handed over next time. */
+    /*
+     * Short of memory, or completions have to be taken first: what was not taken is handed over
+     * next time.
+     */
     if (io_uring_sq_ready(ring) == 0)
         flights->prepared_bytes = 0;
     if (result < 0 && result != -EAGAIN && result != -EBUSY)
         break_ring(flights, -result);
 }
 
-/* ---- In ----------------------------------------------------------------------------------------------------------- */
+/* ---- In -------------------------------------------------------------------------------------- */
 
 static void end(struct kvbi_uring_flights *flights, struct kvbi_uring_flight *flight)
 {
@@ -292,7 +298,10 @@ static bool give_up_one(struct kvbi_uring_flights *flights, uint32_t *item, int 
     return true;
 }
 
-/* The next flight of a run that has come back, or of the next completion. NULL: none. *result: of one that flew alone. */
+/*
+ * The next flight of a run that has come back, or of the next completion. NULL: none. *result: of
+ * one that flew alone.
+ */
 static struct kvbi_uring_flight *next_landed(struct kvbi_uring_flights *flights, bool *alone,
                                              int64_t *result)
 {
@@ -339,7 +348,7 @@ bool kvbi_uring_flights_pending(const struct kvbi_uring_flights *flights)
            kvbi_uring_ring_has_task_work(&flights->ring);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 /* How much may be in flight, and the arrays for it. */
 static int take_memory(struct kvbi_uring_flights *flights,

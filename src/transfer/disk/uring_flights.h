@@ -2,17 +2,21 @@
 /*
  * uring_flights - what is in a ring's hands: pieces of blocks, until each is done or has failed
  *
- * Owns       the ring; `depth` flights, with a bounce buffer each where direct I/O needs one; the bytes in flight.
+ * Owns       the ring; `depth` flights, with a bounce buffer each where direct I/O needs one; the
+ *            bytes in flight.
  * Callers    engine_uring, from the issuing thread; kvbi_uring_flights_pending from any.
- * Invariants a flight is one piece of one block. Blocks that are launched one after the other for neighbouring slots, up to a piece's worth
- *            of them, are a *run*: one I/O for several flights. A run that fails or comes back short says nothing about any of its
- *            blocks: each is handed over again by itself.
- *            At most `depth` flights and `inflight_bytes` in flight, so neither queue of the ring can overflow. What comes back
- *            short is handed over again for the rest: a flight is over when it has moved everything, or has failed.
- *            No buffer is given back before its flight is over: direct I/O in flight cannot be cancelled.
+ * Invariants a flight is one piece of one block. Blocks that are launched one after the other for
+ *            neighbouring slots, up to a piece's worth of them, are a *run*: one I/O for several
+ *            flights. A run that fails or comes back short says nothing about any of its blocks:
+ *            each is handed over again by itself.
+ *            At most `depth` flights and `inflight_bytes` in flight, so neither queue of the ring
+ *            can overflow. What comes back short is handed over again for the rest: a flight is
+ *            over when it has moved everything, or has failed.
+ *            No buffer is given back before its flight is over: direct I/O in flight cannot be
+ *            cancelled.
  * Lock       none.
- * Why        an I/O costs 2.5 us of CPU time whatever its size: at 64 KiB two thirds of it are saved by runs of 16, scattered in memory or
- *            not (Linux 6.18, ext4, virtio disk).
+ * Why        an I/O costs 2.5 us of CPU time whatever its size: at 64 KiB two thirds of it are
+ *            saved by runs of 16, scattered in memory or not (Linux 6.18, ext4, virtio disk).
  */
 #ifndef KVBI_TRANSFER_DISK_URING_FLIGHTS_H
 #define KVBI_TRANSFER_DISK_URING_FLIGHTS_H
@@ -57,8 +61,10 @@ struct kvbi_uring_flights {
     struct kvbi_uring_flight *all;
     uint32_t *free;        /* a stack of depth - count */
     unsigned char *bounce; /* depth x piece_bytes, or NULL */
-    struct iovec *
-        parts; /* KVBI_URING_RUN_MAX a flight: of the run that it begins; NULL: blocks are too large for runs */
+    /*
+     * KVBI_URING_RUN_MAX a flight: of the run that it begins; NULL: blocks are too large for runs
+     */
+    struct iovec *parts;
     struct kvbi_uring_run open;
     uint32_t landing;   /* next flight of the run that has come back, or KVBI_NONE */
     bool landing_whole; /* all of it was moved */
@@ -69,15 +75,18 @@ struct kvbi_uring_flights {
     uint64_t broken_until_ns;
 };
 
-/* `why`, of KVBI_ENGINE_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM, KVB_EUNSUPPORTED. */
+/*
+ * `why`, of KVBI_ENGINE_SAID_BYTES: how the ring works, or what was refused. KVB_ENOMEM,
+ * KVB_EUNSUPPORTED.
+ */
 KVB_NODISCARD int kvbi_uring_flights_create(struct kvbi_uring_flights *flights,
                                             const struct kvbi_memory *memory,
                                             const struct kvbi_disk_engine_config *config,
                                             char *why);
 /* Nothing is in flight, or in_child: the ring is the parent's. Legal on a zeroed object. */
 void kvbi_uring_flights_destroy(struct kvbi_uring_flights *flights, bool in_child);
-size_t kvbi_uring_flights_bytes(
-    const struct kvbi_uring_flights *flights); /* what create has allocated */
+/* what create has allocated */
+size_t kvbi_uring_flights_bytes(const struct kvbi_uring_flights *flights);
 
 /* Makes the calling thread the issuer. */
 void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
@@ -86,8 +95,8 @@ void kvbi_uring_flights_enable(struct kvbi_uring_flights *flights);
 uint32_t kvbi_uring_flights_room(const struct kvbi_uring_flights *flights);
 
 /*
- * Prepares the piece of `copy` at `offset`; its payload bytes. There is room. Launched in order of their slots, blocks share I/Os.
- * `copy` stays where it is until it has landed.
+ * Prepares the piece of `copy` at `offset`; its payload bytes. There is room. Launched in order of
+ * their slots, blocks share I/Os. `copy` stays where it is until it has landed.
  */
 uint32_t kvbi_uring_flights_launch(struct kvbi_uring_flights *flights, struct kvbi_disk_copy *copy,
                                    uint64_t offset, uint32_t item, int buffer);

@@ -30,7 +30,7 @@ static const char *const flag_names[] = {"single issuer, deferred task running",
                                          "cooperative task running", "plain", "plain"};
 #define FLAG_SETS (sizeof flag_sets / sizeof *flag_sets)
 
-/* ---- Trial -------------------------------------------------------------------------------------------------------- */
+/* ---- Trial ----------------------------------------------------------------------------------- */
 
 struct trial {
     const char *step; /* that failed */
@@ -119,7 +119,7 @@ static void say_refusal(const struct trial *trial, char *why)
     (void)close(fd);
 }
 
-/* ---- Registration ------------------------------------------------------------------------------------------------- */
+/* ---- Registration ---------------------------------------------------------------------------- */
 
 static uint32_t blocks_per_buffer(const struct kvbi_tier *tier)
 {
@@ -160,8 +160,9 @@ static void list_buffers(const struct kvbi_uring_range *range, struct iovec *buf
 }
 
 /*
- * Pages that are registered are copied to a child at fork(2), all at once: memory taken by this library is kept out of
- * children, who get KVB_EFORK anyway. The caller's memory is the caller's to decide about.
+ * Pages that are registered are copied to a child at fork(2), all at once: memory taken by this
+ * library is kept out of children, who get KVB_EFORK anyway. The caller's memory is the caller's to
+ * decide about.
  */
 static void keep_from_children(const struct kvbi_uring_ring *ring, bool keep)
 {
@@ -211,7 +212,10 @@ int kvbi_uring_buffer_of(const struct kvbi_uring_ring *ring, const struct kvbi_t
     return -1;
 }
 
-/* 0 or an errno. Not liburing's io_uring_register_files: that one raises RLIMIT_NOFILE of the whole process if need be. */
+/*
+ * 0 or an errno. Not liburing's io_uring_register_files: that one raises RLIMIT_NOFILE of the whole
+ * process if need be.
+ */
 static int register_files(const struct kvbi_uring_ring *ring, const struct kvbi_disk *disk)
 {
     int fds[KVBI_DISK_FILES_MAX];
@@ -221,7 +225,7 @@ static int register_files(const struct kvbi_uring_ring *ring, const struct kvbi_
                               disk->file_count);
 }
 
-/* ---- Open and close ----------------------------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static void say_how(const struct kvbi_uring_ring *ring,
                     const struct kvbi_disk_engine_config *config, size_t set, int file_error,
@@ -237,7 +241,10 @@ static void say_how(const struct kvbi_uring_ring *ring,
                    config->disk->mode, file, buffers);
 }
 
-/* Without deferred task running the ring's own descriptor serves, unless a thread is to wake who sleeps on it. */
+/*
+ * Without deferred task running the ring's own descriptor serves, unless a thread is to wake who
+ * sleeps on it.
+ */
 static int register_wake(struct kvbi_uring_ring *ring, const struct kvbi_disk_engine_config *config)
 {
     bool needed = (ring->flags & IORING_SETUP_DEFER_TASKRUN) != 0;
@@ -276,8 +283,8 @@ int kvbi_uring_ring_open(struct kvbi_uring_ring *ring, const struct kvbi_memory 
         return KVB_EUNSUPPORTED;
     }
     ring->enabled = (ring->flags & IORING_SETUP_R_DISABLED) == 0;
-    (void)io_uring_ring_dontfork(
-        &ring->ring); /* a child that touches it then is ended by the kernel, not our requests */
+    /* a child that touches it then is ended by the kernel, not our requests */
+    (void)io_uring_ring_dontfork(&ring->ring);
     int file_error = register_files(ring, config->disk);
     ring->fixed_file = file_error == 0;
     int buffer_error =

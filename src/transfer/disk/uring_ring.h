@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * uring_ring - a ring that is known to work: set up, entered and used for a real read before anything depends on it
+ * uring_ring - a ring that is known to work: set up, entered and used for a real read before
+ * anything depends on it
  *
- * Owns       which set-up flags a kernel takes, the registration of the disk's files and of the tiers' memory, and their undoing.
- * Callers    engine_uring. No lock: before the first submit any thread, one at a time; afterwards the issuing one.
+ * Owns       which set-up flags a kernel takes, the registration of the disk's files and of the
+ *            tiers' memory, and their undoing.
+ * Callers    engine_uring. No lock: before the first submit any thread, one at a time; afterwards
+ *            the issuing one.
  * Invariants kvbi_uring_ring_fd is readable once something has completed, until
  *            kvbi_uring_ring_drain. Where task running is deferred this takes an eventfd: the
  *            ring's own descriptor wakes no sleeper then (Linux 6.18: epoll never, poll when it
  *            happens to).
- * Why        sandboxes refuse any of the three system calls, with any error number: only use shows what works. The issuing thread
- *            is not known at create, and a single-issuer ring belongs to the thread that enables it: it starts disabled.
+ * Why        sandboxes refuse any of the three system calls, with any error number: only use shows
+ *            what works. The issuing thread is not known at create, and a single-issuer ring
+ *            belongs to the thread that enables it: it starts disabled.
  */
 #ifndef KVBI_TRANSFER_DISK_URING_RING_H
 #define KVBI_TRANSFER_DISK_URING_RING_H
@@ -59,7 +63,10 @@ void kvbi_uring_ring_close(struct kvbi_uring_ring *ring, bool in_child);
 int kvbi_uring_ring_fd(const struct kvbi_uring_ring *ring); /* any thread */
 void kvbi_uring_ring_drain(const struct kvbi_uring_ring *ring);
 
-/* Completions are there that only entering brings out: the kernel runs 20 deferred ones at a time at most. */
+/*
+ * Completions are there that only entering brings out: the kernel runs 20 deferred ones at a time
+ * at most.
+ */
 bool kvbi_uring_ring_has_task_work(const struct kvbi_uring_ring *ring);
 
 /* The registered buffer of a block, or -1. */

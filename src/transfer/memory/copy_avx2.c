@@ -2,8 +2,8 @@
 /*
  * copy_avx2 - streaming copy for x86-64 with AVX2; empty elsewhere. See copy.h.
  *
- * The target attribute lets this one function use AVX2, so that the file needs no flags and no other code in it can hold
- * such an instruction.
+ * The target attribute lets this one function use AVX2, so that the file needs no flags and no
+ * other code in it can hold such an instruction.
  */
 #include "transfer/memory/copy.h"
 

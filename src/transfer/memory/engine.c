@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory/engine - copies between tiers in host memory; stands in for a GPU's copy engine where there is none
+ * memory/engine - copies between tiers in host memory; stands in for a GPU's copy engine where
+ * there is none
  *
  * Owns       nothing but its queue. "Begun" are the items in the run that reap is copying.
  * Callers    see engine.h. No thread of its own: the copying is done in reap, without the lock.
  * Lock       the queue's; a begun item is reap's alone.
- * Why        a run of adjacent slots is one copy of up to RUN_BYTES: 1 MiB is where the kernel is at its full speed (see
- *            copy.h), and takes some 0.1 ms, which bounds by how much reap oversteps its time.
+ * Why        a run of adjacent slots is one copy of up to RUN_BYTES: 1 MiB is where the kernel is
+ *            at its full speed (see copy.h), and takes some 0.1 ms, which bounds by how much reap
+ *            oversteps its time.
  */
 #include "base/clock.h"
 #include "base/debug.h"
@@ -33,7 +35,7 @@ static struct memcpy_engine *of(struct kvbi_engine *engine)
     return (struct memcpy_engine *)(void *)engine; /* its first member */
 }
 
-/* ---- Submitting --------------------------------------------------------------------------------------------------- */
+/* ---- Submitting ------------------------------------------------------------------------------ */
 
 static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *copies, uint32_t count,
                          bool urgent)
@@ -41,16 +43,22 @@ static int memcpy_submit(struct kvbi_engine *engine, const struct kvbi_copy *cop
     return kvbi_copy_queue_submit(&of(engine)->queue, copies, count, urgent);
 }
 
-/* ---- Copying ------------------------------------------------------------------------------------------------------ */
+/* ---- Copying --------------------------------------------------------------------------------- */
 
-/* `b` directly behind `a` on both sides. Within one tier a copy may read what the one before it wrote: never one run. */
+/*
+ * `b` directly behind `a` on both sides. Within one tier a copy may read what the one before it
+ * wrote: never one run.
+ */
 static bool adjacent(const struct kvbi_copy *a, const struct kvbi_copy *b)
 {
     return a->from == b->from && a->to == b->to && a->from != a->to &&
            a->from_slot + 1 == b->from_slot && a->to_slot + 1 == b->to_slot;
 }
 
-/* Takes at most `max` items to copy as one run: RUN_BYTES, but at least one block. Empty if none is ready. */
+/*
+ * Takes at most `max` items to copy as one run: RUN_BYTES, but at least one block. Empty if none is
+ * ready.
+ */
 static struct kvbi_copy_list take_run_locked(struct memcpy_engine *e, uint32_t max)
 {
     struct kvbi_copy_list run = {.first = KVBI_NONE}, *ready = kvbi_copy_next_locked(&e->queue);
@@ -87,7 +95,9 @@ static void copy_blocks(const struct memcpy_engine *e, const struct kvbi_copy *f
                         (size_t)(count * first->from->block_bytes));
 }
 
-/* Copies a run, around the blocks that are to fail, and writes a completion each. No lock is held. */
+/*
+ * Copies a run, around the blocks that are to fail, and writes a completion each. No lock is held.
+ */
 static void copy_run(const struct memcpy_engine *e, const struct kvbi_copy_list *run,
                      struct kvbi_completion *completions)
 {
@@ -181,7 +191,7 @@ static size_t memcpy_bytes(const struct kvbi_engine *engine)
            kvbi_copy_queue_bytes(&((const struct memcpy_engine *)(const void *)engine)->queue);
 }
 
-/* ---- Create and destroy ------------------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static void memcpy_destroy(struct kvbi_engine *engine)
 {

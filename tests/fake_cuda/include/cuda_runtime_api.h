@@ -2,12 +2,13 @@
 /*
  * cuda_runtime_api - the part of the CUDA runtime that kvblock uses, declared here
  *
- * Owns types, values and prototypes, as of CUDA 13.0, so that the GPU engine compiles where no toolkit is installed.
- * The tests put this folder before everything and link the stand-in runtime (fake_cuda.h); builds of the library
- * itself use the toolkit's header of the same name.
- * Invariants: every value, size, offset and signature is that of the real header; tests/fake_cuda/header_check.c holds
- * it there wherever a toolkit is installed. A call that is missing in stand_in_calls.h does not compile in the tests,
- * which is how it gets noticed that the stand-in must learn it.
+ * Owns types, values and prototypes, as of CUDA 13.0, so that the GPU engine compiles where no
+ * toolkit is installed. The tests put this folder before everything and link the stand-in runtime
+ * (fake_cuda.h); builds of the library itself use the toolkit's header of the same name.
+ * Invariants: every value, size, offset and signature is that of the real header;
+ * tests/fake_cuda/header_check.c holds it there wherever a toolkit is installed. A call that is
+ * missing in stand_in_calls.h does not compile in the tests, which is how it gets noticed that the
+ * stand-in must learn it.
  */
 #ifndef FAKE_CUDA_RUNTIME_API_H
 #define FAKE_CUDA_RUNTIME_API_H

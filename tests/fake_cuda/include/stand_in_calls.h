@@ -2,8 +2,8 @@
 /*
  * stand_in_calls - the entry points of cuda_runtime_api.h
  *
- * In a file of its own and without a guard: header_check.c includes it after the toolkit's header, and a prototype that
- * differs is then a conflicting declaration.
+ * In a file of its own and without a guard: header_check.c includes it after the toolkit's header,
+ * and a prototype that differs is then a conflicting declaration.
  */
 
 /* Devices and versions */

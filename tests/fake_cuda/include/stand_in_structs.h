@@ -2,7 +2,8 @@
 /*
  * stand_in_structs - the structs of cuda_runtime_api.h
  *
- * In a file of its own and without a guard: header_check.c includes it under other tags, beside the toolkit's.
+ * In a file of its own and without a guard: header_check.c includes it under other tags, beside the
+ * toolkit's.
  */
 
 struct cudaMemLocation {

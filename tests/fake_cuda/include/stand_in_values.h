@@ -2,7 +2,8 @@
 /*
  * stand_in_values - the enumerators and flags of cuda_runtime_api.h, each list once
  *
- * As lists, so that header_check.c compares every one with the toolkit's, and the stand-in names every error it knows.
+ * As lists, so that header_check.c compares every one with the toolkit's, and the stand-in names
+ * every error it knows.
  */
 #ifndef FAKE_CUDA_STAND_IN_VALUES_H
 #define FAKE_CUDA_STAND_IN_VALUES_H
