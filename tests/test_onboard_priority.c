@@ -8,6 +8,7 @@
 #include "support/move_test.h"
 
 #include "api/manager.h"
+#include "store/contents.h"
 
 enum { ORDINARY = 6 };
 

@@ -4,6 +4,8 @@
  */
 #include "support/adopt_scene.h"
 
+#include "store/contents.h"
+
 static void refuse(struct adopt_scene *scene, const struct kvbi_adoption *adoption)
 {
     uint32_t other;

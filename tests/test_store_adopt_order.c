@@ -4,6 +4,8 @@
  */
 #include "support/adopt_scene.h"
 
+#include "store/contents.h"
+
 /* ---- Slots that are not adopted -------------------------------------------------------------- */
 
 static void test_free_slots_are_given_out_from_the_lowest_on(void **state)

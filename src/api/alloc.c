@@ -8,6 +8,8 @@
 
 #include "api/manager.h"
 
+#include "store/contents.h"
+
 /* Why there is not enough: EAGAIN if what transfers hold would do. */
 static int shortage_locked(const struct kvbi_pool *pool, uint32_t missing)
 {

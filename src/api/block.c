@@ -9,6 +9,7 @@
 #include "api/explain.h"
 #include "api/manager.h"
 #include "base/struct_in.h"
+#include "store/contents.h"
 
 /* ---- Handles --------------------------------------------------------------------------------- */
 

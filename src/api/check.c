@@ -4,6 +4,7 @@
 
 #include "api/manager.h"
 #include "api/testing.h"
+#include "store/contents.h"
 
 static const char *check_locked(struct kvb_manager *manager)
 {

@@ -8,6 +8,7 @@
 
 #include "api/manager.h"
 #include "base/struct_in.h"
+#include "store/contents.h"
 
 /* ---- Names ----------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 
 #include "api/config.h"
 #include "api/testing.h"
+#include "store/contents.h"
 
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)

@@ -8,6 +8,8 @@
 
 #include "api/manager.h"
 
+#include "store/contents.h"
+
 static void stats_locked(struct kvb_manager *manager, struct kvb_stats *stats)
 {
     kvbi_store_stats_locked(&manager->store, stats);

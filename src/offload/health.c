@@ -2,6 +2,8 @@
 /* What answers lead to. See health.h. */
 #include "offload/health.h"
 
+#include "store/contents.h"
+
 void kvbi_health_init(struct kvbi_health *health, struct kvbi_store *store, struct kvbi_tier *tiers)
 {
     *health = (struct kvbi_health){.store = store, .tiers = tiers};

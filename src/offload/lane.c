@@ -2,6 +2,8 @@
 /* The three stages of moving down. See lane.h. */
 #include "offload/lane.h"
 
+#include "store/contents.h"
+
 #define DECK_BAND 0
 
 struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,

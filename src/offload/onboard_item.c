@@ -7,6 +7,8 @@
  */
 #include "offload/onboard_item.h"
 
+#include "store/contents.h"
+
 struct kvbi_item *kvbi_item_at(const struct kvbi_onboarding *onboarding, uint32_t tier,
                                uint32_t slot)
 {

@@ -7,6 +7,8 @@
  */
 #include "offload/onboard.h"
 
+#include "store/contents.h"
+
 /* What a batch of handing out has in common. */
 struct handout {
     struct kvbi_onboarding *onboarding;

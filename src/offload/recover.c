@@ -2,6 +2,8 @@
 /* Two passes over what was in the files. See recover.h. */
 #include "offload/recover.h"
 
+#include "store/contents.h"
+
 #include <string.h>
 #include <time.h>
 

@@ -3,6 +3,7 @@
 #include "offload/round.h"
 
 #include "offload/progress.h"
+#include "store/contents.h"
 
 /*
  * A copy's cookie says whose it is: an item of onboarding (KVBI_COOKIE_ONBOARD), or an offer of the

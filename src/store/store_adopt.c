@@ -16,6 +16,7 @@
  */
 #include <string.h>
 
+#include "store/contents.h"
 #include "store/store.h"
 
 void kvbi_store_adopt_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool)

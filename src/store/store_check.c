@@ -5,6 +5,7 @@
  *
  * Callers    api/check. Lock: the store's.
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 static const char *check_place(const struct kvbi_store *store, const struct kvbi_pool *pool,

@@ -7,6 +7,7 @@
  *            on. Forgetting what it has, with its events, and taking its slots back later are many
  *            short ones, so that no call waits for a million slots.
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 static void note_service(struct kvbi_store *store, const struct kvbi_pool *pool)

@@ -4,6 +4,7 @@
  *
  * Callers    offload/ and store_adopt, through store.h. Lock: the store's.
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 void kvbi_store_fill_begin_locked(struct kvbi_store *store, struct kvbi_pool *pool,

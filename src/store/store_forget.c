@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "store/contents.h"
 #include "store/store.h"
 
 void kvbi_store_picture_locked(const struct kvbi_store *store, uint32_t kind, uint32_t tier,

@@ -5,6 +5,7 @@
  *
  * Callers    offload/ and api/, through store.h. Lock: the store's, of what is named ..._locked.
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 struct kvbi_pool *kvbi_store_pool_of(struct kvbi_store *store, const struct kvb_block *block)

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "store/contents.h"
 #include "store/store.h"
 
 uint32_t kvbi_store_find_locked(struct kvbi_store *store, uint64_t hash, const void *key)

@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "store/contents.h"
 #include "store/store.h"
 
 static bool same_tokens(const struct kvbi_store *store, const struct kvbi_entry *entry,

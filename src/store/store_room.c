@@ -5,6 +5,7 @@
  *
  * Callers    store/, offload/ and api/, through store.h. Lock: the store's.
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 void kvbi_store_free_locked(struct kvbi_store *store, struct kvbi_pool *pool,

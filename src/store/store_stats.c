@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What statistics say of the store. Callers: api/, through store.h. Lock: the store's. */
+#include "store/contents.h"
 #include "store/store.h"
 
 static void tier_stats(const struct kvbi_pool *pool, struct kvb_tier_stats *stats)

@@ -11,6 +11,7 @@
  *            chain of misses (slot, entry, bucket, parent's entry, parent's slot); stage by stage
  *            those of all blocks overlap (docs/performance.md).
  */
+#include "store/contents.h"
 #include "store/store.h"
 
 static struct kvbi_entry *entry_of(const struct kvbi_store *store, const struct kvb_block *block)

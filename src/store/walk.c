@@ -2,6 +2,8 @@
 /* Batches of the index, taken down and given back. See walk.h. */
 #include "store/walk.h"
 
+#include "store/contents.h"
+
 static void give_back(struct kvbi_walk *walk, struct kvbi_store *store)
 {
     for (uint32_t i = 0; i < walk->count; i++) {

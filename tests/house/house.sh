@@ -12,7 +12,7 @@ export LC_ALL
 here=$(cd "$(dirname "$0")" && pwd) || exit 2
 cd "$1" || exit 2
 shift
-rules=${*:-layers kinds braces heads}
+rules=${*:-braces columns columns_build heads kinds layers lengths locks single torn}
 
 files=$(find README.md CMakeLists.txt .ci docs include src tests examples \
     -name CMakeFiles -prune -o -type f \

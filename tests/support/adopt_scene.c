@@ -2,6 +2,8 @@
 /* See adopt_scene.h. */
 #include "support/adopt_scene.h"
 
+#include "store/contents.h"
+
 #include <stdlib.h>
 
 static int open_store(void **state, uint32_t slots, uint32_t key_bytes)

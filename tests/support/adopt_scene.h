@@ -6,6 +6,7 @@
 #ifndef KVB_TEST_SUPPORT_ADOPT_SCENE_H
 #define KVB_TEST_SUPPORT_ADOPT_SCENE_H
 
+#include "store/contents.h"
 #include "store/store.h"
 #include "support/failing_memory.h"
 #include "support/test.h"

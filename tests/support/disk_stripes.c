@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/disk_stripes.h"
 
+#include "store/contents.h"
+
 struct kvbi_pool *disk_pool(struct disk_scene *scene)
 {
     return &scene->rig.kv->store.pools[KVB_TIER_DISK];

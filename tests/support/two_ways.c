@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two lanes out of one tier. See two_ways.h. */
 #include "support/two_ways.h"
+#include "store/contents.h"
 #include "transfer/memory/engine.h"
 #include "transfer/memory/tier.h"
 

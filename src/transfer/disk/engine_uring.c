@@ -4,15 +4,11 @@
  *
  * Owns       the ring (uring_flights) and which block goes into it next; the rest is disk/hasher's.
  * Callers    see engine.h. No thread of its own: the disk works by itself.
- * Invariants of each class (urgent or not) at most one block has flights both under way and to
- *            come: `issuing`. A block lands once none of its flights is left and no further one is
- *            to come. The ring is filled up whenever completions were taken from it, before
- *            anything is reported, and again between the checksums that reap makes where there is
- *            no thread for them: it is never drained between batches.
- * Lock       the queue's, for the queue's lists and the hasher's; everything else is the issuing
- *            thread's. No I/O under it.
- * Why        no SQPOLL and no IOPOLL: no gain in throughput, 10 to 100 times the CPU (Linux 6.18,
- *            virtio disk).
+ * Invariants of each class (urgent or not) at most one block, `issuing`, has flights both under way
+ *            and to come. A block lands once it has no flight left and none to come. The ring is
+ *            filled up before anything is reported, and between checksums: never drained.
+ * Lock       the queue's, for its lists and the hasher's; all else is the issuing thread's. Neither
+ *            SQPOLL nor IOPOLL: no gain in throughput, 10 to 100 times the CPU (Linux 6.18).
  */
 #include <stdio.h>
 #include <time.h>
