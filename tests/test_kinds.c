@@ -132,6 +132,27 @@ static void test_kind_that_must_be_lowest_is_refused_above_another(void **state)
                         "tiers[2] (DISK): must be the lowest, there is a tier below it");
 }
 
+/* No relay is made for two of which neither lies on the streams of a device. */
+static void test_two_neighbours_off_the_host_are_refused_by_name(void **state)
+{
+    struct faulty_rig *own = *state;
+    struct kv_faulty upper;
+    struct kvbi_kind off_host = kv_faulty_kind;
+    struct kvb_diagnosis diagnosis = {.size = sizeof diagnosis};
+    kv_faulty_init(&upper);
+    off_host.below_memory = false;
+    off_host.in_memory = true;
+    own->rig->tiers[1].memory = &upper;
+    own->rig->hooks.kinds[KVB_TIER_HOST] = &off_host;
+    kv_expect(
+        kvbi_manager_create_hooked(&own->rig->config, &own->rig->hooks, &own->rig->kv, &diagnosis),
+        KVB_EUNSUPPORTED);
+    assert_string_equal(diagnosis.message,
+                        "tier HOST (faulty) above tier DISK (faulty): one of the "
+                        "two must lie in host memory");
+    assert_int_equal(own->rig->heap.live_blocks, 0);
+}
+
 /* ---- Copies ---------------------------------------------------------------------------------- */
 
 static void test_blocks_go_down_to_a_kind_and_come_back_with_their_bytes(void **state)
@@ -248,6 +269,8 @@ static void test_tier_of_a_kind_that_is_lost_is_out_of_service_and_forgotten(voi
     assert_true(kv_stats(own->rig).tiers[KVB_TIER_DISK].out_of_service);
     assert_int_equal(mv_found(own->rig, &run), 0);
     assert_true(kv_log_has(&own->rig->log, "tier DISK is out of service: the script says so"));
+    assert_int_equal(kv_stats(own->rig).tiers[KVB_TIER_DISK].parked_count, 0);
+    assert_int_equal(mv_event_count(own->rig, KVB_EVENT_REMOVED, KVB_TIER_DISK), 4);
 }
 
 /* ---- Its life -------------------------------------------------------------------------------- */
@@ -310,6 +333,7 @@ int main(void)
         TEST(kv_rig, test_remote_without_a_store_is_refused_by_name),
         TEST(faulty_rig, test_kind_says_itself_what_is_wrong_with_its_tier),
         TEST(faulty_rig, test_kind_that_must_be_lowest_is_refused_above_another),
+        TEST(faulty_rig, test_two_neighbours_off_the_host_are_refused_by_name),
         TEST(faulty_rig, test_blocks_go_down_to_a_kind_and_come_back_with_their_bytes),
         TEST(faulty_rig, test_kind_is_told_the_name_of_what_is_written),
         TEST(faulty_rig, test_failed_write_to_a_kind_is_found_nowhere_and_counted),

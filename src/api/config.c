@@ -113,17 +113,21 @@ static void deepen_lanes(struct kvbi_config *config)
 static int check_neighbours(const struct kvbi_config *config, uint32_t last,
                             struct kvb_diagnosis *diagnosis)
 {
+    const struct kvbi_kind *above = NULL;
     for (uint32_t tier = 0, position = 0; tier < KVB_TIER_COUNT; tier++) {
         const struct kvbi_kind *kind = config->kinds[tier];
-        if (kind != NULL && kind->below_memory && tier != last)
+        if (kind == NULL)
+            continue;
+        if (kind->below_memory && tier != last)
             return kvbi_diagnose(diagnosis, KVB_EINVAL,
                                  "tiers[%u] (%s): must be the lowest, there is a tier below it",
                                  position, kvbi_tier_name(tier));
-        if (kind != NULL && kind->below_memory && position == 0)
+        if (kind->below_memory && (above == NULL || !above->in_memory))
             return kvbi_diagnose(diagnosis, KVB_EINVAL,
-                                 "tiers[0] (%s): must have a tier in memory above it",
+                                 "tiers[%u] (%s): must have a tier in memory above it", position,
                                  kvbi_tier_name(tier));
-        position += kind != NULL;
+        above = kind;
+        position++;
     }
     return 0;
 }

@@ -190,12 +190,27 @@ bool kvbi_health_put_back_locked(struct kvbi_health *health, struct kvbi_pool *p
 
 /* ---- Tiers ----------------------------------------------------------------------------------- */
 
+/* With all of its files the tier is out of service; that it is lost is said by itself. */
+static void lose_all_files(struct kvbi_health *health, uint32_t tier)
+{
+    struct kvbi_pool *pool = &health->store->pools[tier];
+    uint32_t unsaid = health->lost_unlogged[tier];
+    for (uint32_t file = 0; file < pool->file_count; file++)
+        if (in_service(&health->files[tier][file]))
+            lose(health, pool, &health->files[tier][file]);
+    health->lost_unlogged[tier] = unsaid;
+}
+
 /* True the first time. */
 static bool lose_tier_locked(struct kvbi_health *health, uint32_t tier)
 {
     uint8_t bit = (uint8_t)(1u << tier);
     if (!(health->store->serving & bit))
         return false;
+    if (has_files(health, tier)) {
+        lose_all_files(health, tier);
+        return true;
+    }
     health->store->serving &= (uint8_t)~bit;
     health->lost_cursors[tier] = 0;
     return true;

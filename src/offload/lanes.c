@@ -112,21 +112,25 @@ static struct kvb_block *youngest_revocable(const struct kvbi_lanes_out *out,
     return NULL;
 }
 
-/* All decks let go of the block. */
-static void revoke_block(const struct kvbi_lanes_out *out, const struct kvb_block *block,
-                         uint64_t now_ns)
+/* All decks let go of the block; how many. */
+static uint32_t revoke_block(const struct kvbi_lanes_out *out, const struct kvb_block *block,
+                             uint64_t now_ns)
 {
+    uint32_t revoked = 0;
     for (uint32_t id = block->offer, next; id != KVBI_NONE; id = next) {
         const struct kvbi_offer *offer = kvbi_offers_at(&out->offers, id);
         next = offer->other;
-        if (offer->stage == KVBI_OFFER_ONDECK)
-            kvbi_lane_revoke_locked(out->lanes[offer->lane], id, now_ns);
+        if (offer->stage != KVBI_OFFER_ONDECK)
+            continue;
+        kvbi_lane_revoke_locked(out->lanes[offer->lane], id, now_ns);
+        revoked++;
     }
+    return revoked;
 }
 
 /*
  * Blocks that nobody but decks has hold of are let go by them, the youngest first, KVBI_LOCK_BATCH
- * of them. False: there are none.
+ * offers and those of the last block. False: there are none.
  */
 static bool revoke_some(const struct kvbi_lanes *lanes, const struct kvbi_pool *pool,
                         uint64_t now_ns)
@@ -134,10 +138,8 @@ static bool revoke_some(const struct kvbi_lanes *lanes, const struct kvbi_pool *
     const struct kvbi_lanes_out *out = &lanes->out[pool->tier];
     const struct kvb_block *block;
     uint32_t revoked = 0;
-    while (revoked < KVBI_LOCK_BATCH && (block = youngest_revocable(out, pool)) != NULL) {
-        revoke_block(out, block, now_ns);
-        revoked++;
-    }
+    while (revoked < KVBI_LOCK_BATCH && (block = youngest_revocable(out, pool)) != NULL)
+        revoked += revoke_block(out, block, now_ns);
     return revoked > 0;
 }
 

@@ -84,21 +84,30 @@ static bool offer_cold(struct kvbi_progress *progress, uint64_t now_ns)
 
 /* ---- Into the engine ------------------------------------------------------------------------- */
 
+static struct kvbi_engine *engine_of(const struct kvbi_engines *engines,
+                                     const struct kvbi_copy *copy)
+{
+    return kvbi_engines_between(engines, copy->from, copy->to);
+}
+
+/* What comes up may come from several tiers: each to the engine that moves it. */
 static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uint32_t count,
                    bool urgent)
 {
-    if (count == 0)
-        return;
     const struct kvbi_engines *engines = &progress->pipeline->engines;
-    struct kvbi_engine *engine = kvbi_engines_between(engines, copies[0].from, copies[0].to);
     for (uint32_t i = 0; i < count; i++) { /* one of the two is of the device at most */
         uint64_t from = kvbi_engines_ticket(engines, copies[i].from, copies[i].from_slot);
         copies[i].stream_ticket =
             from + kvbi_engines_ticket(engines, copies[i].to, copies[i].to_slot);
     }
-    int error = engine->ops->submit(engine, copies, count, urgent);
-    KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
-    (void)error;
+    for (uint32_t first = 0, n; first < count; first += n) {
+        struct kvbi_engine *engine = engine_of(engines, &copies[first]);
+        for (n = 1; first + n < count && engine_of(engines, &copies[first + n]) == engine;)
+            n++;
+        int error = engine->ops->submit(engine, &copies[first], n, urgent);
+        KVBI_ASSERT(error == 0); /* its capacity is the sum of what the lanes may have there */
+        (void)error;
+    }
 }
 
 static bool submit_onboard(struct kvbi_progress *progress, uint32_t tier, uint64_t now_ns)

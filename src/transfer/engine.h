@@ -173,6 +173,7 @@ struct kvbi_engine {
 struct kvbi_engines_config {
     const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
     const struct kvb_tier_config *configs;
+    struct kvbi_engine *host;        /* of host memory, made already; or NULL */
     const struct kvbi_tier *between; /* memory of a relay that it will also copy to; or NULL */
     uint32_t capacity;               /* copies with each engine at most */
     bool own_thread; /* submit and reap come from the manager's thread; else from whoever polls */

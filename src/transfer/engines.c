@@ -44,7 +44,8 @@ static int create_of(struct kvbi_engines *engines, const struct kvbi_engines_con
     char said[KVBI_ENGINE_SAID_BYTES] = "";
     struct kvbi_engine *engine = NULL;
     int error = tier->ops->create_engine(tier, &engine, config, said);
-    error = add(engines, error, engine, said);
+    if (error != 0 || engine != config->host) /* which is there already */
+        error = add(engines, error, engine, said);
     engines->of[tier->tier] = error == 0 ? engine : NULL;
     return error;
 }
@@ -65,10 +66,6 @@ static int create_streams(struct kvbi_engines *engines, const struct kvbi_engine
 static int create_for(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
                       const struct kvbi_tier *tier)
 {
-    if (tier->ops->create_engine == kvbi_memory_create_engine) {
-        engines->of[tier->tier] = engines->all[0];
-        return 0;
-    }
     engines->of[tier->tier] = shared(engines, config, tier);
     if (engines->of[tier->tier] != NULL)
         return 0;
@@ -91,6 +88,17 @@ static const struct kvbi_tier *find_relayed(const struct kvbi_tier *tiers,
         above = &tiers[i];
     }
     return NULL;
+}
+
+/* A relay knows what it may begin by the tickets of the upper one's streams. */
+static int refuse_pair(struct kvbi_engines *engines, const struct kvbi_tier *above,
+                       const struct kvbi_tier *below)
+{
+    (void)snprintf(engines->said, sizeof engines->said,
+                   "tier %s (%s) above tier %s (%s): one of the two must lie in host memory",
+                   kvbi_tier_name(above->tier), above->ops->kind, kvbi_tier_name(below->tier),
+                   below->ops->kind);
+    return KVB_EUNSUPPORTED;
 }
 
 static int create_between(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
@@ -135,10 +143,13 @@ int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_engines_
     const struct kvbi_tier *below = NULL, *above = find_relayed(config.tiers, &below);
     *engines = (struct kvbi_engines){
         .awaited = UINT64_MAX, .hooks = config.hooks, .memory = config.memory};
+    if (above != NULL && !above->on_streams)
+        return refuse_pair(engines, above, below);
     int error = kvbi_memory_create_engine(NULL, &memory, &config, said);
     if (error != 0)
         return error;
     (void)add(engines, 0, memory, said);
+    config.host = memory;
     for (uint32_t i = 0; error == 0 && i < KVB_TIER_COUNT; i++) {
         const struct kvbi_tier *tier = &config.tiers[i];
         if (tier == below && above != NULL) {

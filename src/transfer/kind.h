@@ -31,7 +31,7 @@ struct kvbi_purpose {
 
 struct kvbi_kind {
     const char *name;
-    /* Does this describe a tier of this kind? */
+    /* Does this describe a tier of this kind? Exactly one kind says yes to a configuration. */
     bool (*is)(const struct kvb_tier_config *config);
     /*
      * Is what it says of this kind right, and nothing said that only other kinds have? `paths` and
@@ -57,6 +57,7 @@ struct kvbi_kind {
  * also where no tier is in it.
  */
 extern const struct kvbi_kind kvbi_kind_memory;
+/* create_engine of every kind that has no engine of its own: that of host memory, one for all. */
 int kvbi_memory_create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engine,
                               const struct kvbi_engines_config *config, char *said);
 

@@ -16,7 +16,7 @@ bool engine_bench_open_pair(struct engine_bench *bench, bool own_thread,
 {
     struct tier_pair *pair = &bench->pair;
     if (tier_pair_open(pair) != 0 || tier_pair_connect(pair, BENCH_CAPACITY, own_thread) != 0 ||
-        tier_pair_settle(pair) != 0)
+        tier_pair_commit(pair) != 0)
         return false;
     bench->engine = tier_pair_engine(pair);
     bench->upper = (struct bench_side){.tier = tier_pair_upper(pair), .access = upper};

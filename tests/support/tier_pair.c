@@ -81,7 +81,7 @@ int tier_pair_connect(struct tier_pair *pair, uint32_t capacity, bool own_thread
     return kvbi_tiers_register(pair->tiers, pair->configs, &pair->log);
 }
 
-int tier_pair_settle(struct tier_pair *pair)
+int tier_pair_commit(struct tier_pair *pair)
 {
     int error = 0;
     for (uint32_t i = 0; error == 0 && i < KVB_TIER_COUNT; i++)

@@ -8,7 +8,7 @@
  *     pair.configs[KVB_TIER_DISK].path = ...;
  *     tier_pair_open(&pair);
  *     tier_pair_connect(&pair, capacity, own_thread);
- *     tier_pair_settle(&pair);
+ *     tier_pair_commit(&pair);
  *     ... tier_pair_engine(&pair) ...
  *     tier_pair_close(&pair);                       // and pair.heap says whether all came back
  */
@@ -53,7 +53,7 @@ void tier_pair_set_chunk(struct tier_pair *pair, uint64_t chunk_bytes);
 int tier_pair_open(struct tier_pair *pair);
 int tier_pair_connect(struct tier_pair *pair, uint32_t capacity, bool own_thread);
 /* Those that outlive the process. */
-int tier_pair_settle(struct tier_pair *pair);
+int tier_pair_commit(struct tier_pair *pair);
 
 struct kvbi_tier *tier_pair_upper(struct tier_pair *pair);
 struct kvbi_tier *tier_pair_lower(struct tier_pair *pair);

@@ -7,8 +7,8 @@
  * Invariants of each class (urgent or not) at most one block, `issuing`, has flights both under way
  *            and to come. A block lands once it has no flight left and none to come. The ring is
  *            filled up before anything is reported, and between checksums: never drained.
- * Lock       the queue's, for its lists and the hasher's; all else is the issuing thread's. Neither
- *            SQPOLL nor IOPOLL: no gain in throughput, 10 to 100 times the CPU (Linux 6.18).
+ * Lock       the queue's, for its lists and the hasher's; all else is the issuing thread's.
+ * Why        no SQPOLL and no IOPOLL: no more throughput, 10 to 100 times the CPU (Linux 6.18).
  */
 #include <stdio.h>
 #include <time.h>
@@ -21,10 +21,7 @@
 #include "transfer/disk/hasher.h"
 #include "transfer/disk/uring_flights.h"
 
-/*
- * A disk that has nothing to do gets so many I/Os at once, and the rest while it works: handing
- * over 64 takes as long as doing ten.
- */
+/* An idle disk gets so many I/Os at once, the rest while it works: handing over 64 costs ten. */
 #define FIRST_IOS 8
 
 struct uring_engine {

@@ -42,7 +42,10 @@ int kvbi_memory_create_engine(const struct kvbi_tier *tier, struct kvbi_engine *
                               const struct kvbi_engines_config *config, char *said)
 {
     (void)tier;
-    int error = kvbi_engine_memcpy_create(engine, config->memory, config->clock, config->capacity,
+    *engine = config->host;
+    int error = 0;
+    if (*engine == NULL)
+        error = kvbi_engine_memcpy_create(engine, config->memory, config->clock, config->capacity,
                                           config->hooks);
     if (error == 0)
         (void)snprintf(said, KVBI_ENGINE_SAID_BYTES, "%s", (*engine)->ops->name);
