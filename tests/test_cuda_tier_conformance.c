@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every kind of memory keeps the promises of transfer/kind.h and transfer/tier.h, that of a GPU as
- * well: on the stand-in for CUDA, in memory of its own and in a server's, however that is laid out.
+ * The memory of a GPU keeps the promises of transfer/kind.h and transfer/tier.h: on the stand-in
+ * for CUDA, in memory of its own and in a server's, however that is laid out. And so does host
+ * memory that is registered with a GPU.
  */
 #include "support/cuda_tier_access.h"
 #include "support/tier_recipes.h"
@@ -92,16 +93,19 @@ static void configure_layered(struct tier_scene *scene, struct kvb_tier_config *
     config->memory_bytes = SPAN / PAIR_LAYERS;
 }
 
-#define CUDA_FIELDS (FIELD_DEVICE | FIELD_COPY_METHOD)
+#define CUDA_RECIPE(recipe_name, configure_it, covers_it, more_fields)                             \
+    {                                                                                              \
+        .name = recipe_name, .kind = "cuda", .tier = KVB_TIER_DEVICE, .peer = KVB_TIER_HOST,       \
+        .fields = FIELD_DEVICE | FIELD_COPY_METHOD | (more_fields), .prepare = begin,              \
+        .clean_up = end, .configure = configure_it, .covers = covers_it,                           \
+        .get_on = fake_cuda_quiesce, .peer_access = &tier_access_pinned                            \
+    }
 
 int main(void)
 {
     const struct tier_recipe recipes[] = {
-        tier_recipe_memory,
-        tier_recipe_given_memory,
+        tier_recipe_memory, /* of other kinds, to be told from */
         tier_recipe_disk,
-        tier_recipe_disks,
-        tier_recipe_faulty,
         {.name = "memory below a GPU",
          .kind = "memory",
          .tier = KVB_TIER_HOST,
@@ -112,38 +116,10 @@ int main(void)
          .configure_peer = configure_own,
          .get_on = fake_cuda_quiesce,
          .peer_access = &tier_access_cuda},
-        {.name = "cuda",
-         .kind = "cuda",
-         .tier = KVB_TIER_DEVICE,
-         .peer = KVB_TIER_HOST,
-         .fields = CUDA_FIELDS | FIELD_MEMORY | FIELD_LAYER_MEMORY,
-         .prepare = begin,
-         .clean_up = end,
-         .configure = configure_own,
-         .get_on = fake_cuda_quiesce,
-         .peer_access = &tier_access_pinned},
-        {.name = "cuda, strided memory of a server's",
-         .kind = "cuda",
-         .tier = KVB_TIER_DEVICE,
-         .peer = KVB_TIER_HOST,
-         .fields = CUDA_FIELDS | FIELD_MEMORY,
-         .prepare = begin,
-         .clean_up = end,
-         .configure = configure_strided,
-         .covers = covers,
-         .get_on = fake_cuda_quiesce,
-         .peer_access = &tier_access_pinned},
-        {.name = "cuda, layered memory of a server's",
-         .kind = "cuda",
-         .tier = KVB_TIER_DEVICE,
-         .peer = KVB_TIER_HOST,
-         .fields = CUDA_FIELDS | FIELD_LAYER_MEMORY,
-         .prepare = begin,
-         .clean_up = end,
-         .configure = configure_layered,
-         .covers = covers,
-         .get_on = fake_cuda_quiesce,
-         .peer_access = &tier_access_pinned},
+        CUDA_RECIPE("cuda", configure_own, NULL, FIELD_MEMORY | FIELD_LAYER_MEMORY),
+        CUDA_RECIPE("cuda, strided memory of a server's", configure_strided, covers, FIELD_MEMORY),
+        CUDA_RECIPE("cuda, layered memory of a server's", configure_layered, covers,
+                    FIELD_LAYER_MEMORY),
     };
-    return tier_conformance_run(recipes, sizeof recipes / sizeof *recipes);
+    return tier_conformance_run(recipes, sizeof recipes / sizeof *recipes, false);
 }

@@ -60,6 +60,9 @@ int kvbi_kind_without_files(const struct kvb_tier_config *config, char *message,
 int kvbi_kind_without_device(const struct kvb_tier_config *config, char *message,
                              size_t message_bytes)
 {
+    if (config->memory_kind != KVB_MEMORY_HOST)
+        return kvbi_kind_refuse(message, message_bytes, KVB_EINVAL,
+                                "memory_kind is %u, must be KVB_MEMORY_HOST", config->memory_kind);
     if (config->device != 0)
         return kvbi_kind_refuse(message, message_bytes, KVB_EINVAL,
                                 "device is %u, must be 0 unless memory_kind is KVB_MEMORY_CUDA",

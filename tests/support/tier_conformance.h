@@ -18,7 +18,7 @@
  *                                            .peer_access = &tier_access_memory,
  *                                            .configure = configure,
  *                                            ...}};
- *     return tier_conformance_run(recipes, 1);
+ *     return tier_conformance_run(recipes, 1, true);
  */
 #ifndef KVB_TEST_TIER_CONFORMANCE_H
 #define KVB_TEST_TIER_CONFORMANCE_H
@@ -86,7 +86,7 @@ struct tier_scene {
 
 enum tier_promise_needs {
     NEEDS_KIND,    /* nothing is created */
-    NEEDS_TIER,    /* created, connected, settled and scanned */
+    NEEDS_TIER,    /* created, connected, committed and scanned */
     NEEDS_LASTING, /* the same, of a recipe that lasts */
     NEEDS_KEEPING, /* ... and keeps */
 };
@@ -115,7 +115,10 @@ bool tier_scene_begin(struct tier_scene *scene, const struct tier_recipe *recipe
                       const struct tier_promise *promise);
 bool tier_scene_end(struct tier_scene *scene);
 
-/* Every promise for every recipe, and that every kind has one. How many tests have failed. */
-int tier_conformance_run(const struct tier_recipe *recipes, size_t count);
+/*
+ * Every promise for every recipe; `all_kinds`: and that every kind that there is has one. How many
+ * tests have failed.
+ */
+int tier_conformance_run(const struct tier_recipe *recipes, size_t count, bool all_kinds);
 
 #endif

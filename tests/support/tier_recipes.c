@@ -107,31 +107,17 @@ static void configure_disks(struct tier_scene *scene, struct kvb_tier_config *co
 
 #define DISK_FIELDS (FIELD_PATH | FIELD_PATHS | FIELD_DISK_FLAGS | FIELD_WRITE_LIMITS)
 
-const struct tier_recipe tier_recipe_disk = {.name = "disk",
-                                             .kind = "disk",
-                                             .tier = KVB_TIER_DISK,
-                                             .peer = KVB_TIER_HOST,
-                                             .fields = DISK_FIELDS,
-                                             .lasts = true,
-                                             .keeps = true,
-                                             .prepare = make_place,
-                                             .clean_up = remove_place,
-                                             .configure = configure_disk,
-                                             .peer_access = &tier_access_memory,
-                                             .file_count = 1};
+#define DISK_RECIPE(recipe_name, configure_it, files)                                              \
+    {                                                                                              \
+        .name = recipe_name, .kind = "disk", .tier = KVB_TIER_DISK, .peer = KVB_TIER_HOST,         \
+        .fields = DISK_FIELDS, .lasts = true, .keeps = true, .prepare = make_place,                \
+        .clean_up = remove_place, .configure = configure_it, .peer_access = &tier_access_memory,   \
+        .file_count = files                                                                        \
+    }
 
-const struct tier_recipe tier_recipe_disks = {.name = "disk of three files",
-                                              .kind = "disk",
-                                              .tier = KVB_TIER_DISK,
-                                              .peer = KVB_TIER_HOST,
-                                              .fields = DISK_FIELDS,
-                                              .lasts = true,
-                                              .keeps = true,
-                                              .prepare = make_place,
-                                              .clean_up = remove_place,
-                                              .configure = configure_disks,
-                                              .peer_access = &tier_access_memory,
-                                              .file_count = FILES};
+const struct tier_recipe tier_recipe_disk = DISK_RECIPE("disk", configure_disk, 1);
+const struct tier_recipe tier_recipe_disks =
+    DISK_RECIPE("disk of three files", configure_disks, FILES);
 
 /* ---- The tests' own -------------------------------------------------------------------------- */
 
