@@ -9,7 +9,7 @@
  *       └─────────────all slots───────── RETURNING ──────┘ ◄─────────────────────┘
  *
  * Owns       the standing of each file, and what its tier and the log are still to be told.
- * Callers    offload/round, offload/onboard_item, api/disk. Tiers say what an answer means
+ * Callers    offload/round, api/disk. Tiers say what an answer means
  *            (kvbi_lasting_ops.answered); what that leads to is decided here.
  * Invariants from the moment that a file or a tier is lost nothing there is found (store); what it
  *            held is forgotten later, in steps, with its events.

@@ -2,7 +2,7 @@
 /*
  * Files of a tier that go out of service and come back.
  *
- * Callers    offload/pipeline through store.h. Lock: the store's.
+ * Callers    offload/health through contents.h. Lock: the store's.
  * Why        losing a file is one step for everybody who looks: no copy there is found from then
  *            on. Forgetting what it has, with its events, and taking its slots back later are many
  *            short ones, so that no call waits for a million slots.

@@ -101,7 +101,7 @@ struct kvbi_lasting_ops {
     /* With which seed the names were made that it holds, or will hold. */
     uint64_t (*seed)(const struct kvbi_tier *tier);
 
-    /* Was anything kept, and is it known in which order that was used? Before commit. */
+    /* Was anything kept? And, known from commit on: in which order it was used? */
     bool (*kept)(const struct kvbi_tier *tier, uint32_t file);
     bool (*stamped)(const struct kvbi_tier *tier, uint32_t file);
     /* What was unusual when the file was opened, in words; "": nothing. */

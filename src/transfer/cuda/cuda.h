@@ -5,8 +5,8 @@
  *
  * Owns       nothing; no type of CUDA's appears here, so that a build without CUDA puts absent.c in
  *            place of this folder.
- * Callers    transfer/tiers creates tiers and registrations, transfer/engines the engine; api/ asks
- *            for addresses, statistics and tickets.
+ * Callers    transfer/kinds lists the kind, and nobody else includes this; all others come through
+ *            transfer/tier.h and transfer/engine.h.
  * Lock       each its own; said where it matters.
  */
 #ifndef KVBI_TRANSFER_CUDA_CUDA_H

@@ -4,7 +4,7 @@
  *
  * Owns       nothing beyond what device.h says: it finds out whether memory is what the
  *            configuration says, once, at create.
- * Callers    offload/tiers.
+ * Callers    transfer/cuda/kind.
  * Why        a pointer of the wrong kind is found here, in words, instead of as an illegal address
  *            in the middle of serving, which would take the server's whole context with it. The
  *            first and the last byte of each layer are looked at: an allocation is contiguous, so

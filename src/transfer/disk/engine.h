@@ -5,7 +5,7 @@
  * Owns       the choice. `auto` takes io_uring if a ring can be set up, entered, and has read a
  *            page of the very file; on any failure, whatever its number, the threads of the posix
  *            engine. Either way it says so.
- * Callers    offload/pipeline creates one engine a disk tier. The engines are otherwise used
+ * Callers    transfer/disk/kind creates one engine a disk tier. The engines are otherwise used
  *            through transfer/engine.h.
  * Lock       none.
  */

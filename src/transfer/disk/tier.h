@@ -5,9 +5,9 @@
  *
  * Owns       the files (opened by disk/io), and in memory a tag of 16 bytes a slot, the identity of
  *            what was written there and its checksum, and one byte, how often it could not be read.
- * Callers    api/manager creates (kvbi_tier_destroy closes); offload/recover commits it and walks
- *            what an earlier run left; engines read and write slots through transfer/disk/copy and
- *            publish what they have written.
+ * Callers    transfer/disk/kind, for transfer/tier.h: create, close, commit, and walking what an
+ *            earlier run left; engines read and write slots through transfer/disk/copy and publish
+ *            what they have written.
  * Invariants a slot whose tag says X has X: the tag is emptied before a write begins; the entry in
  *            the file is written after the last byte of the payload was reported written, and a
  *            block is only reported after that. An older entry may stay in the file while a slot is

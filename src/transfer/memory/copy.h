@@ -4,7 +4,7 @@
  *
  * Owns       the kernels and the choice between them. All copy the same bytes; ranges must not
  *            overlap.
- * Callers    transfer/engine_memcpy. Keep the pointer per engine. Any thread, no lock.
+ * Callers    transfer/memory/engine. Keep the pointer per engine. Any thread, no lock.
  * Invariants when a copy returns, a release store (an unlock) publishes all of its bytes: streaming
  *            kernels end in sfence.
  * Why        a block that moves between tiers is large, was not read lately, and will not be by
