@@ -7,6 +7,7 @@
  * RMM 2511).
  */
 #define OVERLAP_BYTES ((size_t)128 << 10)
+#define KERNEL_GRID 16u
 
 /* ---- One call -------------------------------------------------------------------------------- */
 
@@ -214,7 +215,8 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
                                      .first_layer = load->first,
                                      .layers = load->layers,
                                      .parts = strides->parts,
-                                     .to_device = load->to_device};
+                                     .to_device = load->to_device,
+                                     .grid = KERNEL_GRID};
         for (; gather.count < KVBI_GATHER_BLOCKS_MAX && begin + gather.count < load->count;
              gather.count++) {
             gather.slots[gather.count] = load->pairs[begin + gather.count].slot;
