@@ -546,9 +546,11 @@ enum kvb_memory_kind { KVB_MEMORY_HOST = 0, KVB_MEMORY_CUDA = 1 };
 
 /*
  * How bytes move between a GPU and pinned host memory. AUTO: what a calibration at create, which
- * begins no copy after 30 ms, finds fastest for this layout. RECT: 2D and 3D copies, where strides
- * are uniform. KERNEL: a gather and scatter kernel, down and up, where the library was built with
- * it. What cannot be had is KVB_EUNSUPPORTED.
+ * begins no copy that cannot be expected to end within 30 ms, finds best for this layout, each way
+ * (docs/gpu.md). RECT: 2D and 3D copies, where strides are uniform. KERNEL: a gather and scatter
+ * kernel, down and up, where the library was built with it; it takes 8 of the GPU's multiprocessors
+ * each way at most, never more than a sixteenth, and one at least. kvb_stats.engine says what was
+ * chosen. What cannot be had is KVB_EUNSUPPORTED.
  */
 enum kvb_copy_method {
     KVB_COPY_AUTO = 0,

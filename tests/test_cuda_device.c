@@ -163,7 +163,7 @@ static bool open_with_method(struct server *server, uint32_t method)
 
 static void move_by(struct server *server, uint32_t method)
 {
-    static const uint64_t chunks[] = {64, 4096, (uint64_t)64 << 10};
+    static const uint64_t chunks[] = {64, 4096, (33 << 10) + 16, (uint64_t)64 << 10};
     for (size_t i = 0; i < 2 * sizeof chunks / sizeof *chunks; i++) {
         prepare(server, chunks[i / 2]);
         if (i % 2 == 1)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gather_in_c - in place of gather.cu in tests: the same copies, as one kernel of the stand-in
- * runtime
+ * gather_in_c - in place of gather.cu in tests: each thread of the kernel, one after the other, as
+ * one kernel of the stand-in runtime
  *
- * It says which ranges it reads and writes, so that the stand-in checks them like any other work of
- * a stream.
+ * What a thread does is gather_thread.h's, which gather.cu compiles as well: only how memory is
+ * found, read and written is said here. It says which ranges it reads and writes, so that the
+ * stand-in checks them like any other work of a stream.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,31 +13,40 @@
 #include "fake_cuda.h"
 #include "transfer/cuda/gather.h"
 
-static uint32_t chunk_count(const struct kvbi_gather *g)
+typedef struct {
+    unsigned char bytes[KVBI_GATHER_ALIGNMENT];
+} kvbi_gather_word;
+
+#define KVBI_GATHER_FUNCTION static inline
+
+static void *kvbi_gather_memory(unsigned char *address)
 {
-    return g->count * g->layers * g->parts;
+    return fake_cuda_storage(address);
 }
 
-static void chunk_at(const struct kvbi_gather *g, uint32_t n, unsigned char **device,
-                     unsigned char **host)
+static kvbi_gather_word kvbi_gather_load(const kvbi_gather_word *from)
 {
-    uint32_t per_block = g->layers * g->parts, block = n / per_block, row = n % per_block;
-    uint32_t layer = g->first_layer + row / g->parts, part = row % g->parts;
-    unsigned char *start = g->bases != NULL ? ((unsigned char **)fake_cuda_storage(g->bases))[layer]
-                                            : g->base + layer * g->layer_stride;
-    *device = start + g->slots[block] * g->block_stride + part * g->part_stride;
-    *host = g->host[block] + ((uint64_t)g->first_layer * g->parts + row) * g->chunk;
+    return *from;
+}
+
+static void kvbi_gather_store(kvbi_gather_word *to, kvbi_gather_word word)
+{
+    *to = word;
+}
+
+#include "transfer/cuda/gather_thread.h"
+
+static unsigned char *const *table_of(const struct kvbi_gather *g)
+{
+    return g->bases != NULL ? fake_cuda_storage(g->bases) : NULL;
 }
 
 static void gather(void *args)
 {
     const struct kvbi_gather *g = args;
-    for (uint32_t n = 0; n < chunk_count(g); n++) {
-        unsigned char *device, *host;
-        chunk_at(g, n, &device, &host);
-        memcpy(fake_cuda_storage(g->to_device ? device : host),
-               fake_cuda_storage(g->to_device ? host : device), g->chunk);
-    }
+    for (uint32_t block = 0; block < g->grid; block++)
+        for (uint32_t thread = 0; thread < KVBI_GATHER_THREADS; thread++)
+            kvbi_gather_thread(g, table_of(g), block, thread);
 }
 
 bool kvbi_gather_available(void)
@@ -46,15 +56,16 @@ bool kvbi_gather_available(void)
 
 cudaError_t kvbi_gather_launch(const struct kvbi_gather *g, cudaStream_t stream)
 {
-    uint32_t count = chunk_count(g);
+    uint32_t count = g->count * g->layers * g->parts * kvbi_gather_pieces(g);
+    if (g->grid == 0)
+        return cudaErrorInvalidConfiguration;
     struct fake_cuda_range *ranges = calloc(2 * (size_t)count + 1, sizeof *ranges);
     if (ranges == NULL)
         return cudaErrorMemoryAllocation;
     for (uint32_t n = 0; n < count; n++) {
-        unsigned char *device, *host;
-        chunk_at(g, n, &device, &host);
-        ranges[2 * n] = (struct fake_cuda_range){device, g->chunk, g->to_device};
-        ranges[2 * n + 1] = (struct fake_cuda_range){host, g->chunk, !g->to_device};
+        struct kvbi_gather_piece piece = kvbi_gather_piece(g, table_of(g), n);
+        ranges[2 * n] = (struct fake_cuda_range){piece.device, piece.bytes, g->to_device};
+        ranges[2 * n + 1] = (struct fake_cuda_range){piece.host, piece.bytes, !g->to_device};
     }
     size_t range_count = 2 * (size_t)count;
     if (g->bases != NULL)

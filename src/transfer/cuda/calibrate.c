@@ -6,42 +6,66 @@
  * Why        which method wins depends on chunk size, count, device and driver (docs/gpu.md);
  *            measured here it needs no table that is wrong on the next GPU. The measurement is on
  *            memory of its own: the tier's may be the caller's, who may be using it.
+ *            A trial is two loads back to back, as lanes have them: what the calls cost hides
+ *            behind the copies of the load before, or does not. A method's first call may have code
+ *            to load, so it is one for a few chunks, whose time is no trial's.
+ *            Time is the system's, not the manager's clock: it is the GPU that is measured and the
+ *            caller of create who waits, whatever a caller's clock says meanwhile.
  */
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #include "transfer/cuda/copies.h"
 #include "transfer/cuda/cuda.h"
+#include "transfer/cuda/scratch.h"
 
-/*
- * As much as fits into a batch of large blocks. At 50 GB/s it takes a third of a millisecond, each
- * way.
- */
-#define SCRATCH_BYTES ((uint64_t)16 << 20)
-#define BLOCKS_MAX 32u
-#define ROUNDS 3
-/*
- * No copy begins once it is over. A method that takes twice as long as the best is measured once
- * and no more.
- */
+#define ROUNDS 3u
+/* Of all that is done here. No copy begins that cannot be expected to end within it. */
 #define BUDGET_NS UINT64_C(30000000)
-/* What knows batches (CUDA 12.8). */
-#define BATCH_DRIVER 12080
+/* What a first call may have to load; of kernels 1 to 10 ms have been seen. */
+#define LOADING_NS UINT64_C(10000000)
+#define LOADING_NOTHING_NS UINT64_C(1000000)
 
-struct scratch {
+/*
+ * By what one copy of the copy engine moves. Up to SMALL a kernel is several times faster on all
+ * that has been published, and takes over as soon as it is faster here. Up to LARGE it has to be
+ * worth the multiprocessors that it takes from the server, and beyond it cannot be: the copy engine
+ * has all of the link by then.
+ */
+#define SMALL_RUN_BYTES ((uint64_t)16 << 10)
+#define LARGE_RUN_BYTES ((uint64_t)64 << 10)
+#define WORTH_A_KERNEL 1.25
+/* More than what two measurements of the same may differ by. */
+#define CLEARLY 1.05
+
+/* Each thread block has a multiprocessor; more than one in 16 is never taken from the server. */
+#define GRID_MAX 8u
+#define GRID_UNMEASURED 4u
+#define MULTIPROCESSORS_A_BLOCK 16
+
+/* A method, the kernel once with each grid. */
+struct contender {
+    enum kvb_copy_method method;
+    uint32_t grid;
+    /* each by whether it goes to the device */
+    uint64_t expected_ns[2]; /* of the next trial */
+    uint64_t best_ns[2];     /* UINT64_MAX: none has ended */
+    uint32_t trials[2];
+};
+
+struct calibration {
     struct kvbi_cuda_copier *copier;
     struct kvbi_cuda_scope *scope;
-    struct kvbi_strides strides;
-    uint64_t block_bytes;
-    unsigned char *device;
-    unsigned char **bases_on_device;
-    void *host;
+    struct kvbi_cuda_scratch scratch;
     cudaStream_t stream;
-    uint32_t blocks;
+    uint64_t begun_ns, end_ns; /* no copy is to end later */
+    uint64_t run_bytes;
+    uint64_t first_call_ns; /* the longest of those both ways that had nothing to load */
+    uint32_t grid_most;
     /* the end of a copy could not be waited for: the memory is not to be touched again */
     bool broken;
-    struct kvbi_cuda_pair pairs[BLOCKS_MAX];
+    uint32_t contender_count;
+    struct contender contenders[6];
 };
 
 static uint64_t now_ns(void)
@@ -51,152 +75,173 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* ---- Memory like the tier's, only smaller ---------------------------------------------------- */
+static uint32_t least_of(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- Trials ---------------------------------------------------------------------------------- */
 
 /*
- * Large blocks: fewer layers, and chunks of which less is copied. How large they are decides
- * nothing any more by then.
+ * How long `count` loads take, from the first call to the end of the last; UINT64_MAX: it does not
+ * work.
  */
-static void clip(struct kvbi_strides *strides)
+static uint64_t time_loads(struct calibration *c, const struct contender *contender,
+                           const struct kvbi_cuda_load *loads, uint32_t count)
 {
-    uint64_t chunk = SCRATCH_BYTES / strides->parts / KVBI_GATHER_ALIGNMENT * KVBI_GATHER_ALIGNMENT;
-    if (chunk < KVBI_GATHER_ALIGNMENT)
-        chunk = KVBI_GATHER_ALIGNMENT;
-    if (strides->chunk > chunk)
-        strides->chunk = chunk;
-    uint64_t layers = SCRATCH_BYTES / (strides->parts * strides->chunk);
-    if (strides->layers > layers)
-        strides->layers = layers > 0 ? (uint32_t)layers : 1;
-}
-
-/*
- * These strides with `blocks` blocks: in the same order, next to each other where they are so
- * there, with a gap of one chunk where they are not. Layers with bases of their own become the
- * outermost dimension, and are given bases again.
- */
-static void shrink(const struct kvbi_strides *from, uint32_t blocks, struct kvbi_strides *to)
-{
-    struct {
-        uint64_t from, *to;
-        uint32_t count;
-    } sorted[3] = {{from->part, &to->part, from->parts},
-                   {from->layer, &to->layer, from->layers},
-                   {from->block, &to->block, blocks}};
-    *to = (struct kvbi_strides){.layers = from->layers, .parts = from->parts, .chunk = from->chunk};
-    if (from->bases != NULL)
-        sorted[1].from = UINT64_MAX;
-    for (int i = 1; i < 3; i++)
-        for (int j = i; j > 0 && sorted[j].from < sorted[j - 1].from; j--) {
-            __typeof__(sorted[0]) swap = sorted[j];
-            sorted[j] = sorted[j - 1];
-            sorted[j - 1] = swap;
-        }
-    uint64_t here = from->chunk, there = from->chunk;
-    for (int i = 0; i < 3; i++) {
-        *sorted[i].to = sorted[i].from == there ? here : here + from->chunk;
-        there = sorted[i].from * (sorted[i].count - 1) + there;
-        here = *sorted[i].to * (sorted[i].count - 1) + here;
-    }
-    to->span_bytes = here;
-}
-
-/*
- * Where the tier's layers have bases, the scratch's have them, too: copies are cut there, and the
- * kernel looks them up.
- */
-static cudaError_t take_bases(struct scratch *scratch)
-{
-    struct kvbi_strides *strides = &scratch->strides;
-    if (scratch->copier->strides->bases == NULL)
-        return cudaSuccess;
-    strides->bases = kvbi_memory_alloc(scratch->copier->cuda->memory, strides->layers,
-                                       sizeof *strides->bases, 0);
-    if (strides->bases == NULL)
-        return cudaErrorMemoryAllocation;
-    for (uint32_t i = 0; i < strides->layers; i++)
-        strides->bases[i] = scratch->device + i * strides->layer;
-    return cudaSuccess;
-}
-
-static cudaError_t take_scratch(struct scratch *scratch)
-{
-    struct kvbi_cuda_scope *scope = scratch->scope;
-    struct kvbi_strides clipped = *scratch->copier->strides;
-    void *device = NULL;
-    clip(&clipped);
-    scratch->block_bytes = (uint64_t)clipped.layers * clipped.parts * clipped.chunk;
-    uint64_t blocks = SCRATCH_BYTES / scratch->block_bytes;
-    scratch->blocks = blocks < 1 ? 1 : blocks > BLOCKS_MAX ? BLOCKS_MAX : (uint32_t)blocks;
-    shrink(&clipped, scratch->blocks, &scratch->strides);
-    cudaError_t error = kvbi_cuda_check(scope, cudaMalloc(&device, scratch->strides.span_bytes));
-    scratch->device = device;
-    if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaHostAlloc(&scratch->host,
-                                                     scratch->blocks * scratch->block_bytes,
-                                                     cudaHostAllocPortable | cudaHostAllocMapped));
-    return error == cudaSuccess ? take_bases(scratch) : error;
-}
-
-/* Every other slot: neighbours would be joined, which lanes cannot count on. */
-static void make_pairs(struct scratch *scratch)
-{
-    for (uint32_t i = 0; i < scratch->blocks; i++)
-        scratch->pairs[i] = (struct kvbi_cuda_pair){
-            .slot = i / 2 + (i % 2) * ((scratch->blocks + 1) / 2),
-            .host = (unsigned char *)scratch->host + i * scratch->block_bytes};
-}
-
-static void give_scratch(struct scratch *scratch)
-{
-    if (scratch->stream != NULL) {
-        (void)kvbi_cuda_check(scratch->scope, cudaStreamSynchronize(scratch->stream));
-        (void)kvbi_cuda_check(scratch->scope, cudaStreamDestroy(scratch->stream));
-    }
-    if (scratch->host != NULL)
-        (void)kvbi_cuda_check(scratch->scope, cudaFreeHost(scratch->host));
-    if (scratch->bases_on_device != NULL)
-        (void)kvbi_cuda_check(scratch->scope, cudaFree(scratch->bases_on_device));
-    if (scratch->device != NULL)
-        (void)kvbi_cuda_check(scratch->scope, cudaFree(scratch->device));
-    if (scratch->strides.bases != NULL)
-        kvbi_memory_free(scratch->copier->cuda->memory, scratch->strides.bases,
-                         scratch->strides.layers, sizeof *scratch->strides.bases);
-}
-
-/* ---- Trying ---------------------------------------------------------------------------------- */
-
-/* How long a batch takes, from the call to its end; UINT64_MAX: it does not work. */
-static uint64_t time_once(struct scratch *scratch, enum kvb_copy_method method, bool to_device)
-{
-    struct kvbi_cuda_copier *copier = scratch->copier;
-    if (scratch->broken)
+    cudaError_t error = cudaSuccess;
+    if (c->broken)
         return UINT64_MAX;
-    struct kvbi_cuda_load load = {.pairs = scratch->pairs,
-                                  .count = scratch->blocks,
-                                  .layers = scratch->strides.layers,
-                                  .to_device = to_device};
-    const struct kvbi_strides *strides = copier->strides;
-    unsigned char *base = copier->base, **bases = copier->bases_on_device;
-    copier->strides = &scratch->strides;
-    copier->base = scratch->device;
-    copier->bases_on_device = scratch->bases_on_device;
-    uint64_t start = now_ns();
-    cudaError_t error = kvbi_cuda_copy(copier, scratch->scope, method, &load, scratch->stream);
-    cudaError_t end = kvbi_cuda_check(scratch->scope, cudaStreamSynchronize(scratch->stream));
-    uint64_t took = now_ns() - start;
-    scratch->broken = end != cudaSuccess;
-    copier->strides = strides;
-    copier->base = base;
-    copier->bases_on_device = bases;
+    c->copier->grids[loads->to_device] = contender->grid;
+    uint64_t since = now_ns();
+    for (uint32_t i = 0; error == cudaSuccess && i < count; i++)
+        error = kvbi_cuda_copy(c->copier, c->scope, contender->method, &loads[i], c->stream);
+    cudaError_t end = kvbi_cuda_check(c->scope, cudaStreamSynchronize(c->stream));
+    uint64_t took = now_ns() - since;
+    c->broken = end != cudaSuccess;
     return error == cudaSuccess && end == cudaSuccess ? took : UINT64_MAX;
 }
 
-/* One that nobody has asked for is not tried for longer than the calibration may take. */
-static void try_one(struct scratch *scratch, enum kvb_copy_method method, uint64_t give_up_ns,
-                    bool *works)
+static bool fits(const struct calibration *c, uint64_t expected_ns)
 {
-    *works = *works && now_ns() < give_up_ns && time_once(scratch, method, false) != UINT64_MAX &&
-             time_once(scratch, method, true) != UINT64_MAX;
+    uint64_t now = now_ns();
+    return now < c->end_ns && expected_ns <= c->end_ns - now;
+}
+
+static void note_works(struct kvbi_cuda_copier *copier, enum kvb_copy_method method, bool works)
+{
+    if (method == KVB_COPY_BATCH)
+        copier->batch = works;
+    if (method == KVB_COPY_RECT)
+        copier->rect = works;
+    if (method == KVB_COPY_KERNEL)
+        copier->kernel = works;
+}
+
+/*
+ * A few chunks of one block each way. The way up comes second, when all is loaded, and is the
+ * slower one in all that has been published: of it is taken what a trial will take at most, as if
+ * all of it grew with the chunks.
+ */
+static bool call_first(struct calibration *c, struct contender *contender)
+{
+    uint32_t layers = c->scratch.strides.layers;
+    struct kvbi_cuda_load load = {
+        .pairs = c->scratch.pairs, .count = 1, .layers = least_of(2, layers)};
+    bool works = time_loads(c, contender, &load, 1) != UINT64_MAX;
+    load.to_device = true;
+    uint64_t took = works ? time_loads(c, contender, &load, 1) : UINT64_MAX;
+    works = took != UINT64_MAX;
+    note_works(c->copier, contender->method, works);
+    if (works && took > c->first_call_ns)
+        c->first_call_ns = took;
+    for (uint32_t way = 0; way < 2 && works; way++)
+        contender->expected_ns[way] =
+            took * ((2 * c->scratch.load_blocks * layers + load.layers - 1) / load.layers);
+    return works;
+}
+
+static void run_trial(struct calibration *c, struct contender *contender, bool to_device)
+{
+    struct kvbi_cuda_load loads[2];
+    for (uint32_t i = 0; i < 2; i++)
+        loads[i] = (struct kvbi_cuda_load){.pairs = &c->scratch.pairs[i * c->scratch.load_blocks],
+                                           .count = c->scratch.load_blocks,
+                                           .layers = c->scratch.strides.layers,
+                                           .to_device = to_device};
+    uint64_t took = time_loads(c, contender, loads, 2);
+    if (took == UINT64_MAX)
+        note_works(c->copier, contender->method, false);
+    contender->trials[to_device]++;
+    contender->expected_ns[to_device] = took;
+    if (took < contender->best_ns[to_device])
+        contender->best_ns[to_device] = took;
+}
+
+/* UINT64_MAX: it is not known, or it does not work. */
+static uint64_t time_of(const struct calibration *c, enum kvb_copy_method method, int way)
+{
+    uint64_t best_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < c->contender_count; i++)
+        if (c->contenders[i].method == method && c->contenders[i].best_ns[way] < best_ns)
+            best_ns = c->contenders[i].best_ns[way];
+    return kvbi_cuda_method_works(c->copier, method) ? best_ns : UINT64_MAX;
+}
+
+/* How many times as fast; 0: one of them is not known. */
+static double gain(uint64_t ns, uint64_t over_ns)
+{
+    return ns != UINT64_MAX && over_ns != UINT64_MAX ? (double)over_ns / (double)ns : 0;
+}
+
+/* What takes twice as long as the best, or does not work, is tried once and no more. */
+static bool hopeless(const struct calibration *c, const struct contender *contender, int way)
+{
+    bool hopeless = !kvbi_cuda_method_works(c->copier, contender->method);
+    for (uint32_t i = 0; i < c->contender_count; i++)
+        hopeless |= gain(c->contenders[i].best_ns[way], contender->best_ns[way]) > 2;
+    return hopeless;
+}
+
+/* Each is to have had `trials` of them, one way in turn with the other. */
+static void run_trials(struct calibration *c, uint32_t trials)
+{
+    for (uint32_t i = 0; i < c->contender_count; i++)
+        for (int way = 0; way < 2; way++) {
+            struct contender *contender = &c->contenders[i];
+            if (contender->trials[way] < trials && !hopeless(c, contender, way) &&
+                fits(c, contender->expected_ns[way]))
+                run_trial(c, contender, way != 0);
+        }
+}
+
+/* ---- Contenders ------------------------------------------------------------------------------ */
+
+static uint32_t find_grid_most(const struct calibration *c)
+{
+    int multiprocessors = 0;
+    (void)kvbi_cuda_check(c->scope,
+                          cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount,
+                                                 c->copier->cuda->device));
+    if (multiprocessors < 2 * MULTIPROCESSORS_A_BLOCK)
+        return 1;
+    return least_of((uint32_t)(multiprocessors / MULTIPROCESSORS_A_BLOCK), GRID_MAX);
+}
+
+/* If it works. */
+static void enrol(struct calibration *c, enum kvb_copy_method method)
+{
+    struct contender contender = {
+        .method = method, .grid = least_of(2, c->grid_most), .best_ns = {UINT64_MAX, UINT64_MAX}};
+    if (!kvbi_cuda_method_works(c->copier, method) || !call_first(c, &contender))
+        return;
+    uint32_t most = method == KVB_COPY_KERNEL ? c->grid_most : contender.grid;
+    for (; contender.grid <= most; contender.grid *= 2)
+        c->contenders[c->contender_count++] = contender;
+}
+
+static void enrol_in_time(struct calibration *c, enum kvb_copy_method method, uint64_t loading_ns)
+{
+    if (fits(c, loading_ns + 2 * c->first_call_ns))
+        enrol(c, method);
+}
+
+/* ---- The choice ------------------------------------------------------------------------------ */
+
+/* The smallest that the best one is not clearly faster than. Its time. */
+static uint64_t choose_grid(struct calibration *c, int way)
+{
+    uint64_t best_ns = time_of(c, KVB_COPY_KERNEL, way);
+    c->copier->grids[way] = least_of(GRID_UNMEASURED, c->grid_most);
+    for (uint32_t i = 0; i < c->contender_count && best_ns != UINT64_MAX; i++) {
+        const struct contender *contender = &c->contenders[i];
+        if (contender->method != KVB_COPY_KERNEL || contender->best_ns[way] == UINT64_MAX ||
+            gain(best_ns, contender->best_ns[way]) > CLEARLY)
+            continue;
+        c->copier->grids[way] = contender->grid;
+        return contender->best_ns[way];
+    }
+    return UINT64_MAX;
 }
 
 /* Not the worst anywhere. */
@@ -205,150 +250,147 @@ static enum kvb_copy_method unmeasured(const struct kvbi_cuda_copier *copier)
     return copier->batch ? KVB_COPY_BATCH : KVB_COPY_PLAIN;
 }
 
-static enum kvb_copy_method fastest(struct scratch *scratch, bool to_device, uint64_t give_up_ns)
+static enum kvb_copy_method choose(struct calibration *c, int way)
 {
-    static const enum kvb_copy_method methods[] = {KVB_COPY_BATCH, KVB_COPY_PLAIN, KVB_COPY_KERNEL,
-                                                   KVB_COPY_RECT};
-    enum kvb_copy_method best = unmeasured(scratch->copier);
-    uint64_t best_ns = UINT64_MAX;
-    for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
-        if (!kvbi_cuda_method_works(scratch->copier, methods[m]))
-            continue;
-        for (int round = 0; round < ROUNDS && now_ns() < give_up_ns; round++) {
-            uint64_t took = time_once(scratch, methods[m], to_device);
-            bool hopeless = took / 2 > best_ns;
-            if (took < best_ns) {
-                best_ns = took;
-                best = methods[m];
-            }
-            if (hopeless)
-                break;
+    static const enum kvb_copy_method others[] = {KVB_COPY_PLAIN, KVB_COPY_RECT};
+    enum kvb_copy_method chosen = unmeasured(c->copier);
+    uint64_t usual_ns = time_of(c, chosen, way), ns = usual_ns;
+    for (int i = 0; i < 2; i++) {
+        uint64_t other_ns = time_of(c, others[i], way);
+        if (gain(other_ns, usual_ns) > CLEARLY && other_ns < ns) {
+            chosen = others[i];
+            ns = other_ns;
         }
     }
-    return best;
+    uint64_t kernel_ns = choose_grid(c, way);
+    bool worth_it =
+        c->run_bytes <= SMALL_RUN_BYTES ? kernel_ns < ns : gain(kernel_ns, ns) >= WORTH_A_KERNEL;
+    return worth_it ? KVB_COPY_KERNEL : chosen;
 }
 
-/* One way must not use up the other's time. */
-static void choose(struct scratch *scratch, uint64_t give_up_ns)
+/*
+ * What matters most comes first. Whether batches work has to be known, whatever that takes: what
+ * they load, the first flight would have to.
+ */
+static void compare(struct calibration *c)
 {
-    struct kvbi_cuda_copier *copier = scratch->copier;
-    uint64_t now = now_ns();
-    copier->methods[0] =
-        fastest(scratch, false, now < give_up_ns ? now + (give_up_ns - now) / 2 : now);
-    copier->methods[1] = fastest(scratch, true, give_up_ns);
+    struct kvbi_cuda_copier *copier = c->copier;
+    enrol(c, KVB_COPY_BATCH);
+    enrol_in_time(c, KVB_COPY_KERNEL, LOADING_NS);
+    run_trials(c, 1);
+    enrol_in_time(c, KVB_COPY_PLAIN, LOADING_NOTHING_NS);
+    enrol_in_time(c, KVB_COPY_RECT, LOADING_NOTHING_NS);
+    for (uint32_t round = 1; round <= ROUNDS; round++)
+        run_trials(c, round);
+    for (int way = 0; way < 2; way++)
+        copier->methods[way] = choose(c, way);
 }
 
-/* ---- What the layout and the GPU allow ------------------------------------------------------- */
-
-static bool kernel_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
+/* Whether what the caller has named works is not a matter of time; its grid is. */
+static void try_named(struct calibration *c, enum kvb_copy_method method)
 {
-    const struct kvbi_strides *s = copier->strides;
-    uint64_t bits =
-        s->chunk | (s->parts > 1 ? s->part : 0) | (s->layers > 1 ? s->layer : 0) | s->block;
-    for (uint32_t i = 0; i < (s->bases != NULL ? s->layers : 0); i++)
-        bits |= (uintptr_t)s->bases[i];
-    int same_pointer = 0;
-    cudaError_t error = kvbi_cuda_check(
-        scope, cudaDeviceGetAttribute(&same_pointer, cudaDevAttrCanUseHostPointerForRegisteredMem,
-                                      copier->cuda->device));
-    return kvbi_gather_available() &&
-           ((bits | (uintptr_t)copier->base) & (KVBI_GATHER_ALIGNMENT - 1)) == 0 &&
-           error == cudaSuccess && same_pointer != 0;
+    enrol(c, method);
+    if (method != KVB_COPY_KERNEL)
+        return;
+    for (uint32_t round = 1; round <= ROUNDS; round++)
+        run_trials(c, round);
+    for (int way = 0; way < 2; way++)
+        (void)choose_grid(c, way);
 }
 
-static bool pitches_fit(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
+/* ---- All of it ------------------------------------------------------------------------------- */
+
+/* What one copy of the copy engine moves: chunks of a block that are neighbours on both sides. */
+static uint64_t run_bytes(const struct kvbi_strides *strides)
 {
-    const struct kvbi_strides *s = copier->strides;
-    int most = 0;
-    cudaError_t error = kvbi_cuda_check(
-        scope, cudaDeviceGetAttribute(&most, cudaDevAttrMaxPitch, copier->cuda->device));
-    return error == cudaSuccess && (s->parts == 1 || s->part <= (uint64_t)most) &&
-           (s->parts > 1 || s->bases != NULL || s->layer <= (uint64_t)most);
+    bool parts_joined = strides->parts == 1 || strides->part == strides->chunk;
+    uint64_t parts = strides->parts * strides->chunk;
+    if (!parts_joined)
+        return strides->chunk;
+    return strides->bases == NULL && strides->layer == parts ? strides->layers * parts : parts;
 }
 
-/* The kernel reads the layers' bases from the device's memory. */
-static cudaError_t upload_bases(struct kvbi_cuda_scope *scope, const struct kvbi_strides *strides,
-                                unsigned char ***on_device, cudaStream_t stream)
-{
-    void *table = NULL, *staged = NULL;
-    size_t bytes = strides->layers * sizeof *strides->bases;
-    if (strides->bases == NULL)
-        return cudaSuccess;
-    cudaError_t error = kvbi_cuda_check(scope, cudaMalloc(&table, bytes));
-    *on_device = table;
-    if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaHostAlloc(&staged, bytes, cudaHostAllocPortable));
-    if (error == cudaSuccess)
-        memcpy(staged, strides->bases, bytes);
-    if (error == cudaSuccess)
-        error = kvbi_cuda_check(
-            scope, cudaMemcpyAsync(table, staged, bytes, cudaMemcpyHostToDevice, stream));
-    if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope, cudaStreamSynchronize(stream));
-    if (staged != NULL)
-        (void)kvbi_cuda_check(scope, cudaFreeHost(staged));
-    return error;
-}
-
-static int refuse_tables(const struct scratch *scratch, cudaError_t error, char *message,
+static int refuse_tables(const struct calibration *c, cudaError_t error, char *message,
                          size_t message_bytes)
 {
     (void)snprintf(message, message_bytes,
                    "tiers[DEVICE]: CUDA device %d has no room for tables: %s (%d)",
-                   scratch->copier->cuda->device, cudaGetErrorName(error), (int)error);
+                   c->copier->cuda->device, cudaGetErrorName(error), (int)error);
     return error == cudaErrorMemoryAllocation ? KVB_ENOMEM : KVB_EDEVICE;
 }
 
 /* What may work, for all that is known before it is tried. */
-static int find_possible(struct scratch *scratch, enum kvb_copy_method method, char *message,
+static int find_possible(struct calibration *c, enum kvb_copy_method method, char *message,
                          size_t message_bytes)
 {
-    struct kvbi_cuda_copier *copier = scratch->copier;
+    static const enum kvb_copy_method methods[] = {KVB_COPY_BATCH, KVB_COPY_RECT, KVB_COPY_KERNEL};
+    struct kvbi_cuda_copier *copier = c->copier;
     bool all = method == KVB_COPY_AUTO;
-    int driver = 0;
-    (void)kvbi_cuda_check(scratch->scope, cudaDriverGetVersion(&driver));
-    copier->batch = (all || method == KVB_COPY_BATCH) && driver >= BATCH_DRIVER &&
-                    CUDART_VERSION >= BATCH_DRIVER;
-    copier->rect = (all || method == KVB_COPY_RECT) && pitches_fit(copier, scratch->scope);
-    copier->kernel = (all || method == KVB_COPY_KERNEL) && kernel_possible(copier, scratch->scope);
-    cudaError_t error = kvbi_cuda_check(
-        scratch->scope, cudaStreamCreateWithFlags(&scratch->stream, cudaStreamNonBlocking));
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        note_works(copier, methods[i],
+                   (all || method == methods[i]) &&
+                       kvbi_cuda_method_possible(copier, c->scope, methods[i]));
+    copier->kernel &= !all || c->run_bytes <= LARGE_RUN_BYTES;
+    cudaError_t error =
+        kvbi_cuda_check(c->scope, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     if (error == cudaSuccess && copier->kernel)
-        error = upload_bases(scratch->scope, copier->strides, &copier->bases_on_device,
-                             scratch->stream);
+        error =
+            kvbi_cuda_upload_bases(c->scope, copier->strides, &copier->bases_on_device, c->stream);
     if (error == cudaErrorMemoryAllocation && all) {
         copier->kernel = false; /* without its table */
         return 0;
     }
-    return error != cudaSuccess ? refuse_tables(scratch, error, message, message_bytes) : 0;
+    return error != cudaSuccess ? refuse_tables(c, error, message, message_bytes) : 0;
+}
+
+/* With what has been taken; giving it back is expected to take as long as taking it did. */
+static void calibrate(struct calibration *c, enum kvb_copy_method method)
+{
+    struct kvbi_cuda_copier *copier = c->copier;
+    const struct kvbi_strides *strides = copier->strides;
+    unsigned char *base = copier->base, **bases = copier->bases_on_device;
+    uint64_t taking_ns = now_ns() - c->begun_ns;
+    c->end_ns = c->begun_ns + (taking_ns < BUDGET_NS ? BUDGET_NS - taking_ns : 0);
+    copier->strides = &c->scratch.strides;
+    copier->base = c->scratch.device;
+    copier->bases_on_device = c->scratch.bases_on_device;
+    if (method == KVB_COPY_AUTO)
+        compare(c);
+    else
+        try_named(c, method);
+    copier->strides = strides;
+    copier->base = base;
+    copier->bases_on_device = bases;
 }
 
 /*
  * What does. Without room to try it in, what may work is believed: a flight that its method refuses
  * is made chunk by chunk.
  */
-static int find_methods(struct scratch *scratch, enum kvb_copy_method method, char *message,
+static int find_methods(struct calibration *c, enum kvb_copy_method method, char *message,
                         size_t message_bytes)
 {
-    struct kvbi_cuda_copier *copier = scratch->copier;
-    cudaError_t error = scratch->stream != NULL ? take_scratch(scratch) : cudaErrorMemoryAllocation;
-    if (error == cudaSuccess && copier->kernel)
-        error = upload_bases(scratch->scope, &scratch->strides, &scratch->bases_on_device,
-                             scratch->stream);
+    struct kvbi_cuda_copier *copier = c->copier;
+    cudaError_t error = c->stream != NULL
+                            ? kvbi_cuda_scratch_take(&c->scratch, c->scope, copier, c->stream)
+                            : cudaErrorMemoryAllocation;
     if (error != cudaSuccess && error != cudaErrorMemoryAllocation)
-        return refuse_tables(scratch, error, message, message_bytes);
+        return refuse_tables(c, error, message, message_bytes);
+    c->grid_most = copier->kernel ? find_grid_most(c) : 1;
+    copier->grids[0] = copier->grids[1] = least_of(GRID_UNMEASURED, c->grid_most);
     copier->methods[0] = copier->methods[1] = method != KVB_COPY_AUTO ? method : unmeasured(copier);
-    if (error != cudaSuccess)
-        return 0;
-    /* Whether what the caller has named works is not a matter of time. */
-    uint64_t give_up_ns = method == KVB_COPY_AUTO ? now_ns() + BUDGET_NS : UINT64_MAX;
-    make_pairs(scratch);
-    try_one(scratch, KVB_COPY_BATCH, give_up_ns, &copier->batch);
-    try_one(scratch, KVB_COPY_RECT, give_up_ns, &copier->rect);
-    try_one(scratch, KVB_COPY_KERNEL, give_up_ns, &copier->kernel);
-    if (method == KVB_COPY_AUTO)
-        choose(scratch, give_up_ns);
+    if (error == cudaSuccess)
+        calibrate(c, method);
     return 0;
+}
+
+static void end(struct calibration *c)
+{
+    if (c->stream != NULL) {
+        (void)kvbi_cuda_check(c->scope, cudaStreamSynchronize(c->stream));
+        (void)kvbi_cuda_check(c->scope, cudaStreamDestroy(c->stream));
+    }
+    kvbi_cuda_scratch_give(&c->scratch, c->scope);
 }
 
 static int refuse_method(enum kvb_copy_method method, char *message, size_t message_bytes)
@@ -364,17 +406,20 @@ int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *c
                             size_t message_bytes)
 {
     struct kvbi_cuda_scope scope;
-    struct scratch scratch = {.copier = copier, .scope = &scope};
+    struct calibration c = {.copier = copier,
+                            .scope = &scope,
+                            .begun_ns = now_ns(),
+                            .run_bytes = run_bytes(&cuda->strides)};
     *copier = (struct kvbi_cuda_copier){.cuda = cuda, .strides = &cuda->strides, .base = base};
     kvbi_cuda_enter(cuda, &scope);
-    int error = find_possible(&scratch, method, message, message_bytes);
+    int error = find_possible(&c, method, message, message_bytes);
     if (error == 0)
-        error = find_methods(&scratch, method, message, message_bytes);
+        error = find_methods(&c, method, message, message_bytes);
     if (error == 0 && !kvbi_cuda_method_works(copier, method))
         error = refuse_method(method, message, message_bytes);
-    give_scratch(&scratch);
+    end(&c);
     kvbi_cuda_leave(&scope);
-    if (scratch.broken || kvbi_cuda_lost(cuda)) {
+    if (c.broken || kvbi_cuda_lost(cuda)) {
         (void)snprintf(message, message_bytes, "tiers[DEVICE]: copies on CUDA device %d do not end",
                        cuda->device);
         if (kvbi_cuda_lost(cuda))

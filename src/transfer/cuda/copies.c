@@ -2,11 +2,15 @@
 /* copies - see copies.h. */
 #include "transfer/cuda/copies.h"
 
+#include <string.h>
+
 /*
  * Below it, copies disturb the server's kernels less if the engine may interleave them (cudf 23675,
  * RMM 2511).
  */
 #define OVERLAP_BYTES ((size_t)128 << 10)
+/* CUDA 12.8, of driver and runtime: what has cudaMemcpyBatchAsync. */
+#define BATCH_VERSION 12080
 
 /* ---- One call -------------------------------------------------------------------------------- */
 
@@ -214,7 +218,8 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
                                      .first_layer = load->first,
                                      .layers = load->layers,
                                      .parts = strides->parts,
-                                     .to_device = load->to_device};
+                                     .to_device = load->to_device,
+                                     .grid = copier->grids[load->to_device]};
         for (; gather.count < KVBI_GATHER_BLOCKS_MAX && begin + gather.count < load->count;
              gather.count++) {
             gather.slots[gather.count] = load->pairs[begin + gather.count].slot;
@@ -222,6 +227,30 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
         }
         error = kvbi_cuda_check(scope, kvbi_gather_launch(&gather, stream));
     }
+    return error;
+}
+
+cudaError_t kvbi_cuda_upload_bases(struct kvbi_cuda_scope *scope,
+                                   const struct kvbi_strides *strides, unsigned char ***on_device,
+                                   cudaStream_t stream)
+{
+    void *table = NULL, *staged = NULL;
+    size_t bytes = strides->layers * sizeof *strides->bases;
+    if (strides->bases == NULL)
+        return cudaSuccess;
+    cudaError_t error = kvbi_cuda_check(scope, cudaMalloc(&table, bytes));
+    *on_device = table;
+    if (error == cudaSuccess)
+        error = kvbi_cuda_check(scope, cudaHostAlloc(&staged, bytes, cudaHostAllocPortable));
+    if (error == cudaSuccess)
+        memcpy(staged, strides->bases, bytes);
+    if (error == cudaSuccess)
+        error = kvbi_cuda_check(
+            scope, cudaMemcpyAsync(table, staged, bytes, cudaMemcpyHostToDevice, stream));
+    if (error == cudaSuccess)
+        error = kvbi_cuda_check(scope, cudaStreamSynchronize(stream));
+    if (staged != NULL)
+        (void)kvbi_cuda_check(scope, cudaFreeHost(staged));
     return error;
 }
 
@@ -246,6 +275,57 @@ cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_sco
         return error;
     default:
         return copy_chunks(&collecting, load);
+    }
+}
+
+/* ---- What can be had ------------------------------------------------------------------------- */
+
+/* Every address and stride that the kernel computes is a multiple of what it moves at a time. */
+static bool kernel_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
+{
+    const struct kvbi_strides *s = copier->strides;
+    uint64_t bits =
+        s->chunk | (s->parts > 1 ? s->part : 0) | (s->layers > 1 ? s->layer : 0) | s->block;
+    for (uint32_t i = 0; i < (s->bases != NULL ? s->layers : 0); i++)
+        bits |= (uintptr_t)s->bases[i];
+    int same_pointer = 0;
+    cudaError_t error = kvbi_cuda_check(
+        scope, cudaDeviceGetAttribute(&same_pointer, cudaDevAttrCanUseHostPointerForRegisteredMem,
+                                      copier->cuda->device));
+    return kvbi_gather_available() &&
+           ((bits | (uintptr_t)copier->base) & (KVBI_GATHER_ALIGNMENT - 1)) == 0 &&
+           error == cudaSuccess && same_pointer != 0;
+}
+
+static bool pitches_fit(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope)
+{
+    const struct kvbi_strides *s = copier->strides;
+    int most = 0;
+    cudaError_t error = kvbi_cuda_check(
+        scope, cudaDeviceGetAttribute(&most, cudaDevAttrMaxPitch, copier->cuda->device));
+    return error == cudaSuccess && (s->parts == 1 || s->part <= (uint64_t)most) &&
+           (s->parts > 1 || s->bases != NULL || s->layer <= (uint64_t)most);
+}
+
+static bool has_batches(struct kvbi_cuda_scope *scope)
+{
+    int driver = 0;
+    (void)kvbi_cuda_check(scope, cudaDriverGetVersion(&driver));
+    return driver >= BATCH_VERSION && CUDART_VERSION >= BATCH_VERSION;
+}
+
+bool kvbi_cuda_method_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                               enum kvb_copy_method method)
+{
+    switch (method) {
+    case KVB_COPY_BATCH:
+        return has_batches(scope);
+    case KVB_COPY_RECT:
+        return pitches_fit(copier, scope);
+    case KVB_COPY_KERNEL:
+        return kernel_possible(copier, scope);
+    default:
+        return true;
     }
 }
 

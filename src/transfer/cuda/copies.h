@@ -39,6 +39,7 @@ struct kvbi_cuda_copier {
     unsigned char **bases_on_device; /* for the kernel, where layers have bases */
     bool batch, rect, kernel;        /* what works here */
     enum kvb_copy_method methods[2]; /* by whether it goes to the device */
+    uint32_t grids[2];               /* by the same: the kernel's thread blocks */
 
     uint32_t count;
     void *to[KVBI_CUDA_BATCH_MAX];
@@ -57,13 +58,24 @@ cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_sco
                            enum kvb_copy_method method, const struct kvbi_cuda_load *load,
                            cudaStream_t stream);
 
+/* May it work, for all that driver, GPU, layout and build say before it is tried? */
+bool kvbi_cuda_method_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                               enum kvb_copy_method method);
 bool kvbi_cuda_method_works(const struct kvbi_cuda_copier *copier, enum kvb_copy_method method);
 const char *kvbi_cuda_method_name(enum kvb_copy_method method);
 
 /*
- * Finds out what works, by doing it where there is memory for that, and with KVB_COPY_AUTO what is
- * fastest. 0; KVB_EUNSUPPORTED: the method that is asked for does not work here; KVB_ENOMEM,
- * KVB_EDEVICE. In words.
+ * For the kernel, which reads the layers' bases from the device's memory: *on_device is to be freed
+ * there, whatever is said. Nothing where layers have none. `stream` is waited for.
+ */
+cudaError_t kvbi_cuda_upload_bases(struct kvbi_cuda_scope *scope,
+                                   const struct kvbi_strides *strides, unsigned char ***on_device,
+                                   cudaStream_t stream);
+
+/*
+ * Finds out what works, by doing it where there is memory for that, with KVB_COPY_AUTO what is
+ * fastest, and how large the kernel's grid should be. 0; KVB_EUNSUPPORTED: the method that is asked
+ * for does not work here; KVB_ENOMEM, KVB_EDEVICE. In words.
  */
 int kvbi_cuda_copier_create(struct kvbi_cuda_copier *copier, struct kvbi_cuda *cuda,
                             unsigned char *base, enum kvb_copy_method method, char *message,

@@ -54,6 +54,7 @@ if(CUDAToolkit_NVCC_EXECUTABLE AND NOT KVB_SANITIZE)
                 -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
                 -c ${kvb_cuda_folder}/gather.cu -o ${kvb_gather_object}
         DEPENDS ${kvb_cuda_folder}/gather.cu ${kvb_cuda_folder}/gather.h
+                ${kvb_cuda_folder}/gather_thread.h
         COMMENT "Compiling the gather kernel" VERBATIM)
     add_custom_target(kvb_gather DEPENDS ${kvb_gather_object})
     set(kvb_cuda_objects ${kvb_gather_object})

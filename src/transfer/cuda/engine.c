@@ -314,11 +314,21 @@ static const struct kvbi_stream_ops cuda_stream_ops = {.flight = cuda_flight,
                                                        .watch = cuda_watch,
                                                        .wait = cuda_wait};
 
+/* One way's method; of the kernel, how many thread blocks it has. */
+static void say_way(const struct kvbi_cuda_copier *copier, bool to_device, char *said, size_t bytes)
+{
+    enum kvb_copy_method method = copier->methods[to_device];
+    (void)snprintf(said, bytes, "%s", kvbi_cuda_method_name(method));
+    if (method == KVB_COPY_KERNEL)
+        (void)snprintf(said, bytes, "kernel x%u", copier->grids[to_device]);
+}
+
 static void say(const struct kvbi_cuda_engine *e, char *said, size_t said_bytes)
 {
-    (void)snprintf(said, said_bytes, "cuda %d, down %s, up %s", e->cuda->device,
-                   kvbi_cuda_method_name(e->copier->methods[0]),
-                   kvbi_cuda_method_name(e->copier->methods[1]));
+    char down[32], up[32];
+    say_way(e->copier, false, down, sizeof down);
+    say_way(e->copier, true, up, sizeof up);
+    (void)snprintf(said, said_bytes, "cuda %d, down %s, up %s", e->cuda->device, down, up);
 }
 
 int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,

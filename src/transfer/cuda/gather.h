@@ -7,8 +7,9 @@
  *            where there is no nvcc, and a function in C in tests on the stand-in runtime.
  * Callers    transfer/cuda/copies.
  * Why        a copy engine takes about as long for 4 KiB as for 28 (docs/gpu.md): below that a
- *            kernel with enough bytes in flight is several times faster. It takes multiprocessors
- *            from the server's own kernels, hence so few thread blocks.
+ *            kernel with enough bytes in flight is several times faster. Each of its thread blocks
+ *            takes a multiprocessor from the server's own kernels, hence so few: calibration says
+ *            how many.
  */
 #ifndef KVBI_TRANSFER_CUDA_GATHER_H
 #define KVBI_TRANSFER_CUDA_GATHER_H
@@ -28,6 +29,7 @@ struct kvbi_gather {
     uint64_t chunk, layer_stride, part_stride, block_stride;
     uint32_t first_layer, layers, parts, count;
     uint32_t to_device;
+    uint32_t grid; /* thread blocks; 0: cudaErrorInvalidConfiguration */
     uint32_t slots[KVBI_GATHER_BLOCKS_MAX];
     /* where each block begins there: layer, part, without gaps */
     unsigned char *host[KVBI_GATHER_BLOCKS_MAX];
