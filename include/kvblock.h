@@ -339,8 +339,9 @@ struct kvb_hit {
 /*
  * A point in the server's stream of work. It is consumed in the call that takes it; nothing of the
  * caller's is kept.
- * KVB_FENCE_COUNTER: reached once kvb_fence_signal has been called with a value >= handle. (The
- * host engine's fence; with a tier in CUDA memory the value is below 2^63.)
+ * KVB_FENCE_COUNTER: reached once kvb_fence_signal has been called for its `line` (0..63) with a
+ * value >= handle, which is below 2^56. A line is a counter of its own: steps, a NIC and a CPU
+ * copy, say, which do not end in one order. Blocks in any memory take it.
  * With a tier in CUDA memory, for its blocks (KVB_EUNSUPPORTED for those of other tiers, per
  * element where the call has elements):
  * KVB_FENCE_CUDA_STREAM: reached once everything is over that has been enqueued so far on the
@@ -352,11 +353,13 @@ struct kvb_hit {
  * synchronises. A call with such a fence returns KVB_EINVAL, having changed nothing, while the
  * stream is being captured into a graph (the log says so; an event that was recorded in a capture
  * must not be given), KVB_EAGAIN if 1024 such fences are not reached, KVB_EDEVICE once the GPU has
- * failed. Such fences are ordered: what waits for one also waits for those that were given to this
- * manager before it.
- * A fence belongs to the memory: transfers out of a block's slot and into it wait for the latest
- * that it was given, of either kind, whoever has the slot by then. A content may be evicted or
- * invalidated, and its slot taken by a lane, before its fence is reached.
+ * failed. What waits for a fence also waits for those that were given with the same stream before
+ * it, and for no others. (All events are in two groups, and so are streams beyond 61 whose fences
+ * are not reached: what waits for one may wait for others of its group.)
+ * A fence belongs to the memory: transfers out of a block's slot and into it wait for all that it
+ * was given, of whatever kinds and lines, whoever has the slot by then. (A slot that was given a
+ * counter's and another line's, neither reached, may wait for other such slots' as well.) A content
+ * may be evicted or invalidated, and its slot taken by a lane, before its fence is reached.
  * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
  */
 enum kvb_fence_kind {
@@ -367,7 +370,7 @@ enum kvb_fence_kind {
 };
 struct kvb_fence {
     uint32_t kind;
-    uint32_t reserved; /* 0 */
+    uint32_t line; /* of a counter: 0..63; else 0 */
     uint64_t handle;
 };
 
@@ -885,14 +888,15 @@ KVB_API KVB_NODISCARD int kvb_tier_memory(struct kvb_manager *manager, uint32_t 
                                           uint64_t *bytes);
 
 /*
- * kvb_fence_signal - advance the counter behind KVB_FENCE_COUNTER to at least `value`
+ * kvb_fence_signal - advance the counter of a line of KVB_FENCE_COUNTER to at least `value`
  *
  * Threads    Any. Never goes back: a smaller value does nothing. Transfers that waited are started
  *            by progress.
- * Errors     none beyond the conventions
+ * Errors     KVB_EINVAL  line is not 0..63, value is not below 2^56
  * Since      0.1
  */
-KVB_API KVB_NODISCARD int kvb_fence_signal(struct kvb_manager *manager, uint64_t value);
+KVB_API KVB_NODISCARD int kvb_fence_signal(struct kvb_manager *manager, uint32_t line,
+                                           uint64_t value);
 
 /* ---- Names ----------------------------------------------------------------------------------- */
 

@@ -58,7 +58,7 @@ static int count_other_answers(struct kvb_manager *manager, const struct argumen
         CALL(kvb_manager_flush(manager, 0)),
         CALL(kvb_manager_clear(manager)),
         CALL(kvb_tier_memory(manager, 0, &address, &number)),
-        CALL(kvb_fence_signal(manager, 1)),
+        CALL(kvb_fence_signal(manager, 0, 1)),
         CALL(kvb_namespace_open(manager, "a", 1, NULL, 0, &small)),
         CALL(kvb_hash_tokens(manager, 0, NULL, T, KV_TOKENS, &seq, 1, &count)),
         CALL(kvb_alloc(manager, 0, 1, NULL, &got, NULL)),

@@ -143,6 +143,58 @@ static void test_lost_context_takes_the_tier_out_of_service_and_the_rest_goes_on
     close_lost(scene);
 }
 
+/* More than may be with the engine: nobody will say any more that their fence is reached. */
+static void test_offers_that_wait_for_a_fence_end_with_the_context(void **state)
+{
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run run;
+    cuda_scene_open_tiers(scene, 64, 64);
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    fake_cuda_hold(scene->server);
+    cuda_scene_store(scene, &run, 1, 50, &fence);
+    cuda_scene_offer(scene, &run);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).pending, 50);
+    assert_true(cuda_scene_down(scene).queued > 0);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).pending, 0);
+    kv_flush(rig);
+    mv_drop(rig, &run);
+    close_lost(scene);
+}
+
+static void test_operations_that_wait_for_a_fence_end_with_the_context(void **state)
+{
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run run;
+    struct mv_done done;
+    struct kvb_block *targets[50];
+    struct kvb_op *op = NULL;
+    cuda_scene_open_tiers(scene, 64, 64);
+    mv_park(rig, &run, KVB_TIER_HOST, 1, 50);
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    fake_cuda_hold(scene->server);
+    cuda_scene_attend(scene, run.blocks[0] = kv_alloc(rig, KVB_TIER_DEVICE));
+    kv_unref(rig, run.blocks[0]);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 50, &fence, targets, NULL));
+    assert_int_equal(mv_match(rig, &run), 50);
+    struct kvb_onboard request = mv_request(run.blocks, targets, 50, &done);
+    kv_ok(kvb_onboard(rig->kv, &request, &op));
+    mv_drop(rig, &run);
+    mv_step(rig);
+    assert_int_equal(done.calls, 0);
+    assert_true(mv_up(rig).queued > 0);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    mv_step(rig);
+    assert_int_equal(done.calls, 1);
+    assert_int_equal(done.good_count, 0);
+    kv_ok(kvb_op_release(rig->kv, op));
+    close_lost(scene);
+}
+
 static void test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing(void **state)
 {
     struct cuda_scene *scene = *state;
@@ -461,6 +513,8 @@ int main(void)
         TEST(cuda_opened, test_fence_that_cannot_be_waited_for_fails_the_copy),
         TEST(cuda_opened, test_fence_that_cannot_be_recorded_changes_nothing),
         TEST(cuda_scene, test_lost_context_takes_the_tier_out_of_service_and_the_rest_goes_on),
+        TEST(cuda_scene, test_offers_that_wait_for_a_fence_end_with_the_context),
+        TEST(cuda_scene, test_operations_that_wait_for_a_fence_end_with_the_context),
         TEST(cuda_scene, test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing),
         TEST(cuda_scene, test_host_blocks_that_a_lost_gpu_may_still_write_are_not_used_again),
         TEST(cuda_scene, test_host_blocks_behind_buffers_are_used_on_when_the_gpu_is_lost),

@@ -313,6 +313,7 @@ struct numbered {
     struct cuda_scene scene; /* comes first: *state is that as well */
     struct kvbi_memory memory;
     struct kvbi_cuda *cuda;
+    struct kvbi_lines lines;
     struct kvbi_cuda_tickets tickets;
     cudaStream_t streams[3], ours;
 };
@@ -324,7 +325,7 @@ static int fences_setup(void **state)
     cuda_scene_begin(&n->scene);
     assert_int_equal(kvbi_memory_init(&n->memory, NULL), 0);
     assert_int_equal(kvbi_cuda_open(&n->cuda, &n->memory, 0, message, sizeof message), 0);
-    assert_int_equal(kvbi_cuda_tickets_create(&n->tickets, n->cuda, NULL), 0);
+    assert_int_equal(kvbi_cuda_tickets_create(&n->tickets, n->cuda, &n->lines, NULL), 0);
     cuda_ok(cudaSetDevice(0));
     cuda_ok(cudaStreamCreateWithFlags(&n->ours, cudaStreamNonBlocking));
     return 0;
@@ -342,7 +343,7 @@ static int fences_teardown(void **state)
 }
 
 /*
- * A call has taken the second number and has not got to its stream yet, while a third one is there
+ * A call has taken the second number and has not got to the stream yet, while a third one is there
  * to be waited for.
  */
 static void test_number_that_was_left_out_is_waited_for_once_it_is_recorded(void **state)
@@ -350,24 +351,28 @@ static void test_number_that_was_left_out_is_waited_for_once_it_is_recorded(void
     struct numbered *n = *state;
     struct kvbi_cuda_tickets *tickets = &n->tickets;
     struct kvbi_cuda_scope scope;
-    uint64_t waited = 0;
-    for (uint32_t i = 0; i < 3; i++) {
-        n->streams[i] = held_stream();
-        assert_int_equal(import_stream(tickets, n->streams[i]), i + 1);
-    }
-    tickets->ring[2].recorded = false;
+    struct kvbi_cuda_waited waited = {{0}};
+    uint64_t ticket[3];
+    n->streams[0] = held_stream();
+    for (uint32_t i = 0; i < 3; i++)
+        ticket[i] = import_stream(tickets, n->streams[0]);
+    uint32_t line = kvbi_ticket_line(ticket[0]) - KVBI_LINE_STREAM;
+    struct kvbi_cuda_ticket *second =
+        &tickets->ring[kvbi_ticket_number(ticket[1]) % KVBI_CUDA_TICKETS];
+    unsigned before = fake_cuda_calls("cudaStreamWaitEvent");
+    second->recorded = false;
     kvbi_cuda_enter(n->cuda, &scope);
-    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, 3));
-    assert_int_equal(waited, 1);
-    tickets->ring[2].recorded = true;
-    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, 3));
-    assert_int_equal(waited, 3);
+    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, ticket[2]));
+    assert_int_equal(fake_cuda_calls("cudaStreamWaitEvent") - before, 2);
+    assert_int_equal(waited.numbers[line], 0);
+    second->recorded = true;
+    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, ticket[2]));
+    assert_int_equal(fake_cuda_calls("cudaStreamWaitEvent") - before, 5);
+    assert_int_equal(waited.numbers[line], kvbi_ticket_number(ticket[2]));
+    cuda_ok(kvbi_cuda_tickets_wait(tickets, n->ours, &waited, ticket[2]));
+    assert_int_equal(fake_cuda_calls("cudaStreamWaitEvent") - before, 5);
     kvbi_cuda_leave(&scope);
     fake_cuda_release(n->streams[0]);
-    fake_cuda_release(n->streams[2]);
-    fake_cuda_quiesce();
-    assert_int_equal(cudaStreamQuery(n->ours), cudaErrorNotReady); /* behind the second */
-    fake_cuda_release(n->streams[1]);
     cuda_ok(cudaStreamSynchronize(n->ours));
 }
 

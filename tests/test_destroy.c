@@ -350,7 +350,7 @@ static void test_refused_destroy_leaves_operations_and_offers_running(void **sta
     mv_drop_beside(rig, &below);
     kv_expect(kvb_manager_destroy(rig->kv), KVB_EBUSY);
     assert_int_equal(done.calls, 0);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_flush(rig);
     assert_int_equal(done.calls, 1);
     assert_int_equal(done.good_count, 2);

@@ -21,8 +21,6 @@ enum fault {
     FAILS,
     CONDEMNS,
     URGENT_LAST,
-    IMPORTS_ANYTHING,
-    IMPORTS_OTHER_VALUES,
     SIGNALS_SILENTLY,
     RECALLS_ANY_TAG,
     RECALLS_TWICE,
@@ -64,7 +62,7 @@ static struct broken *of(struct kvbi_engine *engine)
 static struct kvbi_copy bend(const struct broken *broken, struct kvbi_copy copy)
 {
     if (broken->fault == PASSES_TICKETS)
-        copy.ticket = 0;
+        copy.tickets.source = 0;
     if (broken->fault == COPIES_OTHER_BYTES && copy.from_slot == 2)
         copy.from_slot = 3;
     if (broken->fault == COPIES_NOTHING && copy.from_slot == 2) {
@@ -172,19 +170,10 @@ static void drain(struct kvbi_engine *engine)
         broken->inner->ops->drain(broken->inner);
 }
 
-static int import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
-                  struct kvbi_why *why)
+static bool signal_counter(struct kvbi_engine *engine)
 {
     struct broken *broken = of(engine);
-    int code = broken->inner->ops->import(broken->inner, fence, ticket, why);
-    *ticket += code == 0 && *ticket != 0 && broken->fault == IMPORTS_OTHER_VALUES;
-    return broken->fault == IMPORTS_ANYTHING ? 0 : code;
-}
-
-static bool signal_counter(struct kvbi_engine *engine, uint64_t value)
-{
-    struct broken *broken = of(engine);
-    return broken->inner->ops->signal(broken->inner, value) && broken->fault != SIGNALS_SILENTLY;
+    return broken->inner->ops->signal(broken->inner) && broken->fault != SIGNALS_SILENTLY;
 }
 
 static bool recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
@@ -245,7 +234,6 @@ static bool open_broken(struct engine_bench *bench)
                                            .wake_fd = event_fd,
                                            .ready = ready,
                                            .drain = chosen == HAS_NO_DRAIN ? NULL : drain,
-                                           .import = import,
                                            .bytes = bytes,
                                            .signal = signal_counter,
                                            .recall = recall};
@@ -390,20 +378,6 @@ static void test_engine_that_begins_urgent_copies_last_is_found(void **state)
     expect_found(URGENT_LAST, "urgent copies are begun first");
 }
 
-static void test_engine_that_imports_anything_is_found(void **state)
-{
-    (void)state;
-    expect_found(IMPORTS_ANYTHING,
-                 "import gives a counter's value and refuses what it does not know");
-}
-
-static void test_engine_that_imports_other_values_is_found(void **state)
-{
-    (void)state;
-    expect_found(IMPORTS_OTHER_VALUES,
-                 "import gives a counter's value and refuses what it does not know");
-}
-
 static void test_engine_whose_signal_wakes_nobody_is_found(void **state)
 {
     (void)state;
@@ -523,8 +497,6 @@ int main(void)
         TEST(bare, test_engine_that_fails_a_copy_is_found),
         TEST(bare, test_engine_that_condemns_a_slot_is_found),
         TEST(bare, test_engine_that_begins_urgent_copies_last_is_found),
-        TEST(bare, test_engine_that_imports_anything_is_found),
-        TEST(bare, test_engine_that_imports_other_values_is_found),
         TEST(bare, test_engine_whose_signal_wakes_nobody_is_found),
         TEST(bare, test_engine_that_recalls_any_tag_is_found),
         TEST(bare, test_engine_that_recalls_a_copy_twice_is_found),

@@ -210,20 +210,25 @@ static void test_node_whose_ticket_is_reached_by_now_is_looked_at(void **state)
     (void)state;
     struct kvbi_band_node nodes[3] = {{0}};
     struct kvbi_deferred deferred;
-    struct kvbi_tickets reached = {.counter = 7, .stream = 3};
-    kvbi_deferred_init(&deferred, nodes, sizeof *nodes);
-    kvbi_deferred_add(&deferred, 0, 50, (struct kvbi_tickets){.counter = 9, .stream = 3}, reached);
-    assert_false(kvbi_deferred_due(&deferred, reached));
-    kvbi_deferred_add(&deferred, 1, 50, (struct kvbi_tickets){.counter = 7}, reached);
-    assert_true(kvbi_deferred_due(&deferred, reached));
+    static struct kvbi_lines lines;
+    const struct kvbi_tickets later = {kvbi_ticket(3, 9), kvbi_ticket(64, 3)},
+                              by_now = {.source = kvbi_ticket(3, 7)},
+                              other = {.target = kvbi_ticket(64, 2)};
+    (void)kvbi_lines_advance(&lines, 3, 7);
+    (void)kvbi_lines_advance(&lines, 64, 3);
+    kvbi_deferred_init(&deferred, &lines, nodes, sizeof *nodes);
+    kvbi_deferred_add(&deferred, 0, 50, later, NULL);
+    assert_false(kvbi_deferred_due(&deferred));
+    kvbi_deferred_add(&deferred, 1, 50, by_now, NULL);
+    assert_true(kvbi_deferred_due(&deferred));
     assert_int_equal(kvbi_deferred_next(&deferred), 0);
-    kvbi_deferred_keep(&deferred, (struct kvbi_tickets){.counter = 9}, reached);
+    kvbi_deferred_keep(&deferred, later);
     assert_int_equal(kvbi_deferred_next(&deferred), 1);
     kvbi_deferred_remove(&deferred, 1);
     assert_int_equal(kvbi_deferred_next(&deferred), KVBI_NONE);
-    assert_false(kvbi_deferred_due(&deferred, reached));
-    kvbi_deferred_add(&deferred, 2, 50, (struct kvbi_tickets){.stream = 2}, reached);
-    assert_true(kvbi_deferred_due(&deferred, reached));
+    assert_false(kvbi_deferred_due(&deferred));
+    kvbi_deferred_add(&deferred, 2, 50, other, NULL);
+    assert_true(kvbi_deferred_due(&deferred));
 }
 
 /* ---- Waking ---------------------------------------------------------------------------------- */
@@ -245,9 +250,9 @@ static void test_signal_wakes_who_sleeps_while_all_waits_for_its_fence(void **st
     request.arg = &done;
     struct kvb_op *op = mv_onboard(rig, &request);
     assert_true(kv_falls_asleep(rig->kv));
-    kv_ok(kvb_fence_signal(rig->kv, FENCE - 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, FENCE - 1));
     assert_false(atomic_load(&rig->kv->progress.signalled)); /* for nothing */
-    kv_ok(kvb_fence_signal(rig->kv, FENCE));
+    kv_ok(kvb_fence_signal(rig->kv, 0, FENCE));
     assert_true(kv_wait_for(&done, 1));
     mv_drop(rig, &run);
     mv_end(rig, &run, op, 1);

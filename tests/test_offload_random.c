@@ -172,7 +172,7 @@ static void world_step(struct world *world)
             kv_ok(kvb_manager_clear(rig->kv));
         break;
     case 11:
-        kv_ok(kvb_fence_signal(rig->kv, ++world->fence));
+        kv_ok(kvb_fence_signal(rig->kv, 0, ++world->fence));
         kv_advance(rig, KV_MS / 4);
         break;
     case 12:
@@ -202,7 +202,7 @@ static void run_world(struct world *world, uint64_t seed)
         mv_name(&world->rig, &world->chains[i], i + 1, CHAIN_LENGTH);
     for (uint32_t step = 0; step < 400; step++)
         world_step(world);
-    kv_ok(kvb_fence_signal(world->rig.kv, UINT64_MAX));
+    kv_ok(kvb_fence_signal(world->rig.kv, 0, (UINT64_C(1) << 56) - 1));
     mv_step(&world->rig);
     for (uint32_t i = 0; i < 4; i++)
         world_take(world, i);

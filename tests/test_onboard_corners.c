@@ -112,7 +112,7 @@ static void end_waiting(struct waiting *waiting)
     kv_ok(kvb_op_release(rig->kv, waiting->op));
     kv_unref(rig, waiting->run.blocks[0]);
     kv_unref(rig, waiting->offered.blocks[0]);
-    kv_ok(kvb_fence_signal(rig->kv, 5));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 5));
     kv_flush(rig);
 }
 

@@ -35,7 +35,7 @@ static void test_flush_times_out_while_a_fence_is_not_signalled(void **state)
     mv_store_beside(rig, &run, KVB_TIER_DEVICE, 1, 2, 1);
     kv_expect(kvb_manager_flush(rig->kv, 0), KVB_ETIMEDOUT);
     kv_expect(kvb_manager_flush(rig->kv, KV_MS), KVB_ETIMEDOUT);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     modes_settle(rig);
     assert_int_equal(mv_down(rig).transferred, 2);
     mv_drop_beside(rig, &run);
@@ -71,7 +71,7 @@ static void test_wait_times_out_and_the_operation_goes_on(void **state)
     struct kvb_op *op = mv_bring_beside(rig, &run, KVB_TIER_DEVICE, 1, 0, &done);
     kv_expect(kvb_op_wait(rig->kv, op, KV_MS), KVB_ETIMEDOUT);
     assert_int_equal(done.calls, 0);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_ok(kvb_op_wait(rig->kv, op, KVB_FOREVER));
     assert_int_equal(done.calls, 1);
     kv_ok(kvb_op_release(rig->kv, op));
@@ -93,7 +93,7 @@ static void test_cancelled_operation_ends_while_its_fence_is_open(void **state)
     assert_int_equal(done.status, KVB_ECANCELED);
     kv_ok(kvb_op_release(rig->kv, op));
     mv_drop_beside(rig, &run);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     modes_settle(rig);
 }
 
@@ -113,7 +113,7 @@ static void test_deadline_of_the_injected_clock_ends_an_operation(void **state)
     assert_int_equal(done.status, KVB_ETIMEDOUT);
     kv_ok(kvb_op_release(rig->kv, op));
     mv_drop_beside(rig, &run);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     modes_settle(rig);
 }
 
@@ -178,7 +178,7 @@ static void test_every_call_that_makes_work_sets_it_off(void **state)
     modes_settle(rig);
     kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, NULL, NULL));
     modes_await(rig, mv_down(rig).inflight == 1);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     modes_await(rig, mv_down(rig).transferred == 1);
     struct kvb_op *op = mv_bring_beside(rig, &below, KVB_TIER_DEVICE, 0, 0, &done);
     modes_await(rig, done.calls == 1);
@@ -194,7 +194,7 @@ static void test_every_call_that_makes_work_sets_it_off(void **state)
     kv_ok(kvb_op_cancel(rig->kv, op));
     modes_await(rig, cut.calls == 1);
     kv_ok(kvb_op_release(rig->kv, op));
-    kv_ok(kvb_fence_signal(rig->kv, 9));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 9));
     mv_drop_beside(rig, &run);
     mv_drop_beside(rig, &below);
     modes_settle(rig);
@@ -361,7 +361,7 @@ static int call_as_child(struct kv_rig *rig, struct kvb_block *block, struct kvb
     wrong += kvb_manager_next_timeout(rig->kv, &timeout_ns) != KVB_EFORK;
     wrong += kvb_manager_clear(rig->kv) != KVB_EFORK;
     wrong += kvb_manager_stats(rig->kv, &stats) != KVB_EFORK;
-    wrong += kvb_fence_signal(rig->kv, 1) != KVB_EFORK;
+    wrong += kvb_fence_signal(rig->kv, 0, 1) != KVB_EFORK;
     wrong += kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, NULL, &got, NULL) != KVB_EFORK;
     wrong += kvb_block_unref(rig->kv, &block, 1, NULL) != KVB_EFORK;
     wrong += kvb_block_offload(rig->kv, &block, 1, 50, NULL, NULL) != KVB_EFORK;
@@ -390,7 +390,7 @@ static void test_child_after_fork_is_refused_and_the_parent_goes_on(void **state
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_ok(kvb_op_wait(rig->kv, op, KVB_FOREVER));
     assert_int_equal(done.calls, 1);
     kv_ok(kvb_op_release(rig->kv, op));

@@ -94,7 +94,7 @@ static void test_several_threads_wait_at_once_and_all_return(void **state)
                          0);
     }
     mv_store_beside(rig, &run, KVB_TIER_DEVICE, 1, 2, 1);
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     for (uint32_t i = 0; i < 4; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(i % 2 == 0 ? elsewhere[i].flush : elsewhere[i].wait, 0);

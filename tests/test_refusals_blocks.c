@@ -55,9 +55,15 @@ static void test_alloc_names_tier_fence_and_shortage(void **state)
             "blocks is NULL, count is 1");
     refuses(rig, kvb_alloc(rig->kv, 0, 1, &fence, more, NULL), KVB_EINVAL,
             "fence of kind 9 (unknown), handle 0x0: must be one of 0..");
-    fence = (struct kvb_fence){.kind = KVB_FENCE_COUNTER, .reserved = 7};
+    fence = (struct kvb_fence){.kind = KVB_FENCE_COUNTER, .line = 64};
     refuses(rig, kvb_alloc(rig->kv, 0, 1, &fence, more, NULL), KVB_EINVAL,
-            "fence of kind 1 (KVB_FENCE_COUNTER), handle 0x0: reserved is 7, must be 0");
+            "fence of kind 1 (KVB_FENCE_COUNTER), handle 0x0: line is 64, must be 0..63");
+    fence = (struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = UINT64_C(1) << 56};
+    refuses(rig, kvb_alloc(rig->kv, 0, 1, &fence, more, NULL), KVB_EINVAL,
+            "handle 0x100000000000000: a counter's value must be below 2^56");
+    fence = (struct kvb_fence){.kind = KVB_FENCE_NONE, .line = 7};
+    refuses(rig, kvb_alloc(rig->kv, 0, 1, &fence, more, NULL), KVB_EINVAL,
+            "handle 0x0: line is 7, must be 0: only counters have lines");
     answers(rig, kvb_alloc(rig->kv, 0, 6, NULL, more, &missing), KVB_ENOSPC,
             "3 of 6 blocks of tier DEVICE (8 in all) are missing, and held by the caller");
     assert_int_equal(missing, 3);
@@ -76,7 +82,7 @@ static void test_alloc_says_that_transfers_hold_what_is_missing(void **state)
     blocks[4] = NULL;
     answers(rig, kvb_alloc(rig->kv, 0, 4, NULL, more, NULL), KVB_EAGAIN,
             "1 of 4 blocks of tier DEVICE (8 in all) are missing, which transfers will give back");
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_poll(rig);
 }
 

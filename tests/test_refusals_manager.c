@@ -47,7 +47,11 @@ static void test_manager_calls_name_what_is_wrong(void **state)
     kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 0, &late, NULL));
     answers(rig, kvb_manager_flush(rig->kv, 0), KVB_ETIMEDOUT,
             "not all lanes were idle within 0 ns");
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 63, (UINT64_C(1) << 56) - 1));
+    refuses(rig, kvb_fence_signal(rig->kv, 64, 1), KVB_EINVAL, "line is 64, must be 0..63");
+    refuses(rig, kvb_fence_signal(rig->kv, 0, UINT64_C(1) << 56), KVB_EINVAL,
+            "value is 72057594037927936, must be below 2^56");
     kv_flush(rig);
     mv_drop(rig, &run);
 }

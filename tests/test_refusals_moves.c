@@ -183,7 +183,7 @@ static void test_offload_names_block_and_reason(void **state)
     kv_poll(rig);
     answers(rig, kvb_block_offload_cancel(rig->kv, run.blocks, 1, NULL), KVB_EBUSY,
             "blocks[0] (DEVICE/0) is on deck or in transfer");
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_poll(rig);
     kv_ok(kvb_invalidate(rig->kv, &run.seqs[1], 1, NULL));
     refuses(rig, kvb_block_offload(rig->kv, run.blocks + 1, 1, 0, NULL, NULL), KVB_ESTATE,
@@ -334,7 +334,7 @@ static void test_operations_name_what_is_wrong_with_them(void **state)
     if (strstr(kv_stats(rig).engine, "cuda") == NULL)
         refuses(rig, kvb_op_wait_stream(rig->kv, op, &up, 0), KVB_EUNSUPPORTED,
                 "the operation's targets are in tier DEVICE, which is not in CUDA memory");
-    kv_ok(kvb_fence_signal(rig->kv, 1));
+    kv_ok(kvb_fence_signal(rig->kv, 0, 1));
     kv_flush(rig);
     kv_ok(kvb_op_take(rig->kv, op, up.targets, 2, &good));
     refuses(rig, kvb_op_take(rig->kv, op, again, 2, &good), KVB_ESTATE,

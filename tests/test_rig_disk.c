@@ -102,7 +102,7 @@ static void fails_with_copies_behind_a_fence_and_a_thread(void **state)
     rig_begin(rig, 1 << 20, 8);
     for (uint32_t slot = 0; slot < 8; slot++) {
         struct kvbi_copy copy = rig_down(rig, slot, slot, slot, slot);
-        copy.ticket = slot < 4 ? 0 : 7;
+        copy.tickets.source = slot < 4 ? 0 : 7;
         rig_submit(rig, copy, false);
     }
     rig_spawn(rig, fill_all);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support/disk_engines.h"
+#include "support/signal.h"
 #include "transfer/disk/tier.h"
 
 /* ---- Round trips ----------------------------------------------------------------------------- */
@@ -110,12 +111,12 @@ static void test_disk_engine_takes_all_or_nothing(void **state)
     rig_must_start(rig);
     for (uint32_t i = 0; i < 9; i++) {
         copies[i] = rig_down(rig, i, i, i, i);
-        copies[i].ticket = 1;
+        copies[i].tickets.source = 1;
     }
     assert_int_equal(rig->engine->ops->submit(rig->engine, copies, 9, false), KVB_EAGAIN);
     assert_int_equal(rig->engine->ops->submit(rig->engine, copies, 8, false), 0);
     assert_int_equal(rig->engine->ops->submit(rig->engine, copies + 8, 1, false), KVB_EAGAIN);
-    assert_true(rig->engine->ops->signal(rig->engine, 1));
+    assert_true(signal_line(&rig->lines, rig->engine, 0, 1));
     assert_true(rig_wait(rig, 8));
     assert_int_equal(rig->engine->ops->submit(rig->engine, copies + 8, 1, false), 0);
     assert_true(rig_wait(rig, 9));

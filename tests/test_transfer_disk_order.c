@@ -5,6 +5,7 @@
 
 #include "support/disk_engines.h"
 #include "support/give_up.h"
+#include "support/signal.h"
 #include "transfer/disk/io.h"
 #include "transfer/disk/tier.h"
 
@@ -15,23 +16,18 @@ static void test_disk_engine_fence_holds_back_its_copy_only(void **state)
     struct disk_rig *rig = *state;
     rig_begin(rig, 65536, 8);
     struct kvbi_copy held = rig_down(rig, 1, 1, 1, 1), free = rig_down(rig, 2, 2, 2, 2);
-    const struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 5};
     bool more;
-    assert_int_equal(rig->engine->ops->import(rig->engine, &fence, &held.ticket, NULL), 0);
-    assert_int_equal(
-        rig->engine->ops->import(rig->engine, &(struct kvb_fence){.kind = 9}, &free.ticket, NULL),
-        KVB_EINVAL);
-    assert_int_equal(rig->engine->ops->import(rig->engine, NULL, &free.ticket, NULL), 0);
+    held.tickets.source = 5;
     rig_submit(rig, held, false);
     rig_submit(rig, free, false);
     assert_true(rig_wait(rig, 1));
     assert_int_equal(rig->order[0], 2);
-    assert_false(rig->engine->ops->signal(rig->engine, 4));
+    assert_false(signal_line(&rig->lines, rig->engine, 0, 4));
     assert_true(rig_reap(rig, 64, &more));
     assert_false(more);
     assert_int_equal(rig->done, 1);
     rig_fill(rig, 1, 1); /* what is there when the fence is reached is what is written */
-    assert_true(rig->engine->ops->signal(rig->engine, 5));
+    assert_true(signal_line(&rig->lines, rig->engine, 0, 5));
     assert_true(rig_wait(rig, 2));
     assert_int_equal(rig_load(rig, 1, 1), 0);
 }
@@ -67,10 +63,10 @@ static void test_disk_engine_urgent_copies_go_first(void **state)
         uint32_t slot = i % 2 == 0 ? N / 2 + i / 2 : i / 2;
         struct kvbi_copy copy =
             i % 2 == 0 ? rig_down(rig, slot, slot, slot, i) : rig_up(rig, slot, slot, slot, i);
-        copy.ticket = 1;
+        copy.tickets.source = 1;
         rig_submit(rig, copy, i % 2 != 0);
     }
-    assert_true(rig->engine->ops->signal(rig->engine, 1));
+    assert_true(signal_line(&rig->lines, rig->engine, 0, 1));
     assert_true(rig_wait(rig, N));
     assert_in_range(order.reads, N / 2, N); /* one or two pieces a block */
     assert_in_range(order.writes, N / 2, N);
@@ -156,11 +152,11 @@ static void test_disk_engine_drain_ends_everything(void **state)
     for (uint32_t i = 0; i < N; i++) {
         struct kvbi_copy copy = rig_down(rig, i, i, i, i);
         rig_fill(rig, i, i);
-        copy.ticket = i < 3 ? 7 : 0;
+        copy.tickets.source = i < 3 ? 7 : 0;
         rig_submit(rig, copy, i % 4 == 0);
     }
     rig->engine->ops->drain(rig->engine);
-    assert_false(rig->engine->ops->signal(rig->engine, 7));
+    assert_false(signal_line(&rig->lines, rig->engine, 0, 7));
     int event = rig->engine->ops->wake_fd(rig->engine);
     assert_true(rig->engine->ops->ready(rig->engine));
     for (bool more = true; more;)
@@ -212,7 +208,7 @@ static void test_disk_engine_random_work_completes_exactly_once(void **state)
                 rig->engine->ops->drain(rig->engine);
             break;
         case 1:
-            (void)rig->engine->ops->signal(rig->engine, ++counter);
+            (void)signal_line(&rig->lines, rig->engine, 0, ++counter);
             break;
         case 2:
         case 3:
@@ -248,7 +244,8 @@ static void test_disk_engine_random_work_completes_exactly_once(void **state)
             else
                 copy = rig_down(rig, slot, slot, (uint64_t)step + 1, slot);
             rig_fill(rig, slot, up[slot] ? 0 : (uint64_t)step + 1);
-            copy.ticket = ticket[slot] = (random >> 45) % 4 == 0 ? counter + (random >> 47) % 3 : 0;
+            copy.tickets.source = ticket[slot] =
+                (random >> 45) % 4 == 0 ? counter + (random >> 47) % 3 : 0;
             if (rig->engine->ops->submit(rig->engine, &copy, 1, up[slot]) == 0) {
                 if (!up[slot])
                     stored[slot] = (uint64_t)step + 1;

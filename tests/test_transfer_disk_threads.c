@@ -5,6 +5,7 @@
 
 #include "support/child.h"
 #include "support/disk_engines.h"
+#include "support/signal.h"
 
 /* ---- Threads --------------------------------------------------------------------------------- */
 
@@ -13,7 +14,7 @@ static void *fill_and_signal(void *argument)
     struct disk_rig *rig = argument;
     for (uint32_t slot = 0; slot < 32; slot++) {
         rig_fill(rig, slot, slot);
-        if (rig->engine->ops->signal(rig->engine, slot + 1))
+        if (signal_line(&rig->lines, rig->engine, 0, slot + 1))
             (void)rig->engine->ops->ready(rig->engine);
     }
     return NULL;
@@ -27,7 +28,7 @@ static void test_disk_engine_signals_from_another_thread_release_copies(void **s
     rig_begin(rig, 65536, 32);
     for (uint32_t slot = 0; slot < 32; slot++) {
         struct kvbi_copy copy = rig_down(rig, slot, slot, slot, slot);
-        copy.ticket = slot + 1;
+        copy.tickets.source = slot + 1;
         rig_submit(rig, copy, false);
     }
     rig_spawn(rig, fill_and_signal);
@@ -124,7 +125,7 @@ static int use_in_child(void *argument)
     if (ops->reap(rig->engine, &completion, 1, 0, &more) != 0 || more)
         return 2;
     ops->drain(rig->engine);
-    if (ops->ready(rig->engine) || ops->signal(rig->engine, 9))
+    if (ops->ready(rig->engine) || signal_line(&rig->lines, rig->engine, 0, 9))
         return 3;
     ops->destroy(rig->engine);
     return 0;

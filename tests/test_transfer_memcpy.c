@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "support/failing_memory.h"
+#include "support/signal.h"
 #include "transfer/memory/engine.h"
 #include "transfer/memory/tier.h"
 
@@ -26,6 +27,7 @@ struct fixture {
     uint64_t faulty_slots; /* bit: the copy from that slot fails ... */
     int fault;             /* ... with this code */
     struct kvbi_tier device, host;
+    struct kvbi_lines lines;
     struct kvbi_engine *engine;
     struct kvbi_completion done[BLOCKS];
     uint32_t done_count;
@@ -88,8 +90,9 @@ static void open_with(struct fixture *f, uint64_t block_bytes)
         memset(kvbi_tier_address(&f->device, slot), (int)(slot + 1), block_bytes);
         memset(kvbi_tier_address(&f->host, slot), 0xee, block_bytes);
     }
-    assert_int_equal(
-        kvbi_engine_memcpy_create(&f->engine, &f->memory, &f->clock, CAPACITY, &f->hooks), 0);
+    assert_int_equal(kvbi_engine_memcpy_create(&f->engine, &f->memory, &f->clock, &f->lines,
+                                               CAPACITY, &f->hooks),
+                     0);
 }
 
 static void open_engine(struct fixture *f)
@@ -104,7 +107,7 @@ static struct kvbi_copy down(const struct fixture *f, uint32_t from, uint32_t to
                               .to = &f->host,
                               .from_slot = from,
                               .to_slot = to,
-                              .ticket = ticket,
+                              .tickets = {.source = ticket},
                               .cookie = from};
 }
 
@@ -271,13 +274,13 @@ static void test_memcpy_fence_holds_back_its_copy_only(void **state)
     assert_int_equal(f->done_count, 1);
     expect_done(f, 0, 3, 0);
     expect_bytes(f, 1, BLOCKS);
-    assert_false(f->engine->ops->signal(f->engine, 2));
-    assert_true(f->engine->ops->signal(f->engine, 3));
+    assert_false(signal_line(&f->lines, f->engine, 0, 2));
+    assert_true(signal_line(&f->lines, f->engine, 0, 3));
     assert_true(f->engine->ops->ready(f->engine));
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     assert_int_equal(f->done_count, 1);
     expect_done(f, 0, 2, 0);
-    assert_true(f->engine->ops->signal(f->engine, 100));
+    assert_true(signal_line(&f->lines, f->engine, 0, 100));
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     expect_done(f, 0, 1, 0);
     expect_bytes(f, 1, 1);
@@ -287,13 +290,13 @@ static void test_memcpy_counter_never_goes_back(void **state)
 {
     struct fixture *f = *state;
     open_engine(f);
-    assert_false(f->engine->ops->signal(f->engine, 7));
-    assert_false(f->engine->ops->signal(f->engine, 3));
+    assert_false(signal_line(&f->lines, f->engine, 0, 7));
+    assert_false(signal_line(&f->lines, f->engine, 0, 3));
     assert_int_equal(submit_one(f, 1, 1, 7, false), 0);
-    assert_int_equal(submit_one(f, 2, 2, UINT64_MAX, false), 0);
+    assert_int_equal(submit_one(f, 2, 2, KVBI_NUMBER_MAX, false), 0);
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     assert_int_equal(f->done_count, 1);
-    assert_true(f->engine->ops->signal(f->engine, UINT64_MAX));
+    assert_true(signal_line(&f->lines, f->engine, 0, KVBI_NUMBER_MAX));
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     expect_done(f, 0, 2, 0);
     assert_false(f->engine->ops->ready(f->engine));
@@ -306,38 +309,11 @@ static void test_memcpy_released_urgent_copy_goes_before_ready_ones(void **state
     assert_int_equal(submit_one(f, 1, 1, 1, false), 0);
     assert_int_equal(submit_one(f, 2, 2, 1, true), 0);
     assert_int_equal(submit_one(f, 3, 3, 0, false), 0);
-    assert_true(f->engine->ops->signal(f->engine, 1));
+    assert_true(signal_line(&f->lines, f->engine, 0, 1));
     assert_false(reap(f, BLOCKS, KVB_FOREVER));
     expect_done(f, 0, 2, 0);
     expect_done(f, 1, 3, 0);
     expect_done(f, 2, 1, 0);
-}
-
-static void test_memcpy_import_knows_the_counter_only(void **state)
-{
-    struct fixture *f = *state;
-    uint64_t ticket = 9;
-    open_engine(f);
-    assert_int_equal(f->engine->ops->import(f->engine, NULL, &ticket, NULL), 0);
-    assert_int_equal(ticket, 0);
-    assert_int_equal(
-        f->engine->ops->import(f->engine, &(struct kvb_fence){.handle = 5}, &ticket, NULL), 0);
-    assert_int_equal(ticket, 0);
-    assert_int_equal(
-        f->engine->ops->import(
-            f->engine, &(struct kvb_fence){.kind = KVB_FENCE_COUNTER, .handle = 5}, &ticket, NULL),
-        0);
-    assert_int_equal(ticket, 5);
-    assert_int_equal(f->engine->ops->import(f->engine, &(struct kvb_fence){.kind = 2, .handle = 5},
-                                            &ticket, NULL),
-                     KVB_EINVAL);
-    assert_int_equal(ticket, 0);
-    assert_int_equal(f->engine->ops->import(
-                         f->engine, &(struct kvb_fence){.kind = 1, .reserved = 1}, &ticket, NULL),
-                     KVB_EINVAL);
-    assert_int_equal(f->engine->ops->import(
-                         f->engine, &(struct kvb_fence){.kind = 0, .reserved = 1}, &ticket, NULL),
-                     KVB_EINVAL);
 }
 
 /*
@@ -430,7 +406,7 @@ static void test_memcpy_drain_cancels_what_has_not_begun(void **state)
     expect_done(f, 0, 7, 0);
     f->engine->ops->drain(f->engine);
     assert_true(f->engine->ops->ready(f->engine));
-    assert_false(f->engine->ops->signal(f->engine, 3));
+    assert_false(signal_line(&f->lines, f->engine, 0, 3));
     assert_true(reap(f, 2, KVB_FOREVER));
     expect_done(f, 0, 1, KVB_ECANCELED);
     expect_done(f, 1, 5, KVB_ECANCELED);
@@ -464,7 +440,7 @@ static void test_memcpy_random_work_completes_exactly_once(void **state)
             f->engine->ops->drain(f->engine);
             break;
         case 1:
-            f->engine->ops->signal(f->engine, ++counter);
+            signal_line(&f->lines, f->engine, 0, ++counter);
             break;
         case 2:
         case 3:
@@ -501,7 +477,7 @@ static void *write_and_signal(void *argument)
     struct fixture *f = argument;
     for (uint32_t slot = 0; slot < CAPACITY; slot++) {
         memset(kvbi_tier_address(&f->device, slot), (int)(slot + 1), f->device.block_bytes);
-        f->engine->ops->signal(f->engine, slot + 1);
+        signal_line(&f->lines, f->engine, 0, slot + 1);
     }
     return NULL;
 }
@@ -536,7 +512,8 @@ static void test_memcpy_create_without_memory_leaks_nothing(void **state)
         struct kvbi_clock clock;
         struct kvbi_engine *engine = (struct kvbi_engine *)&failing;
         kvbi_clock_init(&clock, NULL);
-        assert_int_equal(kvbi_engine_memcpy_create(&engine, &memory, &clock, 8, NULL), KVB_ENOMEM);
+        assert_int_equal(kvbi_engine_memcpy_create(&engine, &memory, &clock, NULL, 8, NULL),
+                         KVB_ENOMEM);
         assert_null(engine);
         assert_int_equal(failing.live_bytes, 0);
     }
@@ -548,7 +525,8 @@ static void test_memcpy_without_hooks_and_capacity_refuses(void **state)
     struct kvbi_engine *engine;
     open_engine(f);
     struct kvbi_copy copy = down(f, 0, 0, 0);
-    assert_int_equal(kvbi_engine_memcpy_create(&engine, &f->memory, &f->clock, 0, NULL), 0);
+    assert_int_equal(kvbi_engine_memcpy_create(&engine, &f->memory, &f->clock, &f->lines, 0, NULL),
+                     0);
     assert_int_equal(engine->ops->submit(engine, &copy, 1, false), KVB_EAGAIN);
     engine->ops->destroy(engine);
 }
@@ -566,7 +544,6 @@ int main(void)
         TEST(memcpy, test_memcpy_fence_holds_back_its_copy_only),
         TEST(memcpy, test_memcpy_counter_never_goes_back),
         TEST(memcpy, test_memcpy_released_urgent_copy_goes_before_ready_ones),
-        TEST(memcpy, test_memcpy_import_knows_the_counter_only),
         TEST(memcpy, test_memcpy_fault_fails_its_block_only),
         TEST(memcpy, test_memcpy_time_is_up_after_one_run),
         TEST(memcpy, test_memcpy_long_run_is_broken_up_for_the_clock),

@@ -92,10 +92,12 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
     if (fence != NULL && fence->kind == KVB_FENCE_CUDA_STREAM &&
         released_since(manager, pool, released))
         error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
+    const struct kvbi_engines *engines = kvbi_pipeline_engines(&manager->pipeline);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
-        kvbi_engines_forget_captured(kvbi_pipeline_engines(&manager->pipeline),
-                                     &manager->tiers[pool->tier], kvbi_pool_slot(pool, blocks[i]));
-        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, blocks[i], ticket);
+        /* that of a capture, which nobody can wait for, was the former owner's */
+        if (kvbi_engines_captured(engines, blocks[i]->ticket))
+            blocks[i]->ticket = 0;
+        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), blocks[i], ticket);
     }
     return error;
 }

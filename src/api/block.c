@@ -195,15 +195,22 @@ static int prepare_register(struct kvbi_roll *roll, uint32_t i, struct kvb_block
                      shape->key_bytes);
 }
 
+static int set_register_ticket(struct kvb_manager *manager, struct kvb_block *block,
+                               uint64_t ticket)
+{
+    const struct kvbi_lanes *lanes = kvbi_pipeline_lanes(&manager->pipeline);
+    const struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, block);
+    int refused = kvbi_lanes_takes_ticket(lanes, pool, ticket);
+    if (refused == 0)
+        kvbi_lanes_set_ticket(lanes, block, ticket);
+    return refused;
+}
+
 static int register_locked(struct kvb_manager *manager, struct kvb_block **block, bool share,
-                           uint64_t ticket, uint64_t now_ns)
+                           uint64_t now_ns)
 {
     struct kvbi_pool *pool = kvbi_store_pool_of(&manager->store, *block);
     struct kvb_block *own = *block;
-    int refused = kvbi_lanes_takes_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, ticket);
-    if (refused != 0)
-        return refused;
-    kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, own, ticket);
     int error = kvbi_store_register_locked(&manager->store, pool, block, share, now_ns);
     if (error == 0 && *block == own)
         kvbi_lanes_registered_locked(kvbi_pipeline_lanes(&manager->pipeline), pool, own);
@@ -232,6 +239,8 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
                               : what->keys + (begin + i) * kvbi_store_key_stride(&manager->store);
         codes[i] = prepare_register(what->roll, begin + i, blocks[begin + i], key);
         if (codes[i] == 0)
+            codes[i] = set_register_ticket(manager, blocks[begin + i], what->ticket);
+        if (codes[i] == 0)
             named[named_count++] = blocks[begin + i];
     }
     kvbi_store_warm_names(&manager->store, named, named_count);
@@ -239,8 +248,7 @@ static void register_batch(const struct registering *what, struct kvb_block **bl
     kvbi_store_warm_names_locked(&manager->store, named, named_count);
     for (uint32_t i = 0; i < count; i++)
         if (codes[i] == 0)
-            codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->ticket,
-                                       what->now_ns);
+            codes[i] = register_locked(manager, &blocks[begin + i], what->share, what->now_ns);
     kvbi_unlock(manager);
 }
 

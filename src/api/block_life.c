@@ -342,7 +342,7 @@ static int finish_step(struct kvbi_roll *roll, uint32_t i, struct kvb_block *blo
     if (error == 0) {
         uint64_t before = block->ticket;
         /* ahead of the move: who sees the block Complete sees what to wait for */
-        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), pool, block, ticket);
+        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), block, ticket);
         error = kvbi_life_move(block, edge, &move, NULL);
         if (error != 0 && error != KVB_ESHARED) /* else it may be the other's by now */
             block->ticket = before;

@@ -263,8 +263,8 @@ int kvbi_refuse_wait_stream(struct kvb_manager *manager, const void *stream, int
         return kvbi_refuse(manager, KVBI_CALL_OP_WAIT_STREAM, error,
                            "the operation's blocks were taken already");
     if (error == KVB_EAGAIN)
-        kvbi_why_else(why, "a block has not got to the GPU's queue, or the end of its copy could "
-                           "not be recorded; nothing was enqueued");
+        kvbi_why_else(why, "a block has not got to the GPU's queue, or waits for a counter, or "
+                           "the end of its copy could not be recorded; nothing was enqueued");
     else if (error == KVB_EDEVICE)
         kvbi_why_else(why, "the GPU has failed");
     else

@@ -16,9 +16,7 @@ static void say_why(const struct kvb_manager *manager, const struct kvb_fence *f
                     struct kvbi_why *why)
 {
     bool streams = kvbi_pipeline_engines(&manager->pipeline)->streams != NULL;
-    if (fence->reserved != 0)
-        kvbi_why_else(why, "reserved is %u, must be 0", fence->reserved);
-    else if (fence->kind > KVB_FENCE_CUDA_EVENT || streams)
+    if (fence->kind > KVB_FENCE_CUDA_EVENT || streams)
         kvbi_why_else(why, "must be one of 0..%d, with a handle of that kind",
                       streams ? KVB_FENCE_CUDA_EVENT : KVB_FENCE_COUNTER);
     else

@@ -383,12 +383,19 @@ int kvb_tier_memory(struct kvb_manager *manager, uint32_t tier, void **base, uin
     return 0;
 }
 
-int kvb_fence_signal(struct kvb_manager *manager, uint64_t value)
+int kvb_fence_signal(struct kvb_manager *manager, uint32_t line, uint64_t value)
 {
     int error = kvbi_enter(manager);
+    if (error == 0 && line >= KVBI_LINE_COUNTERS)
+        error = kvbi_refuse(manager, KVBI_CALL_FENCE_SIGNAL, KVB_EINVAL,
+                            "line is %u, must be 0..%u", line, KVBI_LINE_COUNTERS - 1);
+    if (error == 0 && value > KVBI_NUMBER_MAX)
+        error = kvbi_refuse(manager, KVBI_CALL_FENCE_SIGNAL, KVB_EINVAL,
+                            "value is %llu, must be below 2^%d", (unsigned long long)value,
+                            KVBI_NUMBER_BITS);
     if (error != 0)
         return error;
-    if (kvbi_pipeline_signal(&manager->pipeline, value))
+    if (kvbi_pipeline_signal(&manager->pipeline, line, value))
         kvbi_progress_wake(&manager->progress);
     return 0;
 }

@@ -154,6 +154,8 @@ static void launch(struct kvb_manager *manager, struct kvb_op *op,
                    const struct kvb_onboard *request, uint64_t ticket)
 {
     struct kvbi_onboarding *onboarding = kvbi_pipeline_onboarding(&manager->pipeline);
+    for (uint32_t i = 0; i < request->count && ticket != 0; i++)
+        kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), request->targets[i], ticket);
     struct kvbi_section section = {.manager = manager};
     uint64_t now_ns = kvbi_clock_now(&manager->clock);
     bool timed = request->timeout_ns != 0 && request->timeout_ns < UINT64_MAX - now_ns;
@@ -162,7 +164,7 @@ static void launch(struct kvb_manager *manager, struct kvb_op *op,
         if (i % KVBI_LOCK_BATCH == 0)
             kvbi_store_warm_contents_locked(&manager->store, request->sources + i,
                                             batch_from(request, i));
-        kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i], ticket,
+        kvbi_op_add_locked(onboarding, op, request->sources[i], request->targets[i],
                            request->priority);
     }
     kvbi_section_next(&section);
@@ -309,7 +311,7 @@ int kvb_op_wait_stream(struct kvb_manager *manager, struct kvb_op *op, void *str
     }
     if (error == 0)
         error = kvbi_engines_wait_stream(kvbi_pipeline_engines(&manager->pipeline), writers.flights,
-                                         writers.ticket, stream, layer, &why);
+                                         &writers.points, stream, layer, &why);
     if (error == KVB_EDEVICE)
         kvbi_progress_wake(&manager->progress); /* it takes the tier out of service */
     return error == 0 ? 0 : kvbi_refuse_wait_stream(manager, stream, error, &why);

@@ -48,6 +48,7 @@
     X(MANAGER_NEXT_TIMEOUT, "kvb_manager_next_timeout", KVBI_ANSWERS)                              \
     X(MANAGER_FLUSH, "kvb_manager_flush", KVBI_ANSWERS)                                            \
     X(TIER_MEMORY, "kvb_tier_memory", KVBI_ANSWERS)                                                \
+    X(FENCE_SIGNAL, "kvb_fence_signal", KVBI_ANSWERS)                                              \
     X(NAMESPACE_OPEN, "kvb_namespace_open", KVBI_ANSWERS)                                          \
     X(HASH_TOKENS, "kvb_hash_tokens", KVBI_ANSWERS)                                                \
     X(ALLOC, "kvb_alloc", KVBI_ANSWERS)                                                            \

@@ -8,9 +8,9 @@
  *            the store lock only; between counts above 0 it moves without a lock. generation moves
  *            under the store lock while users is 0, or with the sole user's reset. `life` is
  *            written by lifecycle.c and by nothing else.
- *            ticket only grows: whoever has the slot, a transfer waits for the latest ticket that
- *            was ever named for its memory. One that is reached delays nobody, so none is ever
- *            taken back.
+ *            ticket: whoever has the slot, a transfer waits for all points that were ever named
+ *            for its memory. One that is reached delays nobody, so none is ever taken back; of two
+ *            that are not, it is one that covers both (transfer/engines).
  * Why        64 bytes, one cache line: a step, a ref and a park of one block touch one line, and
  *            neighbours in the pool never share one. Where the slot is (place) and what is in it
  *            (life) are two machines and stay two fields.
@@ -62,7 +62,7 @@ struct kvb_block {
     _Atomic uint64_t life; /* see lifecycle.h */
 
     /* the sole user's while unregistered, then the store lock's */
-    /* of the counter, the latest: what a transfer into or out of this slot waits for */
+    /* what a transfer into or out of this slot waits for (block/ticket.h) */
     uint64_t ticket;
     uint32_t record; /* names and tokens it owns, or KVBI_NONE */
 

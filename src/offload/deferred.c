@@ -2,30 +2,26 @@
 /* What waits for its tickets. See deferred.h. */
 #include "offload/deferred.h"
 
-static const struct kvbi_tickets for_ever = {.counter = UINT64_MAX, .stream = UINT64_MAX};
-
-void kvbi_deferred_init(struct kvbi_deferred *deferred, void *nodes, size_t stride)
+void kvbi_deferred_init(struct kvbi_deferred *deferred, const struct kvbi_lines *lines, void *nodes,
+                        size_t stride)
 {
-    *deferred = (struct kvbi_deferred){.until = for_ever, .cursor = KVBI_NONE};
+    *deferred = (struct kvbi_deferred){.lines = lines, .cursor = KVBI_NONE};
     kvbi_bands_init(&deferred->list, nodes, stride);
 }
 
-void kvbi_deferred_keep(struct kvbi_deferred *deferred, struct kvbi_tickets tickets,
-                        struct kvbi_tickets reached)
+void kvbi_deferred_keep(struct kvbi_deferred *deferred, struct kvbi_tickets tickets)
 {
-    if (tickets.counter > reached.counter && tickets.counter - 1 < deferred->until.counter)
-        deferred->until.counter = tickets.counter - 1;
-    if (tickets.stream > reached.stream && tickets.stream - 1 < deferred->until.stream)
-        deferred->until.stream = tickets.stream - 1;
+    kvbi_awaited_add_both(&deferred->awaited, deferred->lines, tickets);
 }
 
 void kvbi_deferred_add(struct kvbi_deferred *deferred, uint32_t index, unsigned band,
-                       struct kvbi_tickets tickets, struct kvbi_tickets reached)
+                       struct kvbi_tickets tickets, const struct kvbi_awaited *targets)
 {
     kvbi_bands_push_young(&deferred->list, index, band);
-    kvbi_deferred_keep(deferred, tickets, reached);
-    if (kvbi_tickets_reached(tickets, reached)) /* a signal, since the caller has looked */
-        deferred->until = (struct kvbi_tickets){0};
+    if (targets != NULL && kvbi_tickets_reached(deferred->lines, tickets))
+        kvbi_awaited_merge(&deferred->awaited, targets);
+    else /* a ticket may have been reached since the caller has looked */
+        kvbi_deferred_keep(deferred, tickets);
     deferred->changes++;
 }
 
@@ -50,20 +46,19 @@ void kvbi_deferred_remove(struct kvbi_deferred *deferred, uint32_t index)
     take_out(deferred, index);
     deferred->changes++;
     if (kvbi_deferred_count(deferred) == 0)
-        deferred->until = for_ever;
+        kvbi_awaited_clear(&deferred->awaited);
 }
 
-bool kvbi_deferred_due(const struct kvbi_deferred *deferred, struct kvbi_tickets reached)
+bool kvbi_deferred_due(const struct kvbi_deferred *deferred)
 {
-    return deferred->walking || reached.counter > deferred->until.counter ||
-           reached.stream > deferred->until.stream;
+    return deferred->walking || kvbi_awaited_due(&deferred->awaited, deferred->lines);
 }
 
 static void begin_walk(struct kvbi_deferred *deferred)
 {
     deferred->walking = true;
     deferred->cursor = kvbi_bands_lowest(&deferred->list);
-    deferred->until = for_ever;
+    kvbi_awaited_clear(&deferred->awaited);
 }
 
 void kvbi_deferred_await_room(struct kvbi_deferred *deferred, uint64_t room)

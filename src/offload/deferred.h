@@ -5,13 +5,12 @@
  *
  * Owns       the links of the nodes that it was given, and how far a walk over them is.
  * Callers    offload/in_queue (offers), offload/onboard (items): each a list of its own.
- * Invariants as long as nothing beyond `until` is reached, in either order, no node has to be
- *            looked at: each waits for more than that in one of them. `cursor` is the next node of
- *            a walk that is under way.
+ * Invariants `awaited` has one ticket at least of each node: as long as none there is reached, no
+ *            node has to be looked at. `cursor` is the next node of a walk that is under way.
  * Lock       the store's.
- * Why        tickets are reached nearly in order, a step's at once: one comparison says that there
- *            is nothing to do, and a walk finds most of what it looks at ready. It is made in
- *            turns, so that no section grows with the list.
+ * Why        tickets of one line are reached in order, a step's at once: one comparison a line says
+ *            that there is nothing to do, and a walk finds most of what it looks at ready. It is
+ *            made in turns, so that no section grows with the list.
  */
 #ifndef KVBI_OFFLOAD_DEFERRED_H
 #define KVBI_OFFLOAD_DEFERRED_H
@@ -21,11 +20,12 @@
 #include <stdint.h>
 
 #include "base/bands.h"
-#include "transfer/engine.h"
+#include "block/ticket.h"
 
 struct kvbi_deferred {
     struct kvbi_bands list;
-    struct kvbi_tickets until;
+    const struct kvbi_lines *lines;
+    struct kvbi_awaited awaited;
     uint32_t cursor;
     bool walking;
     bool for_room;      /* some wait because no slot was ready for them: another one may be, once */
@@ -33,14 +33,16 @@ struct kvbi_deferred {
     uint64_t changes;   /* how often a node has come or gone */
 };
 
-void kvbi_deferred_init(struct kvbi_deferred *deferred, void *nodes, size_t stride);
+/* `lines` must outlive it. */
+void kvbi_deferred_init(struct kvbi_deferred *deferred, const struct kvbi_lines *lines, void *nodes,
+                        size_t stride);
 
 /*
- * Of `tickets` one that is reached does not count; where both are, there is something to look
- * at.
+ * The node waits for `tickets`; where both are reached, for any of `targets`, which is what was
+ * awaited of targets that are not ready (NULL: there is something to look at).
  */
 void kvbi_deferred_add(struct kvbi_deferred *deferred, uint32_t index, unsigned band,
-                       struct kvbi_tickets tickets, struct kvbi_tickets reached);
+                       struct kvbi_tickets tickets, const struct kvbi_awaited *targets);
 void kvbi_deferred_remove(struct kvbi_deferred *deferred, uint32_t index);
 /* To a higher band, behind those that are there. It waits for what it waited for. */
 void kvbi_deferred_raise(struct kvbi_deferred *deferred, uint32_t index, unsigned band);
@@ -53,26 +55,14 @@ void kvbi_deferred_await_room(struct kvbi_deferred *deferred, uint64_t room);
 /* All are looked at if there has been room since. */
 void kvbi_deferred_note_room(struct kvbi_deferred *deferred, uint64_t room);
 
-/* Is there anything to look at, now that `reached` is? */
-bool kvbi_deferred_due(const struct kvbi_deferred *deferred, struct kvbi_tickets reached);
+/* Is there anything to look at? */
+bool kvbi_deferred_due(const struct kvbi_deferred *deferred);
 /*
  * The next node of the walk, which begins if none is under way. KVBI_NONE: it is over. Each is
  * removed, or kept.
  */
 uint32_t kvbi_deferred_next(struct kvbi_deferred *deferred);
-void kvbi_deferred_keep(struct kvbi_deferred *deferred, struct kvbi_tickets tickets,
-                        struct kvbi_tickets reached);
-
-/* `until`, or in either order what comes before it here. */
-static inline struct kvbi_tickets kvbi_fenced_earlier(const struct kvbi_deferred *deferred,
-                                                      struct kvbi_tickets until)
-{
-    if (deferred->until.counter < until.counter)
-        until.counter = deferred->until.counter;
-    if (deferred->until.stream < until.stream)
-        until.stream = deferred->until.stream;
-    return until;
-}
+void kvbi_deferred_keep(struct kvbi_deferred *deferred, struct kvbi_tickets tickets);
 
 static inline uint32_t kvbi_deferred_count(const struct kvbi_deferred *deferred)
 {

@@ -2,11 +2,12 @@
 /* Weak handles in priority order. See in_queue.h. */
 #include "offload/in_queue.h"
 
-void kvbi_in_queue_init(struct kvbi_in_queue *queue, struct kvbi_offer *offers, uint32_t capacity)
+void kvbi_in_queue_init(struct kvbi_in_queue *queue, const struct kvbi_lines *lines,
+                        struct kvbi_offer *offers, uint32_t capacity)
 {
     *queue = (struct kvbi_in_queue){.offers = offers, .capacity = capacity};
     kvbi_bands_init(&queue->waiting, &offers[0].node, sizeof *offers);
-    kvbi_deferred_init(&queue->deferred, &offers[0].node, sizeof *offers);
+    kvbi_deferred_init(&queue->deferred, lines, &offers[0].node, sizeof *offers);
 }
 
 /* The next to be shed, which stays where it is. KVBI_NONE: nothing waits. */
@@ -47,13 +48,13 @@ uint32_t kvbi_in_queue_push(struct kvbi_in_queue *queue, uint32_t id)
 }
 
 uint32_t kvbi_in_queue_defer(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_tickets tickets,
-                             struct kvbi_tickets reached)
+                             const struct kvbi_awaited *targets)
 {
     uint32_t shed = make_room(queue, id, true);
     if (shed == id)
         return id;
     queue->offers[id].stage = KVBI_OFFER_DEFERRED;
-    kvbi_deferred_add(&queue->deferred, id, queue->offers[id].priority, tickets, reached);
+    kvbi_deferred_add(&queue->deferred, id, queue->offers[id].priority, tickets, targets);
     return shed;
 }
 

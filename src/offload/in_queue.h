@@ -29,7 +29,9 @@ struct kvbi_in_queue {
 };
 
 /* `offers` must outlive it. */
-void kvbi_in_queue_init(struct kvbi_in_queue *queue, struct kvbi_offer *offers, uint32_t capacity);
+/* `lines` must outlive it. */
+void kvbi_in_queue_init(struct kvbi_in_queue *queue, const struct kvbi_lines *lines,
+                        struct kvbi_offer *offers, uint32_t capacity);
 
 static inline struct kvbi_offer *kvbi_in_queue_at(const struct kvbi_in_queue *queue, uint32_t id)
 {
@@ -46,9 +48,9 @@ uint32_t kvbi_in_queue_pop(struct kvbi_in_queue *queue);
 /* Of either kind. */
 void kvbi_in_queue_remove(struct kvbi_in_queue *queue, uint32_t id);
 
-/* The same for an offer that waits for `tickets`, which are not reached. */
+/* The same for an offer that waits, as kvbi_deferred_add says. */
 uint32_t kvbi_in_queue_defer(struct kvbi_in_queue *queue, uint32_t id, struct kvbi_tickets tickets,
-                             struct kvbi_tickets reached);
+                             const struct kvbi_awaited *targets);
 /* One that was deferred is in line again: nobody is shed for it. */
 void kvbi_in_queue_resume(struct kvbi_in_queue *queue, uint32_t id);
 

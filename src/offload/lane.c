@@ -103,10 +103,10 @@ static void drop_held(struct kvbi_lane *lane, uint32_t id, uint64_t now_ns)
 }
 
 /* An offer that holds its source is deferred instead. */
-static void defer_offer(struct kvbi_lane *lane, uint32_t id, uint64_t ticket, uint64_t now_ns)
+static void defer_offer(struct kvbi_lane *lane, uint32_t id, bool for_target, uint64_t now_ns)
 {
     unhold_source(lane, id, now_ns);
-    kvbi_lane_defer_locked(lane, id, ticket);
+    kvbi_lane_defer_locked(lane, id, for_target);
 }
 
 static void queue_up(struct kvbi_lane *lane, uint32_t id)
@@ -312,7 +312,7 @@ uint32_t kvbi_lane_take_locked(struct kvbi_lane *lane, uint32_t *offers, uint32_
             break;
         take_off_deck(lane, id);
         if (!kvbi_lane_claim_locked(lane, kvbi_in_queue_at(&lane->queue, id))) {
-            defer_offer(lane, id, 0, now_ns);
+            defer_offer(lane, id, false, now_ns);
             continue;
         }
         offers[count++] = id;
@@ -343,17 +343,16 @@ void kvbi_lane_warm_aim_locked(const struct kvbi_lane *lane, const uint32_t *off
  * A taken offer has no target. `earliest`: there are some, which are ready then at the earliest,
  * and it waits; unless this is the end, after which nobody looks there.
  */
-static void leave_without_target(struct kvbi_lane *lane, uint32_t id, uint64_t earliest,
-                                 uint64_t now_ns)
+static void leave_without_target(struct kvbi_lane *lane, uint32_t id, bool unready, uint64_t now_ns)
 {
-    if (earliest != 0 && !atomic_load(&lane->store->closing)) {
+    if (unready && !atomic_load(&lane->store->closing)) {
         kvbi_in_queue_at(&lane->queue, id)->admitted = true;
-        defer_offer(lane, id, earliest, now_ns);
+        defer_offer(lane, id, true, now_ns);
         kvbi_deferred_await_room(&lane->queue.deferred, lane->to->room);
         lane->to->room_awaited = true;
         return;
     }
-    lane->book.stats.cancelled += earliest != 0;
+    lane->book.stats.cancelled += unready;
     drop_held(lane, id, now_ns);
 }
 
@@ -366,7 +365,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
     struct kvb_lane_stats *stats = &lane->book.stats;
     struct kvb_block *target = NULL;
     struct kvbi_criteria criteria = {.band_max = offer->priority,
-                                     .counter = kvbi_engines_reached(lane->engines).counter,
+                                     .lines = &lane->engines->lines,
                                      .allow_unready =
                                          offer->unready || lane->unready < lane->unready_max};
     if (!still_there(lane, offer)) {
@@ -381,13 +380,13 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
         target = kvbi_store_take_target_locked(lane->store, lane->to, &criteria, now_ns);
         if (target == NULL && lane->to->cut_short)
             return KVBI_AIM_AGAIN;
-        bool none = target == NULL && criteria.earliest == 0;
+        bool none = target == NULL && !criteria.unready;
         stats->skipped += none;
         stats->skipped_no_target += none;
     }
     if (target == NULL) {
         kvbi_lane_book_end(&lane->book, now_ns);
-        leave_without_target(lane, id, criteria.earliest, now_ns);
+        leave_without_target(lane, id, criteria.unready, now_ns);
         return KVBI_AIM_DROPPED;
     }
     kvbi_lane_claim_target_locked(lane, offer, target->ticket);
@@ -404,8 +403,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
                                .to = lane->to_tier,
                                .from_slot = offer->slot,
                                .to_slot = offer->target,
-                               .ticket = source->ticket > target->ticket ? source->ticket
-                                                                         : target->ticket,
+                               .tickets = {source->ticket, target->ticket},
                                .cookie = id,
                                .identity = kvbi_lane_identity(lane->store, target, target),
                                .label = offer->label};

@@ -85,7 +85,7 @@ struct kvbi_identity kvbi_lane_identity(const struct kvbi_store *store,
                                         const struct kvb_block *slot);
 
 struct kvbi_lane_config {
-    const struct kvbi_engines *engines;
+    struct kvbi_engines *engines;
     const struct kvbi_tier *from, *to;
     const struct kvb_tier_config *above, *below; /* theirs */
     struct kvbi_offers *offers;
@@ -152,10 +152,10 @@ void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *of
 /* It is neither on deck nor with the engine any more. */
 void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer);
 /*
- * An offer that is in no list and holds nothing is deferred: until its source's tickets are
- * reached, or `ticket` of the targets that there are.
+ * An offer that is in no list and holds nothing is deferred: until its source's ticket is reached,
+ * or, `for_target`, one of the targets that the last search has found not ready.
  */
-void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t offer, uint64_t ticket);
+void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t offer, bool for_target);
 /* Those whose tickets are reached are in line again. */
 void kvbi_lane_resume_locked(struct kvbi_lane *lane);
 

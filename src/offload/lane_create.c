@@ -34,7 +34,7 @@ int kvbi_lane_create(struct kvbi_lane *lane, struct kvbi_store *store,
     struct kvbi_offer *offers = config->offers->all;
     lane->book.stats.from_tier = from->tier;
     lane->book.stats.to_tier = to->tier;
-    kvbi_in_queue_init(&lane->queue, offers, above->queue_capacity);
+    kvbi_in_queue_init(&lane->queue, &config->engines->lines, offers, above->queue_capacity);
     kvbi_bands_init(&lane->deck, &offers[0].node, sizeof *offers);
     kvbi_budget_init(&lane->budget, below->write_bytes_per_second, below->write_bytes_per_day,
                      to->block_bytes);

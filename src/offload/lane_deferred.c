@@ -19,8 +19,7 @@ static const struct kvb_block *source_of(const struct kvbi_lane *lane,
 static struct kvbi_tickets source_tickets(const struct kvbi_lane *lane,
                                           const struct kvbi_offer *offer)
 {
-    return kvbi_engines_tickets(lane->engines, lane->from_tier, offer->slot,
-                                source_of(lane, offer)->ticket);
+    return (struct kvbi_tickets){.source = source_of(lane, offer)->ticket};
 }
 
 static void mark(struct kvbi_lane *lane, struct kvbi_offer *offer, bool unready)
@@ -33,8 +32,7 @@ static void mark(struct kvbi_lane *lane, struct kvbi_offer *offer, bool unready)
 bool kvbi_lane_claim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    bool reached =
-        kvbi_tickets_reached(source_tickets(lane, offer), kvbi_engines_reached(lane->engines));
+    bool reached = kvbi_tickets_reached(&lane->engines->lines, source_tickets(lane, offer));
     if (reached && !offer->unready)
         return true;
     if (!reached && !offer->unready && lane->unready >= lane->unready_max)
@@ -47,7 +45,7 @@ void kvbi_lane_claim_target_locked(struct kvbi_lane *lane, struct kvbi_offer *of
                                    uint64_t ticket)
 {
     kvbi_lock_assert_held(&lane->store->lock);
-    if (ticket > kvbi_engines_reached(lane->engines).counter)
+    if (!kvbi_ticket_reached(&lane->engines->lines, ticket))
         mark(lane, offer, true);
 }
 
@@ -57,15 +55,13 @@ void kvbi_lane_unclaim_locked(struct kvbi_lane *lane, struct kvbi_offer *offer)
     mark(lane, offer, false);
 }
 
-void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t id, uint64_t ticket)
+void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t id, bool for_target)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
-    struct kvbi_tickets target = {.counter = ticket},
-                        point = kvbi_tickets_latest(source_tickets(lane, offer), target);
     mark(lane, offer, false);
-    uint32_t shed =
-        kvbi_in_queue_defer(&lane->queue, id, point, kvbi_engines_reached(lane->engines));
+    uint32_t shed = kvbi_in_queue_defer(&lane->queue, id, source_tickets(lane, offer),
+                                        for_target ? &lane->to->awaited : NULL);
     if (shed == KVBI_NONE)
         return;
     lane->book.stats.shed++;
@@ -73,29 +69,27 @@ void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t id, uint64_t ticket
 }
 
 /* Of content that is gone nobody waits for the tickets: it is discarded as it comes up. */
-static bool is_over(const struct kvbi_lane *lane, const struct kvbi_offer *offer,
-                    struct kvbi_tickets reached)
+static bool is_over(const struct kvbi_lane *lane, const struct kvbi_offer *offer)
 {
     uint64_t word = atomic_load_explicit(&source_of(lane, offer)->word, memory_order_relaxed);
     return kvbi_word_generation(word) != offer->generation ||
-           kvbi_tickets_reached(source_tickets(lane, offer), reached);
+           kvbi_tickets_reached(&lane->engines->lines, source_tickets(lane, offer));
 }
 
 void kvbi_lane_resume_locked(struct kvbi_lane *lane)
 {
     kvbi_lock_assert_held(&lane->store->lock);
     struct kvbi_deferred *deferred = &lane->queue.deferred;
-    struct kvbi_tickets reached = kvbi_engines_reached(lane->engines);
     uint32_t id;
     kvbi_deferred_note_room(deferred, lane->to->room);
-    if (!kvbi_deferred_due(deferred, reached))
+    if (!kvbi_deferred_due(deferred))
         return;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && (id = kvbi_deferred_next(deferred)) != KVBI_NONE;
          n++) {
         const struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
-        if (is_over(lane, offer, reached))
+        if (is_over(lane, offer))
             kvbi_in_queue_resume(&lane->queue, id);
         else
-            kvbi_deferred_keep(deferred, source_tickets(lane, offer), reached);
+            kvbi_deferred_keep(deferred, source_tickets(lane, offer));
     }
 }

@@ -210,7 +210,7 @@ int kvbi_lanes_offer_locked(struct kvbi_lanes *lanes, struct kvbi_pool *pool,
         error = kvbi_lanes_takes_ticket(lanes, pool, ticket);
     if (error != 0)
         return error;
-    kvbi_lanes_set_ticket(lanes, pool, block, ticket);
+    kvbi_lanes_set_ticket_locked(lanes, block, ticket);
     for (uint32_t i = 0; i < out->count; i++)
         if (!is_offered(out->lanes[i], block))
             kvbi_lane_offer_locked(out->lanes[i], block, priority);
@@ -319,13 +319,11 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes)
 
 /* ---- For offload/progress -------------------------------------------------------------------- */
 
-struct kvbi_tickets kvbi_lanes_until_locked(const struct kvbi_lanes *lanes,
-                                            struct kvbi_tickets until)
+void kvbi_lanes_await_locked(const struct kvbi_lanes *lanes, struct kvbi_awaited *awaited)
 {
     kvbi_lock_assert_held(&lanes->store->lock);
     for (uint32_t i = 0; i < lanes->count; i++)
-        until = kvbi_fenced_earlier(&lanes->all[i].queue.deferred, until);
-    return until;
+        kvbi_awaited_merge(awaited, &lanes->all[i].queue.deferred.awaited);
 }
 
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes)

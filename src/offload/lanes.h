@@ -43,7 +43,7 @@ struct kvbi_lanes_out {
 
 struct kvbi_lanes {
     struct kvbi_store *store;
-    const struct kvbi_engines *engines;
+    struct kvbi_engines *engines;
     const struct kvbi_tier *tiers; /* KVB_TIER_COUNT, by tier */
     struct kvbi_lane all[KVBI_LANE_MAX];
     uint32_t count;
@@ -54,7 +54,7 @@ struct kvbi_lanes {
 struct kvbi_lanes_config {
     const struct kvb_tier_config *configs; /* defaults resolved; one a tier, by index */
     const struct kvbi_tier *tiers;         /* by tier; must outlive the lanes, as the next */
-    const struct kvbi_engines *engines;    /* looked at once there are offers */
+    struct kvbi_engines *engines;          /* looked at once there are offers */
     const struct kvbi_route *routes;       /* those out of one tier next to each other, in order */
     uint32_t route_count;
 };
@@ -157,33 +157,31 @@ void kvbi_lanes_close_locked(struct kvbi_lanes *lanes);
 static inline int kvbi_lanes_takes_ticket(const struct kvbi_lanes *lanes,
                                           const struct kvbi_pool *pool, uint64_t ticket)
 {
-    return kvbi_engines_is_stream_ticket(lanes->engines, ticket) &&
-                   !lanes->tiers[pool->tier].on_streams
-               ? KVB_EUNSUPPORTED
-               : 0;
+    return kvbi_ticket_is_stream(ticket) && !lanes->tiers[pool->tier].on_streams ? KVB_EUNSUPPORTED
+                                                                                 : 0;
 }
 
 /*
- * The block's transfers wait for it, and for what they wait for already. Of a block that takes it.
+ * The block's transfers wait for it, and for what they wait for already. Of a block that takes it:
+ * the sole user's, with no lock held, since a stream of ours may have to wait for both.
  */
-static inline void kvbi_lanes_set_ticket(const struct kvbi_lanes *lanes,
-                                         const struct kvbi_pool *pool, struct kvb_block *block,
+static inline void kvbi_lanes_set_ticket(const struct kvbi_lanes *lanes, struct kvb_block *block,
                                          uint64_t ticket)
 {
-    if (kvbi_engines_is_stream_ticket(lanes->engines, ticket))
-        kvbi_engines_set_ticket(lanes->engines, kvbi_pool_slot(pool, block), ticket);
-    else if (ticket > block->ticket)
-        block->ticket = ticket;
+    block->ticket = kvbi_engines_both(lanes->engines, block->ticket, ticket);
+}
+/* The same of a block that others may use: the host may have to wait for both. */
+static inline void kvbi_lanes_set_ticket_locked(const struct kvbi_lanes *lanes,
+                                                struct kvb_block *block, uint64_t ticket)
+{
+    kvbi_lock_assert_held(&lanes->store->lock);
+    block->ticket = kvbi_engines_latest(lanes->engines, block->ticket, ticket);
 }
 
 /* ---- For offload/progress -------------------------------------------------------------------- */
 
-/*
- * Beyond which point an offer that waits for a fence in front of a lane is to be looked at; `until`
- * if that comes first.
- */
-struct kvbi_tickets kvbi_lanes_until_locked(const struct kvbi_lanes *lanes,
-                                            struct kvbi_tickets until);
+/* Adds what offers that wait in front of a lane are to be looked at for. */
+void kvbi_lanes_await_locked(const struct kvbi_lanes *lanes, struct kvbi_awaited *awaited);
 
 /* Nothing queued, on deck or in transfer. */
 bool kvbi_lanes_idle_locked(const struct kvbi_lanes *lanes);

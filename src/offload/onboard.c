@@ -13,7 +13,8 @@ static void create_lane(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     kvbi_bands_init(&lane->queue, &onboarding->items[0].node, sizeof *onboarding->items);
     lane->batch = config->batch;
-    kvbi_deferred_init(&lane->deferred, &onboarding->items[0].node, sizeof *onboarding->items);
+    kvbi_deferred_init(&lane->deferred, &onboarding->engines->lines, &onboarding->items[0].node,
+                       sizeof *onboarding->items);
     lane->inflight_max = config->batch * config->depth;
     lane->unready_max = lane->inflight_max / 2;
     lane->book.stats.from_tier = onboarding->down->out[tier].lanes[0]->to->tier;
@@ -94,14 +95,13 @@ bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding)
            !kvbi_waiters_any_ended(&onboarding->waiters) && !is_aborting(onboarding);
 }
 
-struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
-                                                 struct kvbi_tickets until)
+void kvbi_onboarding_await_locked(const struct kvbi_onboarding *onboarding,
+                                  struct kvbi_awaited *awaited)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_lanes_leave(onboarding->down, tier))
-            until = kvbi_fenced_earlier(&onboarding->lanes[tier].deferred, until);
-    return until;
+            kvbi_awaited_merge(awaited, &onboarding->lanes[tier].deferred.awaited);
 }
 
 /* ---- Lists ----------------------------------------------------------------------------------- */
@@ -246,8 +246,7 @@ void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct k
 }
 
 void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
-                        struct kvb_block *source, struct kvb_block *target, uint64_t ticket,
-                        uint32_t priority)
+                        struct kvb_block *source, struct kvb_block *target, uint32_t priority)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
@@ -262,13 +261,7 @@ void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
         op->first = id;
     op->last = id;
     op->pending++;
-    kvbi_lanes_set_ticket(onboarding->down, pool, target, ticket);
-    if (target->ticket > op->ticket)
-        op->ticket = target->ticket;
-    uint64_t stream_ticket = kvbi_engines_ticket(onboarding->engines, &onboarding->tiers[op->tier],
-                                                 kvbi_pool_slot(pool, target));
-    if (stream_ticket > op->stream_ticket)
-        op->stream_ticket = stream_ticket;
+    op->ticket = kvbi_engines_latest(onboarding->engines, op->ticket, target->ticket);
     /* something before it has failed already */
     if (op->failed_at < item->index)
         kvbi_op_resolve_locked(onboarding, item, false);
@@ -280,12 +273,7 @@ void kvbi_op_set_tickets_locked(struct kvbi_onboarding *onboarding, const struct
                                 struct kvb_block *block)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
-    const struct kvbi_pool *pool = &onboarding->store->pools[op->tier];
-    if (op->ticket > block->ticket)
-        block->ticket = op->ticket;
-    if (op->stream_ticket != 0)
-        kvbi_engines_set_ticket(onboarding->engines, kvbi_pool_slot(pool, block),
-                                op->stream_ticket);
+    block->ticket = kvbi_engines_latest(onboarding->engines, block->ticket, op->ticket);
 }
 
 /* ---- Ending ---------------------------------------------------------------------------------- */

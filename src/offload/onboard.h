@@ -80,10 +80,9 @@ struct kvb_op {
     uint32_t sweep;
     uint32_t next; /* on the finished or free list */
     uint32_t next_cut, prev_cut;
-    uint64_t ticket;        /* of the counter, the latest after which its targets were free */
-    uint64_t stream_ticket; /* of the GPU's order */
-    uint32_t tier;          /* the targets' */
-    int abort;              /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
+    uint64_t ticket; /* the latest after which its targets were free */
+    uint32_t tier;   /* the targets' */
+    int abort;       /* 0, KVB_ECANCELED or KVB_ETIMEDOUT */
     int status;
     uint8_t state;
     bool on_cut_list;
@@ -124,7 +123,7 @@ struct kvbi_op_list {
 struct kvbi_onboarding {
     struct kvbi_lanes *down; /* the lanes of offloading: neighbours, room, triggers */
     struct kvbi_store *store;
-    const struct kvbi_engines *engines;
+    struct kvbi_engines *engines;
     const struct kvbi_tier *tiers; /* by tier */
     struct kvbi_item *items;       /* one a slot of every tier but the lowest */
     uint32_t item_count;
@@ -172,8 +171,7 @@ void kvbi_op_replace_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
  * onboard_deferred.c: items that are not ready. `tier` is the one that the lane fills; the item's
  * own target counts if that is it.
  */
-struct kvbi_tickets kvbi_item_tickets(const struct kvbi_onboarding *onboarding, uint32_t tier,
-                                      const struct kvbi_item *item);
+struct kvbi_tickets kvbi_item_tickets(uint32_t tier, const struct kvbi_item *item);
 /*
  * May a copy that waits for `tickets` be with the engine? If they are reached, or as one of the few
  * that may wait there.
@@ -183,11 +181,11 @@ bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_
 /* What the lane may take for a carrier's target. */
 struct kvbi_criteria kvbi_carrier_criteria(const struct kvbi_onboarding *onboarding, uint32_t tier);
 /*
- * A QUEUED item that is in no list is deferred: until its tickets are reached, or `ticket` of the
- * targets that there are.
+ * A QUEUED item that is in no list is deferred: until its tickets are reached, or `for_target` of
+ * the targets that there are.
  */
 void kvbi_item_defer_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
-                            struct kvbi_item *item, uint64_t ticket);
+                            struct kvbi_item *item, bool for_target);
 /* Its copy goes to the engine, and comes back. */
 void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item);
@@ -215,8 +213,8 @@ void kvbi_onboarding_destroy(struct kvbi_onboarding *onboarding); /* legal on a 
 size_t kvbi_onboarding_bytes(const struct kvbi_onboarding *onboarding);
 bool kvbi_onboarding_idle_locked(const struct kvbi_onboarding *onboarding);
 /* As kvbi_lanes_until_locked, of items. */
-struct kvbi_tickets kvbi_onboarding_until_locked(const struct kvbi_onboarding *onboarding,
-                                                 struct kvbi_tickets until);
+void kvbi_onboarding_await_locked(const struct kvbi_onboarding *onboarding,
+                                  struct kvbi_awaited *awaited);
 
 /* ---- For api/ -------------------------------------------------------------------------------- */
 
@@ -243,8 +241,7 @@ void kvbi_op_unreserve_locked(struct kvbi_onboarding *onboarding, const struct k
                               const struct kvb_block *target);
 /* The next reserved block sets off. The target's handle is the operation's from here on. */
 void kvbi_op_add_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
-                        struct kvb_block *source, struct kvb_block *target, uint64_t ticket,
-                        uint32_t priority);
+                        struct kvb_block *source, struct kvb_block *target, uint32_t priority);
 void kvbi_op_start_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
                           uint64_t deadline_ns);
 
@@ -261,7 +258,8 @@ bool kvbi_op_take_locked(struct kvbi_onboarding *onboarding, struct kvb_op *op,
  * server, up to `ticket`.
  */
 struct kvbi_op_writers {
-    uint64_t flights, ticket;
+    uint64_t flights;
+    struct kvbi_stream_points points;
 };
 /*
  * Adds to *writers for KVBI_LOCK_BATCH items from *cursor on (KVBI_NONE: the first), which moves

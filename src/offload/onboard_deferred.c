@@ -14,25 +14,15 @@ static uint32_t id_of(const struct kvbi_onboarding *onboarding, const struct kvb
     return (uint32_t)(item - onboarding->items);
 }
 
-static struct kvbi_tickets tickets_of(const struct kvbi_onboarding *onboarding,
-                                      const struct kvb_block *block)
+static bool reached(const struct kvbi_onboarding *onboarding, struct kvbi_tickets tickets)
 {
-    const struct kvbi_pool *pool = kvbi_store_pool_of(onboarding->store, block);
-    return kvbi_engines_tickets(onboarding->engines, &onboarding->tiers[pool->tier],
-                                kvbi_pool_slot(pool, block), block->ticket);
+    return kvbi_tickets_reached(&onboarding->engines->lines, tickets);
 }
 
-static struct kvbi_tickets reached(const struct kvbi_onboarding *onboarding)
+struct kvbi_tickets kvbi_item_tickets(uint32_t tier, const struct kvbi_item *item)
 {
-    return kvbi_engines_reached(onboarding->engines);
-}
-
-struct kvbi_tickets kvbi_item_tickets(const struct kvbi_onboarding *onboarding, uint32_t tier,
-                                      const struct kvbi_item *item)
-{
-    struct kvbi_tickets tickets = tickets_of(onboarding, item->source);
-    return tier == item->tier ? kvbi_tickets_latest(tickets, tickets_of(onboarding, item->target))
-                              : tickets;
+    return (struct kvbi_tickets){.source = item->source->ticket,
+                                 .target = tier == item->tier ? item->target->ticket : 0};
 }
 
 bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_t tier,
@@ -40,29 +30,27 @@ bool kvbi_item_may_move_locked(const struct kvbi_onboarding *onboarding, uint32_
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    return lane->unready < lane->unready_max || kvbi_tickets_reached(tickets, reached(onboarding));
+    return lane->unready < lane->unready_max || reached(onboarding, tickets);
 }
 
 struct kvbi_criteria kvbi_carrier_criteria(const struct kvbi_onboarding *onboarding, uint32_t tier)
 {
     const struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
     return (struct kvbi_criteria){.band_max = KVB_PRIORITY_MAX,
-                                  .counter = reached(onboarding).counter,
+                                  .lines = &onboarding->engines->lines,
                                   .allow_unready = lane->unready < lane->unready_max};
 }
 
 void kvbi_item_defer_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
-                            struct kvbi_item *item, uint64_t ticket)
+                            struct kvbi_item *item, bool for_target)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
-    struct kvbi_tickets target = {.counter = ticket};
+    struct kvbi_pool *pool = &onboarding->store->pools[tier];
     item->node.mark = KVBI_ITEM_DEFERRED;
     kvbi_deferred_add(&onboarding->lanes[tier].deferred, id_of(onboarding, item), item->priority,
-                      kvbi_tickets_latest(kvbi_item_tickets(onboarding, tier, item), target),
-                      reached(onboarding));
-    if (ticket == 0)
+                      kvbi_item_tickets(tier, item), for_target ? &pool->awaited : NULL);
+    if (!for_target)
         return;
-    struct kvbi_pool *pool = &onboarding->store->pools[tier];
     kvbi_deferred_await_room(&onboarding->lanes[tier].deferred, pool->room);
     pool->room_awaited = true;
 }
@@ -71,8 +59,7 @@ void kvbi_item_claim_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
                             struct kvbi_item *item)
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
-    struct kvbi_tickets tickets = kvbi_item_tickets(onboarding, tier, item);
-    bool unready = !kvbi_tickets_reached(tickets, reached(onboarding));
+    bool unready = !reached(onboarding, kvbi_item_tickets(tier, item));
     item->node.mark = unready ? KVBI_ITEM_UNREADY : 0;
     onboarding->lanes[tier].unready += unready;
 }
@@ -100,17 +87,16 @@ void kvbi_onboarding_resume_locked(struct kvbi_onboarding *onboarding, uint32_t 
 {
     kvbi_lock_assert_held(&onboarding->store->lock);
     struct kvbi_onboard_lane *lane = &onboarding->lanes[tier];
-    struct kvbi_tickets now = reached(onboarding);
     uint32_t id;
     kvbi_deferred_note_room(&lane->deferred, onboarding->store->pools[tier].room);
-    if (!kvbi_deferred_due(&lane->deferred, now))
+    if (!kvbi_deferred_due(&lane->deferred))
         return;
     for (uint32_t n = 0;
          n < KVBI_LOCK_BATCH && (id = kvbi_deferred_next(&lane->deferred)) != KVBI_NONE; n++) {
         struct kvbi_item *item = &onboarding->items[id];
-        struct kvbi_tickets tickets = kvbi_item_tickets(onboarding, tier, item);
-        if (!kvbi_tickets_reached(tickets, now)) {
-            kvbi_deferred_keep(&lane->deferred, tickets, now);
+        struct kvbi_tickets tickets = kvbi_item_tickets(tier, item);
+        if (!reached(onboarding, tickets)) {
+            kvbi_deferred_keep(&lane->deferred, tickets);
             continue;
         }
         kvbi_item_leave_line_locked(onboarding, tier, item);

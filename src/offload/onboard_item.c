@@ -93,14 +93,13 @@ void kvbi_item_begin_locked(struct kvbi_onboarding *onboarding, struct kvbi_item
 static void move(struct kvbi_onboarding *onboarding, struct kvbi_item *item, struct kvbi_copy *copy)
 {
     const struct kvbi_pool *from = kvbi_store_pool_of(onboarding->store, item->source);
-    uint64_t after = item->source->ticket, free_since = item->target->ticket;
     item->stage = KVBI_ITEM_MOVING;
     *copy = (struct kvbi_copy){
         .from = &onboarding->tiers[from->tier],
         .to = &onboarding->tiers[item->tier],
         .from_slot = kvbi_pool_slot(from, item->source),
         .to_slot = kvbi_pool_slot(kvbi_item_pool(onboarding, item), item->target),
-        .ticket = after > free_since ? after : free_since,
+        .tickets = {.source = item->source->ticket, .target = item->target->ticket},
         .cookie = kvbi_item_id(onboarding, item),
         .place = &item->node.extra,
         .layered = item->op != KVBI_NONE && onboarding->ops[item->op].layered,
@@ -185,13 +184,12 @@ static enum taken take_one(struct kvbi_onboarding *onboarding, uint32_t tier,
     }
     if (tier != item->tier && use_copy_between(onboarding, item, tier, now_ns))
         return TAKEN_OTHERWISE;
-    bool ready =
-        kvbi_item_may_move_locked(onboarding, tier, kvbi_item_tickets(onboarding, tier, item));
+    bool ready = kvbi_item_may_move_locked(onboarding, tier, kvbi_item_tickets(tier, item));
     if (ready && tier != item->tier)
         moves = make_carrier(onboarding, item, tier, &criteria, now_ns);
     bool cut_short = ready && moves == NULL && onboarding->store->pools[tier].cut_short;
-    if (!ready || (moves == NULL && !cut_short && criteria.earliest != 0)) {
-        kvbi_item_defer_locked(onboarding, tier, item, criteria.earliest);
+    if (!ready || (moves == NULL && !cut_short && criteria.unready)) {
+        kvbi_item_defer_locked(onboarding, tier, item, criteria.unready);
         return TAKEN_OTHERWISE;
     }
     if (moves == NULL)

@@ -150,19 +150,23 @@ static int flight_of(const struct kvbi_onboarding *onboarding, const struct kvbi
 }
 
 /*
- * Joined where the server has computed it: registered, but it may be written only when its tickets
- * are reached.
+ * Joined where the server has computed it: registered, but it may be written only when its ticket
+ * is reached. KVB_EAGAIN: no stream can wait for that. KVB_EINVAL: nobody can say when it is.
  */
-static void add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
-                       struct kvbi_op_writers *writers)
+static int add_server(const struct kvbi_onboarding *onboarding, const struct kvbi_item *item,
+                      struct kvbi_op_writers *writers)
 {
+    uint64_t ticket = item->result->ticket;
     if (item->result == item->target)
-        return;
-    uint64_t stream_ticket =
-        kvbi_engines_ticket(onboarding->engines, &onboarding->tiers[item->tier],
-                            kvbi_pool_slot(&onboarding->store->pools[item->tier], item->result));
-    if (stream_ticket > writers->ticket)
-        writers->ticket = stream_ticket;
+        return 0;
+    if (kvbi_engines_captured(onboarding->engines, ticket))
+        return KVB_EINVAL;
+    if (kvbi_ticket_reached(&onboarding->engines->lines, ticket))
+        return 0;
+    if (!kvbi_ticket_is_stream(ticket))
+        return KVB_EAGAIN;
+    kvbi_stream_points_add(&writers->points, ticket);
+    return 0;
 }
 
 int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struct kvb_op *op,
@@ -180,7 +184,7 @@ int kvbi_op_writers_locked(const struct kvbi_onboarding *onboarding, const struc
         if (item->stage != KVBI_ITEM_GOOD)
             error = flight_of(onboarding, item, &writers->flights);
         else
-            add_server(onboarding, item, writers);
+            error = add_server(onboarding, item, writers);
         id = item->next;
     }
     *cursor = id;

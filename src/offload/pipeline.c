@@ -91,12 +91,12 @@ size_t kvbi_pipeline_bytes(const struct kvbi_pipeline *pipeline)
            kvbi_engines_bytes(&pipeline->engines);
 }
 
-struct kvbi_tickets kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline)
+void kvbi_pipeline_await_locked(const struct kvbi_pipeline *pipeline, struct kvbi_awaited *awaited)
 {
-    struct kvbi_tickets until = {.counter = UINT64_MAX, .stream = UINT64_MAX};
     kvbi_lock_assert_held(&pipeline->store->lock);
-    until = kvbi_lanes_until_locked(&pipeline->lanes, until);
-    return kvbi_onboarding_until_locked(&pipeline->onboard, until);
+    kvbi_awaited_clear(awaited);
+    kvbi_lanes_await_locked(&pipeline->lanes, awaited);
+    kvbi_onboarding_await_locked(&pipeline->onboard, awaited);
 }
 
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline)

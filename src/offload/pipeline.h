@@ -71,9 +71,10 @@ static inline const struct kvbi_engines *kvbi_pipeline_engines(const struct kvbi
 }
 
 /* KVB_FENCE_COUNTER has been signalled: kvbi_engines_signal. */
-static inline bool kvbi_pipeline_signal(struct kvbi_pipeline *pipeline, uint64_t value)
+static inline bool kvbi_pipeline_signal(struct kvbi_pipeline *pipeline, uint32_t line,
+                                        uint64_t value)
 {
-    return kvbi_engines_signal(&pipeline->engines, value);
+    return kvbi_engines_signal(&pipeline->engines, line, value);
 }
 
 /* Which engines there are, how they work, and why not others. */
@@ -82,8 +83,8 @@ static inline const char *kvbi_pipeline_said(const struct kvbi_pipeline *pipelin
     return pipeline->engines.said;
 }
 
-/* Beyond which tickets somebody who is deferred in front of a lane is to be looked at. */
-struct kvbi_tickets kvbi_pipeline_until_locked(const struct kvbi_pipeline *pipeline);
+/* What those who are deferred in front of lanes are to be looked at for. */
+void kvbi_pipeline_await_locked(const struct kvbi_pipeline *pipeline, struct kvbi_awaited *awaited);
 
 /* Nothing queued, on deck or in transfer in any lane, no operation unfinished. */
 bool kvbi_pipeline_idle_locked(const struct kvbi_pipeline *pipeline);

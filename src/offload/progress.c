@@ -68,14 +68,15 @@ static bool is_idle_locked(const struct kvbi_progress *progress, const struct kv
 static void fall_quiet(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
-    struct kvbi_tickets until = kvbi_pipeline_until_locked(progress->pipeline);
+    struct kvbi_awaited awaited;
+    kvbi_pipeline_await_locked(progress->pipeline, &awaited);
     progress->quiet = !atomic_load(&progress->signalled);
     /* callers wake when they release the lock: what is set is of the rounds just over */
     progress->store->work = false;
     if (progress->flushers > 0 && is_idle_locked(progress, NULL))
         kvbi_cond_broadcast(&progress->fell_idle);
     kvbi_lock_release(&progress->store->lock);
-    if (!kvbi_engines_await(&progress->pipeline->engines, until))
+    if (!kvbi_engines_await(&progress->pipeline->engines, &awaited))
         kvbi_progress_wake(progress); /* it has been reached meanwhile */
 }
 

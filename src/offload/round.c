@@ -95,11 +95,6 @@ static void submit(struct kvbi_progress *progress, struct kvbi_copy *copies, uin
                    bool urgent)
 {
     const struct kvbi_engines *engines = &progress->pipeline->engines;
-    for (uint32_t i = 0; i < count; i++) { /* one of the two is of the device at most */
-        uint64_t from = kvbi_engines_ticket(engines, copies[i].from, copies[i].from_slot);
-        copies[i].stream_ticket =
-            from + kvbi_engines_ticket(engines, copies[i].to, copies[i].to_slot);
-    }
     for (uint32_t first = 0, n; first < count; first += n) {
         struct kvbi_engine *engine = engine_of(engines, &copies[first]);
         for (n = 1; first + n < count && engine_of(engines, &copies[first + n]) == engine;)
@@ -372,7 +367,8 @@ static bool deliver_events(struct kvbi_progress *progress)
 bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
 {
     uint64_t now_ns = kvbi_clock_now(progress->store->clock);
-    uint64_t stream_ticket = kvbi_engines_reached(&progress->pipeline->engines).stream;
+    const struct kvbi_lines *lines = &progress->pipeline->engines.lines;
+    uint64_t moves = atomic_load(&lines->moves);
     bool worked = cut_operations(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
     worked |= kvbi_health_look(&progress->pipeline->health);
@@ -386,8 +382,9 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     /* the disk's first: the memory's copies here */
     for (uint32_t i = progress->pipeline->engines.count; i-- > 0;)
         worked |= reap(progress, progress->pipeline->engines.all[i], until_ns);
-    /* a look at the GPU's tickets comes with it: somebody may wait for one in front of a lane */
-    worked |= kvbi_engines_reached(&progress->pipeline->engines).stream != stream_ticket;
+    /* a look at the GPU's tickets came with it: somebody may wait for one in front of a lane */
+    kvbi_engines_advance(&progress->pipeline->engines);
+    worked |= atomic_load(&lines->moves) != moves;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && deliver_op(progress); n++)
         worked = true;
     worked |= deliver_events(progress);

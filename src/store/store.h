@@ -316,10 +316,10 @@ struct kvb_block *kvbi_store_take_locked(struct kvbi_store *store, struct kvbi_p
 /* What a transfer takes for its target, and what it does not. */
 struct kvbi_criteria {
     unsigned band_max;
-    uint64_t counter;   /* the counter's value: what waits for a later one is not ready */
-    bool allow_unready; /* or one that is not ready, where there is no other */
-    /* Out, with NULL: the earliest ticket among those that are not ready; 0: there are none. */
-    uint64_t earliest;
+    const struct kvbi_lines *lines; /* what waits for a ticket that is not reached is not ready */
+    bool allow_unready;             /* or one that is not ready, where there is no other */
+    /* Out, with NULL: there are some that are not ready, and pool->awaited has their tickets. */
+    bool unready;
 };
 /*
  * The same as TRANSFER, but of the first KVBI_LOCK_BATCH free slots and as many of the order one

@@ -13,12 +13,14 @@
 static bool ready(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
                   const struct kvb_block *block)
 {
-    if (block->ticket <= criteria->counter)
+    if (kvbi_ticket_reached(criteria->lines, block->ticket))
         return true;
     kvbi_lock_step();
     pool->unready++;
-    if (criteria->earliest == 0 || block->ticket < criteria->earliest)
-        criteria->earliest = block->ticket;
+    if (!criteria->unready)
+        kvbi_awaited_clear(&pool->awaited);
+    criteria->unready = true;
+    kvbi_awaited_add(&pool->awaited, block->ticket);
     return false;
 }
 
@@ -71,10 +73,11 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
                                                 struct kvbi_criteria *criteria, uint64_t now_ns)
 {
     kvbi_lock_assert_held(&store->lock);
-    criteria->earliest = 0;
+    criteria->unready = false;
     /* nearly always */
     if (pool->free_count > 0 &&
-        pool->slots[pool->free_stack[pool->free_count - 1]].ticket <= criteria->counter)
+        kvbi_ticket_reached(criteria->lines,
+                            pool->slots[pool->free_stack[pool->free_count - 1]].ticket))
         return kvbi_store_take_locked(store, pool, false, criteria->band_max, now_ns);
     kvbi_pool_search(pool, store->lock.section);
     pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this section */
@@ -85,7 +88,7 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
             pool->cut_short = !kvbi_pool_pass(pool);
             continue; /* on top by now, unless it has been retired */
         }
-        if (pool->cut_short || criteria->earliest == 0 || !criteria->allow_unready)
+        if (pool->cut_short || !criteria->unready || !criteria->allow_unready)
             return NULL;
         break;
     }

@@ -43,28 +43,42 @@ void kvbi_copy_append_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_lis
     from->count = 0;
 }
 
-/* Into the ready list, or to wait for its ticket. */
+/* What the host waits for on behalf of a copy: a stream waits by itself. */
+static struct kvbi_tickets host_tickets(const struct kvbi_copy *copy)
+{
+    uint64_t source = copy->tickets.source, target = copy->tickets.target;
+    return (struct kvbi_tickets){.source = kvbi_ticket_is_stream(source) ? 0 : source,
+                                 .target = kvbi_ticket_is_stream(target) ? 0 : target};
+}
+
+/* Into the ready list, or to wait for its tickets. */
 static void enqueue_locked(struct kvbi_copy_queue *queue, uint32_t index)
 {
     struct kvbi_copy_item *item = &queue->items[index];
-    item->waits = item->copy.ticket > queue->counter;
+    struct kvbi_tickets tickets = host_tickets(&item->copy);
+    item->waits = !kvbi_tickets_reached(queue->lines, tickets);
     if (!item->waits) {
         kvbi_copy_push_locked(queue, &queue->ready[item->urgent], index);
         return;
     }
     item->prev = queue->waiting.last;
     kvbi_copy_push_locked(queue, &queue->waiting, index);
-    if (queue->waiting_ticket > item->copy.ticket)
-        queue->waiting_ticket = item->copy.ticket;
+    kvbi_awaited_add_both(&queue->awaited, queue->lines, tickets);
+}
+
+bool kvbi_copy_due_locked(const struct kvbi_copy_queue *queue)
+{
+    kvbi_lock_assert_held(&queue->lock);
+    return queue->waiting.count > 0 && kvbi_awaited_due(&queue->awaited, queue->lines);
 }
 
 void kvbi_copy_promote_locked(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
-    if (queue->counter < queue->waiting_ticket)
+    if (!kvbi_copy_due_locked(queue))
         return;
     uint32_t count = queue->waiting.count;
-    queue->waiting_ticket = UINT64_MAX;
+    kvbi_awaited_clear(&queue->awaited);
     while (count-- > 0)
         enqueue_locked(queue, kvbi_copy_pop_locked(queue, &queue->waiting));
 }
@@ -79,7 +93,7 @@ bool kvbi_copy_ready_locked(const struct kvbi_copy_queue *queue)
 {
     kvbi_lock_assert_held(&queue->lock);
     return queue->ready[0].count > 0 || queue->ready[1].count > 0 || queue->cancelled.count > 0 ||
-           (queue->waiting.count > 0 && queue->counter >= queue->waiting_ticket);
+           kvbi_copy_due_locked(queue);
 }
 
 /* ---- In, and out without having been begun --------------------------------------------------- */
@@ -128,8 +142,8 @@ bool kvbi_copy_queue_recall(struct kvbi_copy_queue *queue, uint32_t index, uint6
 {
     kvbi_lock_take(&queue->lock);
     const struct kvbi_copy_item *item = &queue->items[index];
-    bool recalled =
-        item->waits && item->copy.cookie == cookie && item->copy.ticket > queue->counter;
+    bool recalled = item->waits && item->copy.cookie == cookie &&
+                    !kvbi_tickets_reached(queue->lines, host_tickets(&item->copy));
     if (recalled) {
         leave_waiting_locked(queue, index);
         kvbi_copy_push_locked(queue, &queue->cancelled, index);
@@ -148,7 +162,7 @@ void kvbi_copy_cancel_locked(struct kvbi_copy_queue *queue)
         index = queue->items[index].next;
     }
     kvbi_copy_append_locked(queue, &queue->cancelled, &queue->waiting);
-    queue->waiting_ticket = UINT64_MAX;
+    kvbi_awaited_clear(&queue->awaited);
 }
 
 uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
@@ -165,39 +179,20 @@ uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
     return count;
 }
 
-/* ---- Tickets --------------------------------------------------------------------------------- */
-
-int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket)
+bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue)
 {
-    *ticket = 0;
-    if (fence == NULL)
-        return 0;
-    if (fence->reserved != 0 || (fence->kind != KVB_FENCE_NONE && fence->kind != KVB_FENCE_COUNTER))
-        return KVB_EINVAL;
-    if (fence->kind == KVB_FENCE_COUNTER)
-        *ticket = fence->handle;
-    return 0;
-}
-
-bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue, uint64_t value)
-{
-    bool reached = false;
     kvbi_lock_take(&queue->lock);
-    if (value > queue->counter) {
-        queue->counter = value;
-        reached = queue->waiting.count > 0 && value >= queue->waiting_ticket;
-    }
+    bool due = kvbi_copy_due_locked(queue);
     kvbi_lock_release(&queue->lock);
-    return reached;
+    return due;
 }
 
 /* ---- Create and destroy ---------------------------------------------------------------------- */
 
 int kvbi_copy_queue_create(struct kvbi_copy_queue *queue, const struct kvbi_memory *memory,
-                           uint32_t capacity)
+                           const struct kvbi_lines *lines, uint32_t capacity)
 {
-    *queue = (struct kvbi_copy_queue){
-        .memory = memory, .capacity = capacity, .waiting_ticket = UINT64_MAX};
+    *queue = (struct kvbi_copy_queue){.memory = memory, .lines = lines, .capacity = capacity};
     queue->items = kvbi_memory_alloc_raw(memory, capacity, sizeof *queue->items, 0);
     if (queue->items == NULL)
         return KVB_ENOMEM;

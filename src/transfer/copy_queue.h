@@ -4,13 +4,12 @@
  * given up
  *
  * Owns       a fixed array of items and the lists through it. Every item is in exactly one list:
- *            free, waiting (for the counter to reach its ticket), one of the two ready ones,
+ *            free, waiting (at the host, for a ticket that no stream waits for), one of the ready,
  *            cancelled (completes through reap), or one of the engine's own (what it has begun).
  *            Items are named by their index, so that an engine keeps what it knows of them beside.
  * Callers    engines.
- * Invariants lists run first in, first out; waiting_ticket is the smallest ticket in the waiting
- *            list (UINT64_MAX: it is empty), so that the list is walked only when the counter has
- *            passed it: waiting copies delay nobody.
+ * Invariants lists run first in, first out; `awaited` has a ticket of each waiting copy, so that
+ *            the list is walked only when a line has come to one: waiting copies delay nobody.
  * Lock       `lock` guards everything below it. It is the engine's lock too: what an engine shares
  *            between threads hangs on it. The copy of an item that an engine has begun is the
  *            engine's alone, and read without.
@@ -41,18 +40,20 @@ struct kvbi_copy_list {
 
 struct kvbi_copy_queue {
     const struct kvbi_memory *memory;
+    const struct kvbi_lines *lines;
     struct kvbi_copy_item *items;
     uint32_t capacity;
 
     struct kvbi_lock lock;
     struct kvbi_copy_list free, waiting, cancelled;
     struct kvbi_copy_list ready[2]; /* by urgent */
-    uint64_t counter, waiting_ticket;
+    struct kvbi_awaited awaited;
 };
 
-/* `memory` must outlive it. KVB_ENOMEM. */
+/* `memory` and `lines` must outlive it. KVB_ENOMEM. */
 KVB_NODISCARD int kvbi_copy_queue_create(struct kvbi_copy_queue *queue,
-                                         const struct kvbi_memory *memory, uint32_t capacity);
+                                         const struct kvbi_memory *memory,
+                                         const struct kvbi_lines *lines, uint32_t capacity);
 void kvbi_copy_queue_destroy(struct kvbi_copy_queue *queue);
 size_t kvbi_copy_queue_bytes(const struct kvbi_copy_queue *queue); /* what create has allocated */
 
@@ -64,11 +65,20 @@ void kvbi_copy_push_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list 
                            uint32_t index);
 /* not empty */
 uint32_t kvbi_copy_pop_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *list);
+/* Is a stream of the GPU to wait for something on behalf of the copy? */
+static inline bool kvbi_copy_stands_behind(const struct kvbi_lines *lines,
+                                           const struct kvbi_copy *copy)
+{
+    uint64_t source = copy->tickets.source, target = copy->tickets.target;
+    return (kvbi_ticket_is_stream(source) && !kvbi_ticket_reached(lines, source)) ||
+           (kvbi_ticket_is_stream(target) && !kvbi_ticket_reached(lines, target));
+}
+
 /* Empties `from`. O(1). */
 void kvbi_copy_append_locked(struct kvbi_copy_queue *queue, struct kvbi_copy_list *to,
                              struct kvbi_copy_list *from);
 
-/* Sorts the waiting list anew if the counter has reached one of its tickets. */
+/* Sorts the waiting list anew if one of its tickets is reached. */
 void kvbi_copy_promote_locked(struct kvbi_copy_queue *queue);
 
 /* The ready list to take from next; empty if nothing is ready. */
@@ -84,13 +94,12 @@ void kvbi_copy_cancel_locked(struct kvbi_copy_queue *queue);
 uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
                                              struct kvbi_completion *completions, uint32_t max);
 
-/* A fence of the host's side: a ticket is a value of the counter. KVB_EINVAL: another kind. */
-int kvbi_ticket_import(const struct kvb_fence *fence, uint64_t *ticket);
-
 /* kvbi_engine_ops.recall: a waiting copy with this cookie is given up. Takes the lock. */
 bool kvbi_copy_queue_recall(struct kvbi_copy_queue *queue, uint32_t index, uint64_t cookie);
 
-/* The counter has reached `value`. True if waiting copies may have become ready. Takes the lock. */
-bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue, uint64_t value);
+/* kvbi_engine_ops.signal: have waiting copies become ready? Takes the lock. */
+bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue);
+/* The same. */
+bool kvbi_copy_due_locked(const struct kvbi_copy_queue *queue);
 
 #endif

@@ -7,12 +7,9 @@
  * state: it posts completions, which progress reaps and applies. Progress alone calls submit, reap
  * and drain (one thread at a time); calls about tickets come from any thread.
  *
- * Tickets: a ticket is a point to wait for, a number in the engine's own order of things. `import`
- * makes it of a caller's fence, in the call that takes the fence, and it never refers to the
- * caller's objects after that. 0 is always reached. Tickets of one engine are ordered: of two, the
- * larger one implies the smaller. The engine of a GPU has a second order, of points in the server's
- * streams: a ticket with the bit KVBI_TICKET_STREAM is a number in that one, and means nothing to
- * other engines.
+ * Tickets (block/ticket.h): points to wait for, each on a line. A copy waits for two. Those on a
+ * GPU's lines only the GPU's engine is given, whose streams wait for them; for all others the copy
+ * waits at the host, with every engine. All engines of a manager look at the same lines.
  *
  * Lock       each engine its own, rank KVBI_RANK_ENGINE, never held while bytes move.
  */
@@ -26,36 +23,14 @@
 
 #include "base/memory.h"
 #include "base/why.h"
+#include "block/ticket.h"
 #include "transfer/tier.h"
-
-#define KVBI_TICKET_STREAM (UINT64_C(1) << 63)
-
-/*
- * One ticket in each of the two orders: how far something has come, or has to. The counter's, and
- * that of the server's streams on the GPU (without KVBI_TICKET_STREAM).
- */
-struct kvbi_tickets {
-    uint64_t counter, stream;
-};
-
-static inline bool kvbi_tickets_reached(struct kvbi_tickets tickets, struct kvbi_tickets reached)
-{
-    return tickets.counter <= reached.counter && tickets.stream <= reached.stream;
-}
-
-static inline struct kvbi_tickets kvbi_tickets_latest(struct kvbi_tickets a, struct kvbi_tickets b)
-{
-    return (struct kvbi_tickets){.counter = a.counter > b.counter ? a.counter : b.counter,
-                                 .stream = a.stream > b.stream ? a.stream : b.stream};
-}
 
 struct kvbi_copy {
     const struct kvbi_tier *from, *to;
     uint32_t from_slot, to_slot;
-    uint64_t ticket; /* of the counter: not before it is reached */
-    /* of the GPU's order, without KVBI_TICKET_STREAM: nor before this one; 0: none */
-    uint64_t stream_ticket;
-    uint64_t cookie; /* the submitter's, returned with the completion */
+    struct kvbi_tickets tickets; /* not before both are reached */
+    uint64_t cookie;             /* the submitter's, returned with the completion */
     /* submit says here what `recall` is to name it by; NULL: it will not be recalled. */
     uint32_t *place;
     /* Of the side that outlives the process; where there is none it means nothing. */
@@ -102,58 +77,79 @@ struct kvbi_engine_ops {
      * KVB_ECANCELED.
      */
     void (*drain)(struct kvbi_engine *engine);
-    /*
-     * The ticket of a fence. KVB_EINVAL: a kind that this engine does not know. A GPU's: also
-     * KVB_EAGAIN, KVB_EDEVICE. `why` (may be NULL) gets words where the fence itself does not show
-     * what is wrong with it.
-     */
-    int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
-                  struct kvbi_why *why);
     /* What it has allocated for its tables. */
     size_t (*bytes)(const struct kvbi_engine *engine);
-    /* KVB_FENCE_COUNTER has been signalled up to `value`. True if copies may have become ready. */
-    bool (*signal)(struct kvbi_engine *engine, uint64_t value);
     /*
-     * Gives up a copy that waits for its ticket: all of it comes out of reap, with KVB_ECANCELED.
-     * False: it does not wait for that, or not any more. In constant time; the one call besides
-     * calls about tickets that may be made under the store's lock.
+     * A line has advanced. True if copies that wait at the host may have become ready. Any thread.
+     */
+    bool (*signal)(struct kvbi_engine *engine);
+    /*
+     * Gives up a copy that waits at the host for a ticket: all of it comes out of reap, with
+     * KVB_ECANCELED. False: it does not wait for that, or not any more. In constant time; the one
+     * call besides calls about tickets that may be made under the store's lock.
      */
     bool (*recall)(struct kvbi_engine *engine, uint32_t place, uint64_t cookie);
 };
 
+/* The latest points on the lines of a GPU that a stream is to wait for. All zero: none. */
+struct kvbi_stream_points {
+    uint64_t lines; /* bits, from KVBI_LINE_STREAM on: `numbers` of the others mean nothing */
+    uint64_t numbers[KVBI_LINE_STREAMS];
+};
+
+static inline void kvbi_stream_points_add(struct kvbi_stream_points *points, uint64_t ticket)
+{
+    uint32_t line = kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
+    uint64_t number = kvbi_ticket_number(ticket), bit = UINT64_C(1) << line;
+    if (!(points->lines & bit) || number > points->numbers[line])
+        points->numbers[line] = number;
+    points->lines |= bit;
+}
+
+/* The ticket of a line of which the bit is set. */
+static inline uint64_t kvbi_stream_point(const struct kvbi_stream_points *points, uint32_t bit)
+{
+    return kvbi_ticket(KVBI_LINE_STREAM + bit, points->numbers[bit]);
+}
+
 /*
- * Of an engine that works on the streams of a device. Events are points in these streams, numbered
- * in one order; a flight is a batch of copies that has begun.
+ * Of an engine that works on the streams of a device. A flight is a batch of copies that has begun.
  */
 #define KVBI_FLIGHT_NONE 64u
 #define KVBI_FLIGHT_QUEUED 65u
 struct kvbi_stream_ops {
+    /*
+     * The ticket of a fence of the device's kinds: of the point's own line, if it is in a stream.
+     * KVB_EINVAL, KVB_EAGAIN: too many are not reached, KVB_EDEVICE; `why` (may be NULL) gets words
+     * where the fence itself does not show what is wrong with it. Any thread, no lock held.
+     */
+    int (*import)(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
+                  struct kvbi_why *why);
+    /*
+     * A ticket that is reached once both are, which are on the device's lines; 0: there is none to
+     * be had. Any thread, no lock held.
+     */
+    uint64_t (*both)(struct kvbi_engine *engine, uint64_t a, uint64_t b);
     /*
      * The flight, below 64, that writes this slot of the device. KVBI_FLIGHT_NONE: the engine has
      * no copy into it; KVBI_FLIGHT_QUEUED: it has not begun. Any thread; no lock.
      */
     uint32_t (*flight)(struct kvbi_engine *engine, uint32_t slot);
     /*
-     * Was this number the fence of a stream or event that turned out to be part of a capture? What
-     * waits for it fails. Any thread.
+     * Somebody awaits a ticket on the device's lines: wake_fd is to become readable now and then.
+     * From progress.
      */
-    bool (*captured)(struct kvbi_engine *engine, uint64_t ticket);
-    /* The event up to which all are known to be reached. Any thread, no lock, no driver's call. */
-    uint64_t (*reached)(struct kvbi_engine *engine);
-    /*
-     * As long as no event beyond `until` is reached, wake_fd is to become readable now and then
-     * (UINT64_MAX: not for that). From progress.
-     */
-    void (*watch)(struct kvbi_engine *engine, uint64_t until);
+    void (*watch)(struct kvbi_engine *engine, bool awaited);
     /*
      * Makes `stream`, the caller's, wait for the flights of which a bit is set, up to and including
-     * `layer`, and for `event` (0: none). A flight that is over by then costs nothing; one that has
-     * begun anew since is waited for as well: more than was asked for, and never less. Any thread,
-     * no lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited
+     * `layer`, and for `points`. A flight that is over by then costs nothing; one that has begun
+     * anew since is waited for as well: more than was asked for, and never less. Any thread, no
+     * lock held. 0, KVB_EINVAL, KVB_EDEVICE; KVB_EAGAIN: a flight has no end that can be waited
      * for. `why` gets words where the device's runtime has some.
      */
-    int (*wait)(struct kvbi_engine *engine, uint64_t flights, uint64_t ticket, void *stream,
-                uint32_t layer, struct kvbi_why *why);
+    int (*wait)(struct kvbi_engine *engine, uint64_t flights,
+                const struct kvbi_stream_points *points, void *stream, uint32_t layer,
+                struct kvbi_why *why);
 };
 
 /* What an engine says of itself, with a little room. */
@@ -175,6 +171,7 @@ struct kvbi_engines_config {
     const struct kvb_tier_config *configs;
     struct kvbi_engine *host;        /* of host memory, made already; or NULL */
     const struct kvbi_tier *between; /* memory of a relay that it will also copy to; or NULL */
+    struct kvbi_lines *lines;        /* the manager's */
     uint32_t capacity;               /* copies with each engine at most */
     bool own_thread; /* submit and reap come from the manager's thread; else from whoever polls */
     const struct kvbi_memory *memory;

@@ -53,10 +53,6 @@ static int create_of(struct kvbi_engines *engines, const struct kvbi_engines_con
 static int create_streams(struct kvbi_engines *engines, const struct kvbi_engines_config *config,
                           const struct kvbi_tier *device)
 {
-    engines->tickets =
-        kvbi_memory_alloc(config->memory, device->block_count, sizeof *engines->tickets, 0);
-    if (engines->tickets == NULL)
-        return KVB_ENOMEM;
     engines->device = device;
     int error = create_of(engines, config, device);
     engines->streams = engines->of[device->tier];
@@ -123,6 +119,7 @@ static int create_relay(struct kvbi_engines *engines, const struct kvbi_engines_
     struct kvbi_relay_config relay = {.device = engines->of[above->tier],
                                       .lower = engines->of[below->tier],
                                       .between = &engines->between,
+                                      .lines = &engines->lines,
                                       .capacity = config->capacity};
     KVBI_ASSERT(engines->all[engines->count - 1] == relay.lower &&
                 engines->all[engines->count - 2] == relay.device);
@@ -141,11 +138,15 @@ int kvbi_engines_create(struct kvbi_engines *engines, const struct kvbi_engines_
     struct kvbi_engines_config config = *given;
     struct kvbi_engine *memory = NULL;
     const struct kvbi_tier *below = NULL, *above = find_relayed(config.tiers, &below);
-    *engines = (struct kvbi_engines){
-        .awaited = UINT64_MAX, .hooks = config.hooks, .memory = config.memory};
+    *engines = (struct kvbi_engines){.hooks = config.hooks, .memory = config.memory};
+    for (uint32_t i = 0; i < KVBI_LINE_COUNTERS; i++)
+        atomic_init(&engines->awaited[i], UINT64_MAX);
     if (above != NULL && !above->on_streams)
         return refuse_pair(engines, above, below);
-    int error = kvbi_memory_create_engine(NULL, &memory, &config, said);
+    config.lines = &engines->lines;
+    int error = kvbi_joint_init(&engines->joint, &engines->lines);
+    if (error == 0)
+        error = kvbi_memory_create_engine(NULL, &memory, &config, said);
     if (error != 0)
         return error;
     (void)add(engines, 0, memory, said);
@@ -169,10 +170,7 @@ void kvbi_engines_destroy(struct kvbi_engines *engines)
         engine->ops->destroy(engine);
     }
     kvbi_tier_destroy(&engines->between);
-    if (engines->tickets != NULL)
-        kvbi_memory_free(engines->memory, engines->tickets, engines->device->block_count,
-                         sizeof *engines->tickets);
-    engines->tickets = NULL;
+    kvbi_joint_fini(&engines->joint);
 }
 
 size_t kvbi_engines_bytes(const struct kvbi_engines *engines)
@@ -193,66 +191,117 @@ struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
     return engines->of[from->on_host ? to->tier : from->tier];
 }
 
+/* ---- Tickets --------------------------------------------------------------------------------- */
+
+static int import_counter(const struct kvb_fence *fence, uint64_t *ticket, struct kvbi_why *why)
+{
+    if (fence->line < KVBI_LINE_COUNTERS && fence->handle <= KVBI_NUMBER_MAX) {
+        *ticket = kvbi_ticket(fence->line, fence->handle);
+        return 0;
+    }
+    if (fence->line >= KVBI_LINE_COUNTERS)
+        kvbi_why_say(why, "line is %u, must be 0..%u", fence->line, KVBI_LINE_COUNTERS - 1);
+    else
+        kvbi_why_say(why, "a counter's value must be below 2^%d", KVBI_NUMBER_BITS);
+    return KVB_EINVAL;
+}
+
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
                         uint64_t *ticket, struct kvbi_why *why)
 {
-    struct kvbi_engine *engine = engines->streams != NULL ? engines->streams : engines->all[0];
-    return engine->ops->import(engine, fence, ticket, why);
+    *ticket = 0;
+    if (fence == NULL)
+        return 0;
+    if (fence->kind == KVB_FENCE_COUNTER)
+        return import_counter(fence, ticket, why);
+    if (fence->line != 0) {
+        kvbi_why_say(why, "line is %u, must be 0: only counters have lines", fence->line);
+        return KVB_EINVAL;
+    }
+    if (fence->kind == KVB_FENCE_NONE)
+        return 0;
+    bool known = fence->kind == KVB_FENCE_CUDA_STREAM || fence->kind == KVB_FENCE_CUDA_EVENT;
+    return known && engines->streams != NULL
+               ? engines->streams->streams->import(engines->streams, fence, ticket, why)
+               : KVB_EINVAL;
 }
 
-void kvbi_engines_forget_captured(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                                  uint32_t slot)
+/* The one of the two that says as much as both; false: neither does. */
+static bool covers(const struct kvbi_lines *lines, uint64_t a, uint64_t b, uint64_t *ticket)
 {
-    uint64_t stream_ticket = kvbi_engines_ticket(engines, tier, slot);
-    if (stream_ticket != 0 && engines->streams->streams->captured(engines->streams, stream_ticket))
-        atomic_store_explicit(&engines->tickets[slot], 0, memory_order_relaxed);
+    bool a_reached = kvbi_ticket_reached(lines, a), b_reached = kvbi_ticket_reached(lines, b);
+    bool same = kvbi_ticket_line(a) == kvbi_ticket_line(b);
+    *ticket = a_reached ? b : b_reached ? a : a > b ? a : b;
+    return a_reached || b_reached || same;
 }
 
-void kvbi_engines_set_ticket(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket)
+uint64_t kvbi_engines_latest(struct kvbi_engines *engines, uint64_t a, uint64_t b)
 {
-    uint64_t stream_ticket = ticket & ~KVBI_TICKET_STREAM,
-             before = atomic_load_explicit(&engines->tickets[slot], memory_order_relaxed);
-    while (before < stream_ticket &&
-           !atomic_compare_exchange_weak_explicit(&engines->tickets[slot], &before, stream_ticket,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
+    uint64_t ticket;
+    return covers(&engines->lines, a, b, &ticket) ? ticket : kvbi_joint_add(&engines->joint, a, b);
 }
 
-uint64_t kvbi_engines_ticket(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                             uint32_t slot)
+uint64_t kvbi_engines_both(struct kvbi_engines *engines, uint64_t a, uint64_t b)
 {
-    return tier->on_streams ? atomic_load_explicit(&engines->tickets[slot], memory_order_relaxed)
-                            : 0;
+    uint64_t ticket;
+    if (covers(&engines->lines, a, b, &ticket))
+        return ticket;
+    if (kvbi_ticket_is_stream(a) && kvbi_ticket_is_stream(b))
+        ticket = engines->streams->streams->both(engines->streams, a, b);
+    else
+        ticket = 0;
+    return ticket != 0 ? ticket : kvbi_joint_add(&engines->joint, a, b);
 }
 
-bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value)
+bool kvbi_engines_signal(struct kvbi_engines *engines, uint32_t line, uint64_t value)
 {
     bool ready = false;
+    if (!kvbi_lines_advance(&engines->lines, line, value))
+        return false;
     for (uint32_t i = 0; i < engines->count; i++)
-        ready |= engines->all[i]->ops->signal(engines->all[i], value);
-    uint64_t before = atomic_load(&engines->counter);
-    while (before < value && !atomic_compare_exchange_weak(&engines->counter, &before, value))
-        ;
-    /*
-     * After the counter: whoever is about to sleep writes `awaited` and then looks at the counter.
-     */
-    return ready || (before < value && value > atomic_load(&engines->awaited));
+        ready |= engines->all[i]->ops->signal(engines->all[i]);
+    /* after the line: whoever is about to sleep writes `awaited` and then looks at the line */
+    return ready || value >= atomic_load(&engines->awaited[line]);
 }
 
-uint64_t kvbi_engines_stream_reached(const struct kvbi_engines *engines)
+/* Nobody will say any more when its streams have come to a point. */
+static void pass_lost(struct kvbi_engines *engines)
 {
-    return engines->device->ops->lost(engines->device, NULL, 0)
-               ? UINT64_MAX
-               : engines->streams->streams->reached(engines->streams);
+    bool moved = false;
+    for (uint32_t line = KVBI_LINE_STREAM; line < KVBI_LINE_JOINT; line++)
+        moved |= kvbi_lines_advance(&engines->lines, line, KVBI_NUMBER_MAX);
+    for (uint32_t i = 0; i < engines->count && moved; i++)
+        (void)engines->all[i]->ops->signal(engines->all[i]);
 }
 
-bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_tickets until)
+void kvbi_engines_advance(struct kvbi_engines *engines)
 {
-    atomic_store(&engines->awaited, until.counter);
+    if (engines->streams != NULL && engines->device->ops->lost(engines->device, NULL, 0))
+        pass_lost(engines);
+    if (!kvbi_joint_advance(&engines->joint))
+        return;
+    for (uint32_t i = 0; i < engines->count; i++)
+        (void)engines->all[i]->ops->signal(engines->all[i]);
+}
+
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_awaited *awaited)
+{
+    bool streams = false;
+    uint64_t before = engines->awaited_lines;
+    kvbi_joint_await(&engines->joint, awaited);
+    for (; before != 0; before &= before - 1)
+        if (!(awaited->lines[0] & before & -before))
+            atomic_store(&engines->awaited[__builtin_ctzll(before)], UINT64_MAX);
+    engines->awaited_lines = awaited->lines[0];
+    for (uint32_t line = kvbi_awaited_next(awaited, 0); line < KVBI_LINE_COUNT;
+         line = kvbi_awaited_next(awaited, line + 1)) {
+        if (line < KVBI_LINE_COUNTERS)
+            atomic_store(&engines->awaited[line], awaited->numbers[line]);
+        streams |= line >= KVBI_LINE_STREAM && line < KVBI_LINE_JOINT;
+    }
     if (engines->streams != NULL)
-        engines->streams->streams->watch(engines->streams, until.stream);
-    struct kvbi_tickets reached = kvbi_engines_reached(engines);
-    return reached.counter <= until.counter && reached.stream <= until.stream;
+        engines->streams->streams->watch(engines->streams, streams);
+    return !kvbi_awaited_due(awaited, &engines->lines);
 }
 
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
@@ -269,11 +318,10 @@ uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot)
 }
 
 int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights,
-                             uint64_t stream_ticket, void *stream, uint32_t layer,
+                             const struct kvbi_stream_points *points, void *stream, uint32_t layer,
                              struct kvbi_why *why)
 {
-    return engines->streams->streams->wait(engines->streams, flights, stream_ticket, stream, layer,
-                                           why);
+    return engines->streams->streams->wait(engines->streams, flights, points, stream, layer, why);
 }
 
 bool kvbi_engines_ready(const struct kvbi_engines *engines)

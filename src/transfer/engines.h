@@ -7,10 +7,9 @@
  * Owns       the engines.
  * Callers    offload/pipeline creates; offload/round submits and reaps; api/ imports fences. Fixed
  *            after create: no lock.
- * Invariants all engines count one counter (KVB_FENCE_COUNTER), so a ticket of one means the same
- *            to the others. Points in the streams of a GPU are an order of their own, and which of
- *            these tickets a block of the device waits for stands here: `tickets` only grows, and
- *            one that is left over from a slot's earlier life is reached long since.
+ * Invariants all engines look at one set of lines, so a ticket means the same to each. Those of the
+ *            counters advance by signal, those of the GPU's streams by its engine's looks, the
+ *            joint one by advance.
  */
 #ifndef KVBI_TRANSFER_ENGINES_H
 #define KVBI_TRANSFER_ENGINES_H
@@ -23,6 +22,7 @@
 #include <kvblock.h>
 
 #include "transfer/engine.h"
+#include "transfer/joint.h"
 #include "transfer/tier.h"
 
 /* One for host memory, and one for each kind of another that a tier is of. */
@@ -39,9 +39,11 @@ struct kvbi_engines {
     /* Of the tier on a device's streams, which knows their fences; both NULL: there is none. */
     struct kvbi_engine *streams;
     const struct kvbi_tier *device;
-    _Atomic uint64_t *tickets; /* by the device's slots */
-    _Atomic uint64_t counter;  /* signalled so far */
-    _Atomic uint64_t awaited;  /* what goes beyond it wakes progress: somebody waits for that */
+    struct kvbi_lines lines;
+    struct kvbi_joint joint;
+    /* by counter: what comes to it wakes progress, since somebody waits for that; or UINT64_MAX */
+    _Atomic uint64_t awaited[KVBI_LINE_COUNTERS];
+    uint64_t awaited_lines; /* bits: the others are UINT64_MAX. Progress's own */
     const struct kvbi_memory *memory;
     const struct kvbi_hooks *hooks; /* or NULL */
     char said[512];                 /* which ones, how, and why not others */
@@ -57,66 +59,44 @@ size_t kvbi_engines_bytes(const struct kvbi_engines *engines);
 struct kvbi_engine *kvbi_engines_between(const struct kvbi_engines *engines,
                                          const struct kvbi_tier *from, const struct kvbi_tier *to);
 
-/* As the engines' import. */
+/*
+ * The ticket of a fence (NULL: 0). KVB_EINVAL: a kind that is not known here, or a line or handle
+ * out of range; of a device's kinds what kvbi_stream_ops.import says. `why` (may be NULL) gets
+ * words where the fence itself does not show what is wrong with it. No lock held.
+ */
 int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fence *fence,
                         uint64_t *ticket, struct kvbi_why *why);
 /*
- * A transfer into or out of this block of the device waits for this ticket, and for those it waits
- * for already. Any thread.
+ * A ticket that is reached once both are: one of the two where that is enough. `both` lets a stream
+ * of the device wait for both, where both are points of its streams, so that other streams can wait
+ * for the result; with no lock held. `latest` asks no driver: the store's lock may be held.
  */
-void kvbi_engines_set_ticket(const struct kvbi_engines *engines, uint32_t slot, uint64_t ticket);
-uint64_t kvbi_engines_ticket(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                             uint32_t slot);
-/*
- * The block has a new owner: a ticket that nobody can wait for, and that fails what would, was the
- * former one's.
- */
-void kvbi_engines_forget_captured(const struct kvbi_engines *engines, const struct kvbi_tier *tier,
-                                  uint32_t slot);
-/* True if progress may have something to do. Any thread. */
-bool kvbi_engines_signal(struct kvbi_engines *engines, uint64_t value);
-
-/*
- * How far the tickets are reached, as far as is known. No lock, no call of a driver's. Of a GPU
- * that has failed: all the way.
- */
-uint64_t kvbi_engines_stream_reached(const struct kvbi_engines *engines); /* `streams` is set */
-static inline struct kvbi_tickets kvbi_engines_reached(const struct kvbi_engines *engines)
+uint64_t kvbi_engines_both(struct kvbi_engines *engines, uint64_t a, uint64_t b);
+uint64_t kvbi_engines_latest(struct kvbi_engines *engines, uint64_t a, uint64_t b);
+static inline bool kvbi_engines_captured(const struct kvbi_engines *engines, uint64_t ticket)
 {
-    return (struct kvbi_tickets){
-        .counter = atomic_load(&engines->counter),
-        .stream = engines->streams != NULL ? kvbi_engines_stream_reached(engines) : 0};
+    return ticket != 0 && kvbi_lines_captured(&engines->lines, ticket);
 }
-/* What a transfer into or out of the slot waits for; `ticket`: the slot's. */
-static inline struct kvbi_tickets kvbi_engines_tickets(const struct kvbi_engines *engines,
-                                                       const struct kvbi_tier *tier, uint32_t slot,
-                                                       uint64_t ticket)
-{
-    return (struct kvbi_tickets){.counter = ticket,
-                                 .stream = kvbi_engines_ticket(engines, tier, slot)};
-}
+/* A counter has come to `value`. True if progress may have something to do. Any thread. */
+bool kvbi_engines_signal(struct kvbi_engines *engines, uint32_t line, uint64_t value);
+/* The joint line, and with a lost GPU its lines. From progress, after the engines were reaped. */
+void kvbi_engines_advance(struct kvbi_engines *engines);
 /*
- * Progress is about to sleep, and wants to look again once anything beyond `until` is reached.
- * False: that is so already.
+ * Progress is about to sleep, and wants to look again once anything of `awaited` is reached, to
+ * which is added what the joint line waits for. False: that is so already.
  */
-bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_tickets until);
+bool kvbi_engines_await(struct kvbi_engines *engines, struct kvbi_awaited *awaited);
 /*
- * Gives up a copy that waits for its counter ticket, between these two: it completes with
+ * Gives up a copy that waits at the host for a ticket, between these two: it completes with
  * KVB_ECANCELED, in the next reap. False: it has begun, or is about to. From progress; under the
  * store's lock.
  */
 bool kvbi_engines_recall(const struct kvbi_engines *engines, const struct kvbi_tier *from,
                          const struct kvbi_tier *to, uint32_t place, uint64_t cookie);
-/* May this ticket be waited for by blocks of a device only? */
-static inline bool kvbi_engines_is_stream_ticket(const struct kvbi_engines *engines,
-                                                 uint64_t ticket)
-{
-    return (ticket & KVBI_TICKET_STREAM) && engines->streams != NULL;
-}
 /* For operations on a device: kvbi_stream_ops of its engine. */
 uint32_t kvbi_engines_flight(const struct kvbi_engines *engines, uint32_t slot);
 int kvbi_engines_wait_stream(const struct kvbi_engines *engines, uint64_t flights,
-                             uint64_t stream_ticket, void *stream, uint32_t layer,
+                             const struct kvbi_stream_points *points, void *stream, uint32_t layer,
                              struct kvbi_why *why);
 /* Something that reap could complete now. */
 bool kvbi_engines_ready(const struct kvbi_engines *engines);

@@ -40,7 +40,7 @@ struct relay_engine {
     struct kvbi_copy_list completed;
     /* by urgent: deferred, since enough blocks wait for tickets already */
     struct kvbi_copy_list deferred[2];
-    uint64_t deferred_reached; /* what was reached when the first of them was deferred */
+    struct kvbi_awaited awaited; /* by those */
 };
 
 static struct relay_engine *of(struct kvbi_engine *engine)
@@ -61,8 +61,8 @@ static void complete(struct relay_engine *r, uint32_t index, int result)
 }
 
 /*
- * From the source into the memory in between, or from there to the target. The ticket counts where
- * the GPU's memory is touched.
+ * From the source into the memory in between, or from there to the target. A stream waits where the
+ * GPU's memory is touched; what the host waits for is reached, or it would not have begun.
  */
 static struct kvbi_copy leg_copy(const struct relay_engine *r, uint32_t index)
 {
@@ -70,13 +70,14 @@ static struct kvbi_copy leg_copy(const struct relay_engine *r, uint32_t index)
     struct kvbi_copy copy = r->queue.items[index].copy;
     copy.cookie = index;
     copy.place = NULL;
-    copy.ticket = 0; /* reached, or it would not have begun */
     if (leg->second) {
         copy.from = r->between;
         copy.from_slot = leg->between;
+        copy.tickets.source = 0;
     } else {
         copy.to = r->between;
         copy.to_slot = leg->between;
+        copy.tickets.target = 0;
     }
     return copy;
 }
@@ -118,6 +119,7 @@ static void resume_locked(struct relay_engine *r)
         kvbi_copy_append_locked(&r->queue, &r->deferred[urgent], &r->queue.ready[urgent]);
         kvbi_copy_append_locked(&r->queue, &r->queue.ready[urgent], &r->deferred[urgent]);
     }
+    kvbi_awaited_clear(&r->awaited);
 }
 
 static bool has_deferred(const struct relay_engine *r)
@@ -129,26 +131,25 @@ static bool has_deferred(const struct relay_engine *r)
  * What is ready, less what has to be deferred at the front of it. Half of the blocks in between are
  * for what need not wait for the GPU.
  */
-static struct kvbi_copy_list *next_locked(struct relay_engine *r, uint64_t reached)
+static struct kvbi_copy_list *next_locked(struct relay_engine *r)
 {
     struct kvbi_copy_list *ready = kvbi_copy_next_locked(&r->queue);
     while (ready->count > 0 && r->behind >= r->between->block_count / 2 &&
-           r->queue.items[ready->first].copy.stream_ticket > reached) {
+           kvbi_copy_stands_behind(r->queue.lines, &r->queue.items[ready->first].copy)) {
         uint32_t index = kvbi_copy_pop_locked(&r->queue, ready);
-        if (!has_deferred(r))
-            r->deferred_reached = reached;
+        kvbi_awaited_add_both(&r->awaited, r->queue.lines, r->queue.items[index].copy.tickets);
         kvbi_copy_push_locked(&r->queue, &r->deferred[r->queue.items[index].urgent], index);
         ready = kvbi_copy_next_locked(&r->queue);
     }
     return ready;
 }
 
-static uint32_t take_ready(struct relay_engine *r, uint64_t reached)
+static uint32_t take_ready(struct relay_engine *r)
 {
     uint32_t index = KVBI_NONE;
     kvbi_lock_take(&r->queue.lock);
     kvbi_copy_promote_locked(&r->queue);
-    struct kvbi_copy_list *ready = next_locked(r, reached);
+    struct kvbi_copy_list *ready = next_locked(r);
     if (ready->count > 0 && has_room_locked(r, ready))
         index = kvbi_copy_pop_locked(&r->queue, ready);
     kvbi_lock_release(&r->queue.lock);
@@ -172,17 +173,16 @@ static void refuse_ready(struct relay_engine *r)
 static void start(struct relay_engine *r)
 {
     uint32_t index;
-    uint64_t reached = r->device->streams->reached(r->device);
     if (r->lost)
         refuse_ready(r);
-    if (has_deferred(r) &&
-        (reached > r->deferred_reached || r->behind < r->between->block_count / 2)) {
+    if (has_deferred(r) && (kvbi_awaited_due(&r->awaited, r->queue.lines) ||
+                            r->behind < r->between->block_count / 2)) {
         kvbi_lock_take(&r->queue.lock);
         resume_locked(r);
         kvbi_lock_release(&r->queue.lock);
     }
-    while (!r->lost && r->free_count > 0 && (index = take_ready(r, reached)) != KVBI_NONE) {
-        bool behind = r->queue.items[index].copy.stream_ticket > reached;
+    while (!r->lost && r->free_count > 0 && (index = take_ready(r)) != KVBI_NONE) {
+        bool behind = kvbi_copy_stands_behind(r->queue.lines, &r->queue.items[index].copy);
         r->behind += behind;
         r->legs[index] = (struct leg){.between = r->free_list[--r->free_count], .behind = behind};
         submit_leg(r, index);
@@ -257,8 +257,7 @@ static bool relay_ready(struct kvbi_engine *engine)
     struct relay_engine *r = of(engine);
     kvbi_lock_take(&r->queue.lock);
     const struct kvbi_copy_queue *q = &r->queue;
-    bool ready = r->completed.count > 0 || q->cancelled.count > 0 ||
-                 (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
+    bool ready = r->completed.count > 0 || q->cancelled.count > 0 || kvbi_copy_due_locked(q);
     kvbi_lock_release(&r->queue.lock);
     return ready || r->device->ops->ready(r->device) || r->lower->ops->ready(r->lower);
 }
@@ -275,15 +274,9 @@ static void relay_drain(struct kvbi_engine *engine)
     r->lower->ops->drain(r->lower);
 }
 
-static int relay_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
-                        struct kvbi_why *why)
+static bool relay_signal(struct kvbi_engine *engine)
 {
-    return of(engine)->device->ops->import(of(engine)->device, fence, ticket, why);
-}
-
-static bool relay_signal(struct kvbi_engine *engine, uint64_t value)
-{
-    return kvbi_copy_queue_signal(&of(engine)->queue, value);
+    return kvbi_copy_queue_signal(&of(engine)->queue);
 }
 
 static bool relay_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
@@ -322,7 +315,6 @@ static const struct kvbi_engine_ops relay_ops = {.name = "relay",
                                                  .wake_fd = relay_wake_fd,
                                                  .ready = relay_ready,
                                                  .drain = relay_drain,
-                                                 .import = relay_import,
                                                  .bytes = relay_bytes,
                                                  .signal = relay_signal,
                                                  .recall = relay_recall};
@@ -366,7 +358,7 @@ int kvbi_engine_relay_create(struct kvbi_engine **engine, const struct kvbi_memo
                                    .lower = config->lower,
                                    .between = config->between,
                                    .epoll_fd = -1};
-        error = kvbi_copy_queue_create(&r->queue, &r->memory, config->capacity);
+        error = kvbi_copy_queue_create(&r->queue, &r->memory, config->lines, config->capacity);
     }
     if (error != 0) {
         config->device->ops->destroy(config->device);

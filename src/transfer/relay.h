@@ -28,7 +28,8 @@
 struct kvbi_relay_config {
     /* Both taken over, also by a create that fails; `device` has streams. */
     struct kvbi_engine *device, *lower;
-    struct kvbi_tier *between; /* registered host memory; must outlive it */
+    struct kvbi_tier *between;      /* registered host memory; must outlive it */
+    const struct kvbi_lines *lines; /* must outlive it */
     uint32_t capacity;
 };
 

@@ -14,7 +14,7 @@
 
 #include <pthread.h>
 
-#define FAKE_MAX_STREAMS 64
+#define FAKE_MAX_STREAMS 128
 #define FAKE_PAGE_BYTES ((size_t)4096)
 
 /* ---- sync.c: the lock, and what ThreadSanitizer is told -------------------------------------- */

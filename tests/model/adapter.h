@@ -75,6 +75,8 @@ struct kv_tier {
 
 struct kv_setup {
     uint32_t tokens_per_block, layers, parts, chunk_bytes, key_bytes;
+    /* Of the counter: fences are dealt out over them, and reached on all of them in one order. */
+    uint32_t lines;
     struct kv_tier tiers[TIERS];
     bool share, threads;
     uint32_t event_capacity, pin_capacity, op_capacity;

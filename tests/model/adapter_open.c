@@ -201,7 +201,10 @@ int kv_signal(struct kv *kv, uint64_t value)
 {
     if (value > kv->fence_reached)
         kv->fence_reached = value;
-    return kvb_fence_signal(kv->manager, value);
+    int code = 0;
+    for (uint32_t line = 0; line < kv->setup.lines && code == 0; line++)
+        code = kvb_fence_signal(kv->manager, line, value);
+    return code;
 }
 
 void kv_look_at_clock(struct kv *kv)

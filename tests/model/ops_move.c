@@ -419,12 +419,15 @@ void op_lift_end(struct world *w)
         release(w, lift);
 }
 
-/* Only its own fences may hold an operation up, and those of whom it has joined. */
+/*
+ * Only its own fences may hold an operation up, and those of whom it has joined. But a slot whose
+ * fences are on two lines may wait for other such slots.
+ */
 static uint64_t waits_for(const struct world *w, const struct lift_model *lift)
 {
     bool through = w->file || (has_tier(w, TIER_HOST) && has_tier(w, TIER_DISK));
     /* a carrier's slot has a fence, too; a file is slow */
-    return through ? w->fence_given : lift->ready_at;
+    return through || w->setup.lines > 1 ? w->fence_given : lift->ready_at;
 }
 
 void lifts_check(struct world *w)

@@ -185,6 +185,7 @@ static void draw_rest(struct world *w)
     w->keyed = chance(w, 30);
     w->setup.key_bytes = w->keyed ? key_bytes[pick(w, 4)] : 0;
     w->setup.share = chance(w, 40);
+    w->setup.lines = chance(w, 50) ? 1 : 2 + pick(w, 3);
     w->setup.event_capacity = chance(w, 35) ? 2 + pick(w, 14) : 4096;
     w->setup.pin_capacity = 1 + pick(w, PINS);
     w->setup.op_capacity = 1 + pick(w, LIFTS);

@@ -42,6 +42,7 @@ int rig_open(struct disk_rig *rig, uint64_t block_bytes, uint32_t slots, void *b
     disk_path_make(&rig->place);
     rig->memories[0] = &rig->host;
     rig->config = (struct kvbi_disk_engine_config){.engine = variant->engine,
+                                                   .lines = &rig->lines,
                                                    .memories = rig->memories,
                                                    .memory_count = 1,
                                                    .capacity = 256,

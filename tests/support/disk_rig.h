@@ -53,6 +53,7 @@ struct disk_rig {
     struct rig_plan plan;
     struct disk_path place;
     struct kvbi_tier host, disk;
+    struct kvbi_lines lines;
     const struct kvbi_tier *memories[1];
     struct kvbi_disk_engine_config config;
     struct kvbi_engine *engine;

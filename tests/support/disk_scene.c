@@ -159,7 +159,7 @@ static bool comes_to_rest(struct disk_scene *scene)
     if (scene->rig.kv == NULL)
         return true;
     kvbi_testing_mute(scene->rig.kv);
-    int code = kvb_fence_signal(scene->rig.kv, LAST_FENCE);
+    int code = kvb_fence_signal(scene->rig.kv, 0, LAST_FENCE);
     if (code == 0)
         code = kvb_manager_flush(scene->rig.kv, KV_GIVE_UP_S * KV_SECOND);
     if (code != 0)

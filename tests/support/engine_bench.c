@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See engine_bench.h. */
 #include "support/engine_bench.h"
+#include "support/signal.h"
 
 #include <inttypes.h>
 
@@ -52,7 +53,7 @@ struct kvbi_copy bench_plan_waiting(struct engine_bench *bench, bool down, uint3
                                     uint64_t ticket)
 {
     struct kvbi_copy copy = bench_plan(bench, down, slot, slot);
-    copy.ticket = ticket;
+    copy.tickets.source = ticket;
     return copy;
 }
 
@@ -101,7 +102,7 @@ bool bench_all_done(struct engine_bench *bench)
 
 bool bench_signal(struct engine_bench *bench, uint64_t value, bool must_say)
 {
-    bool said = bench->engine->ops->signal(bench->engine, value);
+    bool said = signal_line(&bench->pair.engines.lines, bench->engine, 0, value);
     MUST(bench, said || !must_say, "signal of %" PRIu64 " says that no copy may have become ready",
          value);
     return true;

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "support/engine_bench.h"
+#include "support/signal.h"
 
 /* ---- Tickets --------------------------------------------------------------------------------- */
 
@@ -57,14 +58,16 @@ static bool holds_back_a_whole_queue(struct engine_bench *bench)
         KEPT(bench_signal(bench, value, true));
         KEPT(traffic_collect(&bench->traffic, 1));
         for (uint32_t i = 0; i < bench->capacity; i++)
-            MUST(bench, bench_outcome(bench, &copies[i])->over == (copies[i].ticket <= value),
+            MUST(bench,
+                 bench_outcome(bench, &copies[i])->over == (copies[i].tickets.source <= value),
                  "copy %u waits for %" PRIu64 ", and the counter is at %" PRIu64, i,
-                 copies[i].ticket, value);
+                 copies[i].tickets.source, value);
     }
     return bench_all_done(bench);
 }
 
 struct signaller {
+    struct kvbi_lines *lines;
     struct kvbi_engine *engine;
     uint64_t last;
     atomic_bool over;
@@ -74,7 +77,7 @@ static void *signal_all(void *argument)
 {
     struct signaller *signaller = argument;
     for (uint64_t value = 1; value <= signaller->last; value++) {
-        (void)signaller->engine->ops->signal(signaller->engine, value);
+        (void)signal_line(signaller->lines, signaller->engine, 0, value);
         (void)sched_yield();
     }
     atomic_store(&signaller->over, true);
@@ -98,7 +101,8 @@ static bool collect_signalled(struct engine_bench *bench, const struct signaller
 
 static bool other_threads_signal(struct engine_bench *bench)
 {
-    struct signaller signaller = {.engine = bench->engine, .last = bench->capacity};
+    struct signaller signaller = {
+        .lines = &bench->pair.engines.lines, .engine = bench->engine, .last = bench->capacity};
     pthread_t thread;
     bench_fill_all(bench);
     for (uint32_t i = 0; i < bench->capacity; i++) {
@@ -110,30 +114,6 @@ static bool other_threads_signal(struct engine_bench *bench)
     bool kept = collect_signalled(bench, &signaller);
     (void)pthread_join(thread, NULL);
     return kept && bench_all_done(bench);
-}
-
-static bool imports_counters(struct engine_bench *bench)
-{
-    struct kvb_fence fence = {.kind = KVB_FENCE_COUNTER, .handle = 77};
-    const struct kvb_fence none = {.kind = KVB_FENCE_NONE}, strange = {.kind = 4711, .handle = 1};
-    struct kvbi_why why = {""};
-    struct kvbi_engine *engine = bench->engine;
-    uint64_t ticket = 1;
-    int code = engine->ops->import(engine, &none, &ticket, &why);
-    MUST(bench, code == 0 && ticket == 0, "no fence: %d, ticket %" PRIu64, code, ticket);
-    code = engine->ops->import(engine, &fence, &ticket, NULL);
-    MUST(bench, code == 0 && ticket == 77, "counter 77: %d, ticket %" PRIu64, code, ticket);
-    code = engine->ops->import(engine, &strange, &(uint64_t){0}, &why);
-    MUST(bench, code == KVB_EINVAL, "a fence of kind 4711: %d", code);
-    fence = strange; /* it is the caller's again */
-    bench_fill_all(bench);
-    struct kvbi_copy copy = bench_plan_waiting(bench, true, 3, ticket);
-    KEPT(traffic_submit(&bench->traffic, &copy, 1, false));
-    KEPT(bench_signal(bench, 76, false));
-    KEPT(traffic_nothing_comes(&bench->traffic));
-    KEPT(bench_signal(bench, 77, true));
-    KEPT(traffic_collect(&bench->traffic, 1));
-    return bench_all_done(bench);
 }
 
 /* ---- Giving up ------------------------------------------------------------------------------- */
@@ -260,7 +240,6 @@ const struct engine_promise engine_promises_tickets[] = {
     {"a ticket that is reached stays reached", what_is_reached_stays_reached},
     {"a queue of tickets comes out in their order", holds_back_a_whole_queue},
     {"other threads signal", other_threads_signal},
-    {"import gives a counter's value and refuses what it does not know", imports_counters},
     {"recall gives back a copy that waits, once", recalls_what_waits},
     {"recall leaves alone what does not wait", recalls_nothing_that_does_not_wait},
     {"recalled copies make room", recalled_ones_make_room},

@@ -118,21 +118,15 @@ static void faulty_drain(struct kvbi_engine *engine)
     of(engine)->inner->ops->drain(of(engine)->inner);
 }
 
-static int faulty_import(struct kvbi_engine *engine, const struct kvb_fence *fence,
-                         uint64_t *ticket, struct kvbi_why *why)
-{
-    return of(engine)->inner->ops->import(of(engine)->inner, fence, ticket, why);
-}
-
 static size_t faulty_engine_bytes(const struct kvbi_engine *engine)
 {
     const struct faulty_engine *e = (const struct faulty_engine *)(const void *)engine;
     return sizeof *e + e->inner->ops->bytes(e->inner);
 }
 
-static bool faulty_signal(struct kvbi_engine *engine, uint64_t value)
+static bool faulty_signal(struct kvbi_engine *engine)
 {
-    return of(engine)->inner->ops->signal(of(engine)->inner, value);
+    return of(engine)->inner->ops->signal(of(engine)->inner);
 }
 
 /* It gives back nothing that it has taken. */
@@ -159,7 +153,6 @@ static const struct kvbi_engine_ops engine_ops = {.name = "faulty",
                                                   .wake_fd = faulty_event_fd,
                                                   .ready = faulty_ready,
                                                   .drain = faulty_drain,
-                                                  .import = faulty_import,
                                                   .bytes = faulty_engine_bytes,
                                                   .signal = faulty_signal,
                                                   .recall = faulty_recall};
@@ -169,7 +162,7 @@ static int fill(struct faulty_engine *e, const struct kvbi_engines_config *confi
     e->capacity = config->capacity;
     e->notes = kvbi_memory_alloc(config->memory, e->capacity, sizeof *e->notes, 0);
     e->free_list = kvbi_memory_alloc(config->memory, e->capacity, sizeof *e->free_list, 0);
-    int error = kvbi_engine_memcpy_create(&e->inner, config->memory, config->clock,
+    int error = kvbi_engine_memcpy_create(&e->inner, config->memory, config->clock, config->lines,
                                           config->capacity, config->hooks);
     if (error != 0)
         return error;

@@ -454,6 +454,6 @@ struct kvb_fence mv_fence(uint64_t value)
 
 void mv_signal(struct kv_rig *rig, uint64_t value)
 {
-    kv_ok(kvb_fence_signal(rig->kv, value));
+    kv_ok(kvb_fence_signal(rig->kv, 0, value));
     kv_check(rig);
 }

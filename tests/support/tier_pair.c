@@ -49,17 +49,11 @@ int tier_pair_open(struct tier_pair *pair)
                              sizeof pair->message);
 }
 
-/*
- * Beside the engines themselves there is the memory between two that work one after the other, and
- * the events of slots.
- */
+/* Beside the engines themselves there is the memory between two that work one after the other. */
 static int64_t beside_engines(const struct tier_pair *pair)
 {
     const struct kvbi_engines *engines = &pair->engines;
-    uint64_t bytes = engines->between.block_count * engines->between.block_bytes;
-    if (engines->tickets != NULL)
-        bytes += engines->device->block_count * sizeof *engines->tickets;
-    return (int64_t)bytes;
+    return (int64_t)(engines->between.block_count * engines->between.block_bytes);
 }
 
 int tier_pair_connect(struct tier_pair *pair, uint32_t capacity, bool own_thread)

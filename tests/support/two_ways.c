@@ -98,7 +98,8 @@ struct ways *ways_open(void **state, uint32_t trigger, uint32_t ondeck_capacity)
                                       .engines = &w->fences,
                                       .routes = ways_routes,
                                       .route_count = sizeof ways_routes / sizeof *ways_routes};
-    assert_int_equal(kvbi_engine_memcpy_create(&w->engine, &w->memory, &w->clock, 64, &w->hooks),
+    assert_int_equal(kvbi_engine_memcpy_create(&w->engine, &w->memory, &w->clock, &w->fences.lines,
+                                               64, &w->hooks),
                      0);
     assert_int_equal(kvbi_lanes_create(&w->lanes, &w->store, &lanes), 0);
     return w;

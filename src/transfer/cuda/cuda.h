@@ -81,6 +81,7 @@ struct kvbi_engine_cuda_config {
     const struct kvbi_tier *device; /* the tier in CUDA memory */
     enum kvb_copy_method method;
     uint32_t capacity;
+    struct kvbi_lines *lines; /* must outlive it */
     const struct kvbi_log *log;
     const struct kvbi_hooks *hooks;
 };

@@ -24,7 +24,8 @@ struct batch {
     uint32_t indices[KVBI_FLIGHT_BLOCKS_MAX];
     uint32_t count; /* of pairs: items less those that fail at once */
     uint32_t bounces;
-    uint64_t ticket;
+    struct kvbi_tickets tickets; /* that its stream waits for */
+    uint32_t stream;
 };
 
 static bool host_is_registered(const struct kvbi_cuda_engine *e, const struct kvbi_copy *copy)
@@ -64,8 +65,7 @@ static bool may_wait(const struct kvbi_cuda_engine *e, struct kvbi_flights_waiti
 static void defer_locked(struct kvbi_cuda_engine *e, uint32_t index)
 {
     const struct kvbi_copy_item *item = &e->queue.items[index];
-    if (item->copy.stream_ticket < e->deferred_ticket)
-        e->deferred_ticket = item->copy.stream_ticket;
+    kvbi_awaited_add_both(&e->awaited, e->queue.lines, item->copy.tickets);
     kvbi_copy_push_locked(&e->queue, &e->deferred[item->urgent], index);
 }
 
@@ -76,28 +76,53 @@ void kvbi_cuda_resume_locked(struct kvbi_cuda_engine *e)
         kvbi_copy_append_locked(&e->queue, &e->deferred[urgent], &e->queue.ready[urgent]);
         kvbi_copy_append_locked(&e->queue, &e->queue.ready[urgent], &e->deferred[urgent]);
     }
-    e->deferred_ticket = UINT64_MAX;
+    kvbi_awaited_clear(&e->awaited);
+    e->landed = false;
 }
 
 /* ---- Into a flight --------------------------------------------------------------------------- */
 
-/* Of one direction, all after a ticket that is not reached or none, all by layers or none. */
-static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a,
-                  const struct kvbi_copy *b, uint64_t passed)
+/* Of its tickets those that are not reached and that a stream can wait for. */
+static struct kvbi_tickets stream_tickets(const struct kvbi_cuda_engine *e,
+                                          const struct kvbi_copy *copy)
 {
-    return to_device(e, a) == to_device(e, b) && a->layered == b->layered &&
-           (a->stream_ticket > passed) == (b->stream_ticket > passed);
+    const uint64_t both[2] = {copy->tickets.source, copy->tickets.target};
+    struct kvbi_tickets tickets = {0};
+    for (uint32_t i = 0; i < 2; i++)
+        if (kvbi_ticket_is_stream(both[i]) && !kvbi_ticket_reached(e->queue.lines, both[i]))
+            (void)kvbi_cuda_tickets_merge(&tickets, both[i]);
+    return tickets;
+}
+
+static bool any(struct kvbi_tickets tickets)
+{
+    return (tickets.source | tickets.target) != 0;
+}
+
+/* Of one direction, all by layers or none. */
+static bool alike(const struct kvbi_cuda_engine *e, const struct kvbi_copy *a,
+                  const struct kvbi_copy *b)
+{
+    return to_device(e, a) == to_device(e, b) && a->layered == b->layered;
+}
+
+/* May a flight with this one begin on a stream that is to wait? */
+static bool may_begin(struct kvbi_cuda_engine *e, struct kvbi_flights_waiting waiting,
+                      const struct kvbi_copy_item *item, struct kvbi_tickets tickets)
+{
+    return may_wait(e, waiting, !host_is_registered(e, &item->copy), item->urgent) &&
+           kvbi_flights_stream(&e->flights, to_device(e, &item->copy), tickets) != KVBI_NONE;
 }
 
 /* What is ready, less what has to be deferred at the front of it. Empty: nothing. */
 static struct kvbi_copy_list *next_locked(struct kvbi_cuda_engine *e,
-                                          struct kvbi_flights_waiting waiting, uint64_t passed)
+                                          struct kvbi_flights_waiting waiting)
 {
     struct kvbi_copy_list *ready = kvbi_copy_next_locked(&e->queue);
     while (ready->count > 0) {
-        const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-        if (next->stream_ticket <= passed ||
-            may_wait(e, waiting, !host_is_registered(e, next), e->queue.items[ready->first].urgent))
+        const struct kvbi_copy_item *next = &e->queue.items[ready->first];
+        struct kvbi_tickets tickets = stream_tickets(e, &next->copy);
+        if (!any(tickets) || may_begin(e, waiting, next, tickets))
             break;
         defer_locked(e, kvbi_copy_pop_locked(&e->queue, ready));
         ready = kvbi_copy_next_locked(&e->queue);
@@ -107,7 +132,7 @@ static struct kvbi_copy_list *next_locked(struct kvbi_cuda_engine *e,
 
 /* Into the batch, with a buffer if it needs one. False: there is none. */
 static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch,
-                            struct kvbi_copy_list *ready, uint64_t passed)
+                            struct kvbi_copy_list *ready)
 {
     const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
     bool registered = host_is_registered(e, next);
@@ -116,29 +141,32 @@ static bool take_one_locked(struct kvbi_cuda_engine *e, struct batch *batch,
         return false;
     e->notes[ready->first] = (struct kvbi_cuda_note){.bounce = bounce};
     batch->bounces += bounce != KVBI_NONE;
-    if (next->stream_ticket > passed && next->stream_ticket > batch->ticket)
-        batch->ticket = next->stream_ticket;
     kvbi_copy_push_locked(&e->queue, &batch->items, kvbi_copy_pop_locked(&e->queue, ready));
     return true;
 }
 
 /* Items for one flight, as long as there are buffers for those that are not registered. */
-static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch, uint64_t passed)
+static void take_batch_locked(struct kvbi_cuda_engine *e, struct batch *batch)
 {
-    struct kvbi_flights_waiting waiting = kvbi_flights_waiting(&e->flights, passed);
+    struct kvbi_flights_waiting waiting = kvbi_flights_waiting(&e->flights, e->queue.lines);
     *batch = (struct batch){.items = {.first = KVBI_NONE}};
-    struct kvbi_copy_list *ready = next_locked(e, waiting, passed);
+    struct kvbi_copy_list *ready = next_locked(e, waiting);
     while (batch->items.count < KVBI_FLIGHT_BLOCKS_MAX && ready->count > 0) {
-        const struct kvbi_copy *next = &e->queue.items[ready->first].copy;
-        if (batch->items.count > 0 &&
-            !alike(e, &e->queue.items[batch->items.first].copy, next, passed))
+        const struct kvbi_copy_item *next = &e->queue.items[ready->first];
+        struct kvbi_tickets tickets = stream_tickets(e, &next->copy);
+        bool first = batch->items.count == 0;
+        if (!first && (!alike(e, &e->queue.items[batch->items.first].copy, &next->copy) ||
+                       !kvbi_cuda_tickets_on_same_lines(tickets, batch->tickets)))
             break;
         struct kvbi_flights_waiting with = {waiting.flights, waiting.bounces + batch->bounces};
-        if (next->stream_ticket > passed &&
-            !may_wait(e, with, !host_is_registered(e, next), e->queue.items[ready->first].urgent))
+        if (any(tickets) && !may_wait(e, with, !host_is_registered(e, &next->copy), next->urgent))
             break;
-        if (!take_one_locked(e, batch, ready, passed))
+        if (first)
+            batch->stream = kvbi_flights_stream(&e->flights, to_device(e, &next->copy), tickets);
+        if (batch->stream == KVBI_NONE || !take_one_locked(e, batch, ready))
             break;
+        (void)kvbi_cuda_tickets_merge(&batch->tickets, tickets.source);
+        (void)kvbi_cuda_tickets_merge(&batch->tickets, tickets.target);
     }
 }
 
@@ -174,7 +202,8 @@ static void prepare(struct kvbi_cuda_engine *e, struct batch *batch)
         struct kvbi_cuda_note *note = &e->notes[index];
         note->result = fault_of(e, copy);
         /* nobody can say when its bytes are there, or its target is free */
-        if (note->result == 0 && kvbi_cuda_tickets_captured(&e->tickets, copy->stream_ticket))
+        if (note->result == 0 && (kvbi_lines_captured(e->queue.lines, copy->tickets.source) ||
+                                  kvbi_lines_captured(e->queue.lines, copy->tickets.target)))
             note->result = KVB_EIO;
         if (note->result != 0)
             continue;
@@ -213,9 +242,10 @@ static void begin(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope,
     sort_batch(batch);
     struct kvbi_flight_plan plan = {
         .copier = e->copier,
-        .tickets = &e->tickets,
+        .points = &e->tickets,
         .load = {.pairs = batch->pairs, .count = batch->count, .to_device = to_device(e, first)},
-        .ticket = batch->ticket,
+        .tickets = batch->tickets,
+        .stream = batch->stream,
         .bounces = batch->bounces,
         .layered = first->layered && to_device(e, first)};
     flight->items = batch->items;
@@ -233,17 +263,15 @@ void kvbi_cuda_launch(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
 {
     struct kvbi_flight *flight;
     struct batch batch;
-    uint64_t passed = kvbi_cuda_tickets_passed(&e->tickets, scope);
+    kvbi_cuda_tickets_look(&e->tickets, scope);
     kvbi_lock_take(&e->queue.lock);
-    e->passed = passed;
-    if (e->deferred_ticket <= passed ||
-        may_wait(e, kvbi_flights_waiting(&e->flights, passed), false, e->deferred[1].count > 0))
+    if (e->landed || kvbi_awaited_due(&e->awaited, e->queue.lines))
         kvbi_cuda_resume_locked(e);
     kvbi_lock_release(&e->queue.lock);
     while (!kvbi_cuda_lost(e->cuda) && (flight = kvbi_flights_free(&e->flights)) != NULL) {
         kvbi_lock_take(&e->queue.lock);
         kvbi_copy_promote_locked(&e->queue);
-        take_batch_locked(e, &batch, passed);
+        take_batch_locked(e, &batch);
         kvbi_lock_release(&e->queue.lock);
         if (batch.items.count == 0)
             return;
@@ -314,6 +342,7 @@ void kvbi_cuda_land(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
     kvbi_lock_take(&e->queue.lock);
     memcpy(e->order, order, kept);
     e->order_count = kept;
+    e->landed |= over > 0;
     kvbi_lock_release(&e->queue.lock);
     for (uint32_t i = 0; i < over; i++)
         land(e, &e->flights.all[landing[i]]);

@@ -8,9 +8,9 @@
  * Invariants an item is in the queue's lists, in `deferred`, in one flight, or in `completed`. An
  *            item whose copy could not be enqueued stays in its flight to the end: parts of it may
  *            be on the way. The slot table says NONE only before submit and after the end.
- * Lock       the queue's, for its lists, `deferred`, `passed`, `order` and `completed`; notes,
- *            flights and the copier are progress's alone, but that flights in `order` may be read
- *            with it. Never held while CUDA is called.
+ * Lock       the queue's, for its lists, `deferred`, `order` and `completed`; notes, flights and
+ *            the copier are progress's alone, but that flights in `order` may be read with it.
+ *            Never held while CUDA is called.
  */
 #ifndef KVBI_TRANSFER_CUDA_DISPATCH_H
 #define KVBI_TRANSFER_CUDA_DISPATCH_H
@@ -48,11 +48,11 @@ struct kvbi_cuda_engine {
 
     struct kvbi_copy_queue queue;
     struct kvbi_copy_list completed;
-    struct kvbi_copy_list deferred[2]; /* by urgent: enough flights wait for tickets already */
-    uint64_t passed;                   /* tickets up to this one, when progress last looked */
-    uint64_t watched;                  /* kvbi_engine_cuda_watch; progress's alone */
-    /* the smallest of theirs; while none is deferred UINT64_MAX */
-    uint64_t deferred_ticket;
+    /* by urgent: enough flights wait for tickets already, or none of the same lines may begin */
+    struct kvbi_copy_list deferred[2];
+    struct kvbi_awaited awaited; /* by those */
+    bool landed;                 /* a flight has, since they were looked at */
+    bool watched;                /* kvbi_stream_ops.watch; progress's alone */
     uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;
 };

@@ -33,10 +33,9 @@ static struct kvbi_cuda_engine *of(struct kvbi_engine *engine)
 static long look_ns(const struct kvbi_cuda_engine *e)
 {
     for (uint32_t i = 0; i < e->order_count; i++)
-        if (!kvbi_flight_waits(&e->flights.all[e->order[i]], e->passed))
+        if (!kvbi_flight_waits(&e->flights.all[e->order[i]], e->queue.lines))
             return LOOK_NS;
-    bool watching = e->watched != UINT64_MAX && e->passed <= e->watched;
-    return watching || e->order_count + e->deferred[0].count + e->deferred[1].count > 0
+    return e->watched || e->order_count + e->deferred[0].count + e->deferred[1].count > 0
                ? LOOK_BEHIND_STEPS_NS
                : 0;
 }
@@ -101,7 +100,7 @@ static uint32_t heads_locked(const struct kvbi_cuda_engine *e, struct kvbi_fligh
     uint32_t count = 0, seen = 0;
     for (uint32_t i = 0; i < e->order_count; i++) {
         const struct kvbi_flight *flight = &e->flights.all[e->order[i]];
-        if (!(seen & 1u << flight->stream) && !kvbi_flight_waits(flight, e->passed))
+        if (!(seen & 1u << flight->stream) && !kvbi_flight_waits(flight, e->queue.lines))
             heads[count++] = kvbi_flight_witness(&e->flights, flight);
         seen |= 1u << flight->stream;
     }
@@ -120,7 +119,7 @@ static bool cuda_ready(struct kvbi_engine *engine)
                        e->deferred[1].count >
                    0;
     bool ready = e->completed.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
-                 (q->waiting.count > 0 && q->counter >= q->waiting_ticket);
+                 kvbi_copy_due_locked(q);
     uint32_t count = heads_locked(e, heads);
     kvbi_lock_release(&e->queue.lock);
     if (ready || count == 0)
@@ -149,22 +148,17 @@ static void cuda_drain(struct kvbi_engine *engine)
 static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
                        struct kvbi_why *why)
 {
-    *ticket = 0;
-    if (fence == NULL ||
-        (fence->kind != KVB_FENCE_CUDA_STREAM && fence->kind != KVB_FENCE_CUDA_EVENT)) {
-        int error = kvbi_ticket_import(fence, ticket);
-        return error == 0 && (*ticket & KVBI_TICKET_STREAM) ? KVB_EINVAL : error;
-    }
-    if (fence->reserved != 0)
-        return KVB_EINVAL;
-    int error = kvbi_cuda_tickets_import(&of(engine)->tickets, fence, ticket, why);
-    *ticket |= error == 0 ? KVBI_TICKET_STREAM : 0;
-    return error;
+    return kvbi_cuda_tickets_import(&of(engine)->tickets, fence, ticket, why);
 }
 
-static bool cuda_signal(struct kvbi_engine *engine, uint64_t value)
+static uint64_t cuda_both(struct kvbi_engine *engine, uint64_t a, uint64_t b)
 {
-    return kvbi_copy_queue_signal(&of(engine)->queue, value);
+    return kvbi_cuda_tickets_both(&of(engine)->tickets, a, b);
+}
+
+static bool cuda_signal(struct kvbi_engine *engine)
+{
+    return kvbi_copy_queue_signal(&of(engine)->queue);
 }
 
 static bool cuda_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
@@ -188,21 +182,11 @@ static uint32_t cuda_flight(struct kvbi_engine *engine, uint32_t slot)
     return atomic_load_explicit(&of(engine)->writers[slot], memory_order_acquire);
 }
 
-static bool cuda_captured(struct kvbi_engine *engine, uint64_t ticket)
+static void cuda_watch(struct kvbi_engine *engine, bool awaited)
 {
-    return kvbi_cuda_tickets_captured(&of(engine)->tickets, ticket);
-}
-
-static uint64_t cuda_reached(struct kvbi_engine *engine)
-{
-    return atomic_load_explicit(&of(engine)->tickets.reached, memory_order_acquire);
-}
-
-static void cuda_watch(struct kvbi_engine *engine, uint64_t until)
-{
-    if (of(engine)->watched == until)
+    if (of(engine)->watched == awaited)
         return;
-    of(engine)->watched = until;
+    of(engine)->watched = awaited;
     set_timer(of(engine));
 }
 
@@ -230,36 +214,57 @@ static cudaError_t wait_for_flights(const struct kvbi_cuda_engine *e, uint64_t f
     return error;
 }
 
+static cudaError_t wait_for_points(struct kvbi_cuda_engine *e,
+                                   const struct kvbi_stream_points *points, cudaStream_t stream)
+{
+    struct kvbi_cuda_waited waited = {{0}};
+    cudaError_t error = cudaSuccess;
+    for (uint64_t bits = points->lines; bits != 0 && error == cudaSuccess; bits &= bits - 1)
+        error = kvbi_cuda_tickets_wait(&e->tickets, stream, &waited,
+                                       kvbi_stream_point(points, (uint32_t)__builtin_ctzll(bits)));
+    return error;
+}
+
+static bool any_captured(const struct kvbi_cuda_engine *e, const struct kvbi_stream_points *points)
+{
+    bool captured = false;
+    for (uint64_t bits = points->lines; bits != 0 && !captured; bits &= bits - 1)
+        captured = kvbi_lines_captured(e->queue.lines,
+                                       kvbi_stream_point(points, (uint32_t)__builtin_ctzll(bits)));
+    return captured;
+}
+
 /* Within enter and leave. */
 static int wait_for_all(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope, uint64_t flights,
-                        uint64_t ticket, cudaStream_t stream, uint32_t layer, struct kvbi_why *why)
+                        const struct kvbi_stream_points *points, cudaStream_t stream,
+                        uint32_t layer, struct kvbi_why *why)
 {
-    uint64_t waited = 0;
     int result = kvbi_cuda_tickets_check_stream(&e->tickets, scope, stream, why);
     if (result == 0 && !have_ends(e, flights))
         result = kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     if (result != 0)
         return result;
-    cudaError_t error = kvbi_cuda_tickets_wait(&e->tickets, stream, &waited, ticket);
+    cudaError_t error = wait_for_points(e, points, stream);
     if (error == cudaSuccess)
         error = wait_for_flights(e, flights, stream, layer);
-    if (kvbi_cuda_check_foreign(scope, error, e->tickets.stream) != cudaSuccess) {
+    if (kvbi_cuda_check_foreign(scope, error, kvbi_cuda_tickets_own(&e->tickets)) != cudaSuccess) {
         kvbi_why_say(why, "CUDA lets it not wait: %s (%d)", cudaGetErrorName(error), (int)error);
         return kvbi_cuda_lost(e->cuda) ? KVB_EDEVICE : KVB_EINVAL;
     }
     /* last: it may have passed meanwhile */
-    return kvbi_cuda_tickets_captured(&e->tickets, ticket) ? KVB_EINVAL : 0;
+    return any_captured(e, points) ? KVB_EINVAL : 0;
 }
 
-static int cuda_wait(struct kvbi_engine *engine, uint64_t flights, uint64_t ticket, void *stream,
-                     uint32_t layer, struct kvbi_why *why)
+static int cuda_wait(struct kvbi_engine *engine, uint64_t flights,
+                     const struct kvbi_stream_points *points, void *stream, uint32_t layer,
+                     struct kvbi_why *why)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
     if (kvbi_cuda_context_lost(e->cuda))
         return KVB_EDEVICE;
     kvbi_cuda_enter(e->cuda, &scope);
-    int result = wait_for_all(e, &scope, flights, ticket, stream, layer, why);
+    int result = wait_for_all(e, &scope, flights, points, stream, layer, why);
     kvbi_cuda_leave(&scope);
     return result;
 }
@@ -303,14 +308,13 @@ static const struct kvbi_engine_ops cuda_ops = {.name = "cuda",
                                                 .wake_fd = cuda_wake_fd,
                                                 .ready = cuda_ready,
                                                 .drain = cuda_drain,
-                                                .import = cuda_import,
                                                 .bytes = cuda_bytes,
                                                 .signal = cuda_signal,
                                                 .recall = cuda_recall};
 
-static const struct kvbi_stream_ops cuda_stream_ops = {.flight = cuda_flight,
-                                                       .captured = cuda_captured,
-                                                       .reached = cuda_reached,
+static const struct kvbi_stream_ops cuda_stream_ops = {.import = cuda_import,
+                                                       .both = cuda_both,
+                                                       .flight = cuda_flight,
                                                        .watch = cuda_watch,
                                                        .wait = cuda_wait};
 
@@ -341,20 +345,19 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;
-    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0) {
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->lines, config->capacity) != 0) {
         kvbi_memory_free(memory, e, 1, sizeof *e);
         return KVB_ENOMEM;
     }
     e->engine.ops = &cuda_ops;
     e->engine.streams = &cuda_stream_ops;
-    e->deferred_ticket = e->watched = UINT64_MAX;
     e->hooks = config->hooks;
     e->log = config->log;
     e->device = config->device;
     e->cuda = kvbi_cuda_of(config->device);
     int error = take_tables(e, config->capacity);
     if (error == 0)
-        error = kvbi_cuda_tickets_create(&e->tickets, e->cuda, e->log);
+        error = kvbi_cuda_tickets_create(&e->tickets, e->cuda, config->lines, e->log);
     if (error == 0)
         error = kvbi_flights_create(&e->flights, e->cuda, e->device->block_bytes);
     if (error == 0)

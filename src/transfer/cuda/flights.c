@@ -15,11 +15,50 @@ struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights)
     return NULL;
 }
 
-static uint32_t choose_stream(struct kvbi_flights *flights, bool to_device, bool waits)
+bool kvbi_cuda_tickets_merge(struct kvbi_tickets *tickets, uint64_t ticket)
 {
-    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0;
-    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1
-                          : flights->next_stream[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
+    uint64_t *both[2] = {&tickets->source, &tickets->target};
+    for (uint32_t i = 0; i < 2; i++) {
+        if (*both[i] != 0 && kvbi_ticket_line(*both[i]) != kvbi_ticket_line(ticket))
+            continue;
+        if (ticket > *both[i])
+            *both[i] = ticket;
+        return true;
+    }
+    return ticket == 0;
+}
+
+/* Bits of the lines that they are on. */
+static uint64_t lines_of(struct kvbi_tickets tickets)
+{
+    uint64_t bits = 0;
+    if (tickets.source != 0)
+        bits |= UINT64_C(1) << (kvbi_ticket_line(tickets.source) - KVBI_LINE_STREAM);
+    if (tickets.target != 0)
+        bits |= UINT64_C(1) << (kvbi_ticket_line(tickets.target) - KVBI_LINE_STREAM);
+    return bits;
+}
+
+bool kvbi_cuda_tickets_on_same_lines(struct kvbi_tickets a, struct kvbi_tickets b)
+{
+    return lines_of(a) == lines_of(b);
+}
+
+uint32_t kvbi_flights_stream(struct kvbi_flights *flights, bool to_device,
+                             struct kvbi_tickets tickets)
+{
+    const uint32_t free = KVBI_STREAMS_EACH_WAY - KVBI_STREAMS_WAITING;
+    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0, idle = KVBI_NONE;
+    if (lines_of(tickets) == 0)
+        return first + flights->next_stream[to_device]++ % free;
+    for (uint32_t i = first + free; i < first + KVBI_STREAMS_EACH_WAY; i++) {
+        const struct kvbi_flight_stream *stream = &flights->streams[i];
+        if (stream->running > 0 && kvbi_cuda_tickets_on_same_lines(stream->tickets, tickets))
+            return i;
+        if (stream->running == 0 && idle == KVBI_NONE)
+            idle = i;
+    }
+    return idle;
 }
 
 /* All layers at once, or each with its event behind it. */
@@ -66,22 +105,25 @@ void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
                        struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
                        cudaError_t *errors)
 {
-    bool waits = plan->ticket != 0;
-    flight->stream = choose_stream(flights, plan->load.to_device, waits);
+    flight->stream = plan->stream;
     flight->to_device = plan->load.to_device;
     flight->running = true;
     flight->result = 0;
     flights->running++;
     struct kvbi_flight_stream *stream = &flights->streams[flight->stream];
-    if (plan->ticket > stream->ticket)
-        stream->ticket = plan->ticket;
-    flight->ticket = waits ? stream->ticket : 0;
+    if (stream->running++ == 0)
+        stream->tickets = (struct kvbi_tickets){0};
+    (void)kvbi_cuda_tickets_merge(&stream->tickets, plan->tickets.source);
+    (void)kvbi_cuda_tickets_merge(&stream->tickets, plan->tickets.target);
+    flight->tickets = stream->tickets;
     flight->bounces = plan->bounces;
     refuse_all(plan, cudaSuccess, errors);
     cudaError_t error = cudaSuccess;
-    if (waits)
-        error = kvbi_cuda_check(scope, kvbi_cuda_tickets_wait(plan->tickets, stream->stream,
-                                                              &stream->waited, plan->ticket));
+    const uint64_t tickets[2] = {plan->tickets.source, plan->tickets.target};
+    for (uint32_t i = 0; i < 2 && error == cudaSuccess; i++)
+        if (tickets[i] != 0)
+            error = kvbi_cuda_check(scope, kvbi_cuda_tickets_wait(plan->points, stream->stream,
+                                                                  &stream->waited, tickets[i]));
     bool layered = plan->layered;
     if (error != cudaSuccess) {
         refuse_all(plan, error, errors);
@@ -126,17 +168,17 @@ void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flig
         (void)kvbi_cuda_check_own(scope, cudaStreamSynchronize(witness.stream));
 }
 
-bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed)
+bool kvbi_flight_waits(const struct kvbi_flight *flight, const struct kvbi_lines *lines)
 {
-    return flight->running && flight->ticket > passed;
+    return flight->running && !kvbi_tickets_reached(lines, flight->tickets);
 }
 
 struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
-                                                 uint64_t passed)
+                                                 const struct kvbi_lines *lines)
 {
     struct kvbi_flights_waiting waiting = {0};
     for (uint32_t i = 0; i < KVBI_FLIGHTS; i++) {
-        if (!kvbi_flight_waits(&flights->all[i], passed))
+        if (!kvbi_flight_waits(&flights->all[i], lines))
             continue;
         waiting.flights++;
         waiting.bounces += flights->all[i].bounces;
@@ -148,6 +190,7 @@ void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight)
 {
     flight->running = false;
     flights->running--;
+    flights->streams[flight->stream].running--;
 }
 
 /* ---- Buffers --------------------------------------------------------------------------------- */

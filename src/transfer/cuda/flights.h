@@ -11,9 +11,10 @@
  * Lock       none. `layered` and `by_stream` are atomic: whoever makes a stream wait reads them.
  *            The rest of a flight that is running may be read by whoever knows from the engine,
  *            under its lock, that it is: it changes before it gets there and after it has left.
- * Why        two streams each way and a third for what waits for a ticket: copies that could run
- *            are never queued behind a server's step. A flight whose end cannot be recorded is
- *            asked for by its stream: neither buffer is given back on a guess.
+ * Why        two streams each way, and two more for what waits for tickets: copies that could run
+ *            are never queued behind a server's step, nor those that wait for one line behind
+ *            those that wait for another. A flight whose end cannot be recorded is asked for by its
+ *            stream: neither buffer is given back on a guess.
  */
 #ifndef KVBI_TRANSFER_CUDA_FLIGHTS_H
 #define KVBI_TRANSFER_CUDA_FLIGHTS_H
@@ -28,7 +29,8 @@
 
 #define KVBI_FLIGHTS 32u
 #define KVBI_FLIGHT_BLOCKS_MAX 64u
-#define KVBI_STREAMS_EACH_WAY 3u /* the last: for what waits for a ticket */
+#define KVBI_STREAMS_EACH_WAY 4u
+#define KVBI_STREAMS_WAITING 2u /* the last of them: for what waits for tickets */
 #define KVBI_BOUNCE_BLOCKS_MAX 16u
 
 struct kvbi_flight {
@@ -40,8 +42,8 @@ struct kvbi_flight {
     _Atomic bool by_stream; /* `done` could not be recorded */
     uint32_t stream;
     uint32_t bounces; /* registered buffers that its blocks have */
-    /* the ticket that it waits for, by its own or by what is before it on its stream; 0: none */
-    uint64_t ticket;
+    /* what it waits for, by its own or by what is before it on its stream */
+    struct kvbi_tickets tickets;
     int result; /* of all its blocks that have no other */
     struct kvbi_copy_list items;
 };
@@ -54,8 +56,9 @@ struct kvbi_flight_witness {
 
 struct kvbi_flight_stream {
     cudaStream_t stream;
-    uint64_t waited; /* for tickets up to this one */
-    uint64_t ticket; /* the latest of its flights' */
+    struct kvbi_cuda_waited waited;
+    uint32_t running;            /* flights on it */
+    struct kvbi_tickets tickets; /* the latest that they wait for, of one or two lines */
 };
 
 struct kvbi_flights {
@@ -89,17 +92,30 @@ unsigned char *kvbi_flights_bounce(const struct kvbi_flights *flights, uint32_t 
 /* What is to be done, and after which ticket. */
 struct kvbi_flight_plan {
     struct kvbi_cuda_copier *copier;
-    struct kvbi_cuda_tickets *tickets;
+    struct kvbi_cuda_tickets *points;
     struct kvbi_cuda_load load;
-    uint64_t ticket;  /* one that the host has not seen reached, or 0 */
-    uint32_t bounces; /* buffers among the blocks */
+    struct kvbi_tickets tickets; /* on streams, not seen reached: of one or two lines, or none */
+    uint32_t stream;             /* kvbi_flights_stream */
+    uint32_t bounces;            /* buffers among the blocks */
     bool layered;
 };
 
-/* What flights have that wait for tickets past `passed`. */
+/* The latest that something waits for, line by line. False: that were a third line. */
+bool kvbi_cuda_tickets_merge(struct kvbi_tickets *tickets, uint64_t ticket);
+/* Are they on the same lines, whichever way round? */
+bool kvbi_cuda_tickets_on_same_lines(struct kvbi_tickets a, struct kvbi_tickets b);
+
+/* What flights have that wait for tickets that are not reached. */
 struct kvbi_flights_waiting {
     uint32_t flights, bounces;
 };
+
+/*
+ * The stream for a flight that waits for these tickets: one on which nothing else waits but for the
+ * same lines. KVBI_NONE: there is none now.
+ */
+uint32_t kvbi_flights_stream(struct kvbi_flights *flights, bool to_device,
+                             struct kvbi_tickets tickets);
 
 /*
  * Puts the copies on a stream. If the method fails, block by block: then errors[i] says which could
@@ -120,10 +136,10 @@ cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda
 /* Waits until it is over. */
 void kvbi_flight_wait(const struct kvbi_flights *flights, const struct kvbi_flight *flight,
                       struct kvbi_cuda_scope *scope);
-/* Does it wait for a ticket past `passed`? */
-bool kvbi_flight_waits(const struct kvbi_flight *flight, uint64_t passed);
+/* Does it wait for a ticket that is not reached? */
+bool kvbi_flight_waits(const struct kvbi_flight *flight, const struct kvbi_lines *lines);
 struct kvbi_flights_waiting kvbi_flights_waiting(const struct kvbi_flights *flights,
-                                                 uint64_t passed);
+                                                 const struct kvbi_lines *lines);
 void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight);
 
 #endif

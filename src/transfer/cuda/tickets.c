@@ -2,101 +2,179 @@
 /* tickets - see tickets.h. */
 #include "transfer/cuda/tickets.h"
 
+#include "base/bands.h"
 #include "transfer/cuda/cuda.h"
 
-/* ---- Where we are ---------------------------------------------------------------------------- */
+/* How many events of a line are looked up in one hold of the lock. */
+#define WAIT_BATCH 16u
 
-static struct kvbi_cuda_ticket *at(struct kvbi_cuda_tickets *tickets, uint64_t ticket)
+static struct kvbi_cuda_ticket *at(struct kvbi_cuda_tickets *tickets, uint64_t number)
 {
-    return &tickets->ring[ticket % KVBI_CUDA_TICKETS];
+    return &tickets->ring[number % KVBI_CUDA_TICKETS];
 }
 
+static uint64_t ticket_of(uint32_t line, uint64_t number)
+{
+    return kvbi_ticket(KVBI_LINE_STREAM + line, number);
+}
+
+/* ---- Where the lines are --------------------------------------------------------------------- */
+
 /*
- * The oldest ticket that is recorded and not known to be reached, with its event; NULL: it was
- * refused. False: there is none.
+ * The line's oldest ticket, if it is recorded, with its event; NULL: it was refused. False: there
+ * is none.
  */
-static bool oldest(struct kvbi_cuda_tickets *tickets, uint64_t *ticket, cudaEvent_t *event)
+static bool oldest(struct kvbi_cuda_tickets *tickets, uint32_t line, uint64_t *number,
+                   cudaEvent_t *event)
 {
     kvbi_lock_take(&tickets->lock);
-    *ticket = tickets->first;
-    bool recorded = tickets->first < tickets->next && at(tickets, tickets->first)->recorded;
-    *event = recorded && !at(tickets, tickets->first)->refused ? at(tickets, tickets->first)->event
-                                                               : NULL;
+    const struct kvbi_cuda_line *l = &tickets->all[line];
+    const struct kvbi_cuda_ticket *first = l->count > 0 ? &tickets->ring[l->first] : NULL;
+    bool recorded = first != NULL && first->recorded;
+    *number = recorded ? first->number : 0;
+    *event = recorded && !first->refused ? first->event : NULL;
     kvbi_lock_release(&tickets->lock);
     return recorded;
 }
 
-static void pass(struct kvbi_cuda_tickets *tickets, uint64_t ticket, bool captured)
+/* Unless another thread has meanwhile, which has also looked. */
+static void pass(struct kvbi_cuda_tickets *tickets, uint32_t line, uint64_t number, bool captured)
 {
     kvbi_lock_take(&tickets->lock);
-    if (tickets->first == ticket) {
-        tickets->first++;
+    struct kvbi_cuda_line *l = &tickets->all[line];
+    struct kvbi_cuda_ticket *first = l->count > 0 ? &tickets->ring[l->first] : NULL;
+    if (first != NULL && first->number == number) {
+        l->first = first->next;
+        l->count--;
+        tickets->pending--;
+        first->number = 0;
         if (captured)
-            at(tickets, ticket)->captured = ticket;
-        atomic_store_explicit(&tickets->reached, ticket, memory_order_release);
+            kvbi_lines_capture(tickets->lines, ticket_of(line, number));
+        (void)kvbi_lines_advance(tickets->lines, KVBI_LINE_STREAM + line, number);
     }
     kvbi_lock_release(&tickets->lock);
 }
 
-/*
- * Passes what has been reached, up to the first whose event a capture has taken: that ticket, or 0.
- */
-static uint64_t advance(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope)
+static void look_at(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope, uint32_t line)
 {
-    uint64_t ticket = 0;
+    uint64_t number;
     cudaEvent_t event;
-    cudaError_t error = cudaSuccess;
-    while (error == cudaSuccess && oldest(tickets, &ticket, &event)) {
-        error = event != NULL ? kvbi_cuda_check_event(scope, cudaEventQuery(event)) : cudaSuccess;
-        if (error == cudaSuccess)
-            pass(tickets, ticket, false);
+    while (oldest(tickets, line, &number, &event)) {
+        cudaError_t error =
+            event != NULL ? kvbi_cuda_check_event(scope, cudaEventQuery(event)) : cudaSuccess;
+        bool captured = kvbi_cuda_is_of_capture(error);
+        if (error != cudaSuccess && !captured)
+            return;
+        if (captured)
+            kvbi_log(tickets->log, KVB_LOG_ERROR, KVB_EINVAL,
+                     "fence: its stream or event was being captured into a graph: what waits for "
+                     "it fails");
+        pass(tickets, line, number, captured);
     }
-    return kvbi_cuda_is_of_capture(error) ? ticket : 0;
 }
 
-uint64_t kvbi_cuda_tickets_passed(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope)
+void kvbi_cuda_tickets_look(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope)
 {
-    uint64_t captured;
-    while ((captured = advance(tickets, scope)) != 0) {
-        kvbi_log(
-            tickets->log, KVB_LOG_ERROR, KVB_EINVAL,
-            "fence: its stream or event was being captured into a graph: what waits for it fails");
-        pass(tickets, captured, true);
-    }
+    uint64_t busy = 0;
     kvbi_lock_take(&tickets->lock);
-    uint64_t passed = tickets->first - 1;
+    for (uint32_t i = 0; i < KVBI_LINE_STREAMS && tickets->pending > 0; i++)
+        busy |= (uint64_t)(tickets->all[i].count > 0) << i;
     kvbi_lock_release(&tickets->lock);
-    return passed;
+    for (; busy != 0; busy &= busy - 1)
+        look_at(tickets, scope, (uint32_t)__builtin_ctzll(busy));
 }
 
-bool kvbi_cuda_tickets_captured(struct kvbi_cuda_tickets *tickets, uint64_t ticket)
+bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets)
 {
-    if (ticket == 0)
-        return false;
     kvbi_lock_take(&tickets->lock);
-    bool captured = at(tickets, ticket)->captured == ticket;
+    bool pending = tickets->pending > 0;
     kvbi_lock_release(&tickets->lock);
-    return captured;
+    return pending;
 }
 
 /* ---- Importing ------------------------------------------------------------------------------- */
 
-/* The next ticket, or 0: the ring is full. */
-static uint64_t take_ticket(struct kvbi_cuda_tickets *tickets)
+/* Of ours the one with the fewest tickets that are not reached. */
+static uint32_t own_line_locked(const struct kvbi_cuda_tickets *tickets)
 {
-    kvbi_lock_take(&tickets->lock);
-    uint64_t ticket = tickets->next - tickets->first < KVBI_CUDA_TICKETS ? tickets->next++ : 0;
-    if (ticket != 0)
-        at(tickets, ticket)->recorded = at(tickets, ticket)->refused = false;
-    kvbi_lock_release(&tickets->lock);
-    return ticket;
+    kvbi_lock_assert_held(&tickets->lock);
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < KVBI_CUDA_OWN_LINES; i++)
+        if (tickets->all[i].count < tickets->all[best].count)
+            best = i;
+    return best;
 }
 
-static void set_recorded(struct kvbi_cuda_tickets *tickets, uint64_t ticket, bool refused)
+/* The stream's; or one that nobody uses, that of the longest time ago; or one of ours. */
+static uint32_t line_of_locked(struct kvbi_cuda_tickets *tickets, cudaStream_t stream)
+{
+    kvbi_lock_assert_held(&tickets->lock);
+    uint32_t idle = KVBI_NONE;
+    for (uint32_t i = KVBI_CUDA_OWN_LINES; i < KVBI_LINE_STREAMS; i++) {
+        const struct kvbi_cuda_line *line = &tickets->all[i];
+        if (line->used != 0 && line->stream == stream)
+            return i;
+        if (line->count == 0 && (idle == KVBI_NONE || line->used < tickets->all[idle].used))
+            idle = i;
+    }
+    if (idle == KVBI_NONE)
+        return own_line_locked(tickets);
+    tickets->all[idle].stream = stream;
+    return idle;
+}
+
+/* Behind the line's others. 0: all places of the ring are taken. */
+static uint64_t take_locked(struct kvbi_cuda_tickets *tickets, uint32_t line)
+{
+    kvbi_lock_assert_held(&tickets->lock);
+    struct kvbi_cuda_line *l = &tickets->all[line];
+    if (tickets->pending == KVBI_CUDA_TICKETS)
+        return 0;
+    while (at(tickets, tickets->next)->number != 0)
+        tickets->next++;
+    uint64_t number = tickets->next++;
+    uint32_t place = (uint32_t)(number % KVBI_CUDA_TICKETS);
+    struct kvbi_cuda_ticket *ticket = &tickets->ring[place];
+    ticket->number = number;
+    ticket->next = KVBI_NONE;
+    ticket->recorded = ticket->refused = false;
+    if (l->count++ == 0)
+        l->first = place;
+    else
+        tickets->ring[l->last].next = place;
+    l->last = place;
+    l->used = number;
+    tickets->pending++;
+    return number;
+}
+
+/* Where a ticket goes, and behind which stream its event is recorded. */
+struct place {
+    uint64_t number; /* 0: there is none */
+    uint32_t line;
+    cudaStream_t stream;
+};
+
+/*
+ * `server`: the stream that it is a point of; `ours`: of none, a stream of ours is to wait first.
+ */
+static struct place take(struct kvbi_cuda_tickets *tickets, cudaStream_t server, bool ours)
+{
+    struct place place = {.stream = server};
+    kvbi_lock_take(&tickets->lock);
+    place.line = ours ? own_line_locked(tickets) : line_of_locked(tickets, server);
+    place.number = take_locked(tickets, place.line);
+    if (ours)
+        place.stream = tickets->all[place.line].stream;
+    kvbi_lock_release(&tickets->lock);
+    return place;
+}
+
+static void set_recorded(struct kvbi_cuda_tickets *tickets, uint64_t number, bool refused)
 {
     kvbi_lock_take(&tickets->lock);
-    at(tickets, ticket)->recorded = true;
-    at(tickets, ticket)->refused = refused;
+    at(tickets, number)->recorded = true;
+    at(tickets, number)->refused = refused;
     kvbi_lock_release(&tickets->lock);
 }
 
@@ -105,8 +183,8 @@ static cudaError_t ask_capturing(const struct kvbi_cuda_tickets *tickets,
                                  struct kvbi_cuda_scope *scope, cudaStream_t stream)
 {
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    cudaError_t error =
-        kvbi_cuda_check_foreign(scope, cudaStreamIsCapturing(stream, &status), tickets->stream);
+    cudaError_t error = kvbi_cuda_check_foreign(scope, cudaStreamIsCapturing(stream, &status),
+                                                kvbi_cuda_tickets_own(tickets));
     return error == cudaSuccess && status != cudaStreamCaptureStatusNone
                ? cudaErrorStreamCaptureUnsupported
                : error;
@@ -130,47 +208,44 @@ int kvbi_cuda_tickets_check_stream(const struct kvbi_cuda_tickets *tickets,
     return kvbi_cuda_lost(scope->cuda) ? KVB_EDEVICE : KVB_EINVAL;
 }
 
-/* Records `event` behind the fence, unless that puts it into a graph. */
+/* Records the ticket's event behind the fence, unless that puts it into a graph. */
 static cudaError_t record(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope,
-                          const struct kvb_fence *fence, cudaEvent_t event)
+                          const struct kvb_fence *fence, const struct place *place)
 {
-    cudaStream_t stream = tickets->stream;
     cudaError_t error = cudaSuccess;
-    if (fence->kind == KVB_FENCE_CUDA_STREAM)
-        stream = (cudaStream_t)(uintptr_t)fence->handle;
-    else
-        error = cudaStreamWaitEvent(stream, (cudaEvent_t)(uintptr_t)fence->handle,
+    if (fence->kind == KVB_FENCE_CUDA_EVENT)
+        error = cudaStreamWaitEvent(place->stream, (cudaEvent_t)(uintptr_t)fence->handle,
                                     cudaEventWaitDefault);
     if (error == cudaSuccess)
-        error = cudaEventRecord(event, stream);
-    (void)kvbi_cuda_check_foreign(scope, error, tickets->stream);
-    return error != cudaSuccess ? error : ask_capturing(tickets, scope, stream);
+        error = cudaEventRecord(at(tickets, place->number)->event, place->stream);
+    (void)kvbi_cuda_check_foreign(scope, error, kvbi_cuda_tickets_own(tickets));
+    return error != cudaSuccess ? error : ask_capturing(tickets, scope, place->stream);
 }
 
 static int import(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope,
                   const struct kvb_fence *fence, uint64_t *ticket, struct kvbi_why *why)
 {
     bool is_stream = fence->kind == KVB_FENCE_CUDA_STREAM;
-    int refused = is_stream ? kvbi_cuda_tickets_check_stream(
-                                  tickets, scope, (cudaStream_t)(uintptr_t)fence->handle, why)
+    cudaStream_t stream = is_stream ? (cudaStream_t)(uintptr_t)fence->handle : NULL;
+    int refused = is_stream            ? kvbi_cuda_tickets_check_stream(tickets, scope, stream, why)
                   : fence->handle == 0 ? KVB_EINVAL
                                        : 0;
     if (refused != 0)
         return refused;
-    uint64_t taken = take_ticket(tickets);
-    if (taken == 0) {
-        (void)kvbi_cuda_tickets_passed(tickets, scope);
-        taken = take_ticket(tickets);
+    struct place place = take(tickets, stream, !is_stream);
+    if (place.number == 0) {
+        kvbi_cuda_tickets_look(tickets, scope);
+        place = take(tickets, stream, !is_stream);
     }
-    if (taken == 0) {
+    if (place.number == 0) {
         kvbi_why_say(why, "%d fences of this manager are not reached, and no more can be kept",
                      KVBI_CUDA_TICKETS);
         return kvbi_cuda_lost(tickets->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     }
-    cudaError_t error = record(tickets, scope, fence, at(tickets, taken)->event);
-    set_recorded(tickets, taken, error != cudaSuccess);
+    cudaError_t error = record(tickets, scope, fence, &place);
+    set_recorded(tickets, place.number, error != cudaSuccess);
     if (error == cudaSuccess) {
-        *ticket = taken;
+        *ticket = ticket_of(place.line, place.number);
         return 0;
     }
     kvbi_why_say(why, "the %s cannot be used here: %s (%d)", is_stream ? "stream" : "event",
@@ -193,30 +268,83 @@ int kvbi_cuda_tickets_import(struct kvbi_cuda_tickets *tickets, const struct kvb
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
+struct found {
+    uint32_t count;
+    bool gap; /* before the last of them is one that is not recorded */
+    uint64_t last;
+    cudaEvent_t events[WAIT_BATCH];
+};
+
 /*
- * A ticket in between that is not recorded yet belongs to a call that has not returned: nobody can
- * depend on it, so it is left out. But then the stream has not waited for all up to there, and says
- * so.
+ * Events of the line's tickets in (after, until], the first ones. A ticket in between that is not
+ * recorded yet belongs to a call that has not returned: nobody can depend on it, so it is left out.
  */
-cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream_t stream,
-                                   uint64_t *waited, uint64_t ticket)
+static void find(struct kvbi_cuda_tickets *tickets, uint32_t line, uint64_t after, uint64_t until,
+                 struct found *found)
 {
-    bool without_gap = true;
-    cudaError_t error = cudaSuccess;
+    *found = (struct found){.last = until};
     kvbi_lock_take(&tickets->lock);
-    uint64_t n = *waited + 1 > tickets->first ? *waited + 1 : tickets->first;
+    const struct kvbi_cuda_line *l = &tickets->all[line];
+    uint32_t place = l->first;
+    for (uint32_t n = 0; n < l->count && tickets->ring[place].number <= until; n++) {
+        const struct kvbi_cuda_ticket *ticket = &tickets->ring[place];
+        place = ticket->next;
+        if (ticket->number <= after)
+            continue;
+        if (found->count == WAIT_BATCH)
+            break;
+        found->gap |= !ticket->recorded;
+        if (ticket->recorded && !ticket->refused) {
+            found->events[found->count++] = ticket->event;
+            found->last = found->count == WAIT_BATCH ? ticket->number : until;
+        }
+    }
     kvbi_lock_release(&tickets->lock);
-    for (; error == cudaSuccess && n <= ticket; n++) {
-        kvbi_lock_take(&tickets->lock);
-        bool recorded = at(tickets, n)->recorded, refused = at(tickets, n)->refused;
-        kvbi_lock_release(&tickets->lock);
-        if (recorded && !refused)
-            error = cudaStreamWaitEvent(stream, at(tickets, n)->event, cudaEventWaitDefault);
-        without_gap &= recorded;
-        if (error == cudaSuccess && without_gap)
-            *waited = n;
+}
+
+cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream_t stream,
+                                   struct kvbi_cuda_waited *waited, uint64_t ticket)
+{
+    uint32_t line = kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
+    uint64_t until = kvbi_ticket_number(ticket), after = waited->numbers[line];
+    cudaError_t error = cudaSuccess;
+    bool gap = false;
+    while (error == cudaSuccess && after < until) {
+        struct found found;
+        find(tickets, line, after, until, &found);
+        for (uint32_t i = 0; i < found.count && error == cudaSuccess; i++)
+            error = cudaStreamWaitEvent(stream, found.events[i], cudaEventWaitDefault);
+        gap |= found.gap;
+        after = found.last;
+        if (error == cudaSuccess && !gap)
+            waited->numbers[line] = after;
     }
     return error;
+}
+
+uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, uint64_t b)
+{
+    struct kvbi_cuda_scope scope;
+    struct kvbi_cuda_waited waited = {{0}};
+    if (kvbi_cuda_context_lost(tickets->cuda))
+        return 0;
+    kvbi_cuda_enter(tickets->cuda, &scope);
+    struct place place = take(tickets, NULL, true);
+    if (place.number != 0) {
+        cudaError_t error =
+            kvbi_cuda_check(&scope, kvbi_cuda_tickets_wait(tickets, place.stream, &waited, a));
+        if (error == cudaSuccess)
+            error =
+                kvbi_cuda_check(&scope, kvbi_cuda_tickets_wait(tickets, place.stream, &waited, b));
+        if (error == cudaSuccess)
+            error = kvbi_cuda_check(
+                &scope, cudaEventRecord(at(tickets, place.number)->event, place.stream));
+        set_recorded(tickets, place.number, error != cudaSuccess);
+        if (error != cudaSuccess)
+            place.number = 0;
+    }
+    kvbi_cuda_leave(&scope);
+    return place.number != 0 ? ticket_of(place.line, place.number) : 0;
 }
 
 /* ---- Create and destroy ---------------------------------------------------------------------- */
@@ -229,17 +357,17 @@ static cudaError_t create_events(struct kvbi_cuda_tickets *tickets, struct kvbi_
         error =
             kvbi_cuda_check(scope, cudaEventCreateWithFlags(&tickets->ring[tickets->created].event,
                                                             cudaEventDisableTiming));
-    if (error == cudaSuccess)
-        error = kvbi_cuda_check(scope,
-                                cudaStreamCreateWithFlags(&tickets->stream, cudaStreamNonBlocking));
+    for (uint32_t i = 0; error == cudaSuccess && i < KVBI_CUDA_OWN_LINES; i++)
+        error = kvbi_cuda_check(
+            scope, cudaStreamCreateWithFlags(&tickets->all[i].stream, cudaStreamNonBlocking));
     return error;
 }
 
 int kvbi_cuda_tickets_create(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda *cuda,
-                             const struct kvbi_log *log)
+                             struct kvbi_lines *lines, const struct kvbi_log *log)
 {
     struct kvbi_cuda_scope scope;
-    *tickets = (struct kvbi_cuda_tickets){.first = 1, .next = 1, .log = log};
+    *tickets = (struct kvbi_cuda_tickets){.next = 1, .lines = lines, .log = log};
     if (kvbi_lock_init(&tickets->lock, KVBI_RANK_ENGINE) != 0)
         return KVB_ENOMEM;
     tickets->cuda = cuda;
@@ -263,8 +391,9 @@ void kvbi_cuda_tickets_destroy(struct kvbi_cuda_tickets *tickets)
         return;
     if (!kvbi_cuda_context_lost(tickets->cuda)) {
         kvbi_cuda_enter(tickets->cuda, &scope);
-        if (tickets->stream != NULL)
-            (void)kvbi_cuda_check(&scope, cudaStreamDestroy(tickets->stream));
+        for (uint32_t i = 0; i < KVBI_CUDA_OWN_LINES; i++)
+            if (tickets->all[i].stream != NULL)
+                (void)kvbi_cuda_check(&scope, cudaStreamDestroy(tickets->all[i].stream));
         while (tickets->created > 0)
             (void)kvbi_cuda_check(&scope,
                                   cudaEventDestroy(tickets->ring[--tickets->created].event));

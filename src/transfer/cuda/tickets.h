@@ -2,22 +2,30 @@
 /*
  * tickets - points in the server's streams, each by an event of our own
  *
- * Owns       a ring of events, taken at create; that of ticket n lies at n modulo its size, and
- *            tickets are given out in order, from 1.
- * Callers    import from any thread; reached and wait from progress.
- * Invariants tickets below `first` are reached, or void: of a call that was refused, so that nobody
- *            has them, or captured. An event is recorded by the call that took its ticket, and
- *            given out anew only once it is below `first`.
- * Lock       `lock` (rank KVBI_RANK_ENGINE) guards the tickets, never held while CUDA is called:
+ * Owns       a ring of events, taken at create, and the GPU's lines (block/ticket.h): some with a
+ *            stream of ours, the others for streams of the server.
+ * Callers    import, both and wait from any thread; look from progress, and from an import that
+ *            finds the ring full.
+ * Invariants numbers are given out in one order over all lines; that of ticket n lies at n modulo
+ *            the ring's size. A number whose place is taken is left out, so a ticket that is not
+ *            reached for long is in nobody's way. A line's tickets are a chain in order; those
+ *            before its first are reached, or void: of a call that was refused, so that nobody has
+ *            them, or captured. A line belongs to one stream until all of its tickets are reached.
+ * Lock       `lock` (rank KVBI_RANK_ENGINE) guards all of it, never held while CUDA is called:
  *            recording may block in the driver while a stream's queue is full. Between looking up
  *            an event and using it the event may be given out anew: whoever waits for it then waits
  *            for a later ticket, which is more and never less.
- * Why        one order for all: "not before n" is one ticket a block, and a stream that has waited
- *            for n has waited for all before. Between the question whether a stream is being
- *            captured and the record it may begin to be. Then our event is a node of the server's
- *            graph, and stands for no point in time. Asking once more finds that, but for a capture
- *            that ended in between: such a ticket is captured, and what waits for it fails. The
- *            next record makes the event a plain one again.
+ * Why        a line a stream, so that what waits for one stream waits for no other. A ticket is one
+ *            word for a slot, and implies those before it on its line: two calls that record in one
+ *            stream at once may do so in either order, so whoever waits for a ticket waits for the
+ *            events of all before it as well. For the same reason a stream's handle is name enough
+ *            for it: if it is another stream's by then, nothing is early. An event of the server's
+ *            cannot be kept, so one of our streams waits for it and records its own behind.
+ *            Between the question whether a stream is being captured and the record it may begin to
+ *            be. Then our event is a node of the server's graph, and stands for no point in time.
+ *            Asking once more finds that, but for a capture that ended in between: such a ticket is
+ *            captured, and what waits for it fails. The next record makes the event a plain one
+ *            again.
  */
 #ifndef KVBI_TRANSFER_CUDA_TICKETS_H
 #define KVBI_TRANSFER_CUDA_TICKETS_H
@@ -29,59 +37,74 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/why.h"
+#include "block/ticket.h"
 #include "transfer/cuda/device.h"
+#include "transfer/engine.h"
 
 /*
  * Tickets that are not reached, at once. A step has two or three, and seldom are more than a few
  * steps under way.
  */
 #define KVBI_CUDA_TICKETS 1024u
+/*
+ * Lines with a stream of ours: for events, for what waits for two streams, and where there are more
+ * streams than lines. Two, as each is a stream more that competes for the GPU's queues.
+ */
+#define KVBI_CUDA_OWN_LINES 2u
 
 struct kvbi_cuda_ticket {
     cudaEvent_t event;
+    uint64_t number; /* 0: it is free */
+    uint32_t next;   /* on its line, or KVBI_NONE */
     bool recorded;
-    bool refused;      /* its ticket is nobody's */
-    uint64_t captured; /* the last of its tickets that was recorded into a graph; 0: none */
+    bool refused; /* its ticket is nobody's */
+};
+
+struct kvbi_cuda_line {
+    cudaStream_t stream;         /* ours, or the server's: whose tickets they are */
+    uint32_t first, last, count; /* of those that are not reached; places in the ring */
+    uint64_t used;               /* the number of its last ticket; 0: it has had none */
 };
 
 struct kvbi_cuda_tickets {
     struct kvbi_cuda *cuda;
     const struct kvbi_log *log;
-    cudaStream_t stream; /* ours: waits for the caller's events and records our own behind */
+    struct kvbi_lines *lines;
     struct kvbi_cuda_ticket *ring;
     uint32_t created; /* events that exist */
 
     struct kvbi_lock lock;
-    uint64_t first, next;
-    _Atomic uint64_t reached; /* the ticket below `first`; read without the lock */
+    uint64_t next;
+    uint32_t pending; /* on all lines */
+    struct kvbi_cuda_line all[KVBI_LINE_STREAMS];
 };
 
-/* 0, or KVB_ENOMEM, KVB_EDEVICE. */
+/* What a stream has waited for, by line. All zero: nothing. */
+struct kvbi_cuda_waited {
+    uint64_t numbers[KVBI_LINE_STREAMS];
+};
+
+/* `lines` must outlive it. 0, or KVB_ENOMEM, KVB_EDEVICE. */
 int kvbi_cuda_tickets_create(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda *cuda,
-                             const struct kvbi_log *log);
+                             struct kvbi_lines *lines, const struct kvbi_log *log);
 void kvbi_cuda_tickets_destroy(struct kvbi_cuda_tickets *tickets); /* legal on a zeroed object */
 
-/*
- * The ticket of a fence of one of CUDA's kinds. 0, or KVB_EINVAL, KVB_EAGAIN, KVB_EDEVICE, and
- * `why` (may be NULL) says more.
- */
+/* kvbi_stream_ops.import and .both. */
 int kvbi_cuda_tickets_import(struct kvbi_cuda_tickets *tickets, const struct kvb_fence *fence,
                              uint64_t *ticket, struct kvbi_why *why);
+uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, uint64_t b);
+
+/* Looks, and lets the lines advance. */
+void kvbi_cuda_tickets_look(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope);
+/* Are some not reached, as far as is known? Any thread. */
+bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets);
 
 /*
- * The ticket up to which the host has seen all reached, after a look. From progress, which alone
- * finds them captured.
- */
-uint64_t kvbi_cuda_tickets_passed(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope);
-/* Has it passed without standing for a point in time? What waits for it cannot. Any thread. */
-bool kvbi_cuda_tickets_captured(struct kvbi_cuda_tickets *tickets, uint64_t ticket);
-
-/*
- * `stream`, which has waited for all up to *waited, waits for all up to `ticket`. Any thread. The
- * caller checks the result: it knows whose the stream is.
+ * `stream`, which has waited for `waited`, waits for `ticket` and all before it on its line. Any
+ * thread. The caller checks the result: it knows whose the stream is.
  */
 cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream_t stream,
-                                   uint64_t *waited, uint64_t ticket);
+                                   struct kvbi_cuda_waited *waited, uint64_t ticket);
 
 /*
  * May the library enqueue on this stream of the caller's, or have it wait? 0, or KVB_EINVAL,
@@ -90,5 +113,10 @@ cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream
 int kvbi_cuda_tickets_check_stream(const struct kvbi_cuda_tickets *tickets,
                                    struct kvbi_cuda_scope *scope, cudaStream_t stream,
                                    struct kvbi_why *why);
+/* A stream of ours that is asked whether the context is well. */
+static inline cudaStream_t kvbi_cuda_tickets_own(const struct kvbi_cuda_tickets *tickets)
+{
+    return tickets->all[0].stream;
+}
 
 #endif

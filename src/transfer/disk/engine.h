@@ -47,6 +47,7 @@ struct kvbi_disk_engine_config {
     bool unregistered;
     /* uring: whoever sleeps on wake_fd waits edge-triggered, so reap need not drain it */
     bool edge_triggered;
+    const struct kvbi_lines *lines; /* the manager's; must outlive it */
     bool poll;                      /* posix: no threads of its own, the I/O is done in reap */
     uint32_t threads;               /* posix: 0: KVBI_DISK_THREADS, KVBI_DISK_THREADS_MAX at most */
     const struct kvbi_hooks *hooks; /* may be NULL */

@@ -278,19 +278,12 @@ static void posix_drain(struct kvbi_engine *engine)
     kvbi_lock_release(&e->queue.lock);
 }
 
-static int posix_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
-                        struct kvbi_why *why)
-{
-    (void)engine, (void)why;
-    return kvbi_ticket_import(fence, ticket);
-}
-
-static bool posix_signal(struct kvbi_engine *engine, uint64_t value)
+static bool posix_signal(struct kvbi_engine *engine)
 {
     struct posix_engine *e = of(engine);
     if (kvbi_fork_guard_is_child(&e->guard))
         return false;
-    bool reached = kvbi_copy_queue_signal(&e->queue, value);
+    bool reached = kvbi_copy_queue_signal(&e->queue);
     if (reached)
         kvbi_cond_broadcast(&e->work);
     return reached;
@@ -362,7 +355,6 @@ static const struct kvbi_engine_ops ops = {.name = "posix",
                                            .wake_fd = posix_wake_fd,
                                            .ready = posix_ready,
                                            .drain = posix_drain,
-                                           .import = posix_import,
                                            .signal = posix_signal,
                                            .recall = posix_recall,
                                            .bytes = posix_bytes};
@@ -415,7 +407,7 @@ int kvbi_engine_posix_create(struct kvbi_engine **engine, const struct kvbi_memo
     kvbi_fork_guard_create_by_pid(&e->guard);
     if (take_buffers(e, config) != 0 || kvbi_fork_guard_create(&e->guard) != 0 ||
         (e->threads && kvbi_wake_create(&e->wake) != 0) ||
-        kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0)
+        kvbi_copy_queue_create(&e->queue, &e->memory, config->lines, config->capacity) != 0)
         goto free_engine;
     if (kvbi_cond_init(&e->work) != 0)
         goto destroy_queue;

@@ -331,17 +331,10 @@ static void uring_drain(struct kvbi_engine *engine)
     kvbi_lock_release(&e->queue.lock);
 }
 
-static int uring_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
-                        struct kvbi_why *why)
-{
-    (void)engine, (void)why;
-    return kvbi_ticket_import(fence, ticket);
-}
-
-static bool uring_signal(struct kvbi_engine *engine, uint64_t value)
+static bool uring_signal(struct kvbi_engine *engine)
 {
     struct uring_engine *e = of(engine);
-    return !kvbi_fork_guard_is_child(&e->guard) && kvbi_copy_queue_signal(&e->queue, value);
+    return !kvbi_fork_guard_is_child(&e->guard) && kvbi_copy_queue_signal(&e->queue);
 }
 
 static bool uring_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
@@ -385,7 +378,6 @@ static const struct kvbi_engine_ops ops = {.name = "uring",
                                            .wake_fd = uring_wake_fd,
                                            .ready = uring_ready,
                                            .drain = uring_drain,
-                                           .import = uring_import,
                                            .signal = uring_signal,
                                            .recall = uring_recall,
                                            .bytes = uring_bytes};
@@ -427,7 +419,7 @@ int kvbi_engine_uring_create(struct kvbi_engine **engine, const struct kvbi_memo
     if (error != 0)
         goto destroy_guard;
     error = KVB_ENOMEM;
-    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->capacity) != 0)
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, config->lines, config->capacity) != 0)
         goto destroy_flights;
     if (kvbi_disk_hasher_create(&e->hasher, memory, config, &e->queue, tell_issuer_locked, e) != 0)
         goto destroy_queue;

@@ -37,6 +37,7 @@ static int create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engi
         .single_issuer = config->own_thread,
         .edge_triggered = config->own_thread && config->between == NULL,
         .poll = !config->own_thread,
+        .lines = config->lines,
         .hooks = config->hooks};
     for (uint32_t i = 0; i < KVB_TIER_COUNT; i++)
         if (config->tiers[i].on_host)

@@ -168,16 +168,9 @@ static int memcpy_wake_fd(struct kvbi_engine *engine)
     return -1;
 }
 
-static int memcpy_import(struct kvbi_engine *engine, const struct kvb_fence *fence,
-                         uint64_t *ticket, struct kvbi_why *why)
+static bool memcpy_signal(struct kvbi_engine *engine)
 {
-    (void)engine, (void)why;
-    return kvbi_ticket_import(fence, ticket);
-}
-
-static bool memcpy_signal(struct kvbi_engine *engine, uint64_t value)
-{
-    return kvbi_copy_queue_signal(&of(engine)->queue, value);
+    return kvbi_copy_queue_signal(&of(engine)->queue);
 }
 
 static bool memcpy_recall(struct kvbi_engine *engine, uint32_t place, uint64_t cookie)
@@ -205,8 +198,8 @@ static void memcpy_destroy(struct kvbi_engine *engine)
     {                                                                                              \
         .name = engine_name, .destroy = memcpy_destroy, .submit = memcpy_submit,                   \
         .reap = memcpy_reap, .wake_fd = memcpy_wake_fd, .ready = memcpy_ready,                     \
-        .drain = memcpy_drain, .import = memcpy_import, .signal = memcpy_signal,                   \
-        .recall = memcpy_recall, .bytes = memcpy_bytes                                             \
+        .drain = memcpy_drain, .signal = memcpy_signal, .recall = memcpy_recall,                   \
+        .bytes = memcpy_bytes                                                                      \
     }
 
 /* The same functions: they differ in what they tell the statistics about the kernel. */
@@ -214,8 +207,8 @@ static const struct kvbi_engine_ops ops_baseline = MEMCPY_OPS("memcpy");
 static const struct kvbi_engine_ops ops_avx2 = MEMCPY_OPS("memcpy avx2");
 
 int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                              struct kvbi_clock *clock, uint32_t capacity,
-                              const struct kvbi_hooks *hooks)
+                              struct kvbi_clock *clock, const struct kvbi_lines *lines,
+                              uint32_t capacity, const struct kvbi_hooks *hooks)
 {
     *engine = NULL;
     struct memcpy_engine *e =
@@ -223,7 +216,7 @@ int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_mem
     if (e == NULL)
         return KVB_ENOMEM;
     e->memory = *memory;
-    if (kvbi_copy_queue_create(&e->queue, &e->memory, capacity) != 0) {
+    if (kvbi_copy_queue_create(&e->queue, &e->memory, lines, capacity) != 0) {
         kvbi_memory_free(memory, e, 1, sizeof *e);
         return KVB_ENOMEM;
     }

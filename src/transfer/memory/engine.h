@@ -14,11 +14,11 @@
 #include "transfer/engine.h"
 
 /*
- * `capacity`: copies in the queue at most; taken at create. `hooks` (may be NULL): fault injection,
- * see base/hooks.h. KVB_ENOMEM.
+ * `lines` must outlive it. `capacity`: copies in the queue at most; taken at create. `hooks` (may
+ * be NULL): fault injection, see base/hooks.h. KVB_ENOMEM.
  */
 int kvbi_engine_memcpy_create(struct kvbi_engine **engine, const struct kvbi_memory *memory,
-                              struct kvbi_clock *clock, uint32_t capacity,
-                              const struct kvbi_hooks *hooks);
+                              struct kvbi_clock *clock, const struct kvbi_lines *lines,
+                              uint32_t capacity, const struct kvbi_hooks *hooks);
 
 #endif

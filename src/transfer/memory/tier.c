@@ -45,8 +45,8 @@ int kvbi_memory_create_engine(const struct kvbi_tier *tier, struct kvbi_engine *
     *engine = config->host;
     int error = 0;
     if (*engine == NULL)
-        error = kvbi_engine_memcpy_create(engine, config->memory, config->clock, config->capacity,
-                                          config->hooks);
+        error = kvbi_engine_memcpy_create(engine, config->memory, config->clock, config->lines,
+                                          config->capacity, config->hooks);
     if (error == 0)
         (void)snprintf(said, KVBI_ENGINE_SAID_BYTES, "%s", (*engine)->ops->name);
     return error;
