@@ -160,8 +160,10 @@ static int pair_with_device(struct kvbi_config *config, struct kvb_diagnosis *di
     if (registers && host->pin_threads == 0 && config->c.progress == KVB_PROGRESS_THREAD)
         host->pin_threads = PIN_THREADS;
     /* where create does it, its caller waits, and nobody launches through this manager yet */
-    if (registers && host->pin_duty_percent == 0)
-        host->pin_duty_percent = host->pin_threads != 0 ? PIN_DUTY_PERCENT : 100;
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (config->tiers[tier].pin_duty_percent == 0)
+            config->tiers[tier].pin_duty_percent =
+                config->tiers[tier].pin_threads != 0 ? PIN_DUTY_PERCENT : 100;
     return 0;
 }
 
