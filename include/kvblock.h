@@ -635,6 +635,11 @@ enum kvb_disk_flags {
  * pinned: in huge pages where the system gives them, by pin_threads threads in the background;
  * until a block is pinned its copies go through a small pinned buffer. Memory of the caller's that
  * is pinned already is used as it is. kvb_stats says how much is pinned, and how much could not be.
+ * While the driver pins, launches of the whole process wait in it. So memory is pinned in pieces of
+ * 32 to 64 MiB (more only where whole blocks on whole pages need it), and after each that took t
+ * nothing is pinned for t x (100 - pin_duty_percent) / pin_duty_percent, by CLOCK_MONOTONIC: with
+ * 50 half of the time is left to launches, with 100 piece follows piece. Destroy does not wait for
+ * a pause, and unpins without any: it takes the same locks of the driver, piece by piece.
  * Once the GPU's context has failed, or the memory is gone, the tier is out of service: everything
  * there is a miss, *removed* is emitted, kvb_alloc there is KVB_EDEVICE, and the rest goes on.
  */
@@ -671,6 +676,12 @@ struct kvb_tier_config {
     uint32_t pin_threads;
     /* KVB_MEMORY_CUDA: in place of `memory`, the base of each layer; read at create */
     void *const *layer_memory;
+    /*
+     * below CUDA memory: how much of the time pinning may spend in the driver, in per cent; 1..100;
+     * default 50; where create does the pinning 100
+     */
+    uint32_t pin_duty_percent;
+    uint32_t reserved_tail; /* 0 */
 };
 
 /*

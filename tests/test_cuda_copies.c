@@ -79,12 +79,12 @@ static void test_neighbours_of_two_layers_with_bases_are_two_copies(void **state
     assert_int_equal(calls_for_two_blocks(*state, true, true), 4);
 }
 
-/* 68 blocks of 4 MiB, neighbours on both sides; 64 of them are one registration. */
+/* 20 blocks of 4 MiB, neighbours on both sides; 16 of them are one registration. */
 static void test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detour(void **state)
 {
     struct cuda_scene *scene = *state;
     struct kv_rig *rig = &scene->rig;
-    cuda_scene_init(scene, 68, 68);
+    cuda_scene_init(scene, 20, 20);
     rig->layout = (struct kvb_layout){
         .size = sizeof rig->layout, .layers = 1, .parts = 1, .chunk_bytes = 4 << 20};
     rig->tiers[0].memory_kind = KVB_MEMORY_CUDA;
@@ -94,13 +94,13 @@ static void test_blocks_at_the_edge_of_a_registration_are_copied_without_a_detou
     struct mv_run runs[2];
     unsigned before = fake_cuda_calls("cudaMemcpyAsync");
     for (uint32_t i = 0; i < 2; i++) { /* the second flight crosses the edge */
-        cuda_scene_store(scene, &runs[i], 100 + i, i == 0 ? 60 : 8, NULL);
+        cuda_scene_store(scene, &runs[i], 100 + i, i == 0 ? 12 : 8, NULL);
         cuda_ok(cudaStreamSynchronize(scene->server));
         kv_ok(kvb_block_offload(rig->kv, runs[i].blocks, runs[i].count, 50, NULL, NULL));
         mv_step(rig);
     }
     assert_int_equal(fake_cuda_calls("cudaMemcpyAsync"), before);
-    assert_int_equal(cuda_scene_down(scene).transferred, 68);
+    assert_int_equal(cuda_scene_down(scene).transferred, 20);
     for (uint32_t i = 0; i < 2; i++)
         mv_drop(rig, &runs[i]);
 }

@@ -316,6 +316,12 @@ static void test_unknown_kinds_and_methods_are_invalid(void **state)
     start_attempt(a);
     a->device->pin_threads = 1;
     expect_failure(a, KVB_EINVAL, "tiers[0] (DEVICE): pin_threads is ");
+    start_attempt(a);
+    a->host->pin_duty_percent = 101;
+    expect_failure(a, KVB_EINVAL, "tiers[1] (HOST): pin_duty_percent is 101, must be 0..100");
+    start_attempt(a);
+    a->device->pin_duty_percent = 50;
+    expect_failure(a, KVB_EINVAL, "tiers[0] (DEVICE): pin_duty_percent is 50, must be 0 but for");
 }
 
 static void test_method_that_does_not_work_is_unsupported(void **state)

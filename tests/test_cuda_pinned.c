@@ -67,10 +67,17 @@ static int counting_bench_setup(void **state)
 
 #define counting_bench_teardown bench_teardown
 
+/* By the caller, without pauses. */
+static void register_tier(struct bench *b)
+{
+    const struct kvbi_register_config config = {.log = &b->log, .duty_percent = 100};
+    kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &config));
+}
+
 static void pin(struct bench *b, void *base, uint32_t blocks, uint64_t block_bytes)
 {
     kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, blocks, block_bytes, base));
-    kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &b->log, 0));
+    register_tier(b);
 }
 
 static unsigned char *map(struct bench *b, uint64_t bytes)
@@ -88,14 +95,14 @@ static unsigned char *map(struct bench *b, uint64_t bytes)
 static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void **state)
 {
     struct bench *b = *state;
-    unsigned char *memory = map(b, 261 * MIB);
-    pin(b, memory + 64, 260, MIB);
-    for (uint32_t slot = 0; slot < 260; slot++) { /* an edge is 256 MiB behind the first page */
+    unsigned char *memory = map(b, 71 * MIB);
+    pin(b, memory + 64, 70, MIB);
+    for (uint32_t slot = 0; slot < 70; slot++) { /* an edge is 64 MiB behind the first page */
         assert_int_equal(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), slot),
-                         slot != 255);
-        assert_true(slot == 255 || fake_cuda_is_pinned(kvbi_tier_address(&b->tier, slot), MIB));
+                         slot != 63);
+        assert_true(slot == 63 || fake_cuda_is_pinned(kvbi_tier_address(&b->tier, slot), MIB));
     }
-    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 259 * MIB);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 69 * MIB);
     assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)),
                      MIB);
 }
@@ -103,33 +110,33 @@ static void test_memory_off_a_page_is_pinned_but_for_blocks_across_an_edge(void 
 static void test_large_blocks_off_a_page_are_pinned_as_well(void **state)
 {
     struct bench *b = *state;
-    unsigned char *memory = map(b, 513 * MIB);
+    unsigned char *memory = map(b, 129 * MIB);
     /* as large as a piece: were it one block, each would lie across an edge */
-    pin(b, memory + 64, 2, 256 * MIB);
-    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 512 * MIB);
+    pin(b, memory + 64, 2, 64 * MIB);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 128 * MIB);
     assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)), 0);
 }
 
 static void test_last_piece_ends_with_the_memory(void **state)
 {
     struct bench *b = *state;
-    unsigned char *memory = map(b, 520 * MIB);
-    pin(b, memory, 257, MIB);
-    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 257 * MIB);
-    assert_true(fake_cuda_is_pinned(memory + 256 * MIB, MIB));
-    assert_false(fake_cuda_is_pinned(memory + 257 * MIB, 1));
+    unsigned char *memory = map(b, 130 * MIB);
+    pin(b, memory, 65, MIB);
+    assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 65 * MIB);
+    assert_true(fake_cuda_is_pinned(memory + 64 * MIB, MIB));
+    assert_false(fake_cuda_is_pinned(memory + 65 * MIB, 1));
 }
 
 static void test_blocks_of_two_pieces_have_different_registrations(void **state)
 {
     struct bench *b = *state;
-    unsigned char *memory = map(b, 257 * MIB);
-    pin(b, memory, 257, MIB);
+    unsigned char *memory = map(b, 65 * MIB);
+    pin(b, memory, 65, MIB);
     const struct kvbi_cuda_registration *registration = kvbi_cuda_registration_of(&b->tier);
     assert_ptr_equal(kvbi_cuda_registration_piece(registration, 0),
-                     kvbi_cuda_registration_piece(registration, 255));
-    assert_ptr_not_equal(kvbi_cuda_registration_piece(registration, 255),
-                         kvbi_cuda_registration_piece(registration, 256));
+                     kvbi_cuda_registration_piece(registration, 63));
+    assert_ptr_not_equal(kvbi_cuda_registration_piece(registration, 63),
+                         kvbi_cuda_registration_piece(registration, 64));
 }
 
 /* ---- Pinned by the caller -------------------------------------------------------------------- */
@@ -217,7 +224,7 @@ static void test_own_memory_that_was_registered_before_takes_the_detour(void **s
     kv_ok(kvbi_tier_host_create(&b->tier, &b->memory, KVB_TIER_HOST, 4, MIB, NULL));
     /* as of a former owner of the addresses */
     cuda_ok(cudaHostRegister(b->tier.base, 4 * MIB, cudaHostRegisterPortable));
-    kv_ok(kvbi_cuda_registration_create(&b->tier, b->cuda, &b->log, 0));
+    register_tier(b);
     assert_false(kvbi_cuda_registration_covers(kvbi_cuda_registration_of(&b->tier), 0));
     assert_int_equal(kvbi_cuda_registration_bytes(kvbi_cuda_registration_of(&b->tier)), 0);
     assert_int_equal(kvbi_cuda_registration_refused_bytes(kvbi_cuda_registration_of(&b->tier)),

@@ -108,6 +108,12 @@ static const struct bad_field bad_fields[] = {
               "tiers[1] (HOST): pin_threads is 65, must be 0..64"),
     BAD_FIELD(HOST, kvb_tier_config, pin_threads, 2,
               "tiers[1] (HOST): pin_threads is 2, must be 0"),
+    BAD_FIELD(HOST, kvb_tier_config, pin_duty_percent, 101,
+              "tiers[1] (HOST): pin_duty_percent is 101, must be 0..100"),
+    BAD_FIELD(HOST, kvb_tier_config, pin_duty_percent, 30,
+              "tiers[1] (HOST): pin_duty_percent is 30, must be 0 but for"),
+    BAD_FIELD(HOST, kvb_tier_config, reserved_tail, 1,
+              "tiers[1] (HOST): reserved_tail is 1, must be 0"),
 };
 
 struct field_scene {
@@ -194,7 +200,7 @@ static void test_create_tiers_at_an_odd_distance_are_named(void **state)
 {
     struct kv_rig *rig = *state;
     rig->tiers[0].size = sizeof rig->tiers[0] + 1;
-    create_says(rig, KVB_EINVAL, "tiers[0].size is 121, must be a multiple of 8");
+    create_says(rig, KVB_EINVAL, "tiers[0].size is 129, must be a multiple of 8");
 }
 
 static void test_create_memory_is_named_with_what_it_needs(void **state)

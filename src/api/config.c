@@ -10,6 +10,7 @@
 #include "base/struct_in.h"
 
 #define PIN_THREADS 4
+#define PIN_DUTY_PERCENT 50
 #define EVENTS_DEFAULT_MIN 4096
 #define EVENTS_DEFAULT_MAX (1u << 20)
 
@@ -147,15 +148,22 @@ static int pair_with_device(struct kvbi_config *config, struct kvb_diagnosis *di
                              : layout->part_stride != 0 ? "part_stride"
                                                         : "block_stride");
     for (unsigned tier = 0, position = 0; tier < KVB_TIER_COUNT; tier++) {
-        if (config->tiers[tier].pin_threads != 0 && (!registers || tier != KVB_TIER_HOST))
+        const struct kvb_tier_config *c = &config->tiers[tier];
+        if ((c->pin_threads | c->pin_duty_percent) != 0 && (!registers || tier != KVB_TIER_HOST))
             return kvbi_diagnose(
                 diagnosis, KVB_EINVAL,
-                "tiers[%u] (%s): pin_threads is %u, must be 0 but for a HOST below CUDA memory",
-                position, kvbi_tier_name(tier), config->tiers[tier].pin_threads);
-        position += config->tiers[tier].block_count > 0;
+                "tiers[%u] (%s): %s is %u, must be 0 but for a HOST below CUDA memory", position,
+                kvbi_tier_name(tier), c->pin_threads != 0 ? "pin_threads" : "pin_duty_percent",
+                c->pin_threads != 0 ? c->pin_threads : c->pin_duty_percent);
+        position += c->block_count > 0;
     }
     if (registers && host->pin_threads == 0 && config->c.progress == KVB_PROGRESS_THREAD)
         host->pin_threads = PIN_THREADS;
+    /* where create does it, its caller waits, and nobody launches through this manager yet */
+    for (unsigned tier = 0; tier < KVB_TIER_COUNT; tier++)
+        if (config->tiers[tier].pin_duty_percent == 0)
+            config->tiers[tier].pin_duty_percent =
+                config->tiers[tier].pin_threads != 0 ? PIN_DUTY_PERCENT : 100;
     return 0;
 }
 

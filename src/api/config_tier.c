@@ -62,6 +62,10 @@ static int read_memory_kind(const struct kvb_tier_config *tier, const struct tie
     if (tier->pin_threads > PIN_THREADS_MAX)
         return refuse_tier(at, "pin_threads is %u, must be 0..%d", tier->pin_threads,
                            PIN_THREADS_MAX);
+    if (tier->pin_duty_percent > 100)
+        return refuse_tier(at, "pin_duty_percent is %u, must be 0..100", tier->pin_duty_percent);
+    if (tier->reserved_tail != 0)
+        return refuse_tier(at, "reserved_tail is %u, must be 0", tier->reserved_tail);
     return 0;
 }
 

@@ -187,7 +187,7 @@ static int create_parts(struct kvb_manager *manager, const struct kvbi_config *c
     if (error == 0)
         error = create_pipeline(manager, config, hooks, message, message_bytes);
     if (error == 0)
-        error = kvbi_tiers_register(manager->tiers, config->tiers, &manager->log);
+        error = kvbi_tiers_register(manager->tiers, config->tiers, &manager->log, hooks);
     if (error == 0)
         error = kvbi_progress_create(&manager->progress, &manager->pipeline, &config->c.sink,
                                      config->c.progress == KVB_PROGRESS_THREAD);

@@ -4,7 +4,7 @@
  * only door to set it.
  *
  * Callers    api/ passes it down at create; engines ask copy_fault and io_fault, transfer/engines
- *            `keeps`, api/config `kinds`. Immutable after create.
+ *            `keeps`, api/config `kinds`, cuda/registration pin_*. Immutable after create.
  */
 #ifndef KVBI_BASE_HOOKS_H
 #define KVBI_BASE_HOOKS_H
@@ -12,8 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct kvb_clock;
+struct kvbi_cond;
 struct kvbi_hash_ops;
 struct kvbi_kind;
+struct kvbi_lock;
 
 #define KVBI_HOOKS_TIERS 4 /* KVB_TIER_COUNT */
 
@@ -38,6 +41,14 @@ struct kvbi_hooks {
      * (transfer/kind.h: kvbi_kind_memory), and kinds of a test's own.
      */
     const struct kvbi_kind *kinds[KVBI_HOOKS_TIERS];
+    /*
+     * In place of CLOCK_MONOTONIC, and of kvbi_cond_timedwait, for the pauses between two
+     * registrations of host memory. Each may be NULL. The wait is called with `lock`, which it may
+     * give back meanwhile, and may return early.
+     */
+    const struct kvb_clock *pin_clock;
+    void (*pin_wait)(void *context, struct kvbi_cond *cond, struct kvbi_lock *lock,
+                     uint64_t timeout_ns);
     bool keeps; /* Engines give back nothing that they have taken: as if all of it had begun. */
     void *context;
 };

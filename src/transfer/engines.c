@@ -108,8 +108,10 @@ static int create_between(struct kvbi_engines *engines, const struct kvbi_engine
     const struct kvbi_purpose purpose = {.block_bytes = device->block_bytes};
     int error = kvbi_kind_memory.create(&engines->between, config->memory, &host, &purpose,
                                         engines->said, sizeof engines->said);
+    /* a few blocks, before create returns: nobody launches yet */
+    const struct kvbi_register_config registering = {.log = config->log, .duty_percent = 100};
     return error != 0 ? error
-                      : device->ops->register_memory(device, &engines->between, config->log, 0);
+                      : device->ops->register_memory(device, &engines->between, &registering);
 }
 
 /* The engines of the two become one. */

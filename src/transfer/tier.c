@@ -46,8 +46,8 @@ bool kvbi_tier_never_lost(const struct kvbi_tier *tier, char *why, size_t why_by
 }
 
 int kvbi_tier_registers_nothing(const struct kvbi_tier *tier, struct kvbi_tier *host,
-                                const struct kvbi_log *log, uint32_t threads)
+                                const struct kvbi_register_config *config)
 {
-    (void)tier, (void)host, (void)log, (void)threads;
+    (void)tier, (void)host, (void)config;
     return 0;
 }

@@ -25,9 +25,18 @@
 
 struct kvbi_engine;
 struct kvbi_engines_config;
+struct kvbi_hooks;
 struct kvbi_lasting_ops;
 struct kvbi_registration;
 struct kvbi_tier;
+
+/* How memory is registered. */
+struct kvbi_register_config {
+    const struct kvbi_log *log;     /* outlives the registration */
+    const struct kvbi_hooks *hooks; /* so do they; or NULL */
+    uint32_t threads;               /* of its own; 0: before it returns */
+    uint32_t duty_percent;          /* 1..100, of the time in the driver */
+};
 
 /* What every kind of memory answers. */
 struct kvbi_tier_ops {
@@ -54,12 +63,12 @@ struct kvbi_tier_ops {
      */
     bool (*lost)(const struct kvbi_tier *tier, char *why, size_t why_bytes);
     /*
-     * Registers the memory of `host`, a tier that engines of this kind copy to and from, by
-     * `threads` threads (0: before it returns). The registration is `host`'s from then on. What
-     * cannot be registered is said in the log, which must outlive both. KVB_ENOMEM: no thread.
+     * Registers the memory of `host`, a tier that engines of this kind copy to and from. The
+     * registration is `host`'s from then on. What cannot be registered is said in the log.
+     * KVB_ENOMEM: no thread.
      */
     int (*register_memory)(const struct kvbi_tier *tier, struct kvbi_tier *host,
-                           const struct kvbi_log *log, uint32_t threads);
+                           const struct kvbi_register_config *config);
 };
 
 struct kvbi_tier {
@@ -185,6 +194,6 @@ size_t kvbi_tier_no_bytes(const struct kvbi_tier *tier);
 void kvbi_tier_no_statistics(const struct kvbi_tier *tier, struct kvb_stats *stats);
 bool kvbi_tier_never_lost(const struct kvbi_tier *tier, char *why, size_t why_bytes);
 int kvbi_tier_registers_nothing(const struct kvbi_tier *tier, struct kvbi_tier *host,
-                                const struct kvbi_log *log, uint32_t threads);
+                                const struct kvbi_register_config *config);
 
 #endif

@@ -16,7 +16,7 @@ int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_memory *memory,
 }
 
 int kvbi_tiers_register(struct kvbi_tier *tiers, const struct kvb_tier_config *configs,
-                        const struct kvbi_log *log)
+                        const struct kvbi_log *log, const struct kvbi_hooks *hooks)
 {
     struct kvbi_tier *above = NULL;
     int error = 0;
@@ -24,8 +24,12 @@ int kvbi_tiers_register(struct kvbi_tier *tiers, const struct kvb_tier_config *c
         struct kvbi_tier *tier = &tiers[i];
         if (tier->ops == NULL)
             continue;
+        const struct kvbi_register_config config = {.log = log,
+                                                    .hooks = hooks,
+                                                    .threads = configs[i].pin_threads,
+                                                    .duty_percent = configs[i].pin_duty_percent};
         if (above != NULL && tier->on_host)
-            error = above->ops->register_memory(above, tier, log, configs[i].pin_threads);
+            error = above->ops->register_memory(above, tier, &config);
         above = tier;
     }
     return error;

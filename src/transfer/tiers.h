@@ -34,12 +34,12 @@ KVB_NODISCARD int kvbi_tiers_create(struct kvbi_tier *tiers, const struct kvbi_m
                                     size_t message_bytes);
 /*
  * Host memory below a device is registered with it. After the engines exist: the threads that do it
- * would disturb the calibration. `log` must outlive the tiers. On an error kvbi_tiers_destroy is
- * still to be called.
+ * would disturb the calibration. `log` and `hooks` (may be NULL) must outlive the tiers. On an
+ * error kvbi_tiers_destroy is still to be called.
  */
 KVB_NODISCARD int kvbi_tiers_register(struct kvbi_tier *tiers,
                                       const struct kvb_tier_config *configs,
-                                      const struct kvbi_log *log);
+                                      const struct kvbi_log *log, const struct kvbi_hooks *hooks);
 void kvbi_tiers_destroy(struct kvbi_tier *tiers); /* legal on zeroed ones */
 
 /* The one among them that outlives the process, or NULL. */

@@ -4,11 +4,13 @@
  * CUDA in the same minute
  *
  * Public header only, linked to the library as it ships. docs/gpu.md says what the rows mean.
+ * A row that fails does not end the program, and the array of --json is closed whatever does.
  * Exit: 0, 1 if a row misses its bar, 2 if a call failed, bytes were wrong or the command line is,
- * 77 if there is no GPU.
+ * 77 if there is no GPU, 128 and the signal if one has ended it.
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command_line.h"
 #include "gpu_suites.h"
@@ -38,7 +40,7 @@ static void usage(FILE *out)
         out,
         "usage: bench_gpu [--json] [--quick] [--only SUITE] [--device N] [--rounds N] [--mib N]\n"
         "                 [--pin-mib N] [--method auto|plain|rect|batch|kernel] [--batch N]\n"
-        "                 [--depth N] [--help]\n\n"
+        "                 [--depth N] [--spoil ROW] [--help]\n\n"
         "  --json         rows as a JSON array instead of a table\n"
         "  --quick        little data and 2 rounds: figures of no use, no bar\n"
         "  --only SUITE   move, both, single, matmul or pinning alone\n"
@@ -49,6 +51,8 @@ static void usage(FILE *out)
         "  --pin-mib N    MiB that are pinned in the suite pinning, 16 to 262144 (8192)\n"
         "  --method       how bytes are moved (auto)\n"
         "  --batch, --depth N   of the lanes (the library's defaults)\n"
+        "  --spoil ROW    damage one byte of that row before it is compared: the row fails, the\n"
+        "                 rows after it are measured, the exit status is 2\n"
         "  --help         this text\n");
 }
 
@@ -82,6 +86,8 @@ static void read_value(void *given, const char *name, const char *text)
         options->batch = number_option(name, text, 1, 64);
     else if (strcmp(name, "--depth") == 0)
         options->depth = number_option(name, text, 1, 64);
+    else if (strcmp(name, "--spoil") == 0)
+        options->spoil = text;
     else
         command_line_refuse("unknown option", name);
 }
@@ -122,18 +128,23 @@ static bool find_gpu(uint32_t device)
     return false;
 }
 
+static void run_suites(struct gpu_run *run, void *context)
+{
+    const struct gpu_options *options = context;
+    struct gpu_bench bench = {.options = options, .run = run};
+    if (!find_gpu(options->device))
+        _exit(77);
+    gpu_bare_create(&bench.bare, run, (int)options->device, 2 * options->set_bytes);
+    gpu_run_begin(run);
+    for (uint32_t i = 0; i < SUITE_COUNT; i++)
+        if (options->only == NULL || options->only == suites[i].name)
+            suites[i].run(&bench);
+    gpu_run_complete(run);
+    gpu_bare_destroy(&bench.bare);
+}
+
 int main(int argc, char **argv)
 {
     struct gpu_options options = read_options(argc, argv);
-    struct gpu_bench bench = {.options = &options, .report = {.json = options.json}};
-    if (!find_gpu(options.device))
-        return 77;
-    gpu_bare_create(&bench.bare, (int)options.device, 2 * options.set_bytes);
-    report_begin(&bench.report);
-    for (uint32_t i = 0; i < SUITE_COUNT; i++)
-        if (options.only == NULL || options.only == suites[i].name)
-            suites[i].run(&bench);
-    report_end(&bench.report);
-    gpu_bare_destroy(&bench.bare);
-    return bench.report.failed > 0 ? 1 : 0;
+    return gpu_run(options.json, options.spoil, run_suites, &options);
 }

@@ -23,15 +23,18 @@ extern "C" {
 #define CUDA(call) cuda_check((call), #call)
 void cuda_check(cudaError_t error, const char *call);
 
+struct gpu_run;
+
 struct gpu_bare {
-    uint64_t bytes; /* of each buffer; the device's is twice that, one for each direction */
+    struct gpu_run *run; /* is told of wrong bytes */
+    uint64_t bytes;      /* of each buffer; the device's is twice that, one for each direction */
     unsigned char *out, *back; /* pinned */
     unsigned char *device;
     cudaStream_t up, down, server;
     cudaEvent_t event;
 };
 
-void gpu_bare_create(struct gpu_bare *bare, int device, uint64_t bytes);
+void gpu_bare_create(struct gpu_bare *bare, struct gpu_run *run, int device, uint64_t bytes);
 void gpu_bare_destroy(struct gpu_bare *bare);
 
 /*

@@ -73,10 +73,11 @@ void gpu_stage_clear_device(struct gpu_stage *stage);
 void gpu_stage_find(struct gpu_stage *stage, struct gpu_set *set);
 void gpu_stage_drop(struct gpu_stage *stage, struct gpu_set *set);
 
+/* What is not as it must be is the run's to say (gpu_run.h); the stage goes on. */
 void gpu_stage_check_host(const struct gpu_stage *stage, const struct gpu_set *set);
 /* The i-th block's bytes, chunk after chunk. */
 void gpu_stage_check_bytes(const struct gpu_stage *stage, const struct gpu_set *set, uint32_t i,
-                           const unsigned char *bytes);
+                           unsigned char *bytes);
 void gpu_stage_check_device(struct gpu_stage *stage, const struct gpu_set *set);
 
 #endif

@@ -62,48 +62,58 @@ static void run_beside_lanes(struct load *load, struct matmul *matmul, uint32_t 
     samples_add(&load->beside, 1e3 * matmul_seconds(matmul));
 }
 
-static void report_load(struct gpu_bench *bench, const struct load *load,
-                        const struct gpu_layout *layout)
+static void report_load(struct gpu_bench *bench, const struct load *load, const char *const *names)
 {
-    char name[48];
-    (void)snprintf(name, sizeof name, "matmul.%s", layout->name);
-    struct row matmul = row_of(name, "ms", &load->beside, &load->alone, "the same products alone");
-    (void)snprintf(name, sizeof name, "matmul.%s.lanes", layout->name);
-    struct row lanes = row_of(name, "GB/s", &load->lanes, NULL, NULL);
+    struct row matmul =
+        row_of(names[0], "ms", &load->beside, &load->alone, "the same products alone");
+    struct row lanes = row_of(names[1], "GB/s", &load->lanes, NULL, NULL);
     gpu_bench_row(bench, &matmul, BAR, false, load->stage);
     gpu_bench_row(bench, &lanes, 0, true, load->stage);
 }
 
-static void run_load(struct gpu_bench *bench, struct matmul *matmul, uint32_t count,
-                     const struct gpu_layout *layout)
+static void run_load(struct gpu_bench *bench, struct matmul *matmul,
+                     const struct gpu_layout *layout, const char *const *names)
 {
     struct gpu_stage stage;
     struct load *load = memory_take(1, sizeof *load);
     load->stage = &stage;
+    uint32_t count =
+        choose_count(matmul, bench->options->quick ? LONG_ENOUGH_QUICK_S : LONG_ENOUGH_S);
     gpu_bench_open(bench, layout, gpu_bench_set_blocks(bench, layout), 2, &stage);
     gpu_bench_sink(&stage, &stage.sets[0]);
     for (uint32_t round = 0; round < bench->options->rounds; round++) {
+        gpu_run_at(bench->run, 0, round + 1);
         samples_add(&load->alone, 1e3 * run_alone(matmul, count));
         run_beside_lanes(load, matmul, count);
     }
-    EXPECT(matmul_right(matmul));
-    report_load(bench, load, layout);
+    if (!matmul_right(matmul))
+        gpu_run_wrong_result(bench->run, "elements of the product");
+    report_load(bench, load, names);
     gpu_stage_drop(&stage, &stage.sets[load->turn]);
     gpu_stage_destroy(&stage);
     free(load);
 }
 
-void gpu_suite_matmul(struct gpu_bench *bench)
+static void run_layout(struct gpu_bench *bench, const struct gpu_layout *layout)
 {
     const char *why;
+    char products[48], lanes[48];
+    (void)snprintf(products, sizeof products, "matmul.%s", layout->name);
+    (void)snprintf(lanes, sizeof lanes, "matmul.%s.lanes", layout->name);
+    const char *const names[] = {products, lanes};
+    if (!gpu_run_unit(bench->run, names, 2))
+        return;
     struct matmul *matmul = matmul_create(&why);
     if (matmul == NULL) {
-        (void)fprintf(stderr, "bench_gpu: no rows of matmul: %s\n", why);
+        (void)fprintf(stderr, "bench_gpu: no row %s: %s\n", products, why);
         return;
     }
-    uint32_t count =
-        choose_count(matmul, bench->options->quick ? LONG_ENOUGH_QUICK_S : LONG_ENOUGH_S);
-    run_load(bench, matmul, count, &gpu_layouts[GPU_CONTIGUOUS]);
-    run_load(bench, matmul, count, &gpu_layouts[GPU_LAYERS_16K]);
+    run_load(bench, matmul, layout, names);
     matmul_destroy(matmul);
+}
+
+void gpu_suite_matmul(struct gpu_bench *bench)
+{
+    run_layout(bench, &gpu_layouts[GPU_CONTIGUOUS]);
+    run_layout(bench, &gpu_layouts[GPU_LAYERS_16K]);
 }

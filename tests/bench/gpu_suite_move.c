@@ -10,8 +10,8 @@
 /* K and V of 32 layers apart, as servers keep them, and next to each other. */
 const struct gpu_layout gpu_layouts[GPU_LAYOUTS] = {
     {"contiguous.2m", 1, 1, (uint64_t)2 << 20, 0.97},
-    {"layers.64k", 32, 2, (uint64_t)64 << 10, 0.95},
-    {"layers.32k", 32, 2, (uint64_t)32 << 10, 0.9},
+    {"layers.64k", 32, 2, (uint64_t)64 << 10, 0.9},
+    {"layers.32k", 32, 2, (uint64_t)32 << 10, 0.8},
     {"layers.16k", 32, 2, (uint64_t)16 << 10, 0.85},
     {"layers.4k", 32, 2, (uint64_t)4 << 10, 0.7}};
 
@@ -48,7 +48,7 @@ void gpu_bench_row(struct gpu_bench *bench, struct row *row, double bar, bool ba
     row->bar = bench->options->quick ? 0 : bar;
     row->bar_is_floor = bar_is_floor;
     row->engine = stage != NULL ? stage->engine : NULL;
-    report_row(&bench->report, row);
+    gpu_run_row(bench->run, row);
 }
 
 /* ---- One way --------------------------------------------------------------------------------- */
@@ -57,9 +57,13 @@ struct one_way {
     struct samples down, up, bare_down, bare_up;
 };
 
-static void measure_bare(struct gpu_stage *stage, struct one_way *samples)
+enum { ROW_DOWN, ROW_UP };
+
+/* What is compared here came down. */
+static void measure_bare(struct gpu_stage *stage, struct one_way *samples, uint32_t round)
 {
     uint64_t bytes = stage->set_bytes;
+    gpu_run_at(stage->bare->run, ROW_DOWN, round);
     samples_add(&samples->bare_down, gigabytes_a_second(bytes, gpu_bare_down(stage->bare, bytes)));
     samples_add(&samples->bare_up, gigabytes_a_second(bytes, gpu_bare_up(stage->bare, bytes)));
 }
@@ -80,19 +84,23 @@ static uint64_t time_up(struct gpu_stage *stage, struct gpu_set *set)
     return now_ns() - since;
 }
 
-static void measure_one_way(struct gpu_stage *stage, struct one_way *samples, bool bare_first)
+static void measure_one_way(struct gpu_stage *stage, struct one_way *samples, uint32_t round)
 {
     struct gpu_set *set = &stage->sets[0];
+    bool bare_first = round % 2 == 0 && round > 0;
+    gpu_run_at(stage->bare->run, ROW_DOWN, round);
     gpu_stage_offer(stage, set, true);
     if (bare_first)
-        measure_bare(stage, samples);
+        measure_bare(stage, samples, round);
     samples_add(&samples->down, gigabytes_a_second(stage->set_bytes, time_down(stage, set)));
     gpu_stage_clear_device(stage);
     gpu_stage_find(stage, set);
     gpu_stage_check_host(stage, set);
+    gpu_run_at(stage->bare->run, ROW_UP, round);
     samples_add(&samples->up, gigabytes_a_second(stage->set_bytes, time_up(stage, set)));
     if (!bare_first)
-        measure_bare(stage, samples);
+        measure_bare(stage, samples, round);
+    gpu_run_at(stage->bare->run, ROW_UP, round);
     gpu_stage_take_ops(stage, set);
     gpu_stage_check_device(stage, set);
     gpu_stage_drop(stage, set);
@@ -100,28 +108,30 @@ static void measure_one_way(struct gpu_stage *stage, struct one_way *samples, bo
 }
 
 static void report_one_way(struct gpu_bench *bench, const struct gpu_stage *stage,
-                           const struct gpu_layout *layout, const struct one_way *samples)
+                           const char *down_name, const char *up_name, double bar,
+                           const struct one_way *samples)
 {
-    char name[48];
-    (void)snprintf(name, sizeof name, "offload.%s", layout->name);
     struct row down =
-        row_of(name, "GB/s", &samples->down, &samples->bare_down, "one cudaMemcpyAsync");
-    (void)snprintf(name, sizeof name, "onboard.%s", layout->name);
-    struct row up = row_of(name, "GB/s", &samples->up, &samples->bare_up, "one cudaMemcpyAsync");
-    gpu_bench_row(bench, &down, layout->bar, true, stage);
-    gpu_bench_row(bench, &up, layout->bar, true, stage);
+        row_of(down_name, "GB/s", &samples->down, &samples->bare_down, "one cudaMemcpyAsync");
+    struct row up = row_of(up_name, "GB/s", &samples->up, &samples->bare_up, "one cudaMemcpyAsync");
+    gpu_bench_row(bench, &down, bar, true, stage);
+    gpu_bench_row(bench, &up, bar, true, stage);
 }
 
 static void run_layout(struct gpu_bench *bench, const struct gpu_layout *layout)
 {
     struct gpu_stage stage;
+    char down[48], up[48];
+    (void)snprintf(down, sizeof down, "offload.%s", layout->name);
+    (void)snprintf(up, sizeof up, "onboard.%s", layout->name);
+    if (!gpu_run_unit(bench->run, (const char *const[]){[ROW_DOWN] = down, [ROW_UP] = up}, 2))
+        return;
     /* the first: of the round that ages the pools */
     struct one_way *samples = memory_take(2, sizeof *samples);
     gpu_bench_open(bench, layout, gpu_bench_set_blocks(bench, layout), 1, &stage);
-    measure_one_way(&stage, &samples[0], false);
-    for (uint32_t round = 0; round < bench->options->rounds; round++)
-        measure_one_way(&stage, &samples[1], round % 2 == 1);
-    report_one_way(bench, &stage, layout, &samples[1]);
+    for (uint32_t round = 0; round <= bench->options->rounds; round++)
+        measure_one_way(&stage, &samples[round > 0], round);
+    report_one_way(bench, &stage, down, up, layout->bar, &samples[1]);
     gpu_stage_destroy(&stage);
     free(samples);
 }
@@ -166,10 +176,15 @@ struct both {
     struct samples lanes, one_way, bare;
 };
 
+enum { ROW_LANES, ROW_BARE };
+static const char *const both_rows[] =
+    {[ROW_LANES] = "both.contiguous.2m", [ROW_BARE] = "both.bare"};
+
 /* The baseline is the mean of a copy each way, one after the other. */
-static void measure_bare_ways(struct gpu_stage *stage, struct both *samples)
+static void measure_bare_ways(struct gpu_stage *stage, struct both *samples, uint32_t round)
 {
     uint64_t bytes = stage->set_bytes;
+    gpu_run_at(stage->bare->run, ROW_BARE, round + 1);
     double down = gigabytes_a_second(bytes, gpu_bare_down(stage->bare, bytes));
     double up = gigabytes_a_second(bytes, gpu_bare_up(stage->bare, bytes));
     samples_add(&samples->one_way, (down + up) / 2);
@@ -181,13 +196,15 @@ static void measure_both(struct gpu_stage *stage, struct both *samples, uint32_t
     struct gpu_set *rising = &stage->sets[round % 2], *sinking = &stage->sets[(round + 1) % 2];
     gpu_stage_offer(stage, sinking, true);
     if (round / 2 % 2 == 0)
-        measure_bare_ways(stage, samples);
+        measure_bare_ways(stage, samples, round);
+    gpu_run_at(stage->bare->run, ROW_LANES, round + 1);
     uint64_t since = now_ns();
     gpu_bench_start_both(stage, rising, sinking);
     gpu_stage_flush(stage);
     samples_add(&samples->lanes, gigabytes_a_second(2 * stage->set_bytes, now_ns() - since));
     if (round / 2 % 2 == 1)
-        measure_bare_ways(stage, samples);
+        measure_bare_ways(stage, samples, round);
+    gpu_run_at(stage->bare->run, ROW_LANES, round + 1);
     gpu_bench_end_both(stage, rising, sinking, true);
 }
 
@@ -195,15 +212,17 @@ void gpu_suite_both(struct gpu_bench *bench)
 {
     const struct gpu_layout *layout = &gpu_layouts[GPU_CONTIGUOUS];
     struct gpu_stage stage;
+    if (!gpu_run_unit(bench->run, both_rows, 2))
+        return;
     struct both *samples = memory_take(1, sizeof *samples);
     gpu_bench_open(bench, layout, gpu_bench_set_blocks(bench, layout), 2, &stage);
     gpu_bench_sink(&stage, &stage.sets[0]);
     for (uint32_t round = 0; round < bench->options->rounds; round++)
         measure_both(&stage, samples, round);
-    struct row lanes = row_of("both.contiguous.2m", "GB/s", &samples->lanes, &samples->one_way,
+    struct row lanes = row_of(both_rows[ROW_LANES], "GB/s", &samples->lanes, &samples->one_way,
                               "one cudaMemcpyAsync");
-    struct row bare =
-        row_of("both.bare", "GB/s", &samples->bare, &samples->one_way, "one cudaMemcpyAsync");
+    struct row bare = row_of(both_rows[ROW_BARE], "GB/s", &samples->bare, &samples->one_way,
+                             "one cudaMemcpyAsync");
     gpu_bench_row(bench, &lanes, BAR_BOTH, true, &stage);
     gpu_bench_row(bench, &bare, 0, true, NULL);
     gpu_stage_drop(&stage, &stage.sets[bench->options->rounds % 2]);

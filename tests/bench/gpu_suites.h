@@ -3,7 +3,8 @@
  * gpu_suites - what bench_gpu measures
  *
  * Callers    bench_gpu. One thread; each suite measures in rounds of its own, library and baseline
- *            in turns, and prints its rows.
+ *            in turns, and prints its rows. It says which rows it is at (gpu_run_unit) before the
+ *            first call that can fail, and in which round (gpu_run_at) before bytes are compared.
  */
 #ifndef BENCH_GPU_SUITES_H
 #define BENCH_GPU_SUITES_H
@@ -11,12 +12,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gpu_run.h"
 #include "gpu_stage.h"
 #include "rows.h"
 
 struct gpu_options {
     bool quick, json;
-    const char *only; /* a suite; NULL: all */
+    const char *only;  /* a suite; NULL: all */
+    const char *spoil; /* a row; NULL: none */
     uint32_t device, method, batch, depth;
     uint32_t rounds;
     uint64_t set_bytes; /* one direction moves */
@@ -25,7 +28,7 @@ struct gpu_options {
 
 struct gpu_bench {
     const struct gpu_options *options;
-    struct report report;
+    struct gpu_run *run;
     struct gpu_bare bare;
 };
 

@@ -72,10 +72,15 @@ static double ratio_of(const struct row *row)
     return row->value / row->baseline;
 }
 
-static bool row_ok(const struct row *row)
+static bool row_misses(const struct row *row)
 {
     double measured = isnan(row->baseline) ? row->value : ratio_of(row);
-    return row->bar == 0 || (row->bar_is_floor ? measured >= row->bar : measured <= row->bar);
+    return row->bar != 0 && !(row->bar_is_floor ? measured >= row->bar : measured <= row->bar);
+}
+
+static bool row_ok(const struct row *row)
+{
+    return !row->failed && !row_misses(row);
 }
 
 static void print_number(const char *name, double value)
@@ -95,6 +100,7 @@ static void print_json(const struct row *row, bool first)
     print_number("ratio", ratio_of(row));
     print_number("bar", row->bar == 0 ? NAN : row->bar);
     printf(", \"ok\": %s", row_ok(row) ? "true" : "false");
+    printf(", \"failed\": %s", row->failed ? "true" : "false");
     print_number("noise", row->noise);
     print_number("baseline_noise", row->baseline_noise);
     if (row->engine != NULL)
@@ -113,13 +119,20 @@ static const char *percent(char text[16], double noise)
 static void print_text(const struct row *row)
 {
     char noise[16], baseline_noise[16];
-    printf("%-30s %9.4g %-8s %6s", row->name, row->value, row->unit, percent(noise, row->noise));
+    if (isnan(row->value))
+        printf("%-30s %9s %-8s %6s", row->name, "-", row->unit, "");
+    else
+        printf("%-30s %9.4g %-8s %6s", row->name, row->value, row->unit,
+               percent(noise, row->noise));
     if (!isnan(row->baseline))
         printf(" %9.4g %6s %7.2f  %s", row->baseline, percent(baseline_noise, row->baseline_noise),
                ratio_of(row), row->against);
     if (row->engine != NULL)
         printf("; %s", row->engine);
-    printf("%s\n", row_ok(row) ? "" : "  MISSES ITS BAR");
+    if (row->bar != 0 && !row->failed)
+        printf("; bar %s %.4g: %s", row->bar_is_floor ? ">=" : "<=", row->bar,
+               row_misses(row) ? "MISSES" : "met");
+    printf("%s\n", row->failed ? "; FAILED" : "");
 }
 
 void report_begin(struct report *report)
@@ -139,7 +152,8 @@ void report_row(struct report *report, const struct row *row)
         print_text(row);
     (void)fflush(stdout);
     report->count++;
-    report->failed += !row_ok(row);
+    report->failed += row->failed;
+    report->missed += !row->failed && row_misses(row);
 }
 
 void report_end(struct report *report)

@@ -35,6 +35,7 @@ struct row {
     double bar;         /* 0: none yet. For the ratio, or the value of a row without baseline */
     bool bar_is_floor;  /* more is better */
     const char *engine; /* what the library said of its engines; NULL: nothing to say */
+    bool failed; /* bytes were wrong, or a call failed: no bar is met, and no figure is good */
 };
 
 /* `baseline` may be NULL, and then so may `against`. */
@@ -43,7 +44,7 @@ struct row row_of(const char *name, const char *unit, const struct samples *valu
 
 struct report {
     bool json;
-    uint32_t count, failed;
+    uint32_t count, failed, missed; /* rows: all of them, those that failed, those below a bar */
 };
 
 /* begin, row for each, end: a table, or with `json` an array of one object a line. */

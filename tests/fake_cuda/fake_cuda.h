@@ -221,6 +221,13 @@ void fake_cuda_break_device(int device, cudaError_t code);
  */
 void fake_cuda_break_in_copy(unsigned n, cudaError_t code);
 
+/*
+ * `seen` runs at each call of an entry point from now on, in the caller's thread and before
+ * anything else happens: it can make time pass, or never return. It must not call CUDA or the
+ * stand-in. One at a time; NULL: nobody any more. The end of the run forgets it.
+ */
+void fake_cuda_watch(const char *call, void (*seen)(void *context), void *context);
+
 /* All plans are forgotten; devices that are broken stay so. */
 void fake_cuda_forget_faults(void);
 

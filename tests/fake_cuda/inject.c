@@ -36,6 +36,12 @@ static struct {
     unsigned count;
 } calls[MAX_CALLS];
 
+static struct {
+    const char *call;
+    void (*seen)(void *context);
+    void *context;
+} watch;
+
 /* Those after which CUDA says that the process's context is in an inconsistent state. */
 static bool is_sticky(cudaError_t code)
 {
@@ -63,6 +69,8 @@ static bool is_sticky(cudaError_t code)
 
 void fake_call_count(const char *call)
 {
+    if (watch.seen && !strcmp(watch.call, call))
+        watch.seen(watch.context);
     for (unsigned i = 0; i < MAX_CALLS; i++) {
         if (!calls[i].call)
             calls[i].call = call;
@@ -94,6 +102,15 @@ void fake_cuda_fail(const char *call, unsigned n, cudaError_t code, enum fake_cu
     if (plan == plans + MAX_PLANS || !n || !code)
         abort();
     *plan = (struct plan){.call = call, .left = n, .code = code, .repeat = repeat};
+    fake_unlock();
+}
+
+void fake_cuda_watch(const char *call, void (*seen)(void *context), void *context)
+{
+    fake_enter_helper();
+    watch.call = call;
+    watch.seen = seen;
+    watch.context = context;
     fake_unlock();
 }
 
@@ -158,6 +175,7 @@ void fake_inject_clear(void)
     memset(calls, 0, sizeof calls);
     memset(&descriptor_plan, 0, sizeof descriptor_plan);
     memset(&break_plan, 0, sizeof break_plan);
+    memset(&watch, 0, sizeof watch);
 }
 
 void fake_cuda_forget_faults(void)

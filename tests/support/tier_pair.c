@@ -21,8 +21,10 @@ void tier_pair_init(struct tier_pair *pair, uint32_t upper, uint32_t lower)
     tier_pair_set_chunk(pair, PAIR_CHUNK);
     pair->configs[upper] = (struct kvb_tier_config){
         .size = sizeof(struct kvb_tier_config), .tier = upper, .block_count = PAIR_BLOCKS};
-    pair->configs[lower] = (struct kvb_tier_config){
-        .size = sizeof(struct kvb_tier_config), .tier = lower, .block_count = PAIR_BLOCKS};
+    pair->configs[lower] = (struct kvb_tier_config){.size = sizeof(struct kvb_tier_config),
+                                                    .tier = lower,
+                                                    .block_count = PAIR_BLOCKS,
+                                                    .pin_duty_percent = 100};
 }
 
 void tier_pair_set_chunk(struct tier_pair *pair, uint64_t chunk_bytes)
@@ -72,7 +74,7 @@ int tier_pair_connect(struct tier_pair *pair, uint32_t capacity, bool own_thread
         return error;
     }
     pair->engines_took = pair->heap.live_bytes - before - beside_engines(pair);
-    return kvbi_tiers_register(pair->tiers, pair->configs, &pair->log);
+    return kvbi_tiers_register(pair->tiers, pair->configs, &pair->log, NULL);
 }
 
 int tier_pair_commit(struct tier_pair *pair)

@@ -240,7 +240,8 @@ static bool registers_memory_if_it_says_so(struct tier_scene *scene)
     int code = kvbi_kind_memory.create(&host, &scene->pair.memory, &config, &scene->pair.purpose,
                                        message, sizeof message);
     MUST(scene, code == 0, "there is no memory to register: %s", message);
-    code = scene->tier->ops->register_memory(scene->tier, &host, &scene->pair.log, 0);
+    const struct kvbi_register_config registering = {.log = &scene->pair.log, .duty_percent = 100};
+    code = scene->tier->ops->register_memory(scene->tier, &host, &registering);
     bool registered = host.registration != NULL;
     kvbi_tier_destroy(&host);
     MUST(scene, code == 0, "register_memory is %d", code);

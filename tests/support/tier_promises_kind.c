@@ -100,6 +100,7 @@ static bool names_a_field(const char *message)
                                          "device",
                                          "copy_method",
                                          "pin_threads",
+                                         "pin_duty_percent",
                                          "layer_memory"};
     size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz_");
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)

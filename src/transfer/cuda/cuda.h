@@ -61,14 +61,14 @@ bool kvbi_cuda_lost(const struct kvbi_cuda *cuda);
 void kvbi_cuda_why(const struct kvbi_cuda *cuda, char *why, size_t bytes);
 
 /*
- * Registers the memory of the host tier `tier` for the GPU, by `threads` threads of its own (0:
- * before it returns). What cannot be registered is said in the log and counted. KVB_ENOMEM: no
- * thread.
+ * Registers the memory of the host tier `tier` for the GPU. What cannot be registered is said in
+ * the log and counted. KVB_ENOMEM: no thread.
  */
 int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda,
-                                  const struct kvbi_log *log, uint32_t threads);
+                                  const struct kvbi_register_config *config);
 /*
- * Waits for what is being registered. Legal on NULL. False: CUDA keeps some of the memory
+ * Waits for what is being registered, not for a pause between two registrations, and makes none:
+ * nobody is served from this memory any more. Legal on NULL. False: CUDA keeps some of the memory
  * registered. Whoever gave it away would have the next owner of the same addresses copy to and from
  * the pages that were there before.
  */

@@ -55,9 +55,9 @@ static bool lost(const struct kvbi_tier *tier, char *why, size_t why_bytes)
 }
 
 static int register_memory(const struct kvbi_tier *tier, struct kvbi_tier *host,
-                           const struct kvbi_log *log, uint32_t threads)
+                           const struct kvbi_register_config *config)
 {
-    return kvbi_cuda_registration_create(host, tier->self, log, threads);
+    return kvbi_cuda_registration_create(host, tier->self, config);
 }
 
 const struct kvbi_tier_ops kvbi_cuda_ops = {.kind = "cuda",

@@ -4,22 +4,18 @@
 
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/platform.h"
 
 /*
- * Small enough that the first blocks are registered within milliseconds, large enough that a call
- * costs nothing beside its work.
+ * At 0.1 s a GB, which is what registering was seen to take (vLLM #51081), some 6 ms in which every
+ * launch of the process waits for the driver's locks. Cut down to whole blocks at least half of it
+ * is left.
  */
-#define PIECE_BYTES ((uint64_t)256 << 20)
+#define PIECE_BYTES ((uint64_t)64 << 20)
 /* Drivers refuse 512 GiB in one registration; a piece never gets near. */
 #define PIECE_BYTES_MAX ((uint64_t)64 << 30)
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
-#define PREFER_NODE 1 /* MPOL_PREFERRED */
 /* In a piece of memory that does not begin on a page: one block in so many lies across an edge. */
 #define MISALIGNED_BLOCKS_MIN 16u
 /* Of memory that the caller may have registered: half a microsecond each, before serving begins. */
@@ -61,8 +57,8 @@ static void cut(struct kvbi_cuda_registration *r)
     r->piece_count = (whole + piece - 1) / piece;
 }
 
-/* Of the blocks that lie in one of the first `pieces`. */
-static uint64_t bytes_within(const struct kvbi_cuda_registration *r, uint64_t pieces)
+uint64_t kvbi_cuda_registration_bytes_within(const struct kvbi_cuda_registration *r,
+                                             uint64_t pieces)
 {
     uint64_t end = pieces * r->piece_bytes, all = r->lead_bytes + r->total_bytes;
     if (pieces == 0)
@@ -72,12 +68,8 @@ static uint64_t bytes_within(const struct kvbi_cuda_registration *r, uint64_t pi
     return (blocks - across) * r->block_bytes;
 }
 
-/*
- * The pages of a piece. The first and the last may share a page with what lies beside: registering
- * that does no harm.
- */
-static void piece_range(const struct kvbi_cuda_registration *r, uint64_t piece,
-                        unsigned char **start, uint64_t *bytes)
+void kvbi_cuda_registration_piece_range(const struct kvbi_cuda_registration *r, uint64_t piece,
+                                        unsigned char **start, uint64_t *bytes)
 {
     uint64_t first = piece * r->piece_bytes;
     uint64_t rest = pages_up(r->lead_bytes + r->total_bytes) - first;
@@ -85,7 +77,7 @@ static void piece_range(const struct kvbi_cuda_registration *r, uint64_t piece,
     *bytes = rest < r->piece_bytes ? rest : r->piece_bytes;
 }
 
-/* ---- Touching -------------------------------------------------------------------------------- */
+/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 /* The GPU's node by sysfs, -1 where it is not known: a machine of one node, a container. */
 static int find_node(const struct kvbi_cuda *cuda)
@@ -101,129 +93,6 @@ static int find_node(const struct kvbi_cuda *cuda)
     (void)fclose(file);
     return node;
 }
-
-/*
- * Pages that this thread touches first come from the GPU's node, if it has some. Where it is not
- * allowed they come from anywhere.
- */
-static void prefer_node(int node)
-{
-    unsigned long mask[16] = {0};
-    if (node < 0 || (size_t)node >= sizeof mask * 8)
-        return;
-    mask[(size_t)node / (sizeof *mask * 8)] = 1ul << ((size_t)node % (sizeof *mask * 8));
-    (void)syscall(SYS_set_mempolicy, PREFER_NODE, mask, sizeof mask * 8);
-}
-
-/*
- * Faults the pages in without changing what is in them. An older kernel leaves that to the
- * registration.
- */
-static void touch(const struct kvbi_cuda_registration *r, uint64_t piece)
-{
-    unsigned char *start;
-    uint64_t bytes;
-    piece_range(r, piece, &start, &bytes);
-    (void)madvise(start, bytes, MADV_HUGEPAGE);
-    (void)madvise(start, bytes, MADV_POPULATE_WRITE);
-}
-
-/* ---- Registering ----------------------------------------------------------------------------- */
-
-/* True if the piece is registered now. */
-static bool register_piece(struct kvbi_cuda_registration *r, uint64_t piece, cudaError_t *error)
-{
-    struct kvbi_cuda_scope scope;
-    unsigned char *start;
-    uint64_t bytes;
-    piece_range(r, piece, &start, &bytes);
-    kvbi_cuda_enter(r->cuda, &scope);
-    *error = kvbi_cuda_check(
-        &scope, cudaHostRegister(start, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped));
-    kvbi_cuda_leave(&scope);
-    return *error == cudaSuccess;
-}
-
-static void refuse_rest(struct kvbi_cuda_registration *r, uint64_t piece, cudaError_t error)
-{
-    uint64_t registered = bytes_within(r, piece);
-    atomic_store(&r->refused_bytes, r->total_bytes - registered);
-    atomic_store(&r->refused, true);
-    kvbi_log(r->log, KVB_LOG_WARN, KVB_ENOMEM,
-             "tier HOST: %llu of %llu bytes cannot be pinned: %s (%d); their copies take a detour",
-             (unsigned long long)(r->total_bytes - registered), (unsigned long long)r->total_bytes,
-             cudaGetErrorName(error), (int)error);
-}
-
-/* The next piece in order, if it is touched and nobody else is at it. */
-static bool begin_registering(struct kvbi_cuda_registration *r, uint64_t *piece)
-{
-    kvbi_lock_take(&r->lock);
-    *piece = atomic_load(&r->registered_pieces);
-    bool mine = !r->registering && *piece < r->piece_count && r->touched[*piece] &&
-                !atomic_load(&r->refused);
-    r->registering |= mine;
-    kvbi_lock_release(&r->lock);
-    return mine;
-}
-
-static void end_registering(struct kvbi_cuda_registration *r, bool done)
-{
-    kvbi_lock_take(&r->lock);
-    r->registering = false;
-    if (done)
-        atomic_fetch_add_explicit(&r->registered_pieces, 1, memory_order_release);
-    kvbi_lock_release(&r->lock);
-}
-
-static void register_touched(struct kvbi_cuda_registration *r)
-{
-    uint64_t piece;
-    cudaError_t error;
-    while (!atomic_load(&r->stop) && begin_registering(r, &piece)) {
-        bool done = register_piece(r, piece, &error);
-        if (!done)
-            refuse_rest(r, piece, error);
-        end_registering(r, done);
-    }
-}
-
-static bool take_touch(struct kvbi_cuda_registration *r, uint64_t *piece)
-{
-    kvbi_lock_take(&r->lock);
-    *piece = r->next_touch;
-    bool mine = *piece < r->piece_count && !atomic_load(&r->refused);
-    r->next_touch += mine;
-    kvbi_lock_release(&r->lock);
-    return mine;
-}
-
-/*
- * Touch pieces until all are taken, and register what has been touched. Whoever touches the last
- * one finds everything to register.
- */
-static void work(struct kvbi_cuda_registration *r)
-{
-    uint64_t piece;
-    while (!atomic_load(&r->stop) && take_touch(r, &piece)) {
-        touch(r, piece);
-        kvbi_lock_take(&r->lock);
-        r->touched[piece] = true;
-        kvbi_lock_release(&r->lock);
-        register_touched(r);
-    }
-    register_touched(r);
-}
-
-static void *run(void *argument)
-{
-    struct kvbi_cuda_registration *r = argument;
-    prefer_node(r->node);
-    work(r);
-    return NULL;
-}
-
-/* ---- Create and destroy ---------------------------------------------------------------------- */
 
 static bool is_registered(struct kvbi_cuda_scope *scope, const unsigned char *byte)
 {
@@ -276,7 +145,7 @@ static void keep_from_children(const struct kvbi_cuda_registration *r, bool keep
 /* What no piece has whole, the caller is told. */
 static void say_misaligned(struct kvbi_cuda_registration *r)
 {
-    uint64_t across = r->total_bytes - bytes_within(r, r->piece_count);
+    uint64_t across = r->total_bytes - kvbi_cuda_registration_bytes_within(r, r->piece_count);
     atomic_store(&r->refused_bytes, across);
     if (across > 0)
         kvbi_log(
@@ -284,6 +153,14 @@ static void say_misaligned(struct kvbi_cuda_registration *r)
             "tier HOST: memory does not begin on a page: %llu of %llu bytes are not pinned in one "
             "piece; their copies take a detour",
             (unsigned long long)across, (unsigned long long)r->total_bytes);
+}
+
+static void *run(void *argument)
+{
+    struct kvbi_cuda_registration *r = argument;
+    kvbi_cuda_registration_prefer_node(r->node);
+    kvbi_cuda_registration_work(r);
+    return NULL;
 }
 
 static int start(struct kvbi_cuda_registration *r, uint32_t threads)
@@ -294,13 +171,30 @@ static int start(struct kvbi_cuda_registration *r, uint32_t threads)
         r->thread_count += error == 0;
     }
     if (threads == 0)
-        work(r);
+        kvbi_cuda_registration_work(r);
     return error;
 }
 
-int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda,
-                                  const struct kvbi_log *log, uint32_t threads)
+static int init_locks(struct kvbi_cuda_registration *r)
 {
+    if (kvbi_lock_init(&r->lock, KVBI_RANK_ENGINE) != 0)
+        return KVB_ENOMEM;
+    if (kvbi_cond_init(&r->stopped) == 0)
+        return 0;
+    kvbi_lock_fini(&r->lock);
+    return KVB_ENOMEM;
+}
+
+static void free_all(struct kvbi_cuda_registration *r)
+{
+    kvbi_memory_free(r->memory, r->touched, r->piece_count, sizeof *r->touched);
+    kvbi_memory_free(r->memory, r, 1, sizeof *r);
+}
+
+int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda,
+                                  const struct kvbi_register_config *config)
+{
+    KVBI_ASSERT(config->duty_percent >= 1 && config->duty_percent <= 100);
     struct kvbi_cuda_registration *r =
         kvbi_memory_alloc(cuda->memory, 1, sizeof *r, _Alignof(struct kvbi_cuda_registration));
     if (r == NULL)
@@ -308,7 +202,10 @@ int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda
     r->registration.ops = &kvbi_cuda_registration_ops;
     r->cuda = cuda;
     r->memory = cuda->memory;
-    r->log = log;
+    r->log = config->log;
+    r->hooks = config->hooks;
+    r->duty_percent = config->duty_percent;
+    kvbi_clock_init(&r->clock, r->hooks != NULL ? r->hooks->pin_clock : NULL);
     r->owned = tier->owned;
     r->lead_bytes = (uintptr_t)tier->base % page_bytes();
     r->origin = tier->base - r->lead_bytes;
@@ -317,9 +214,8 @@ int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda
     r->node = find_node(cuda);
     cut(r);
     r->touched = kvbi_memory_alloc(r->memory, r->piece_count, sizeof *r->touched, 0);
-    if (r->touched == NULL || kvbi_lock_init(&r->lock, KVBI_RANK_ENGINE) != 0) {
-        kvbi_memory_free(r->memory, r->touched, r->piece_count, sizeof *r->touched);
-        kvbi_memory_free(r->memory, r, 1, sizeof *r);
+    if (r->touched == NULL || init_locks(r) != 0) {
+        free_all(r);
         return KVB_ENOMEM;
     }
     tier->registration = &r->registration;
@@ -330,7 +226,8 @@ int kvbi_cuda_registration_create(struct kvbi_tier *tier, struct kvbi_cuda *cuda
     }
     keep_from_children(r, true);
     say_misaligned(r);
-    return start(r, threads < KVBI_REGISTER_THREADS_MAX ? threads : KVBI_REGISTER_THREADS_MAX);
+    return start(r, config->threads < KVBI_REGISTER_THREADS_MAX ? config->threads
+                                                                : KVBI_REGISTER_THREADS_MAX);
 }
 
 /*
@@ -345,7 +242,7 @@ static uint64_t unregister_all(struct kvbi_cuda_registration *r, cudaError_t *er
     kvbi_cuda_enter(r->cuda, &scope);
     for (uint64_t piece = scope.pushed ? atomic_load(&r->registered_pieces) : 0; piece > 0;
          piece--) {
-        piece_range(r, piece - 1, &start, &bytes);
+        kvbi_cuda_registration_piece_range(r, piece - 1, &start, &bytes);
         cudaError_t said = kvbi_cuda_check(&scope, cudaHostUnregister(start));
         if (said == cudaSuccess || said == cudaErrorHostMemoryNotRegistered)
             continue;
@@ -378,19 +275,23 @@ bool kvbi_cuda_registration_destroy(struct kvbi_cuda_registration *r)
 {
     if (r == NULL)
         return true;
-    atomic_store(&r->stop, true);
+    kvbi_lock_take(&r->lock);
+    r->stop = true;
+    kvbi_cond_broadcast(&r->stopped);
+    kvbi_lock_release(&r->lock);
     while (r->thread_count > 0)
         (void)pthread_join(r->threads[--r->thread_count], NULL);
     bool released = release(r);
+    kvbi_cond_fini(&r->stopped);
     kvbi_lock_fini(&r->lock);
-    kvbi_memory_free(r->memory, r->touched, r->piece_count, sizeof *r->touched);
-    kvbi_memory_free(r->memory, r, 1, sizeof *r);
+    free_all(r);
     return released;
 }
 
 uint64_t kvbi_cuda_registration_bytes(const struct kvbi_cuda_registration *r)
 {
-    return r != NULL ? bytes_within(r, atomic_load(&r->registered_pieces)) : 0;
+    return r != NULL ? kvbi_cuda_registration_bytes_within(r, atomic_load(&r->registered_pieces))
+                     : 0;
 }
 
 uint64_t kvbi_cuda_registration_refused_bytes(const struct kvbi_cuda_registration *r)
