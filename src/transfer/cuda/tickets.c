@@ -31,6 +31,7 @@ static void pass(struct kvbi_cuda_tickets *tickets, uint64_t ticket, bool captur
     kvbi_lock_take(&tickets->lock);
     if (tickets->first == ticket) {
         tickets->first++;
+        tickets->of_events -= at(tickets, ticket)->of_event;
         if (captured)
             at(tickets, ticket)->captured = ticket;
         atomic_store_explicit(&tickets->reached, ticket, memory_order_release);
@@ -81,13 +82,18 @@ bool kvbi_cuda_tickets_captured(struct kvbi_cuda_tickets *tickets, uint64_t tick
 
 /* ---- Importing ------------------------------------------------------------------------------- */
 
-/* The next ticket, or 0: the ring is full. */
-static uint64_t take_ticket(struct kvbi_cuda_tickets *tickets)
+/* The next ticket, or 0: the ring is full, or the stream that waits for events is. */
+static uint64_t take_ticket(struct kvbi_cuda_tickets *tickets, bool of_event)
 {
     kvbi_lock_take(&tickets->lock);
-    uint64_t ticket = tickets->next - tickets->first < KVBI_CUDA_TICKETS ? tickets->next++ : 0;
-    if (ticket != 0)
+    bool room = tickets->next - tickets->first < KVBI_CUDA_TICKETS &&
+                (!of_event || tickets->of_events < KVBI_CUDA_TICKETS_OF_EVENTS);
+    uint64_t ticket = room ? tickets->next++ : 0;
+    if (ticket != 0) {
         at(tickets, ticket)->recorded = at(tickets, ticket)->refused = false;
+        at(tickets, ticket)->of_event = of_event;
+        tickets->of_events += of_event;
+    }
     kvbi_lock_release(&tickets->lock);
     return ticket;
 }
@@ -116,14 +122,13 @@ int kvbi_cuda_tickets_check_stream(const struct kvbi_cuda_tickets *tickets,
                                    struct kvbi_cuda_scope *scope, cudaStream_t stream,
                                    struct kvbi_why *why)
 {
-    if (stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
-        kvbi_why_say(why, "it is a default stream: record an event there and pass that");
-        return KVB_EINVAL;
-    }
     cudaError_t error = ask_capturing(tickets, scope, stream);
     if (error == cudaSuccess)
         return 0;
-    if (kvbi_cuda_is_of_capture(error))
+    if (error == cudaErrorStreamCaptureImplicit)
+        kvbi_why_say(why, "it is the legacy default stream, and a stream that synchronises with it "
+                          "is being captured into a graph");
+    else if (kvbi_cuda_is_of_capture(error))
         kvbi_why_say(why, "the stream is being captured into a graph");
     else
         kvbi_why_say(why, "it is no stream: %s (%d)", cudaGetErrorName(error), (int)error);
@@ -157,14 +162,15 @@ static int import(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *sco
                                        : 0;
     if (refused != 0)
         return refused;
-    uint64_t taken = take_ticket(tickets);
+    uint64_t taken = take_ticket(tickets, !is_stream);
     if (taken == 0) {
         (void)kvbi_cuda_tickets_passed(tickets, scope);
-        taken = take_ticket(tickets);
+        taken = take_ticket(tickets, !is_stream);
     }
     if (taken == 0) {
-        kvbi_why_say(why, "%d fences of this manager are not reached, and no more can be kept",
-                     KVBI_CUDA_TICKETS);
+        kvbi_why_say(why, "%d fences of this manager%s are not reached, and no more can be kept",
+                     is_stream ? KVBI_CUDA_TICKETS : KVBI_CUDA_TICKETS_OF_EVENTS,
+                     is_stream ? "" : " that are events");
         return kvbi_cuda_lost(tickets->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     }
     cudaError_t error = record(tickets, scope, fence, at(tickets, taken)->event);

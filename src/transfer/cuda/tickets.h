@@ -36,11 +36,17 @@
  * steps under way.
  */
 #define KVBI_CUDA_TICKETS 1024u
+/*
+ * Of those the caller's events, for which the stream of ours has two entries each: with more of
+ * them it might take no more (KVBI_STREAM_ENTRIES), and the caller would wait in the driver.
+ */
+#define KVBI_CUDA_TICKETS_OF_EVENTS 256u
 
 struct kvbi_cuda_ticket {
     cudaEvent_t event;
     bool recorded;
-    bool refused;      /* its ticket is nobody's */
+    bool refused; /* its ticket is nobody's */
+    bool of_event;
     uint64_t captured; /* the last of its tickets that was recorded into a graph; 0: none */
 };
 
@@ -53,6 +59,7 @@ struct kvbi_cuda_tickets {
 
     struct kvbi_lock lock;
     uint64_t first, next;
+    uint32_t of_events;       /* from `first` on */
     _Atomic uint64_t reached; /* the ticket below `first`; read without the lock */
 };
 
