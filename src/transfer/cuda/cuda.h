@@ -18,6 +18,7 @@
 
 #include <kvblock.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "transfer/engine.h"
@@ -81,6 +82,9 @@ struct kvbi_engine_cuda_config {
     const struct kvbi_tier *device; /* the tier in CUDA memory */
     enum kvb_copy_method method;
     uint32_t capacity;
+    /* progress is the manager's thread; else it runs as often as the server asks */
+    bool own_thread;
+    struct kvbi_clock *clock;
     const struct kvbi_log *log;
     const struct kvbi_hooks *hooks;
 };

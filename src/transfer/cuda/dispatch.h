@@ -45,14 +45,27 @@ struct kvbi_cuda_engine {
     _Atomic uint8_t *writers; /* by slot of the device */
     int timer;
     long timer_ns; /* 0: it stands */
+    bool own_thread;
+    struct kvbi_clock *clock;
+    /*
+     * The clock may stand still: what has passed by the timer since it stands at `stands_ns`, less
+     * what was taken for a reason to ask flights; has anything, since progress last looked?
+     */
+    uint64_t stands_ns, ticked_ns;
+    bool ticked;
+    bool look_now;  /* all of them, whatever the time is */
+    bool lost_seen; /* under the queue's lock; since then a lost GPU is asked at pauses, too */
+    uint64_t tickets_asked_ns;
 
     struct kvbi_copy_queue queue;
     struct kvbi_copy_list completed;
-    struct kvbi_copy_list deferred[2]; /* by urgent: enough flights wait for tickets already */
+    struct kvbi_copy_list deferred[2]; /* by urgent: enough waits for tickets already */
     uint64_t passed;                   /* tickets up to this one, when progress last looked */
     uint64_t watched;                  /* kvbi_engine_cuda_watch; progress's alone */
     /* the smallest of theirs; while none is deferred UINT64_MAX */
     uint64_t deferred_ticket;
+    /* by to_device: as many entries as one of them needs at least; none: UINT64_MAX */
+    uint64_t deferred_entries[2];
     uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;
 };

@@ -4,6 +4,10 @@
 
 /* What all registered buffers take together, unless one block is larger. */
 #define BOUNCE_BYTES ((uint64_t)32 << 20)
+/* A word and an event. */
+#define ENDS 2u
+/* Less than the entries after which a call waits, whatever was there before. */
+#define STREAM_TAKES 900u
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
@@ -15,11 +19,42 @@ struct kvbi_flight *kvbi_flights_free(struct kvbi_flights *flights)
     return NULL;
 }
 
-static uint32_t choose_stream(struct kvbi_flights *flights, bool to_device, bool waits)
+uint32_t kvbi_flights_stream(const struct kvbi_flights *flights, bool to_device, bool waits)
 {
-    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0;
-    return first + (waits ? KVBI_STREAMS_EACH_WAY - 1
-                          : flights->next_stream[to_device]++ % (KVBI_STREAMS_EACH_WAY - 1));
+    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0, each = KVBI_STREAMS_EACH_WAY - 1;
+    if (waits)
+        return first + each;
+    uint32_t chosen = first + flights->next_stream[to_device] % each;
+    for (uint32_t i = first; i < first + each; i++)
+        if (flights->streams[i].entries < flights->streams[chosen].entries)
+            chosen = i;
+    return chosen;
+}
+
+uint32_t kvbi_flights_room(const struct kvbi_flights *flights, uint32_t stream)
+{
+    uint32_t entries = flights->streams[stream].entries;
+    return entries < KVBI_STREAM_ENTRIES ? KVBI_STREAM_ENTRIES - entries : 0;
+}
+
+/* Tickets that the stream has to wait for, one by one. */
+static uint64_t waits_of(const struct kvbi_flight_stream *stream,
+                         const struct kvbi_flight_plan *plan)
+{
+    uint64_t known = stream->waited > plan->passed ? stream->waited : plan->passed;
+    return plan->ticket > known ? plan->ticket - known : 0;
+}
+
+uint64_t kvbi_flights_entries(const struct kvbi_flights *flights,
+                              const struct kvbi_flight_plan *plan, uint32_t blocks)
+{
+    const struct kvbi_cuda_copier *copier = plan->copier;
+    enum kvb_copy_method method = copier->methods[plan->load.to_device];
+    uint32_t layers = copier->strides->layers;
+    uint64_t copies = plan->layered
+                          ? layers * (kvbi_cuda_copy_entries(copier, method, blocks, 1) + 1)
+                          : kvbi_cuda_copy_entries(copier, method, blocks, layers);
+    return waits_of(&flights->streams[plan->stream], plan) + copies + ENDS;
 }
 
 /* All layers at once, or each with its event behind it. */
@@ -38,18 +73,28 @@ static cudaError_t copy_by_plan(struct kvbi_flight *flight, struct kvbi_cuda_sco
         error = kvbi_cuda_copy(plan->copier, scope, method, &load, stream);
         if (error == cudaSuccess)
             error = kvbi_cuda_check(scope, cudaEventRecord(flight->layers[load.first], stream));
+        flight->entries += error == cudaSuccess;
     }
     return error;
 }
 
-/* Some of it may have got there: each block is copied once more, whole, and answers for itself. */
+/*
+ * Some of it may have got there: each block is copied once more, whole, and answers for itself. But
+ * what would make the caller wait for the stream is not: it has failed already.
+ */
 static void copy_one_by_one(struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
-                            cudaStream_t stream, cudaError_t *errors)
+                            cudaStream_t stream, uint32_t entries, cudaError_t failed,
+                            cudaError_t *errors)
 {
+    uint32_t layers = plan->copier->strides->layers, before = plan->copier->entries;
+    uint64_t each = kvbi_cuda_copy_entries(plan->copier, KVB_COPY_PLAIN, 1, layers);
     for (uint32_t i = 0; i < plan->load.count; i++) {
+        errors[i] = failed;
+        if (entries + (plan->copier->entries - before) + each + ENDS > STREAM_TAKES)
+            continue;
         struct kvbi_cuda_load one = {.pairs = &plan->load.pairs[i],
                                      .count = 1,
-                                     .layers = plan->copier->strides->layers,
+                                     .layers = layers,
                                      .to_device = plan->load.to_device};
         errors[i] = kvbi_cuda_copy(plan->copier, scope, KVB_COPY_PLAIN, &one, stream);
     }
@@ -62,39 +107,67 @@ static void refuse_all(const struct kvbi_flight_plan *plan, cudaError_t error, c
         errors[i] = error;
 }
 
+/* It is running from here on, with nothing on its stream yet. */
+static void start(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                  const struct kvbi_flight_plan *plan)
+{
+    struct kvbi_flight_stream *stream = &flights->streams[plan->stream];
+    flight->stream = plan->stream;
+    flight->to_device = plan->load.to_device;
+    flight->running = true;
+    flight->result = 0;
+    flight->entries = 0;
+    flight->bounces = plan->bounces;
+    flight->number++;
+    flights->running++;
+    flights->next_stream[flight->to_device] += plan->ticket == 0;
+    if (stream->flights++ == 0)
+        atomic_store_explicit(&stream->asked_ns, plan->now_ns, memory_order_relaxed);
+    if (plan->ticket > stream->ticket)
+        stream->ticket = plan->ticket;
+    flight->ticket = plan->ticket != 0 ? stream->ticket : 0;
+}
+
+/* Where and by what it will be seen to be over. */
+static void end(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                struct kvbi_cuda_scope *scope, cudaStream_t stream, bool layered)
+{
+    flight->by_word = kvbi_cuda_words_write(
+        &flights->words, scope, (uint32_t)(flight - flights->all), flight->number, stream);
+    bool by_stream = kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream)) != cudaSuccess;
+    if (by_stream)
+        flight->result = KVB_EIO; /* who has been told to wait for `done` waited for nothing */
+    flight->entries += (uint32_t)flight->by_word + !by_stream;
+    atomic_store_explicit(&flight->by_stream, by_stream, memory_order_release);
+    atomic_store_explicit(&flight->layered, layered, memory_order_release);
+}
+
 void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
                        struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
                        cudaError_t *errors)
 {
-    bool waits = plan->ticket != 0;
-    flight->stream = choose_stream(flights, plan->load.to_device, waits);
-    flight->to_device = plan->load.to_device;
-    flight->running = true;
-    flight->result = 0;
-    flights->running++;
-    struct kvbi_flight_stream *stream = &flights->streams[flight->stream];
-    if (plan->ticket > stream->ticket)
-        stream->ticket = plan->ticket;
-    flight->ticket = waits ? stream->ticket : 0;
-    flight->bounces = plan->bounces;
-    refuse_all(plan, cudaSuccess, errors);
+    struct kvbi_flight_stream *stream = &flights->streams[plan->stream];
+    uint32_t before = plan->copier->entries;
+    uint32_t waits = (uint32_t)waits_of(stream, plan);
+    bool layered = plan->layered;
     cudaError_t error = cudaSuccess;
-    if (waits)
+    start(flights, flight, plan);
+    refuse_all(plan, cudaSuccess, errors);
+    if (plan->ticket != 0)
         error = kvbi_cuda_check(scope, kvbi_cuda_tickets_wait(plan->tickets, stream->stream,
                                                               &stream->waited, plan->ticket));
-    bool layered = plan->layered;
+    flight->entries = waits;
     if (error != cudaSuccess) {
         refuse_all(plan, error, errors);
-    } else if (copy_by_plan(flight, scope, plan, stream->stream) != cudaSuccess) {
-        copy_one_by_one(scope, plan, stream->stream, errors);
+    } else if ((error = copy_by_plan(flight, scope, plan, stream->stream)) != cudaSuccess) {
+        copy_one_by_one(scope, plan, stream->stream,
+                        stream->entries + flight->entries + plan->copier->entries - before, error,
+                        errors);
         layered = false;
     }
-    bool by_stream =
-        kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
-    if (by_stream)
-        flight->result = KVB_EIO; /* who has been told to wait for `done` waited for nothing */
-    atomic_store_explicit(&flight->by_stream, by_stream, memory_order_release);
-    atomic_store_explicit(&flight->layered, layered, memory_order_release);
+    end(flights, flight, scope, stream->stream, layered);
+    flight->entries += plan->copier->entries - before;
+    stream->entries += flight->entries;
 }
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
@@ -104,7 +177,34 @@ struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flight
 {
     bool by_stream = atomic_load_explicit(&flight->by_stream, memory_order_acquire);
     return (struct kvbi_flight_witness){.done = by_stream ? NULL : flight->done,
-                                        .stream = flights->streams[flight->stream].stream};
+                                        .stream = flights->streams[flight->stream].stream,
+                                        .on = flight->stream,
+                                        .word = (uint32_t)(flight - flights->all),
+                                        .number = flight->number,
+                                        .by_word = flight->by_word};
+}
+
+bool kvbi_flight_seen(const struct kvbi_flights *flights, struct kvbi_flight_witness witness)
+{
+    return witness.by_word && kvbi_cuda_words_has(&flights->words, witness.word, witness.number);
+}
+
+bool kvbi_flight_may_ask(struct kvbi_flights *flights, struct kvbi_flight_witness witness,
+                         uint64_t now_ns, bool anyway)
+{
+    _Atomic uint64_t *asked_ns = &flights->streams[witness.on].asked_ns;
+    uint64_t pause = witness.by_word ? KVBI_ASK_NS : KVBI_ASK_WITHOUT_WORD_NS;
+    uint64_t before = atomic_load_explicit(asked_ns, memory_order_relaxed);
+    if (!anyway && before != 0 && now_ns < before + pause)
+        return false;
+    return atomic_compare_exchange_strong_explicit(asked_ns, &before, now_ns, memory_order_relaxed,
+                                                   memory_order_relaxed) ||
+           anyway;
+}
+
+void kvbi_flight_ask_again(struct kvbi_flights *flights, struct kvbi_flight_witness witness)
+{
+    atomic_store_explicit(&flights->streams[witness.on].asked_ns, 0, memory_order_relaxed);
 }
 
 cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda_scope *scope)
@@ -148,6 +248,8 @@ void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight)
 {
     flight->running = false;
     flights->running--;
+    flights->streams[flight->stream].flights--;
+    flights->streams[flight->stream].entries -= flight->entries;
 }
 
 /* ---- Buffers --------------------------------------------------------------------------------- */
@@ -196,6 +298,9 @@ static cudaError_t create_all(struct kvbi_flights *flights, struct kvbi_cuda_sco
                                 cudaHostAlloc(&bounce, flights->bounce_count * flights->block_bytes,
                                               cudaHostAllocPortable | cudaHostAllocMapped));
     flights->bounce = bounce;
+    if (error == cudaSuccess)
+        error = kvbi_cuda_words_create(&flights->words, scope, KVBI_FLIGHTS,
+                                       flights->streams[0].stream);
     return error;
 }
 
@@ -246,6 +351,7 @@ void kvbi_flights_destroy(struct kvbi_flights *flights)
             destroy_event(&scope, flights->layer_events[i]);
         if (flights->bounce != NULL)
             (void)kvbi_cuda_check(&scope, cudaFreeHost(flights->bounce));
+        kvbi_cuda_words_destroy(&flights->words, &scope);
         kvbi_cuda_leave(&scope);
     }
     kvbi_memory_free(flights->memory, flights->layer_events,
