@@ -345,17 +345,20 @@ struct kvb_hit {
  * With a tier in CUDA memory, for its blocks (KVB_EUNSUPPORTED for those of other tiers, per
  * element where the call has elements):
  * KVB_FENCE_CUDA_STREAM: reached once everything is over that has been enqueued so far on the
- * cudaStream_t in `handle`, of the tier's GPU and not a default stream: work there synchronises
- * with other streams, so record an event and pass that.
+ * cudaStream_t in `handle`, of the tier's GPU. It may be a default stream: 0 and cudaStreamLegacy
+ * are the legacy one of the tier's GPU, whatever the caller is compiled for, and a point there
+ * comes after all that the blocking streams have been given so far; cudaStreamPerThread is the
+ * calling thread's.
  * KVB_FENCE_CUDA_EVENT: reached once what the cudaEvent_t in `handle` was last recorded after is
  * over.
  * The call records an event of the library's own, or makes a stream of its own wait, and never
  * synchronises. A call with such a fence returns KVB_EINVAL, having changed nothing, while the
- * stream is being captured into a graph (the log says so; an event that was recorded in a capture
- * must not be given), KVB_EAGAIN if 1024 such fences are not reached, KVB_EDEVICE once the GPU has
- * failed. What waits for a fence also waits for those that were given with the same stream before
- * it, and for no others. (All events are in two groups, and so are streams beyond 61 whose fences
- * are not reached: what waits for one may wait for others of its group.)
+ * stream is being captured into a graph, or with the legacy stream any blocking one (the log says
+ * so, and the capture goes on; an event that was recorded in a capture must not be given),
+ * KVB_EAGAIN if 1024 such fences are not reached, or 256 that are events, KVB_EDEVICE once the GPU
+ * has failed. What waits for a fence also waits for those that were given with the same stream
+ * before it, and for no others. (All events are as one stream here, and so are streams beyond 61
+ * whose fences are not reached.)
  * A fence belongs to the memory: transfers out of a block's slot and into it wait for all that it
  * was given, of whatever kinds and lines, whoever has the slot by then. (A slot that was given a
  * counter's and another line's, neither reached, may wait for other such slots' as well.) A content
@@ -1625,14 +1628,18 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
  * out by kvb_op_take, before the fence is reached that it was registered with. `stream` waits for
  * that fence as well, and for those given before it.
  *
+ * `stream` may be a default stream: NULL is the legacy one of the tier's GPU, cudaStreamPerThread
+ * the calling thread's. What the blocking streams are given after the call waits with the legacy
+ * one.
+ *
  * Threads    Any. Nothing of the caller's is kept.
  * Errors     KVB_EAGAIN  a block has not got to the GPU's queue: progress has not run since, it
  *                        waits for a counter fence, for another tier, for its turn among batch x
  *                        depth, for a free copy stream; or the end of its copy could not be
  *                        recorded, and it is about to fail. Nothing was enqueued
- *            KVB_EINVAL  a default stream, one that is being captured, no stream, or one of a GPU
- *                        that has failed (if it is not the tier's); layer out of the layout; a
- *                        joined block's fence was part of a capture
+ *            KVB_EINVAL  a stream that is being captured, the legacy one while a blocking stream
+ *                        is; no stream, or one of a GPU that has failed (if it is not the tier's);
+ *                        layer out of the layout; a joined block's fence was part of a capture
  *            KVB_EUNSUPPORTED  the op's targets are not in CUDA memory
  *            KVB_EDEVICE  the GPU has failed
  *            KVB_ESTATE  the op was taken already

@@ -223,7 +223,9 @@ static void test_every_call_that_fails_at_create_leaves_nothing_behind(void **st
                                         "cudaEventCreateWithFlags",
                                         "cudaMemcpyBatchAsync",
                                         "cudaDeviceGetAttribute",
-                                        "cudaStreamSynchronize"};
+                                        "cudaStreamSynchronize",
+                                        "cudaHostGetDevicePointer",
+                                        "cuStreamWriteValue32"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         bool few = strcmp(calls[i], "cudaEventCreateWithFlags") == 0;
         assert_true(create_with_fault(a, calls[i], 1));

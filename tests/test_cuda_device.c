@@ -382,8 +382,8 @@ static void test_pending_error_of_the_server_stays(void **state)
     prepare(server, 4096);
     assert_int_equal(cudaMalloc(&nothing, SIZE_MAX / 2), cudaErrorMemoryAllocation);
     assert_true(open_with_method(server, KVB_COPY_AUTO));
-    /* the legacy default stream: refused */
-    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_STREAM, .handle = 1};
+    /* no event: refused */
+    struct kvb_fence fence = {.kind = KVB_FENCE_CUDA_EVENT, .handle = 0};
     struct kvb_block *block = NULL;
     kv_expect(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &block, NULL), KVB_EINVAL);
     assert_int_equal(cudaPeekAtLastError(), cudaErrorMemoryAllocation);

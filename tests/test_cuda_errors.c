@@ -274,6 +274,9 @@ static void test_event_that_cannot_be_asked_loses_the_gpu_and_keeps_the_memory(v
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     fake_cuda_fail("cudaEventQuery", 1, cudaErrorNotPermitted, FAKE_CUDA_ONCE);
     mv_step(rig);
+    assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].out_of_service, 0);
+    kv_advance(rig, KV_MS); /* so often events are asked */
+    mv_step(rig);
     assert_int_equal(kv_stats(rig).tiers[KVB_TIER_DEVICE].out_of_service, 1);
     assert_true(kv_log_has(&rig->log, "cudaErrorNotPermitted"));
     kv_expect(kvb_alloc(rig->kv, KVB_TIER_HOST, 1, NULL, &block, NULL), KVB_EAGAIN);

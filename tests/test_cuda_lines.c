@@ -209,7 +209,7 @@ static void test_fence_that_stands_leaves_room_for_any_number_of_others(void **s
     mv_drop(rig, &run);
 }
 
-/* There are 61 lines for streams; those beyond share two, and are waited for all the same. */
+/* There are 61 lines for streams; those beyond share one, and are waited for all the same. */
 static void test_more_streams_than_lines_are_all_waited_for(void **state)
 {
     struct town *town = *state;

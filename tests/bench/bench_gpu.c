@@ -25,11 +25,9 @@
 static const struct {
     const char *name;
     void (*run)(struct gpu_bench *bench);
-} suites[] = {{"move", gpu_suite_move},
-              {"both", gpu_suite_both},
-              {"single", gpu_suite_single},
-              {"matmul", gpu_suite_matmul},
-              {"pinning", gpu_suite_pinning}};
+} suites[] = {{"move", gpu_suite_move},     {"both", gpu_suite_both},
+              {"single", gpu_suite_single}, {"matmul", gpu_suite_matmul},
+              {"launch", gpu_suite_launch}, {"pinning", gpu_suite_pinning}};
 #define SUITE_COUNT (sizeof suites / sizeof *suites)
 
 /* ---- Command line ---------------------------------------------------------------------------- */
@@ -43,7 +41,7 @@ static void usage(FILE *out)
         "                 [--depth N] [--spoil ROW] [--help]\n\n"
         "  --json         rows as a JSON array instead of a table\n"
         "  --quick        little data and 2 rounds: figures of no use, no bar\n"
-        "  --only SUITE   move, both, single, matmul or pinning alone\n"
+        "  --only SUITE   move, both, single, matmul, launch or pinning alone\n"
         "  --device N     the GPU (0)\n"
         "  --rounds N     rounds a row, 2 to 999 (21)\n"
         "  --mib N        MiB that one direction moves in a round, 16 to 8192 (1024). The GPU\n"

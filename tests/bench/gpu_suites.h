@@ -70,6 +70,7 @@ void gpu_suite_move(struct gpu_bench *bench);    /* each layout, down and up */
 void gpu_suite_both(struct gpu_bench *bench);    /* down and up at once */
 void gpu_suite_single(struct gpu_bench *bench);  /* one block, from the call to the fence */
 void gpu_suite_matmul(struct gpu_bench *bench);  /* what the server's kernels lose */
+void gpu_suite_launch(struct gpu_bench *bench);  /* what the server's calls lose */
 void gpu_suite_pinning(struct gpu_bench *bench); /* how soon host memory is pinned */
 
 #endif

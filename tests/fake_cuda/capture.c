@@ -43,12 +43,30 @@ cudaError_t fake_capture_check_unsafe(const char *call)
     return error;
 }
 
+cudaError_t fake_capture_check_legacy(const struct fake_stream *stream, const char *call, bool asks)
+{
+    cudaError_t error = cudaSuccess;
+    for (unsigned slot = 0; stream->legacy && slot < FAKE_MAX_STREAMS; slot++) {
+        struct fake_stream *other = &fake.streams[slot];
+        if (!other->live || !other->blocking || other->device != stream->device ||
+            other->capture == cudaStreamCaptureStatusNone)
+            continue;
+        error = cudaErrorStreamCaptureImplicit;
+        if (!asks)
+            (void)fake_capture_break(other, error, call,
+                                     "is on the legacy stream, which would wait for it");
+    }
+    return error;
+}
+
 cudaError_t cudaStreamIsCapturing(cudaStream_t handle, enum cudaStreamCaptureStatus *status)
 {
     struct fake_stream *stream;
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);
     if (!error && !status)
         error = cudaErrorInvalidValue;
+    if (!error)
+        error = fake_capture_check_legacy(stream, __func__, true);
     if (!error)
         *status = stream->capture;
     return fake_leave(error);
@@ -73,6 +91,8 @@ cudaError_t fake_cuda_capture_begin(cudaStream_t handle, enum cudaStreamCaptureM
     cudaError_t error = fake_enter_stream(__func__, 0, handle, &stream);
     if (!error && stream->capture != cudaStreamCaptureStatusNone)
         error = cudaErrorIllegalState;
+    if (!error && stream->legacy)
+        error = cudaErrorStreamCaptureUnsupported;
     if (!error) {
         stream->capture = cudaStreamCaptureStatusActive;
         stream->capture_mode = mode;

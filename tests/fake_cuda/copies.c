@@ -266,8 +266,8 @@ cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const
 static cudaError_t launch(struct fake_stream *stream, struct fake_task *task,
                           const struct fake_cuda_range *ranges, size_t count)
 {
-    cudaError_t error = cudaSuccess;
-    if (fake_this_thread()->device != stream->device) {
+    cudaError_t error = fake_capture_check_legacy(stream, task->call, false);
+    if (!error && fake_this_thread()->device != stream->device) {
         fake_report(FAKE_CUDA_WRONG_DEVICE, "%s: device %d is current, the stream is on device %d",
                     task->call, fake_this_thread()->device, stream->device);
         error = cudaErrorInvalidResourceHandle;

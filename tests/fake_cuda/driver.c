@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * driver - the four functions of the driver that the runtime has no name for, behind
+ * driver - the functions of the driver that the runtime has no name for, behind
  * cudaGetDriverEntryPointByVersion
  *
  * Owns the stack of contexts of each thread. A context is its device's number plus one, as an
@@ -115,7 +115,10 @@ static void (*find_function(const char *symbol))(void)
     } functions[] = {{"cuDevicePrimaryCtxRetain", (void (*)(void))retain},
                      {"cuDevicePrimaryCtxRelease", (void (*)(void))release},
                      {"cuCtxPushCurrent", (void (*)(void))push},
-                     {"cuCtxPopCurrent", (void (*)(void))pop}};
+                     {"cuCtxPopCurrent", (void (*)(void))pop},
+                     {"cuStreamWriteValue32", (void (*)(void))fake_write_value}};
+    if (fake.config.no_write_value && !strcmp(symbol, "cuStreamWriteValue32"))
+        return NULL;
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
         if (!strcmp(symbol, functions[i].name))
             return functions[i].function;

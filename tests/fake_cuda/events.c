@@ -86,6 +86,9 @@ static cudaError_t record(struct fake_event *event, struct fake_stream *stream, 
                     call, event->device, stream->device);
         return cudaErrorInvalidResourceHandle;
     }
+    cudaError_t error = fake_capture_check_legacy(stream, call, false);
+    if (error)
+        return error;
     event->captured = stream->capture != cudaStreamCaptureStatusNone;
     if (event->captured) {
         fake_report(FAKE_CUDA_CAPTURE,
@@ -94,6 +97,7 @@ static cudaError_t record(struct fake_event *event, struct fake_stream *stream, 
         return cudaSuccess;
     }
     struct fake_task *task = fake_task_new(FAKE_TASK_RECORD, call);
+    fake_stream_meet_default(stream);
     task->point = fake_point_new(&stream->clock);
     task->point->references++;
     set_point(event, task->point);
@@ -114,6 +118,9 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle)
 static cudaError_t wait_for(struct fake_stream *stream, const struct fake_event *event,
                             const char *call)
 {
+    cudaError_t error = fake_capture_check_legacy(stream, call, false);
+    if (error)
+        return error;
     if (stream->capture != cudaStreamCaptureStatusNone)
         return fake_capture_break(stream, cudaErrorStreamCaptureIsolation, call,
                                   "waits for work outside of the capture");

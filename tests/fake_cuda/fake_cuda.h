@@ -16,13 +16,20 @@
  * Order. Every task of a stream (copy, kernel) says which ranges it reads and writes. It is ordered
  * after the earlier tasks of its stream, after what cudaStreamWaitEvent made the stream wait for,
  * and after what the host had *observed* when it enqueued: cudaEventQuery or cudaStreamQuery that
- * returned success, a synchronisation, a host function that ran. Two tasks that overlap, one of
+ * returned success, a synchronisation, a host function that ran, a word that a stream has written
+ * and fake_cuda_read_word has shown. Two tasks that overlap, one of
  * them writing, without such an order are FAKE_CUDA_RACE. Decided by vector clocks when the second
  * is enqueued, so that it is reported whatever the timing was. All host threads count as one
  * observer; what one thread tells another without a lock is ThreadSanitizer's part, which sees the
  * stand-in's streams ordered by exactly these rules and by nothing inside the stand-in. The copies
  * of one batch are unordered among each other. A source with cudaMemcpySrcAccessOrderAny is ordered
  * by the host only, not by its stream.
+ *
+ * Default streams. They exist for the server: kernels run there, and events are recorded and waited
+ * for. Whatever else names one is FAKE_CUDA_DEFAULT_STREAM, and so is a stream that is created
+ * without cudaStreamNonBlocking, which works all the same. What is enqueued on the legacy stream of
+ * a device comes after all that its blocking streams have been given, the per-thread ones included,
+ * and what they are given later comes after that.
  *
  * Devices. A copy wants memory of its stream's device, cudaEventRecord an event of it, a kernel
  * launch wants it to be current; copies and events do not care which device is current. As in CUDA
@@ -67,6 +74,12 @@ struct fake_cuda_config {
     size_t register_bytes;
     /* in one cudaMemcpyBatchAsync; 4096. More is FAKE_CUDA_MISUSE: drivers were seen to crash */
     size_t batch_copies;
+    /*
+     * tasks in one stream, 1000. A call that enqueues one more on a stream that is held, or waits
+     * for one that is, is FAKE_CUDA_FULL
+     */
+    size_t stream_entries;
+    bool no_write_value; /* the driver has no cuStreamWriteValue32 */
 };
 
 /*
@@ -96,11 +109,12 @@ size_t fake_cuda_end(void);
     X(FREED_IN_USE)                                                                                \
     X(WRONG_DEVICE)   /* see above */                                                              \
     X(WRONG_KIND)     /* a cudaMemcpyKind that the pointers are not */                             \
-    X(DEFAULT_STREAM) /* the legacy or the per-thread default stream */                            \
+    X(DEFAULT_STREAM) /* the legacy or the per-thread default stream, see above */                 \
     /* a stream or event that was destroyed or never created, a pointer freed twice */             \
     X(BAD_HANDLE)                                                                                  \
     X(CAPTURE)      /* a call that breaks a capture, or gets caught in one */                      \
     X(SYNCHRONISED) /* a call that may wait, on a thread marked with fake_cuda_server_thread */    \
+    X(FULL)         /* a call that would wait in the driver: its stream takes no more entries */   \
     X(MISUSE)       /* arguments that CUDA forbids; a CUDA call inside a host function */          \
     X(LEAK)         /* at the end: streams, events, allocations, registrations */
 
@@ -136,6 +150,13 @@ int fake_cuda_compare(const void *device, const void *expected, size_t bytes); /
 /* "Host code reads (writes) this pinned memory now." */
 void fake_cuda_host_reads(const void *pinned, size_t bytes);
 void fake_cuda_host_writes(const void *pinned, size_t bytes);
+
+/*
+ * "Host code looks at this word, which a stream may write (cuStreamWriteValue32)": what it has. The
+ * host has observed all that was in the stream before the write. A look past this function shows
+ * the number and counts for nothing.
+ */
+uint32_t fake_cuda_read_word(const void *pinned);
 
 bool fake_cuda_is_device_pointer(const void *pointer);
 bool fake_cuda_is_pinned(const void *pointer, size_t bytes);

@@ -102,6 +102,7 @@ enum fake_task_kind {
     FAKE_TASK_KERNEL,
     FAKE_TASK_RECORD,
     FAKE_TASK_WAIT,
+    FAKE_TASK_WORD,
     FAKE_TASK_HOST_FUNCTION
 };
 
@@ -124,7 +125,9 @@ struct fake_task {
     size_t copy_capacity;
     fake_cuda_kernel_fn kernel; /* FAKE_TASK_KERNEL */
     void *args;
-    struct fake_point *point; /* RECORD, WAIT, HOST_FUNCTION */
+    struct fake_point *point; /* RECORD, WAIT, WORD, HOST_FUNCTION */
+    uint32_t *word;           /* FAKE_TASK_WORD */
+    uint32_t number;
     cudaHostFn_t host_function;
     void *user_data;
 };
@@ -135,6 +138,10 @@ struct fake_stream {
     bool closing;
     bool held;
     bool running;
+    bool blocking; /* ordered with the legacy stream of its device */
+    bool legacy;
+    const void *owner; /* of a default stream: its thread, or `fake` where it is the legacy one */
+    size_t entries;    /* tasks in the queue */
     unsigned allowance;
     unsigned generation;
     int device;
@@ -173,6 +180,11 @@ void fake_point_unref(struct fake_point *point);
  */
 void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
                          const struct fake_clock *reads_after);
+/*
+ * The work that a legacy stream and the blocking ones share is put in order. Before a point of the
+ * stream is made; enqueueing does it as well.
+ */
+void fake_stream_meet_default(struct fake_stream *stream);
 bool fake_stream_idle(const struct fake_stream *stream);
 bool fake_stream_over(const struct fake_stream *stream, uint64_t tick); /* all up to that one */
 bool fake_stream_may_run(const struct fake_stream *stream);
@@ -186,6 +198,14 @@ struct fake_stream *fake_stream_find(cudaStream_t handle, const char *call);
 struct fake_event *fake_event_find(cudaEvent_t handle, const char *call);
 void fake_events_clear(void);
 size_t fake_events_live(void);
+
+/* ---- words.c --------------------------------------------------------------------------------- */
+
+/* The task's word has its number from here on. Lock not held. */
+void fake_word_written(struct fake_task *task);
+void fake_words_clear(void);
+int fake_write_value(cudaStream_t handle, unsigned long long address, uint32_t number,
+                     unsigned flags);
 
 /* ---- memory.c -------------------------------------------------------------------------------- */
 
@@ -257,6 +277,11 @@ cudaError_t fake_broken(int device);
 void fake_inject_clear(void);
 
 cudaError_t fake_capture_check_unsafe(const char *call);
+/*
+ * A legacy stream is to be used while a blocking one captures: breaks that capture, unless `asks`.
+ */
+cudaError_t fake_capture_check_legacy(const struct fake_stream *stream, const char *call,
+                                      bool asks);
 /* A capturing stream was asked for something that a capture does not survive. */
 cudaError_t fake_capture_break(struct fake_stream *stream, cudaError_t code, const char *call,
                                const char *what);

@@ -25,6 +25,8 @@ static struct fake_cuda_config with_defaults(const struct fake_cuda_config *give
         config.driver_version = CUDART_VERSION;
     if (!config.device_bytes)
         config.device_bytes = (size_t)1 << 30;
+    if (!config.stream_entries)
+        config.stream_entries = 1000;
     if (!config.batch_copies)
         config.batch_copies = 4096;
     if (config.devices < 0 || config.devices > FAKE_CUDA_MAX_DEVICES ||
@@ -51,7 +53,8 @@ static void report_leaked_handles(void)
 {
     unsigned streams = 0;
     for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
-        streams += fake.streams[slot].live && !fake.broken[fake.streams[slot].device];
+        streams += fake.streams[slot].live && !fake.streams[slot].owner &&
+                   !fake.broken[fake.streams[slot].device];
     if (streams)
         fake_report(FAKE_CUDA_LEAK, "%u streams", streams);
     if (fake_events_live())
@@ -89,6 +92,7 @@ size_t fake_cuda_end(void)
     if (fake.started) {
         report_leaked_handles();
         fake_log_clear();
+        fake_words_clear();
         fake_events_clear();
         fake_memory_end();
         fake_inject_clear();

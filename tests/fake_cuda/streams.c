@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define STREAM_TAG ((uintptr_t)0x57)
 
@@ -20,15 +21,26 @@ unsigned fake_stream_slot(const struct fake_stream *stream)
     return (unsigned)(stream - fake.streams);
 }
 
+static struct fake_stream *default_stream(bool legacy);
+
 static cudaStream_t handle_of(const struct fake_stream *stream)
 {
     return (cudaStream_t)(STREAM_TAG << 56 | (uintptr_t)stream->generation << 8 |
                           fake_stream_slot(stream));
 }
 
+/* What a server does there, and what a library may that is told of one. */
+static bool takes_default(const char *call)
+{
+    return !strcmp(call, "cudaEventRecord") || !strcmp(call, "cudaStreamWaitEvent") ||
+           !strcmp(call, "cudaStreamIsCapturing") || !strncmp(call, "fake_cuda_", 10);
+}
+
 struct fake_stream *fake_stream_find(cudaStream_t handle, const char *call)
 {
     if (!handle || handle == cudaStreamLegacy || handle == cudaStreamPerThread) {
+        if (takes_default(call))
+            return default_stream(handle != cudaStreamPerThread);
         fake_report(FAKE_CUDA_DEFAULT_STREAM, "%s on the %s default stream", call,
                     handle == cudaStreamPerThread ? "per-thread" : "legacy");
         return NULL;
@@ -55,6 +67,7 @@ bool fake_stream_may_run(const struct fake_stream *stream)
 static struct fake_task *take_first(struct fake_stream *stream)
 {
     struct fake_task *task = stream->first;
+    stream->entries--;
     stream->first = task->next_queued;
     if (!stream->first)
         stream->last = NULL;
@@ -126,10 +139,15 @@ void fake_streams_wake(void)
 
 /* ---- The queue ------------------------------------------------------------------------------- */
 
-void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
-                         const struct fake_clock *reads_after)
+/* A stream that goes on takes more before long, and how soon is no fact of the test's. */
+static void append(struct fake_stream *stream, struct fake_task *task,
+                   const struct fake_clock *reads_after)
 {
     unsigned slot = fake_stream_slot(stream);
+    if (stream->entries++ >= fake.config.stream_entries && !stream->running &&
+        !fake_stream_may_run(stream))
+        fake_report(FAKE_CUDA_FULL, "%s waits: stream %u has %zu entries", task->call, slot,
+                    stream->entries - 1);
     if (task->kind == FAKE_TASK_WAIT)
         fake_clock_join(&stream->clock, &task->point->clock);
     task->slot = slot;
@@ -142,6 +160,38 @@ void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
     fake.tasks_enqueued++;
     fake_edge_from(task);
     fake_streams_wake();
+}
+
+/* What `later` is given from now on comes after all that `earlier` has been given. */
+static void order(struct fake_stream *earlier, struct fake_stream *later)
+{
+    unsigned slot = fake_stream_slot(earlier);
+    if (later->clock.tick[slot] >= earlier->clock.tick[slot])
+        return;
+    struct fake_task *record = fake_task_new(FAKE_TASK_RECORD, "the legacy stream's order"),
+                     *wait = fake_task_new(FAKE_TASK_WAIT, record->call);
+    record->point = wait->point = fake_point_new(&earlier->clock);
+    wait->point->references++;
+    append(earlier, record, NULL);
+    wait->point->clock.tick[slot] = record->tick;
+    append(later, wait, NULL);
+}
+
+void fake_stream_meet_default(struct fake_stream *stream)
+{
+    for (unsigned slot = 0; stream->blocking && slot < FAKE_MAX_STREAMS; slot++) {
+        struct fake_stream *other = &fake.streams[slot];
+        if (other != stream && other->blocking && other->device == stream->device &&
+            (stream->legacy || other->legacy) && !fake.broken[stream->device])
+            order(other, stream);
+    }
+}
+
+void fake_stream_enqueue(struct fake_stream *stream, struct fake_task *task,
+                         const struct fake_clock *reads_after)
+{
+    fake_stream_meet_default(stream);
+    append(stream, task, reads_after);
 }
 
 bool fake_stream_idle(const struct fake_stream *stream)
@@ -161,6 +211,7 @@ void fake_stream_drop(struct fake_stream *stream)
     while (stream->first) {
         struct fake_task *task = stream->first;
         stream->first = task->next_queued;
+        stream->entries--;
         task->queued = false;
         if (task->kind == FAKE_TASK_RECORD)
             task->point->lost = true;
@@ -232,28 +283,46 @@ static bool start_thread(struct fake_stream *stream)
     return stream->has_thread;
 }
 
-static cudaError_t create_stream(cudaStream_t *handle)
+/* Of the thread's current device. NULL after a report. */
+static struct fake_stream *create_stream(bool blocking)
 {
     struct fake_stream *stream = take_slot();
     if (!stream) {
         fake_report(FAKE_CUDA_MISUSE,
                     "more than %d streams that live, or whose end the host has not seen",
                     FAKE_MAX_STREAMS);
-        return cudaErrorMemoryAllocation;
+        return NULL;
     }
     uint64_t tick = stream->clock.tick[fake_stream_slot(stream)];
     unsigned generation = stream->generation;
-    *stream = (struct fake_stream){
-        .live = true, .generation = generation, .device = fake_this_thread()->device};
+    *stream = (struct fake_stream){.live = true,
+                                   .blocking = blocking,
+                                   .generation = generation,
+                                   .device = fake_this_thread()->device};
     stream->clock.tick[fake_stream_slot(stream)] = tick;
     stream->held = fake.hold_new_streams;
     stream->random = fake.config.seed + fake_stream_slot(stream);
     if (!start_thread(stream)) {
         stream->live = false;
-        return cudaErrorMemoryAllocation;
+        return NULL;
     }
-    *handle = handle_of(stream);
-    return cudaSuccess;
+    return stream;
+}
+
+/* Made when it is first named; it ends with the run. */
+static struct fake_stream *default_stream(bool legacy)
+{
+    const void *owner = legacy ? (const void *)&fake : fake_this_thread();
+    for (unsigned slot = 0; slot < FAKE_MAX_STREAMS; slot++)
+        if (fake.streams[slot].owner == owner &&
+            fake.streams[slot].device == fake_this_thread()->device)
+            return &fake.streams[slot];
+    struct fake_stream *stream = create_stream(true);
+    if (!stream)
+        return NULL;
+    stream->legacy = legacy;
+    stream->owner = owner;
+    return stream;
 }
 
 static cudaError_t create_with_flags(const char *call, cudaStream_t *handle, unsigned flags)
@@ -264,7 +333,12 @@ static cudaError_t create_with_flags(const char *call, cudaStream_t *handle, uns
     if (!error && flags == cudaStreamDefault)
         fake_report(FAKE_CUDA_DEFAULT_STREAM,
                     "%s: a stream that waits for the legacy default stream", call);
-    return fake_leave(error ? error : create_stream(handle));
+    struct fake_stream *stream = error ? NULL : create_stream(flags == cudaStreamDefault);
+    if (!error && !stream)
+        error = cudaErrorMemoryAllocation;
+    if (!error)
+        *handle = handle_of(stream);
+    return fake_leave(error);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *handle, unsigned int flags)

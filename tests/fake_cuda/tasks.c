@@ -118,6 +118,8 @@ void fake_task_run(struct fake_task *task, struct fake_stream *stream)
         fake_edge_from(task->point);
     else if (task->kind == FAKE_TASK_WAIT)
         fake_edge_to(task->point);
+    else if (task->kind == FAKE_TASK_WORD)
+        fake_word_written(task);
     else if (task->kind == FAKE_TASK_HOST_FUNCTION)
         run_host_function(task);
 }

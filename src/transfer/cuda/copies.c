@@ -14,14 +14,23 @@
 
 /* ---- One call -------------------------------------------------------------------------------- */
 
-static cudaError_t issue_plain(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+/* Has it been put onto the stream? */
+static cudaError_t count_one(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                             cudaError_t error)
+{
+    copier->entries += error == cudaSuccess;
+    return kvbi_cuda_check(scope, error);
+}
+
+static cudaError_t issue_plain(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                                bool to_device, cudaStream_t stream)
 {
     enum cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
     cudaError_t error = cudaSuccess;
     for (uint32_t i = 0; error == cudaSuccess && i < copier->count; i++)
-        error = kvbi_cuda_check(
-            scope, cudaMemcpyAsync(copier->to[i], copier->from[i], copier->bytes[i], kind, stream));
+        error = count_one(
+            copier, scope,
+            cudaMemcpyAsync(copier->to[i], copier->from[i], copier->bytes[i], kind, stream));
     return error;
 }
 
@@ -52,14 +61,15 @@ static cudaError_t issue_batch(struct kvbi_cuda_copier *copier, struct kvbi_cuda
             all_small(copier) ? cudaMemcpyFlagPreferOverlapWithCompute : cudaMemcpyFlagDefault};
     size_t first = 0;
 #if CUDART_VERSION >= 13000
-    return kvbi_cuda_check(
-        scope, cudaMemcpyBatchAsync((void *const *)copier->to, (const void *const *)copier->from,
-                                    copier->bytes, copier->count, &attributes, &first, 1, stream));
+    return count_one(copier, scope,
+                     cudaMemcpyBatchAsync((void *const *)copier->to,
+                                          (const void *const *)copier->from, copier->bytes,
+                                          copier->count, &attributes, &first, 1, stream));
 #else /* not tested: by the signature of CUDA 12.8 */
     size_t failed = 0;
-    return kvbi_cuda_check(scope, cudaMemcpyBatchAsync(copier->to, (void **)copier->from,
-                                                       copier->bytes, copier->count, &attributes,
-                                                       &first, 1, &failed, stream));
+    return count_one(copier, scope,
+                     cudaMemcpyBatchAsync(copier->to, (void **)copier->from, copier->bytes,
+                                          copier->count, &attributes, &first, 1, &failed, stream));
 #endif
 #else
     (void)copier, (void)to_device, (void)stream, (void)all_small;
@@ -153,24 +163,37 @@ static struct cudaPitchedPtr pitched(const struct side *side, uint64_t width)
                                    .ysize = side->plane / side->pitch};
 }
 
-static cudaError_t copy_rows(struct kvbi_cuda_scope *scope, const struct side *device,
-                             const struct side *host, uint64_t width, uint32_t rows,
-                             uint32_t planes, bool to_device, cudaStream_t stream)
+static cudaError_t copy_rows(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                             const struct side *device, const struct side *host, uint64_t width,
+                             uint32_t rows, uint32_t planes, bool to_device, cudaStream_t stream)
 {
     const struct side *to = to_device ? device : host, *from = to_device ? host : device;
     enum cudaMemcpyKind kind = to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
     if (planes == 1)
-        return kvbi_cuda_check(scope, cudaMemcpy2DAsync(to->start, to->pitch, from->start,
-                                                        from->pitch, width, rows, kind, stream));
+        return count_one(copier, scope,
+                         cudaMemcpy2DAsync(to->start, to->pitch, from->start, from->pitch, width,
+                                           rows, kind, stream));
     struct cudaMemcpy3DParms box = {.srcPtr = pitched(from, width),
                                     .dstPtr = pitched(to, width),
                                     .extent = {.width = width, .height = rows, .depth = planes},
                                     .kind = kind};
-    return kvbi_cuda_check(scope, cudaMemcpy3DAsync(&box, stream));
+    return count_one(copier, scope, cudaMemcpy3DAsync(&box, stream));
+}
+
+/* Are all chunks of a block at one distance? */
+static bool is_flat(const struct kvbi_strides *s)
+{
+    return s->bases == NULL && (s->parts == 1 || s->layer == s->parts * s->part);
+}
+
+/* Are its layers planes of parts? */
+static bool is_box(const struct kvbi_strides *s)
+{
+    return s->bases == NULL && s->layer % s->part == 0 && s->layer / s->part >= s->parts;
 }
 
 /* A block as one rectangle of layers x parts rows, or as a box, or layer by layer. */
-static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+static cudaError_t copy_block(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                               const struct kvbi_cuda_pair *pair, const struct kvbi_cuda_load *load,
                               cudaStream_t stream)
 {
@@ -181,29 +204,28 @@ static cudaError_t copy_block(const struct kvbi_cuda_copier *copier, struct kvbi
     struct side host = {pair->host + load->first * host_layer, s->chunk, host_layer};
     if (load->layers == 1)
         device.pitch = s->part;
-    bool flat = s->bases == NULL && (s->parts == 1 || s->layer == s->parts * s->part);
-    if (load->layers == 1 || flat)
-        return copy_rows(scope, &device, &host, s->chunk, load->layers * s->parts, 1,
+    if (load->layers == 1 || is_flat(s))
+        return copy_rows(copier, scope, &device, &host, s->chunk, load->layers * s->parts, 1,
                          load->to_device, stream);
-    if (s->bases == NULL && s->layer % s->part == 0 && s->layer / s->part >= s->parts)
-        return copy_rows(scope, &device, &host, s->chunk, s->parts, load->layers, load->to_device,
-                         stream);
+    if (is_box(s))
+        return copy_rows(copier, scope, &device, &host, s->chunk, s->parts, load->layers,
+                         load->to_device, stream);
     cudaError_t error = cudaSuccess;
     for (uint32_t layer = load->first; error == cudaSuccess && layer < load->first + load->layers;
          layer++) {
         device =
             (struct side){kvbi_strides_chunk(s, copier->base, pair->slot, layer, 0), s->part, 0};
         host.start = pair->host + layer * host_layer;
-        error = copy_rows(scope, &device, &host, s->chunk, s->parts, 1, load->to_device, stream);
+        error = copy_rows(copier, scope, &device, &host, s->chunk, s->parts, 1, load->to_device,
+                          stream);
     }
     return error;
 }
 
 /* ---- The kernel ------------------------------------------------------------------------------ */
 
-static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
-                                  struct kvbi_cuda_scope *scope, const struct kvbi_cuda_load *load,
-                                  cudaStream_t stream)
+static cudaError_t copy_by_kernel(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
+                                  const struct kvbi_cuda_load *load, cudaStream_t stream)
 {
     const struct kvbi_strides *strides = copier->strides;
     cudaError_t error = cudaSuccess;
@@ -225,7 +247,7 @@ static cudaError_t copy_by_kernel(const struct kvbi_cuda_copier *copier,
             gather.slots[gather.count] = load->pairs[begin + gather.count].slot;
             gather.host[gather.count] = load->pairs[begin + gather.count].host;
         }
-        error = kvbi_cuda_check(scope, kvbi_gather_launch(&gather, stream));
+        error = count_one(copier, scope, kvbi_gather_launch(&gather, stream));
     }
     return error;
 }
@@ -275,6 +297,31 @@ cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_sco
         return error;
     default:
         return copy_chunks(&collecting, load);
+    }
+}
+
+/* Of one block, joined as far as its own chunks are neighbours. */
+static uint64_t runs_of_block(const struct kvbi_strides *s, uint32_t layers)
+{
+    bool parts_joined = s->parts == 1 || s->part == s->chunk;
+    bool layers_joined = s->bases == NULL && parts_joined && s->layer == s->parts * s->chunk;
+    return layers_joined ? 1 : (uint64_t)layers * (parts_joined ? 1 : s->parts);
+}
+
+uint64_t kvbi_cuda_copy_entries(const struct kvbi_cuda_copier *copier, enum kvb_copy_method method,
+                                uint32_t blocks, uint32_t layers)
+{
+    const struct kvbi_strides *s = copier->strides;
+    uint64_t runs = blocks * runs_of_block(s, layers);
+    switch (method) {
+    case KVB_COPY_KERNEL:
+        return (blocks + KVBI_GATHER_BLOCKS_MAX - 1) / KVBI_GATHER_BLOCKS_MAX;
+    case KVB_COPY_RECT:
+        return (uint64_t)blocks * (layers == 1 || is_flat(s) || is_box(s) ? 1 : layers);
+    case KVB_COPY_BATCH:
+        return (runs + KVBI_CUDA_BATCH_MAX - 1) / KVBI_CUDA_BATCH_MAX;
+    default:
+        return runs;
     }
 }
 

@@ -41,6 +41,7 @@ struct kvbi_cuda_copier {
     enum kvb_copy_method methods[2]; /* by whether it goes to the device */
     uint32_t grids[2];               /* by the same: the kernel's thread blocks */
 
+    uint32_t entries; /* that it has put onto streams so far; it may wrap */
     uint32_t count;
     void *to[KVBI_CUDA_BATCH_MAX];
     const void *from[KVBI_CUDA_BATCH_MAX];
@@ -57,6 +58,13 @@ struct kvbi_cuda_load {
 cudaError_t kvbi_cuda_copy(struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,
                            enum kvb_copy_method method, const struct kvbi_cuda_load *load,
                            cudaStream_t stream);
+
+/*
+ * As many entries of a stream as a load of `blocks` blocks and `layers` layers takes at most: a run
+ * that blocks share is counted for each.
+ */
+uint64_t kvbi_cuda_copy_entries(const struct kvbi_cuda_copier *copier, enum kvb_copy_method method,
+                                uint32_t blocks, uint32_t layers);
 
 /* May it work, for all that driver, GPU, layout and build say before it is tried? */
 bool kvbi_cuda_method_possible(const struct kvbi_cuda_copier *copier, struct kvbi_cuda_scope *scope,

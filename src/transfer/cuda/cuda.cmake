@@ -24,7 +24,7 @@ endif()
 
 file(GLOB kvb_cuda_engine_sources CONFIGURE_DEPENDS ${kvb_cuda_folder}/*.c)
 list(REMOVE_ITEM kvb_cuda_engine_sources ${kvb_cuda_folder}/gather_none.c
-     ${kvb_cuda_folder}/absent.c)
+     ${kvb_cuda_folder}/absent.c ${kvb_cuda_folder}/words_read.c)
 set(kvb_cuda_absent_source ${kvb_cuda_folder}/absent.c ${kvb_cuda_folder}/check.c)
 
 if(NOT KVB_CUDA_BUILT)
@@ -35,7 +35,7 @@ if(NOT KVB_CUDA_BUILT)
     return()
 endif()
 
-set(kvb_cuda_sources ${kvb_cuda_engine_sources})
+set(kvb_cuda_sources ${kvb_cuda_engine_sources} ${kvb_cuda_folder}/words_read.c)
 # A command of its own instead of CMake's CUDA language: one file, flags that make it link from C,
 # no second host compiler to check.
 if(CUDAToolkit_NVCC_EXECUTABLE AND NOT KVB_SANITIZE)

@@ -18,6 +18,7 @@
 
 #include <kvblock.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "transfer/engine.h"
@@ -82,6 +83,9 @@ struct kvbi_engine_cuda_config {
     enum kvb_copy_method method;
     uint32_t capacity;
     struct kvbi_lines *lines; /* must outlive it */
+    /* progress is the manager's thread; else it runs as often as the server asks */
+    bool own_thread;
+    struct kvbi_clock *clock;
     const struct kvbi_log *log;
     const struct kvbi_hooks *hooks;
 };

@@ -224,8 +224,11 @@ static bool find_entry_point(const char *name, unsigned version, void *function)
     return error == cudaSuccess && found == cudaDriverEntryPointSuccess;
 }
 
+/* The last since CUDA 11.7, and nobody depends on it. */
 static int find_driver(struct kvbi_cuda_driver *driver, char *message, size_t message_bytes)
 {
+    if (!find_entry_point("cuStreamWriteValue32", 11070, &driver->write_value))
+        driver->write_value = NULL;
     if (find_entry_point("cuDevicePrimaryCtxRetain", 7000, &driver->retain) &&
         find_entry_point("cuDevicePrimaryCtxRelease", 11000, &driver->release) &&
         find_entry_point("cuCtxPushCurrent", 4000, &driver->push) &&

@@ -40,6 +40,9 @@ struct kvbi_cuda_driver {
     int (*release)(int device);
     int (*push)(void *context);
     int (*pop)(void **context);
+    /* cuStreamWriteValue32, of its second version; NULL: this driver has none */
+    int (*write_value)(cudaStream_t stream, unsigned long long address, uint32_t value,
+                       unsigned flags);
 };
 
 struct kvbi_cuda {

@@ -45,13 +45,24 @@ struct kvbi_cuda_engine {
     _Atomic uint8_t *writers; /* by slot of the device */
     int timer;
     long timer_ns; /* 0: it stands */
+    bool own_thread;
+    struct kvbi_clock *clock;
+    /*
+     * The clock may stand still: what has passed by the timer since it stands at `stands_ns`, less
+     * what was taken for a reason to ask flights; has anything, since progress last looked?
+     */
+    uint64_t stands_ns, ticked_ns;
+    bool ticked;
+    bool look_now;  /* all of them, whatever the time is */
+    bool lost_seen; /* under the queue's lock; since then a lost GPU is asked at pauses, too */
+    uint64_t tickets_asked_ns;
 
     struct kvbi_copy_queue queue;
     struct kvbi_copy_list completed;
-    /* by urgent: enough flights wait for tickets already, or none of the same lines may begin */
+    /* by urgent: enough waits for tickets already, or no stream may wait for theirs as well */
     struct kvbi_copy_list deferred[2];
     struct kvbi_awaited awaited; /* by those */
-    bool landed;                 /* a flight has, since they were looked at */
+    bool landed;                 /* a flight that had waited has, since they were looked at */
     bool watched;                /* kvbi_stream_ops.watch; progress's alone */
     uint8_t order[KVBI_FLIGHTS]; /* running flights, the oldest first */
     uint32_t order_count;

@@ -4,14 +4,16 @@
  *
  * Owns       the timer; the rest is dispatch.h's.
  * Callers    see engine.h, and cuda.h for who makes a stream wait.
- * Why        ends are found by asking events, never by host functions: those are not called any
- *            more once the context has failed. A timer that runs while something is in flight
- *            stands in for a descriptor that would be readable at the end.
+ * Why        ends are found by words that streams write and by asking events, never by host
+ *            functions: those are not called any more once the context has failed. A timer that
+ *            runs while something is in flight stands in for a descriptor that would be readable at
+ *            the end.
  */
 #include <stdio.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "transfer/cuda/dispatch.h"
 
 /*
@@ -40,13 +42,28 @@ static long look_ns(const struct kvbi_cuda_engine *e)
                : 0;
 }
 
+/*
+ * Else it stays readable; EAGAIN: it is not. Of a clock that goes on nothing of this counts: that
+ * says itself when it is time to ask.
+ */
+static void take_ticks(struct kvbi_cuda_engine *e)
+{
+    uint64_t expirations = 0, now = kvbi_clock_now(e->clock);
+    bool fired = e->timer_ns != 0 && read(e->timer, &expirations, sizeof expirations) > 0;
+    if (now != e->stands_ns) {
+        e->stands_ns = now;
+        e->ticked_ns = 0;
+        e->ticked = false;
+    } else if (fired) {
+        e->ticked_ns += expirations * (uint64_t)e->timer_ns;
+        e->ticked = true;
+    }
+}
+
 static void set_timer(struct kvbi_cuda_engine *e)
 {
-    uint64_t expirations;
     long wanted = look_ns(e);
-    /* else it stays readable; EAGAIN: it is not */
-    if (e->timer_ns != 0)
-        (void)!read(e->timer, &expirations, sizeof expirations);
+    take_ticks(e);
     if (wanted == e->timer_ns)
         return;
     struct itimerspec timer = {.it_interval.tv_nsec = wanted, .it_value.tv_nsec = wanted};
@@ -71,16 +88,36 @@ static int cuda_submit(struct kvbi_engine *engine, const struct kvbi_copy *copie
     return 0;
 }
 
+/*
+ * Whoever was told first: what is on its way ends now, as far as the driver has an answer, and
+ * before anything else that ends for the loss, so that all of that is known to be condemned.
+ */
+static void land_lost(struct kvbi_cuda_engine *e, struct kvbi_cuda_scope *scope)
+{
+    if (e->lost_seen || !kvbi_cuda_context_lost(e->cuda))
+        return;
+    kvbi_lock_take(&e->queue.lock);
+    e->lost_seen = true;
+    kvbi_lock_release(&e->queue.lock);
+    e->look_now = true;
+    kvbi_cuda_land(e, scope);
+}
+
 static uint32_t cuda_reap(struct kvbi_engine *engine, struct kvbi_completion *completions,
                           uint32_t max, uint64_t until_ns, bool *more)
 {
     struct kvbi_cuda_engine *e = of(engine);
     struct kvbi_cuda_scope scope;
     (void)until_ns; /* nothing here takes long but what goes through buffers, a few blocks */
+    take_ticks(e);
     kvbi_cuda_enter(e->cuda, &scope);
     kvbi_cuda_land(e, &scope);
     kvbi_cuda_launch(e, &scope);
+    land_lost(e, &scope);
     kvbi_cuda_leave(&scope);
+    e->look_now = e->ticked = false;
+    if (e->ticked_ns >= KVBI_ASK_NS)
+        e->ticked_ns = 0;
     kvbi_cuda_give_up(e);
     set_timer(e);
     return kvbi_cuda_emit(e, completions, max, more);
@@ -107,28 +144,56 @@ static uint32_t heads_locked(const struct kvbi_cuda_engine *e, struct kvbi_fligh
     return count;
 }
 
+/*
+ * Of flights whose words do not say it, as far as it is time to ask: they become the first of
+ * `heads`.
+ */
+static uint32_t keep_due(struct kvbi_cuda_engine *e, struct kvbi_flight_witness *heads,
+                         uint32_t count)
+{
+    uint32_t due = 0;
+    uint64_t now = kvbi_clock_now(e->clock);
+    for (uint32_t i = 0; i < count; i++)
+        if (kvbi_flight_may_ask(&e->flights, heads[i], now, false))
+            heads[due++] = heads[i];
+    return due;
+}
+
+/* Enters the driver only if there is something to ask it. */
+static bool ask_due(struct kvbi_cuda_engine *e, const struct kvbi_flight_witness *heads,
+                    uint32_t count)
+{
+    struct kvbi_cuda_scope scope;
+    bool ready = false;
+    if (count == 0)
+        return false;
+    kvbi_cuda_enter(e->cuda, &scope);
+    for (uint32_t i = 0; i < count; i++)
+        if (kvbi_flight_ask(heads[i], &scope) != cudaErrorNotReady) {
+            kvbi_flight_ask_again(&e->flights, heads[i]);
+            ready = true;
+        }
+    kvbi_cuda_leave(&scope);
+    return ready;
+}
+
 static bool cuda_ready(struct kvbi_engine *engine)
 {
     struct kvbi_cuda_engine *e = of(engine);
-    struct kvbi_cuda_scope scope;
     struct kvbi_flight_witness heads[2 * KVBI_STREAMS_EACH_WAY];
-    bool lost = kvbi_cuda_lost(e->cuda);
+    bool lost = kvbi_cuda_lost(e->cuda), gone = kvbi_cuda_context_lost(e->cuda);
     kvbi_lock_take(&e->queue.lock);
     const struct kvbi_copy_queue *q = &e->queue;
     bool pending = q->ready[0].count + q->ready[1].count + q->waiting.count + e->deferred[0].count +
                        e->deferred[1].count >
                    0;
     bool ready = e->completed.count > 0 || q->cancelled.count > 0 || (lost && pending) ||
-                 kvbi_copy_due_locked(q);
+                 (gone && !e->lost_seen && e->order_count > 0) || kvbi_copy_due_locked(q);
     uint32_t count = heads_locked(e, heads);
     kvbi_lock_release(&e->queue.lock);
-    if (ready || count == 0)
-        return ready;
-    kvbi_cuda_enter(e->cuda, &scope);
     for (uint32_t i = 0; i < count && !ready; i++)
-        ready = kvbi_flight_ask(heads[i], &scope) != cudaErrorNotReady;
-    kvbi_cuda_leave(&scope);
-    return ready;
+        ready = kvbi_flight_seen(&e->flights, heads[i]);
+    return ready || ask_due(e, heads, keep_due(e, heads, count));
 }
 
 static void cuda_drain(struct kvbi_engine *engine)
@@ -143,6 +208,7 @@ static void cuda_drain(struct kvbi_engine *engine)
     for (uint32_t i = 0; i < e->order_count; i++)
         kvbi_flight_wait(&e->flights, &e->flights.all[e->order[i]], &scope);
     kvbi_cuda_leave(&scope);
+    e->look_now = true;
 }
 
 static int cuda_import(struct kvbi_engine *engine, const struct kvb_fence *fence, uint64_t *ticket,
@@ -351,6 +417,8 @@ int kvbi_engine_cuda_create(struct kvbi_engine **engine, const struct kvbi_memor
     }
     e->engine.ops = &cuda_ops;
     e->engine.streams = &cuda_stream_ops;
+    e->own_thread = config->own_thread;
+    e->clock = config->clock;
     e->hooks = config->hooks;
     e->log = config->log;
     e->device = config->device;

@@ -4,6 +4,10 @@
 
 /* What all registered buffers take together, unless one block is larger. */
 #define BOUNCE_BYTES ((uint64_t)32 << 20)
+/* A word and an event. */
+#define ENDS 2u
+/* Less than the entries after which a call waits, whatever was there before. */
+#define STREAM_TAKES 900u
 
 /* ---- Beginning ------------------------------------------------------------------------------- */
 
@@ -44,21 +48,58 @@ bool kvbi_cuda_tickets_on_same_lines(struct kvbi_tickets a, struct kvbi_tickets 
     return lines_of(a) == lines_of(b);
 }
 
-uint32_t kvbi_flights_stream(struct kvbi_flights *flights, bool to_device,
+/* Of those that run what they have at once. */
+static uint32_t emptier_stream(const struct kvbi_flights *flights, bool to_device)
+{
+    const uint32_t each = KVBI_STREAMS_EACH_WAY - KVBI_STREAMS_WAITING;
+    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0,
+             chosen = first + flights->next_stream[to_device] % each;
+    for (uint32_t i = first; i < first + each; i++)
+        if (flights->streams[i].entries < flights->streams[chosen].entries)
+            chosen = i;
+    return chosen;
+}
+
+uint32_t kvbi_flights_stream(const struct kvbi_flights *flights, bool to_device,
                              struct kvbi_tickets tickets)
 {
-    const uint32_t free = KVBI_STREAMS_EACH_WAY - KVBI_STREAMS_WAITING;
-    uint32_t first = to_device ? KVBI_STREAMS_EACH_WAY : 0, idle = KVBI_NONE;
+    uint32_t end = to_device ? 2 * KVBI_STREAMS_EACH_WAY : KVBI_STREAMS_EACH_WAY, idle = KVBI_NONE;
     if (lines_of(tickets) == 0)
-        return first + flights->next_stream[to_device]++ % free;
-    for (uint32_t i = first + free; i < first + KVBI_STREAMS_EACH_WAY; i++) {
+        return emptier_stream(flights, to_device);
+    for (uint32_t i = end - KVBI_STREAMS_WAITING; i < end; i++) {
         const struct kvbi_flight_stream *stream = &flights->streams[i];
-        if (stream->running > 0 && kvbi_cuda_tickets_on_same_lines(stream->tickets, tickets))
+        if (stream->flights > 0 && kvbi_cuda_tickets_on_same_lines(stream->tickets, tickets))
             return i;
-        if (stream->running == 0 && idle == KVBI_NONE)
+        if (stream->flights == 0 && idle == KVBI_NONE)
             idle = i;
     }
     return idle;
+}
+
+uint32_t kvbi_flights_room(const struct kvbi_flights *flights, uint32_t stream)
+{
+    uint32_t entries = flights->streams[stream].entries;
+    return entries < KVBI_STREAM_ENTRIES ? KVBI_STREAM_ENTRIES - entries : 0;
+}
+
+/* Events that the stream has to wait for, one by one. */
+static uint32_t waits_of(const struct kvbi_flight_stream *stream,
+                         const struct kvbi_flight_plan *plan)
+{
+    return kvbi_cuda_tickets_count(plan->points, &stream->waited, plan->tickets.source) +
+           kvbi_cuda_tickets_count(plan->points, &stream->waited, plan->tickets.target);
+}
+
+uint64_t kvbi_flights_entries(const struct kvbi_flights *flights,
+                              const struct kvbi_flight_plan *plan, uint32_t blocks)
+{
+    const struct kvbi_cuda_copier *copier = plan->copier;
+    enum kvb_copy_method method = copier->methods[plan->load.to_device];
+    uint32_t layers = copier->strides->layers;
+    uint64_t copies = plan->layered
+                          ? layers * (kvbi_cuda_copy_entries(copier, method, blocks, 1) + 1)
+                          : kvbi_cuda_copy_entries(copier, method, blocks, layers);
+    return waits_of(&flights->streams[plan->stream], plan) + copies + ENDS;
 }
 
 /* All layers at once, or each with its event behind it. */
@@ -77,18 +118,28 @@ static cudaError_t copy_by_plan(struct kvbi_flight *flight, struct kvbi_cuda_sco
         error = kvbi_cuda_copy(plan->copier, scope, method, &load, stream);
         if (error == cudaSuccess)
             error = kvbi_cuda_check(scope, cudaEventRecord(flight->layers[load.first], stream));
+        flight->entries += error == cudaSuccess;
     }
     return error;
 }
 
-/* Some of it may have got there: each block is copied once more, whole, and answers for itself. */
+/*
+ * Some of it may have got there: each block is copied once more, whole, and answers for itself. But
+ * what would make the caller wait for the stream is not: it has failed already.
+ */
 static void copy_one_by_one(struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
-                            cudaStream_t stream, cudaError_t *errors)
+                            cudaStream_t stream, uint32_t entries, cudaError_t failed,
+                            cudaError_t *errors)
 {
+    uint32_t layers = plan->copier->strides->layers, before = plan->copier->entries;
+    uint64_t each = kvbi_cuda_copy_entries(plan->copier, KVB_COPY_PLAIN, 1, layers);
     for (uint32_t i = 0; i < plan->load.count; i++) {
+        errors[i] = failed;
+        if (entries + (plan->copier->entries - before) + each + ENDS > STREAM_TAKES)
+            continue;
         struct kvbi_cuda_load one = {.pairs = &plan->load.pairs[i],
                                      .count = 1,
-                                     .layers = plan->copier->strides->layers,
+                                     .layers = layers,
                                      .to_device = plan->load.to_device};
         errors[i] = kvbi_cuda_copy(plan->copier, scope, KVB_COPY_PLAIN, &one, stream);
     }
@@ -101,42 +152,79 @@ static void refuse_all(const struct kvbi_flight_plan *plan, cudaError_t error, c
         errors[i] = error;
 }
 
-void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
-                       struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
-                       cudaError_t *errors)
+/* It is running from here on, with nothing on its stream yet. */
+static void start(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                  const struct kvbi_flight_plan *plan)
 {
+    struct kvbi_flight_stream *stream = &flights->streams[plan->stream];
     flight->stream = plan->stream;
     flight->to_device = plan->load.to_device;
     flight->running = true;
     flight->result = 0;
+    flight->entries = 0;
+    flight->bounces = plan->bounces;
+    flight->number++;
     flights->running++;
-    struct kvbi_flight_stream *stream = &flights->streams[flight->stream];
-    if (stream->running++ == 0)
+    flights->next_stream[flight->to_device] += !kvbi_flights_stream_waits(plan->stream);
+    if (stream->flights++ == 0) {
+        atomic_store_explicit(&stream->asked_ns, plan->now_ns, memory_order_relaxed);
         stream->tickets = (struct kvbi_tickets){0};
+    }
     (void)kvbi_cuda_tickets_merge(&stream->tickets, plan->tickets.source);
     (void)kvbi_cuda_tickets_merge(&stream->tickets, plan->tickets.target);
     flight->tickets = stream->tickets;
-    flight->bounces = plan->bounces;
-    refuse_all(plan, cudaSuccess, errors);
-    cudaError_t error = cudaSuccess;
+}
+
+static cudaError_t wait_for_tickets(struct kvbi_flight_stream *stream,
+                                    struct kvbi_cuda_scope *scope,
+                                    const struct kvbi_flight_plan *plan)
+{
     const uint64_t tickets[2] = {plan->tickets.source, plan->tickets.target};
+    cudaError_t error = cudaSuccess;
     for (uint32_t i = 0; i < 2 && error == cudaSuccess; i++)
         if (tickets[i] != 0)
             error = kvbi_cuda_check(scope, kvbi_cuda_tickets_wait(plan->points, stream->stream,
                                                                   &stream->waited, tickets[i]));
-    bool layered = plan->layered;
-    if (error != cudaSuccess) {
-        refuse_all(plan, error, errors);
-    } else if (copy_by_plan(flight, scope, plan, stream->stream) != cudaSuccess) {
-        copy_one_by_one(scope, plan, stream->stream, errors);
-        layered = false;
-    }
-    bool by_stream =
-        kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream->stream)) != cudaSuccess;
+    return error;
+}
+
+/* Where and by what it will be seen to be over. */
+static void end(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                struct kvbi_cuda_scope *scope, cudaStream_t stream, bool layered)
+{
+    flight->by_word = kvbi_cuda_words_write(
+        &flights->words, scope, (uint32_t)(flight - flights->all), flight->number, stream);
+    bool by_stream = kvbi_cuda_check(scope, cudaEventRecord(flight->done, stream)) != cudaSuccess;
     if (by_stream)
         flight->result = KVB_EIO; /* who has been told to wait for `done` waited for nothing */
+    flight->entries += (uint32_t)flight->by_word + !by_stream;
     atomic_store_explicit(&flight->by_stream, by_stream, memory_order_release);
     atomic_store_explicit(&flight->layered, layered, memory_order_release);
+}
+
+void kvbi_flight_begin(struct kvbi_flights *flights, struct kvbi_flight *flight,
+                       struct kvbi_cuda_scope *scope, const struct kvbi_flight_plan *plan,
+                       cudaError_t *errors)
+{
+    struct kvbi_flight_stream *stream = &flights->streams[plan->stream];
+    uint32_t before = plan->copier->entries;
+    uint32_t waits = waits_of(stream, plan);
+    bool layered = plan->layered;
+    start(flights, flight, plan);
+    refuse_all(plan, cudaSuccess, errors);
+    cudaError_t error = wait_for_tickets(stream, scope, plan);
+    flight->entries = waits;
+    if (error != cudaSuccess) {
+        refuse_all(plan, error, errors);
+    } else if ((error = copy_by_plan(flight, scope, plan, stream->stream)) != cudaSuccess) {
+        copy_one_by_one(scope, plan, stream->stream,
+                        stream->entries + flight->entries + plan->copier->entries - before, error,
+                        errors);
+        layered = false;
+    }
+    end(flights, flight, scope, stream->stream, layered);
+    flight->entries += plan->copier->entries - before;
+    stream->entries += flight->entries;
 }
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
@@ -146,7 +234,34 @@ struct kvbi_flight_witness kvbi_flight_witness(const struct kvbi_flights *flight
 {
     bool by_stream = atomic_load_explicit(&flight->by_stream, memory_order_acquire);
     return (struct kvbi_flight_witness){.done = by_stream ? NULL : flight->done,
-                                        .stream = flights->streams[flight->stream].stream};
+                                        .stream = flights->streams[flight->stream].stream,
+                                        .on = flight->stream,
+                                        .word = (uint32_t)(flight - flights->all),
+                                        .number = flight->number,
+                                        .by_word = flight->by_word};
+}
+
+bool kvbi_flight_seen(const struct kvbi_flights *flights, struct kvbi_flight_witness witness)
+{
+    return witness.by_word && kvbi_cuda_words_has(&flights->words, witness.word, witness.number);
+}
+
+bool kvbi_flight_may_ask(struct kvbi_flights *flights, struct kvbi_flight_witness witness,
+                         uint64_t now_ns, bool anyway)
+{
+    _Atomic uint64_t *asked_ns = &flights->streams[witness.on].asked_ns;
+    uint64_t pause = witness.by_word ? KVBI_ASK_NS : KVBI_ASK_WITHOUT_WORD_NS;
+    uint64_t before = atomic_load_explicit(asked_ns, memory_order_relaxed);
+    if (!anyway && before != 0 && now_ns < before + pause)
+        return false;
+    return atomic_compare_exchange_strong_explicit(asked_ns, &before, now_ns, memory_order_relaxed,
+                                                   memory_order_relaxed) ||
+           anyway;
+}
+
+void kvbi_flight_ask_again(struct kvbi_flights *flights, struct kvbi_flight_witness witness)
+{
+    atomic_store_explicit(&flights->streams[witness.on].asked_ns, 0, memory_order_relaxed);
 }
 
 cudaError_t kvbi_flight_ask(struct kvbi_flight_witness witness, struct kvbi_cuda_scope *scope)
@@ -190,7 +305,8 @@ void kvbi_flight_land(struct kvbi_flights *flights, struct kvbi_flight *flight)
 {
     flight->running = false;
     flights->running--;
-    flights->streams[flight->stream].running--;
+    flights->streams[flight->stream].flights--;
+    flights->streams[flight->stream].entries -= flight->entries;
 }
 
 /* ---- Buffers --------------------------------------------------------------------------------- */
@@ -239,6 +355,9 @@ static cudaError_t create_all(struct kvbi_flights *flights, struct kvbi_cuda_sco
                                 cudaHostAlloc(&bounce, flights->bounce_count * flights->block_bytes,
                                               cudaHostAllocPortable | cudaHostAllocMapped));
     flights->bounce = bounce;
+    if (error == cudaSuccess)
+        error = kvbi_cuda_words_create(&flights->words, scope, KVBI_FLIGHTS,
+                                       flights->streams[0].stream);
     return error;
 }
 
@@ -289,6 +408,7 @@ void kvbi_flights_destroy(struct kvbi_flights *flights)
             destroy_event(&scope, flights->layer_events[i]);
         if (flights->bounce != NULL)
             (void)kvbi_cuda_check(&scope, cudaFreeHost(flights->bounce));
+        kvbi_cuda_words_destroy(&flights->words, &scope);
         kvbi_cuda_leave(&scope);
     }
     kvbi_memory_free(flights->memory, flights->layer_events,

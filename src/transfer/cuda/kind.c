@@ -24,6 +24,8 @@ static int create_engine(const struct kvbi_tier *tier, struct kvbi_engine **engi
         .method = (enum kvb_copy_method)config->configs[tier->tier].copy_method,
         .capacity = config->capacity,
         .lines = config->lines,
+        .own_thread = config->own_thread,
+        .clock = config->clock,
         .log = config->log,
         .hooks = config->hooks};
     return kvbi_engine_cuda_create(engine, config->memory, &cuda, said, KVBI_ENGINE_SAID_BYTES);

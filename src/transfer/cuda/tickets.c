@@ -7,6 +7,8 @@
 
 /* How many events of a line are looked up in one hold of the lock. */
 #define WAIT_BATCH 16u
+/* A stream of ours waits for the server's, and records one of ours. */
+#define EVENT_ENTRIES 2u
 
 static struct kvbi_cuda_ticket *at(struct kvbi_cuda_tickets *tickets, uint64_t number)
 {
@@ -46,6 +48,7 @@ static void pass(struct kvbi_cuda_tickets *tickets, uint32_t line, uint64_t numb
     if (first != NULL && first->number == number) {
         l->first = first->next;
         l->count--;
+        l->entries -= first->entries;
         tickets->pending--;
         first->number = 0;
         if (captured)
@@ -94,18 +97,7 @@ bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets)
 
 /* ---- Importing ------------------------------------------------------------------------------- */
 
-/* Of ours the one with the fewest tickets that are not reached. */
-static uint32_t own_line_locked(const struct kvbi_cuda_tickets *tickets)
-{
-    kvbi_lock_assert_held(&tickets->lock);
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < KVBI_CUDA_OWN_LINES; i++)
-        if (tickets->all[i].count < tickets->all[best].count)
-            best = i;
-    return best;
-}
-
-/* The stream's; or one that nobody uses, that of the longest time ago; or one of ours. */
+/* The stream's; or one that nobody uses, that of the longest time ago; or that of ours. */
 static uint32_t line_of_locked(struct kvbi_cuda_tickets *tickets, cudaStream_t stream)
 {
     kvbi_lock_assert_held(&tickets->lock);
@@ -118,17 +110,20 @@ static uint32_t line_of_locked(struct kvbi_cuda_tickets *tickets, cudaStream_t s
             idle = i;
     }
     if (idle == KVBI_NONE)
-        return own_line_locked(tickets);
+        return KVBI_CUDA_LINE_BOTH;
     tickets->all[idle].stream = stream;
     return idle;
 }
 
-/* Behind the line's others. 0: all places of the ring are taken. */
-static uint64_t take_locked(struct kvbi_cuda_tickets *tickets, uint32_t line)
+/*
+ * Behind the line's others. 0: all places of the ring are taken, or too many entries of its stream.
+ */
+static uint64_t take_locked(struct kvbi_cuda_tickets *tickets, uint32_t line, uint32_t entries)
 {
     kvbi_lock_assert_held(&tickets->lock);
     struct kvbi_cuda_line *l = &tickets->all[line];
-    if (tickets->pending == KVBI_CUDA_TICKETS)
+    if (tickets->pending == KVBI_CUDA_TICKETS ||
+        (entries > 0 && l->entries + entries > KVBI_CUDA_OWN_ENTRIES))
         return 0;
     while (at(tickets, tickets->next)->number != 0)
         tickets->next++;
@@ -138,6 +133,8 @@ static uint64_t take_locked(struct kvbi_cuda_tickets *tickets, uint32_t line)
     ticket->number = number;
     ticket->next = KVBI_NONE;
     ticket->recorded = ticket->refused = false;
+    ticket->entries = entries;
+    l->entries += entries;
     if (l->count++ == 0)
         l->first = place;
     else
@@ -155,19 +152,33 @@ struct place {
     cudaStream_t stream;
 };
 
-/*
- * `server`: the stream that it is a point of; `ours`: of none, a stream of ours is to wait first.
- */
-static struct place take(struct kvbi_cuda_tickets *tickets, cudaStream_t server, bool ours)
+/* A point of a stream of the server's. */
+static struct place take(struct kvbi_cuda_tickets *tickets, cudaStream_t server)
 {
     struct place place = {.stream = server};
     kvbi_lock_take(&tickets->lock);
-    place.line = ours ? own_line_locked(tickets) : line_of_locked(tickets, server);
-    place.number = take_locked(tickets, place.line);
-    if (ours)
-        place.stream = tickets->all[place.line].stream;
+    place.line = line_of_locked(tickets, server);
+    place.number = take_locked(tickets, place.line, 0);
     kvbi_lock_release(&tickets->lock);
     return place;
+}
+
+/* One for which the stream of ours that has this line is to wait, with so many entries. */
+static struct place take_own(struct kvbi_cuda_tickets *tickets, uint32_t line, uint32_t entries)
+{
+    struct place place = {.line = line, .stream = tickets->all[line].stream};
+    kvbi_lock_take(&tickets->lock);
+    place.number = take_locked(tickets, line, entries);
+    kvbi_lock_release(&tickets->lock);
+    return place;
+}
+
+/* Of a fence of one of CUDA's kinds. */
+static struct place take_for(struct kvbi_cuda_tickets *tickets, const struct kvb_fence *fence)
+{
+    return fence->kind == KVB_FENCE_CUDA_STREAM
+               ? take(tickets, (cudaStream_t)(uintptr_t)fence->handle)
+               : take_own(tickets, KVBI_CUDA_LINE_EVENTS, EVENT_ENTRIES);
 }
 
 static void set_recorded(struct kvbi_cuda_tickets *tickets, uint64_t number, bool refused)
@@ -194,14 +205,13 @@ int kvbi_cuda_tickets_check_stream(const struct kvbi_cuda_tickets *tickets,
                                    struct kvbi_cuda_scope *scope, cudaStream_t stream,
                                    struct kvbi_why *why)
 {
-    if (stream == NULL || stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
-        kvbi_why_say(why, "it is a default stream: record an event there and pass that");
-        return KVB_EINVAL;
-    }
     cudaError_t error = ask_capturing(tickets, scope, stream);
     if (error == cudaSuccess)
         return 0;
-    if (kvbi_cuda_is_of_capture(error))
+    if (error == cudaErrorStreamCaptureImplicit)
+        kvbi_why_say(why, "it is the legacy default stream, and a stream that synchronises with it "
+                          "is being captured into a graph");
+    else if (kvbi_cuda_is_of_capture(error))
         kvbi_why_say(why, "the stream is being captured into a graph");
     else
         kvbi_why_say(why, "it is no stream: %s (%d)", cudaGetErrorName(error), (int)error);
@@ -232,14 +242,16 @@ static int import(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *sco
                                        : 0;
     if (refused != 0)
         return refused;
-    struct place place = take(tickets, stream, !is_stream);
+    struct place place = take_for(tickets, fence);
     if (place.number == 0) {
         kvbi_cuda_tickets_look(tickets, scope);
-        place = take(tickets, stream, !is_stream);
+        place = take_for(tickets, fence);
     }
     if (place.number == 0) {
-        kvbi_why_say(why, "%d fences of this manager are not reached, and no more can be kept",
-                     KVBI_CUDA_TICKETS);
+        kvbi_why_say(why,
+                     "%d fences of this manager, or %d that are events, are not reached, and "
+                     "no more can be kept",
+                     KVBI_CUDA_TICKETS, KVBI_CUDA_OWN_ENTRIES / EVENT_ENTRIES);
         return kvbi_cuda_lost(tickets->cuda) ? KVB_EDEVICE : KVB_EAGAIN;
     }
     cudaError_t error = record(tickets, scope, fence, &place);
@@ -322,6 +334,17 @@ cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream
     return error;
 }
 
+uint32_t kvbi_cuda_tickets_count(const struct kvbi_cuda_tickets *tickets,
+                                 const struct kvbi_cuda_waited *waited, uint64_t ticket)
+{
+    if (ticket == 0)
+        return 0;
+    uint32_t line = kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
+    return waited->numbers[line] < kvbi_ticket_number(ticket)
+               ? atomic_load_explicit(&tickets->all[line].count, memory_order_relaxed)
+               : 0;
+}
+
 uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, uint64_t b)
 {
     struct kvbi_cuda_scope scope;
@@ -329,7 +352,9 @@ uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, u
     if (kvbi_cuda_context_lost(tickets->cuda))
         return 0;
     kvbi_cuda_enter(tickets->cuda, &scope);
-    struct place place = take(tickets, NULL, true);
+    uint32_t entries = kvbi_cuda_tickets_count(tickets, &waited, a) +
+                       kvbi_cuda_tickets_count(tickets, &waited, b) + 1;
+    struct place place = take_own(tickets, KVBI_CUDA_LINE_BOTH, entries);
     if (place.number != 0) {
         cudaError_t error =
             kvbi_cuda_check(&scope, kvbi_cuda_tickets_wait(tickets, place.stream, &waited, a));

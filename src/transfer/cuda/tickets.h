@@ -47,23 +47,34 @@
  */
 #define KVBI_CUDA_TICKETS 1024u
 /*
- * Lines with a stream of ours: for events, for what waits for two streams, and where there are more
- * streams than lines. Two, as each is a stream more that competes for the GPU's queues.
+ * Lines with a stream of ours: for the server's events, and for what waits for two streams, and
+ * where there are more streams than lines. Two, as each is a stream more that competes for the
+ * GPU's queues.
  */
+#define KVBI_CUDA_LINE_EVENTS 0u
+#define KVBI_CUDA_LINE_BOTH 1u
 #define KVBI_CUDA_OWN_LINES 2u
+/*
+ * Of one stream of ours, at once: half of what a stream takes before the caller waits in the driver
+ * (vllm issue 29013). An event of the server's takes two of them.
+ */
+#define KVBI_CUDA_OWN_ENTRIES 512u
 
 struct kvbi_cuda_ticket {
     cudaEvent_t event;
-    uint64_t number; /* 0: it is free */
-    uint32_t next;   /* on its line, or KVBI_NONE */
+    uint64_t number;  /* 0: it is free */
+    uint32_t next;    /* on its line, or KVBI_NONE */
+    uint32_t entries; /* of a stream of ours */
     bool recorded;
     bool refused; /* its ticket is nobody's */
 };
 
 struct kvbi_cuda_line {
-    cudaStream_t stream;         /* ours, or the server's: whose tickets they are */
-    uint32_t first, last, count; /* of those that are not reached; places in the ring */
-    uint64_t used;               /* the number of its last ticket; 0: it has had none */
+    cudaStream_t stream;    /* ours, or the server's: whose tickets they are */
+    uint32_t first, last;   /* of those that are not reached; places in the ring */
+    _Atomic uint32_t count; /* written with the lock, read without */
+    uint32_t entries;       /* of theirs */
+    uint64_t used;          /* the number of its last ticket; 0: it has had none */
 };
 
 struct kvbi_cuda_tickets {
@@ -99,6 +110,9 @@ void kvbi_cuda_tickets_look(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_
 /* Are some not reached, as far as is known? Any thread. */
 bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets);
 
+/* How many events there are to wait for at most, for who has waited for `waited`. No lock. */
+uint32_t kvbi_cuda_tickets_count(const struct kvbi_cuda_tickets *tickets,
+                                 const struct kvbi_cuda_waited *waited, uint64_t ticket);
 /*
  * `stream`, which has waited for `waited`, waits for `ticket` and all before it on its line. Any
  * thread. The caller checks the result: it knows whose the stream is.
