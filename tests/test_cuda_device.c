@@ -40,9 +40,11 @@ static bool end_server(struct server *server)
     good = cudaStreamSynchronize(server->stream) == cudaSuccess && good;
     good = cudaStreamDestroy(server->stream) == cudaSuccess && good;
     good = cudaFreeHost(server->pinned) == cudaSuccess && good;
+    /* before the end: a call behind it would begin anew */
+    const char *error = cudaGetErrorName(cudaPeekAtLastError());
     good = kv_device_end() == 0 && good;
     if (!good)
-        print_error("the server's end has failed: %s\n", cudaGetErrorName(cudaPeekAtLastError()));
+        print_error("the server's end has failed: %s\n", error);
     server->begun = false;
     return good;
 }

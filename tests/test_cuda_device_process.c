@@ -16,6 +16,7 @@
 #include "support/test.h"
 #include <kvblock.h>
 
+#include "api/testing.h"
 #include "support/give_up.h"
 #include "support/kv_wait.h"
 
@@ -100,8 +101,19 @@ static bool has_context(void)
 
 /* ---- A server -------------------------------------------------------------------------------- */
 
+/* A thread of the server's that captures a graph as long as the test wants. */
+struct capture {
+    pthread_t thread;
+    bool running;
+    struct kv_wait begun, end;
+    const char *failed; /* the call that did */
+    cudaError_t error;
+    unsigned char *pinned, *device;
+};
+
 struct server {
-    struct kvb_manager *kv;
+    struct kvb_manager *kv, *second; /* the second of a test that has two */
+    struct capture capture;
     uint32_t tokens[BLOCKS * TOKENS];
     struct kvb_seq seqs[BLOCKS];
 };
@@ -113,16 +125,34 @@ static int server_setup(void **state)
     return *state == NULL ? -1 : 0;
 }
 
-/* A test that has failed midway leaves its manager: the run cannot end around it. */
+static bool finish_capture(struct capture *capture)
+{
+    if (!capture->running)
+        return true;
+    kv_wait_signal(&capture->end);
+    capture->running = false;
+    return pthread_join(capture->thread, NULL) == 0;
+}
+
+/* A test that has failed midway leaves its managers, and blocks that it holds. */
+static bool take_down(struct kvb_manager *kv)
+{
+    if (kv == NULL)
+        return true;
+    kvbi_testing_mute(kv);
+    if (kvb_manager_destroy(kv) != 0)
+        kvbi_testing_abandon(kv);
+    return false;
+}
+
 static int server_teardown(void **state)
 {
     struct server *server = *state;
-    if (server->kv != NULL) {
-        print_error("the manager is still there\n");
-        return -1;
-    }
+    bool good = finish_capture(&server->capture);
+    good = take_down(server->kv) && good;
+    good = take_down(server->second) && good;
     free(server);
-    return end_run() ? 0 : -1;
+    return end_run() && good ? 0 : -1;
 }
 
 static void create(struct server *server, uint32_t progress)
@@ -277,10 +307,12 @@ static void test_context_stays_while_another_manager_has_it(void **state)
     struct server *server = *state, other = {.kv = NULL};
     create(server, KVB_PROGRESS_THREAD);
     create(&other, KVB_PROGRESS_THREAD);
+    server->second = other.kv;
     there_and_back(server);
     destroy(server);
     assert_true(has_context());
     there_and_back(&other);
+    server->second = NULL;
     destroy(&other);
     assert_false(has_context());
 }
@@ -311,15 +343,6 @@ static void test_manager_that_is_refused_leaves_no_context(void **state)
 }
 
 /* ---- Captures -------------------------------------------------------------------------------- */
-
-/* A thread of the server's that captures a graph as long as the test wants. */
-struct capture {
-    pthread_t thread;
-    struct kv_wait begun, end;
-    const char *failed; /* the call that did */
-    cudaError_t error;
-    unsigned char *pinned, *device;
-};
 
 static bool works(struct capture *capture, const char *call, cudaError_t error)
 {
@@ -409,13 +432,13 @@ static void begin_capture(struct capture *capture)
     kv_wait_init(&capture->begun);
     kv_wait_init(&capture->end);
     ok(pthread_create(&capture->thread, NULL, capture_a_graph, capture));
+    capture->running = true;
     assert_true(kv_wait_for(&capture->begun, 1));
 }
 
 static void end_capture(struct capture *capture)
 {
-    kv_wait_signal(&capture->end);
-    ok(pthread_join(capture->thread, NULL));
+    assert_true(finish_capture(capture));
     if (capture->failed != NULL)
         fail_msg("%s: %s", capture->failed, cudaGetErrorName(capture->error));
 }
@@ -423,37 +446,37 @@ static void end_capture(struct capture *capture)
 /* Creating pins, allocates and calibrates; destroying frees. */
 static void test_capture_survives_whole_lives_of_managers(void **state)
 {
-    static struct capture capture;
-    begin_capture(&capture);
-    live(*state, KVB_PROGRESS_POLL);
-    live(*state, KVB_PROGRESS_THREAD);
-    end_capture(&capture);
+    struct server *server = *state;
+    begin_capture(&server->capture);
+    live(server, KVB_PROGRESS_POLL);
+    live(server, KVB_PROGRESS_THREAD);
+    end_capture(&server->capture);
 }
 
 static void test_captures_begin_and_end_while_a_manager_moves(void **state)
 {
-    static struct capture capture;
-    create(*state, KVB_PROGRESS_THREAD);
+    struct server *server = *state;
+    create(server, KVB_PROGRESS_THREAD);
     for (uint32_t i = 0; i < 8; i++) {
-        begin_capture(&capture);
+        begin_capture(&server->capture);
         if (i % 2 == 0)
-            there_and_back(*state);
-        end_capture(&capture);
+            there_and_back(server);
+        end_capture(&server->capture);
         if (i % 2 == 1)
-            there_and_back(*state);
+            there_and_back(server);
     }
-    destroy(*state);
+    destroy(server);
 }
 
 /* The capture began after the manager, and ends when it is gone: destroy unpins and frees. */
 static void test_capture_survives_a_manager_that_another_thread_destroys(void **state)
 {
-    static struct capture capture;
-    create(*state, KVB_PROGRESS_THREAD);
-    there_and_back(*state);
-    begin_capture(&capture);
-    destroy(*state);
-    end_capture(&capture);
+    struct server *server = *state;
+    create(server, KVB_PROGRESS_THREAD);
+    there_and_back(server);
+    begin_capture(&server->capture);
+    destroy(server);
+    end_capture(&server->capture);
 }
 
 int main(void)

@@ -44,9 +44,11 @@ bool device_scene_end(struct device_scene *scene)
         good = cudaFreeHost(scene->pinned[i]) == cudaSuccess && good;
         scene->memory[i] = scene->pinned[i] = NULL;
     }
+    /* before the end: a call behind it would begin anew */
+    const char *error = cudaGetErrorName(cudaPeekAtLastError());
     good = kv_device_end() == 0 && good;
     if (!good)
-        print_error("the server's end has failed: %s\n", cudaGetErrorName(cudaPeekAtLastError()));
+        print_error("the server's end has failed: %s\n", error);
     scene->begun = false;
     return good;
 }
