@@ -4,23 +4,11 @@
  * this file a second time): bytes by each method, order with the server's streams, nothing left
  * behind. It makes no use of what only the stand-in can see.
  */
-#include "support/kv_scene.h"
-#include "support/move_test.h"
-
-#include <cuda_runtime_api.h>
+#include "support/device_scene.h"
 
 #define LAYERS 3u
 #define PARTS 2u
 #define BLOCKS 24u
-
-static void cuda_ok_at(cudaError_t error, const char *call, const char *file, int line)
-{
-    if (error != cudaSuccess) {
-        print_error("%s: %s\n", call, cudaGetErrorName(error));
-        _fail(file, line);
-    }
-}
-#define cuda_ok(call) cuda_ok_at((call), #call, __FILE__, __LINE__)
 
 /* ---- A server -------------------------------------------------------------------------------- */
 
@@ -52,9 +40,11 @@ static bool end_server(struct server *server)
     good = cudaStreamSynchronize(server->stream) == cudaSuccess && good;
     good = cudaStreamDestroy(server->stream) == cudaSuccess && good;
     good = cudaFreeHost(server->pinned) == cudaSuccess && good;
+    /* before the end: a call behind it would begin anew */
+    const char *error = cudaGetErrorName(cudaPeekAtLastError());
     good = kv_device_end() == 0 && good;
     if (!good)
-        print_error("the server's end has failed: %s\n", cudaGetErrorName(cudaPeekAtLastError()));
+        print_error("the server's end has failed: %s\n", error);
     server->begun = false;
     return good;
 }

@@ -65,6 +65,35 @@ static void test_contexts_are_made_where_something_is_made(void **state)
     assert_true(fake_cuda_has_context(1));
 }
 
+static void find_in_driver(const char *name, void *function)
+{
+    enum cudaDriverEntryPointQueryResult found;
+    CUDA(cudaGetDriverEntryPointByVersion(name, function, 11000, 0, &found));
+    assert_int_equal(found, cudaDriverEntryPointSuccess);
+}
+
+static void test_context_of_the_driver_goes_with_its_last_reference(void **state)
+{
+    int (*retain)(void **, int), (*release)(int), (*push)(void *), (*pop)(void **);
+    void *context, *memory;
+    (void)state;
+    find_in_driver("cuDevicePrimaryCtxRetain", &retain);
+    find_in_driver("cuDevicePrimaryCtxRelease", &release);
+    find_in_driver("cuCtxPushCurrent", &push);
+    find_in_driver("cuCtxPopCurrent", &pop);
+    assert_int_equal(retain(&context, 1), 0);
+    assert_int_equal(push(context), 0);
+    CUDA(cudaMalloc(&memory, 4096)); /* where there is a context already */
+    CUDA(cudaFree(memory));
+    assert_int_equal(pop(&context), 0);
+    assert_true(fake_cuda_has_context(1));
+    assert_int_equal(retain(&context, 1), 0);
+    assert_int_equal(release(1), 0);
+    assert_true(fake_cuda_has_context(1));
+    assert_int_equal(release(1), 0);
+    assert_false(fake_cuda_has_context(1));
+}
+
 static void test_devices_answer_what_they_are(void **state)
 {
     struct fake_scene *scene = *state;
@@ -428,6 +457,7 @@ int main(void)
         TEST(fake_scene, test_stream_that_waits_for_the_default_stream_is_reported),
         TEST(fake_scene, test_stale_handles_are_reported),
         TEST(fake_scene, test_contexts_are_made_where_something_is_made),
+        TEST(fake_scene, test_context_of_the_driver_goes_with_its_last_reference),
         TEST(fake_scene, test_devices_answer_what_they_are),
         TEST(fake_run, test_program_that_knows_nothing_of_the_stand_in_runs_with_its_defaults),
         TEST(fake_scene, test_memory_of_another_device_is_refused),

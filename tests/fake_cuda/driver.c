@@ -5,7 +5,8 @@
  *
  * Owns the stack of contexts of each thread. A context is its device's number plus one, as an
  * opaque pointer; the top of the stack is what cudaGetDevice of that thread says, as in the real
- * runtime. Below the stack lies what cudaSetDevice has named.
+ * runtime. Below the stack lies what cudaSetDevice has named. A context lives as long as somebody
+ * has retained it; the runtime's own reference lasts until the end of the run.
  * Their results are CUresult, whose numbers are those of cudaError_t for everything returned here;
  * they leave no last error.
  */
@@ -35,6 +36,11 @@ static bool is_known(int device)
     return device >= 0 && device < fake.config.devices;
 }
 
+bool fake_context_is_pushed(void)
+{
+    return this_stack()->depth > 0;
+}
+
 static void *context_of(int device)
 {
     return (void *)((uintptr_t)device + 1);
@@ -57,10 +63,8 @@ static int retain(void **context, int device)
     if (!error)
         error = is_known(device) ? fake.broken[device] : cudaErrorInvalidDevice;
     *context = error ? NULL : context_of(device);
-    if (!error) {
-        fake.has_context[device] = true;
+    if (!error)
         fake.contexts_retained[device]++;
-    }
     return leave(error);
 }
 

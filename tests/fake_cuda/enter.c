@@ -57,7 +57,7 @@ static cudaError_t enter_for(const char *call, unsigned flags, int device)
         error = fake_call_planned(call, device);
     if (!error && flags & FAKE_UNSAFE_IN_CAPTURE)
         error = fake_capture_check_unsafe(call);
-    if (!error && flags & FAKE_MAKES_CONTEXT)
+    if (!error && flags & FAKE_MAKES_CONTEXT && !fake_context_is_pushed())
         fake.has_context[device] = true;
     return error;
 }

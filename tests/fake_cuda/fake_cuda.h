@@ -33,8 +33,9 @@
  *
  * Devices. A copy wants memory of its stream's device, cudaEventRecord an event of it, a kernel
  * launch wants it to be current; copies and events do not care which device is current. As in CUDA
- * 12 and later, cudaSetDevice, and whatever allocates, creates a context on the device: see
- * fake_cuda_has_context.
+ * 12 and later, cudaSetDevice, and whatever allocates, creates a context on the device, for good:
+ * see fake_cuda_has_context. One that was made through the driver goes with its last reference, and
+ * the runtime uses it as it is while it is pushed.
  *
  * Host code. Dereferencing a device pointer crashes, as on a machine with a GPU: use fake_cuda_read
  * and fake_cuda_write. What host code does to pinned memory cannot be seen: say it with

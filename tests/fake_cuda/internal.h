@@ -290,6 +290,11 @@ void fake_report(enum fake_cuda_report_kind kind, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 size_t fake_reports_end(void); /* prints and drops all */
 
+/* ---- Contexts -------------------------------------------------------------------------------- */
+
+/* This thread has one of the driver's, which the runtime then uses as it is. */
+bool fake_context_is_pushed(void);
+
 /* ---- The state of a run ---------------------------------------------------------------------- */
 
 struct fake_state {
@@ -297,7 +302,7 @@ struct fake_state {
     bool started;
     struct fake_cuda_config config;
     struct fake_arena arenas[FAKE_CUDA_MAX_DEVICES];
-    bool has_context[FAKE_CUDA_MAX_DEVICES];
+    bool has_context[FAKE_CUDA_MAX_DEVICES]; /* of the runtime's own making */
     unsigned contexts_retained[FAKE_CUDA_MAX_DEVICES];
     unsigned contexts_pushed;                  /* on all threads */
     cudaError_t broken[FAKE_CUDA_MAX_DEVICES]; /* the sticky code */

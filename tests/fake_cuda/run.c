@@ -113,7 +113,8 @@ void fake_cuda_server_thread(bool marked)
 bool fake_cuda_has_context(int device)
 {
     fake_enter_helper();
-    bool has = device >= 0 && device < FAKE_CUDA_MAX_DEVICES && fake.has_context[device];
+    bool has = device >= 0 && device < FAKE_CUDA_MAX_DEVICES &&
+               (fake.has_context[device] || fake.contexts_retained[device] > 0);
     fake_unlock();
     return has;
 }

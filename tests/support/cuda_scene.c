@@ -4,14 +4,6 @@
 
 #include "support/kv_scene.h"
 
-void cuda_ok_at(cudaError_t error, const char *call, const char *file, int line)
-{
-    if (error != cudaSuccess) {
-        print_error("%s: %s\n", call, cudaGetErrorName(error));
-        _fail(file, line);
-    }
-}
-
 /* ---- The scene ------------------------------------------------------------------------------- */
 
 void *cuda_scene_make(void **state, size_t bytes)

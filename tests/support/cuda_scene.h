@@ -30,6 +30,7 @@
 #define KVB_TEST_SUPPORT_CUDA_SCENE_H
 
 #include "api/manager.h"
+#include "support/device_scene.h" /* cuda_ok */
 #include "support/move_test.h"
 #include "support/test.h"
 
@@ -46,9 +47,6 @@ struct cuda_scene {
     void *memory[CUDA_SCENE_MEMORY_MAX]; /* of the device */
     void *pinned[CUDA_SCENE_MEMORY_MAX];
 };
-
-void cuda_ok_at(cudaError_t error, const char *call, const char *file, int line);
-#define cuda_ok(call) cuda_ok_at((call), #call, __FILE__, __LINE__)
 
 /* ---- The scene ------------------------------------------------------------------------------- */
 
