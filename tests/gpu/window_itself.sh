@@ -82,15 +82,15 @@ echo "{\"name\": \"slow\", \"value\": 17, \"unit\": \"us\", \"baseline\": null, 
  \"bar\": 15, \"ok\": false, \"noise\": 0.1},"
 echo "{\"name\": \"free\", \"value\": 17, \"ratio\": null, \"bar\": null, \"ok\": true}"; exit 1'
 steps=('within|600|20' "gpu|$made/gpu|" "beside|KVB_REPLAY|$made/elf"
-    "step|test|elf|20|1|tests.txt|$made/elf|")
+    "step|test|elf|60|1|tests.txt|$made/elf|")
 
-make_list "${steps[@]}" "step|test|before|20|1|tests.txt|$made/good|with arguments" \
-    "step|test|failing|20|1|tests.txt|$made/failing|" \
+make_list "${steps[@]}" "step|test|before|60|1|tests.txt|$made/good|with arguments" \
+    "step|test|failing|60|1|tests.txt|$made/failing|" \
     "step|test|hanging|1|1|tests.txt|$made/hanging|" \
-    "step|test|skipping|20|1|tests.txt|$made/skipping|" \
-    "step|bench|bench|20|1|bench.txt|$made/rows|" \
-    "step|sanitizer|checked|20|1|sanitizer.txt|$made/good|" \
-    "step|test|after|20|1|tests.txt|$made/good|"
+    "step|test|skipping|60|1|tests.txt|$made/skipping|" \
+    "step|bench|bench|60|1|bench.txt|$made/rows|" \
+    "step|sanitizer|checked|60|1|sanitizer.txt|$made/good|" \
+    "step|test|after|60|1|tests.txt|$made/good|"
 expect 0 "$window" prepare "$made" "$work/all"
 says '^8 steps, about 8 s; all limits together [0-9]+ s of 600$'
 mkdir "$work/bin" "$work/results"
@@ -113,11 +113,14 @@ grep -q '^sanitized: .*--error-exitcode 9 .*/good' "$work/results/sanitizer.txt"
 [ ! -e "$work/survived" ] || wrong 'what hangs was not killed'
 [ ! -e "$work/all/out" ] || wrong 'results are elsewhere than in $OUT'
 
-for program in skipping:0 failing:1 hanging:1; do # each alone
-    make_list "${steps[@]}" "step|test|alone|1|1|tests.txt|$made/${program%:*}|"
+while read -r program limit status; do # each alone
+    make_list "${steps[@]}" "step|test|alone|$limit|1|tests.txt|$made/$program|"
     expect 0 "$window" prepare "$made" "$work/alone"
-    expect "${program#*:}" "$work/alone/window.sh" "$work/alone"
-done
+    expect "$status" "$work/alone/window.sh" "$work/alone"
+done <<<'good 60 0
+skipping 60 1
+failing 60 1
+hanging 1 1'
 make_list "${steps[@]/$made\/gpu/$made/none}"
 expect 0 "$window" prepare "$made" "$work/none"
 expect 77 "$work/none/window.sh" "$work/none"
@@ -125,7 +128,7 @@ says 'skipped: no GPU'
 
 # ---- Refused -------------------------------------------------------------------------------------
 
-make_list "${steps[@]}" "step|test|absent|20|1|tests.txt|$made/absent|"
+make_list "${steps[@]}" "step|test|absent|60|1|tests.txt|$made/absent|"
 expect 2 "$window" prepare "$made" "$work/refused"
 says 'absent is not there'
 make_list "${steps[@]}" "step|test|long|570|1|tests.txt|$made/good|"
