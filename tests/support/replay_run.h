@@ -10,7 +10,8 @@
  *     ...
  *     return run_replay_tests(KVB_REPLAY_PATH, tests, sizeof tests / sizeof *tests);
  *
- * KVB_REPLAY_PATH is the program. Without it (no examples were built) there is nothing to test.
+ * KVB_REPLAY_PATH is the program, unless the environment's KVB_REPLAY names one, for tests that run
+ * where they were not built. Without both (no examples were built) there is nothing to test.
  */
 #ifndef KVB_TEST_REPLAY_RUN_H
 #define KVB_TEST_REPLAY_RUN_H
