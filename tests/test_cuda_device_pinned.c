@@ -226,7 +226,7 @@ static uint32_t leave_free(struct harbour *harbour, uint32_t first, uint32_t cou
 }
 
 /*
- * Pieces are 252 MiB of blocks of 6: the one in slot 41 lies across the first edge, and is copied
+ * Pieces are 63 MiB of blocks of 1.5: the one in slot 41 lies across the first edge, and is copied
  * by the detour between two that are not.
  */
 static void test_block_across_an_edge_takes_the_detour(void **state)
@@ -238,7 +238,7 @@ static void test_block_across_an_edge_takes_the_detour(void **state)
     struct kvb_block *taken[SLOTS];
     struct mv_run run;
     device_scene_init(scene, MOVED, SLOTS);
-    device_scene_layout(scene, LAYERS, PARTS, MIB);
+    device_scene_layout(scene, LAYERS, PARTS, MIB / 4);
     rig->tiers[0].copy_method = KVB_COPY_PLAIN;
     map(harbour, SLOTS * block_bytes(harbour) + PAGE);
     open_at(harbour, harbour->map + 64);
