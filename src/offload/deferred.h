@@ -25,12 +25,12 @@
 struct kvbi_deferred {
     struct kvbi_bands list;
     const struct kvbi_lines *lines;
-    struct kvbi_awaited awaited;
     uint32_t cursor;
     bool walking;
     bool for_room;      /* some wait because no slot was ready for them: another one may be, once */
     uint64_t room_seen; /* the target's pool.room is another */
     uint64_t changes;   /* how often a node has come or gone */
+    struct kvbi_awaited awaited; /* last: seldom looked at, and large */
 };
 
 /* `lines` must outlive it. */

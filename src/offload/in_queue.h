@@ -24,12 +24,11 @@
 struct kvbi_in_queue {
     struct kvbi_offer *offers; /* of the lane's tier, by id */
     struct kvbi_bands waiting;
-    struct kvbi_deferred deferred;
     uint32_t capacity; /* waiting at most */
+    struct kvbi_deferred deferred;
 };
 
-/* `offers` must outlive it. */
-/* `lines` must outlive it. */
+/* `offers` and `lines` must outlive it. */
 void kvbi_in_queue_init(struct kvbi_in_queue *queue, const struct kvbi_lines *lines,
                         struct kvbi_offer *offers, uint32_t capacity);
 

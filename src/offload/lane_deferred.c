@@ -61,7 +61,7 @@ void kvbi_lane_defer_locked(struct kvbi_lane *lane, uint32_t id, bool for_target
     struct kvbi_offer *offer = kvbi_in_queue_at(&lane->queue, id);
     mark(lane, offer, false);
     uint32_t shed = kvbi_in_queue_defer(&lane->queue, id, source_tickets(lane, offer),
-                                        for_target ? &lane->to->awaited : NULL);
+                                        for_target ? &lane->store->awaited[lane->to->tier] : NULL);
     if (shed == KVBI_NONE)
         return;
     lane->book.stats.shed++;

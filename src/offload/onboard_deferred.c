@@ -48,7 +48,8 @@ void kvbi_item_defer_locked(struct kvbi_onboarding *onboarding, uint32_t tier,
     struct kvbi_pool *pool = &onboarding->store->pools[tier];
     item->node.mark = KVBI_ITEM_DEFERRED;
     kvbi_deferred_add(&onboarding->lanes[tier].deferred, id_of(onboarding, item), item->priority,
-                      kvbi_item_tickets(tier, item), for_target ? &pool->awaited : NULL);
+                      kvbi_item_tickets(tier, item),
+                      for_target ? &onboarding->store->awaited[tier] : NULL);
     if (!for_target)
         return;
     kvbi_deferred_await_room(&onboarding->lanes[tier].deferred, pool->room);

@@ -25,7 +25,6 @@
 
 #include "base/memory.h"
 #include "block/slot.h"
-#include "block/ticket.h"
 #include "store/policy.h"
 
 struct kvbi_pool_file {
@@ -57,7 +56,6 @@ struct kvbi_pool {
     uint32_t unready;             /* and how many were not ready for a transfer, */
     uint32_t budget;              /* and with how many ended retentions it may still deal, */
     bool cut_short;               /* and whether the last search ended because of that */
-    struct kvbi_awaited awaited;  /* tickets of those that the last search found not ready */
     uint64_t allocated, evicted, registered, duplicates, collisions, stale, hits;
     uint64_t last_unrefs; /* how often a user let go of a block for good */
     uint32_t file_count;

@@ -52,6 +52,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "block/lifecycle.h"
+#include "block/ticket.h"
 #include "block/token_hash.h"
 #include "store/event_log.h"
 #include "store/index.h"
@@ -116,6 +117,8 @@ struct kvbi_store {
     uint32_t walkers;     /* index walks under way; each may keep a batch of records */
     uint32_t walked;      /* records that they keep, users of the same one counted each */
     bool work; /* something has come up for progress: a caller that releases the lock wakes it */
+    /* by tier: tickets of slots that the last search for a target found not ready */
+    struct kvbi_awaited awaited[KVB_TIER_COUNT];
 };
 
 struct kvbi_store_config {
@@ -318,7 +321,7 @@ struct kvbi_criteria {
     unsigned band_max;
     const struct kvbi_lines *lines; /* what waits for a ticket that is not reached is not ready */
     bool allow_unready;             /* or one that is not ready, where there is no other */
-    /* Out, with NULL: there are some that are not ready, and pool->awaited has their tickets. */
+    /* Out, with NULL: there are some that are not ready, and store->awaited has their tickets. */
     bool unready;
 };
 /*

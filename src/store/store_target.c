@@ -10,7 +10,7 @@
  */
 #include "store/store.h"
 
-static bool ready(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
+static bool ready(struct kvbi_store *store, struct kvbi_pool *pool, struct kvbi_criteria *criteria,
                   const struct kvb_block *block)
 {
     if (kvbi_ticket_reached(criteria->lines, block->ticket))
@@ -18,19 +18,20 @@ static bool ready(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
     kvbi_lock_step();
     pool->unready++;
     if (!criteria->unready)
-        kvbi_awaited_clear(&pool->awaited);
+        kvbi_awaited_clear(&store->awaited[pool->tier]);
     criteria->unready = true;
-    kvbi_awaited_add(&pool->awaited, block->ticket);
+    kvbi_awaited_add(&store->awaited[pool->tier], block->ticket);
     return false;
 }
 
 /* Brings a ready one to the top of the free stack. False: there is none among the first ones. */
-static bool ready_on_top(struct kvbi_pool *pool, struct kvbi_criteria *criteria)
+static bool ready_on_top(struct kvbi_store *store, struct kvbi_pool *pool,
+                         struct kvbi_criteria *criteria)
 {
     uint32_t top = pool->free_count - 1;
     for (uint32_t n = 0; n < KVBI_LOCK_BATCH && n <= top; n++) {
         uint32_t slot = pool->free_stack[top - n];
-        if (!ready(pool, criteria, &pool->slots[slot]))
+        if (!ready(store, pool, criteria, &pool->slots[slot]))
             continue;
         pool->free_stack[top - n] = pool->free_stack[top];
         pool->free_stack[top] = slot;
@@ -40,8 +41,8 @@ static bool ready_on_top(struct kvbi_pool *pool, struct kvbi_criteria *criteria)
 }
 
 /* A ready one among those that go next, in their order. NULL: there is none. */
-static struct kvb_block *ready_ahead(struct kvbi_pool *pool, struct kvbi_criteria *criteria,
-                                     uint64_t now_ns)
+static struct kvb_block *ready_ahead(struct kvbi_store *store, struct kvbi_pool *pool,
+                                     struct kvbi_criteria *criteria, uint64_t now_ns)
 {
     uint32_t slots[KVBI_LOCK_BATCH];
     uint32_t count = pool->policy->ops->ahead(pool->policy, slots, KVBI_LOCK_BATCH);
@@ -50,7 +51,7 @@ static struct kvb_block *ready_ahead(struct kvbi_pool *pool, struct kvbi_criteri
         uint64_t deadline_ns;
         if (block->holds == 0 &&
             kvbi_pool_band(block, now_ns, &deadline_ns) <= criteria->band_max &&
-            ready(pool, criteria, block))
+            ready(store, pool, criteria, block))
             return block;
     }
     return NULL;
@@ -61,8 +62,8 @@ static bool evict_ready(struct kvbi_store *store, struct kvbi_pool *pool,
                         struct kvbi_criteria *criteria, uint64_t now_ns)
 {
     struct kvb_block *victim = kvbi_pool_victim(pool, criteria->band_max, now_ns);
-    if (victim != NULL && !ready(pool, criteria, victim))
-        victim = ready_ahead(pool, criteria, now_ns);
+    if (victim != NULL && !ready(store, pool, criteria, victim))
+        victim = ready_ahead(store, pool, criteria, now_ns);
     if (victim == NULL)
         return false;
     kvbi_store_evict_locked(store, pool, victim);
@@ -83,7 +84,7 @@ struct kvb_block *kvbi_store_take_target_locked(struct kvbi_store *store, struct
     pool->cut_short = pool->unready > KVBI_LOCK_BATCH; /* enough for this section */
     if (pool->cut_short)
         return NULL;
-    while (pool->free_count == 0 || !ready_on_top(pool, criteria)) {
+    while (pool->free_count == 0 || !ready_on_top(store, pool, criteria)) {
         if (!pool->cut_short && evict_ready(store, pool, criteria, now_ns)) {
             pool->cut_short = !kvbi_pool_pass(pool);
             continue; /* on top by now, unless it has been retired */
