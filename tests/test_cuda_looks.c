@@ -60,6 +60,16 @@ static void stop_timer(struct kvbi_cuda_engine *e)
     e->ticked = false;
 }
 
+/* No words, and nothing but the clock says when to ask: who polls may ask as often as he likes. */
+static void take_off_without_words(struct cuda_scene *scene, struct mv_run *run)
+{
+    kv_device_config.no_write_value = true;
+    cuda_scene_open_tiers(scene, 4, 4);
+    take_off(scene, run, 1);
+    engine_of(scene)->own_thread = true;
+    stop_timer(engine_of(scene));
+}
+
 /* ---- Words ----------------------------------------------------------------------------------- */
 
 static void test_looks_make_no_call_while_words_answer(void **state)
@@ -232,11 +242,7 @@ static void test_what_a_look_was_told_is_asked_again_by_progress(void **state)
     struct cuda_scene *scene = *state;
     struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    kv_device_config.no_write_value = true;
-    cuda_scene_open_tiers(scene, 4, 4);
-    take_off(scene, &run, 1);
-    engine_of(scene)->own_thread = true; /* who polls may ask as often as he likes */
-    stop_timer(engine_of(scene));
+    take_off_without_words(scene, &run);
     fly_on();
     assert_int_equal(kvb_manager_poll(rig->kv, KVB_FOREVER), 0);
     assert_int_equal(cuda_scene_down(scene).transferred, 0);
@@ -254,11 +260,7 @@ static void test_flights_without_words_are_over_once_they_were_waited_for(void *
     struct cuda_scene *scene = *state;
     struct kv_rig *rig = &scene->rig;
     struct mv_run run;
-    kv_device_config.no_write_value = true;
-    cuda_scene_open_tiers(scene, 4, 4);
-    take_off(scene, &run, 1);
-    engine_of(scene)->own_thread = true;
-    stop_timer(engine_of(scene));
+    take_off_without_words(scene, &run);
     fake_cuda_release(NULL);
     engine_of(scene)->engine.ops->drain(&engine_of(scene)->engine);
     assert_in_range(kvb_manager_poll(rig->kv, KVB_FOREVER), 0, 1);
