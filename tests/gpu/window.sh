@@ -154,8 +154,11 @@ read_bars() {
         }
         /"name": / && field("bar") != "null" {
             measured = field("ratio") != "null" ? field("ratio") : field("value")
+            verdict = field("ok") == "true" ? "met" : "MISSED"
+            if (field("failed") == "true")
+                verdict = "FAILED"
             printf "  %-20s %-30s %9s (bar %s) %s\n", step, field("name"), measured,
-                field("bar"), field("ok") == "true" ? "met" : "MISSED"
+                field("bar"), verdict
         }' "$output" >>"$bars"
 }
 

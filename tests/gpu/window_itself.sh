@@ -82,6 +82,8 @@ make_program rows 'echo "{\"name\": \"quick\", \"value\": 1, \"unit\": \"x\", \"
  \"ratio\": 0.98, \"bar\": 0.97, \"ok\": true, \"noise\": 0.1},"
 echo "{\"name\": \"slow\", \"value\": 17, \"unit\": \"us\", \"baseline\": null, \"ratio\": null,\
  \"bar\": 15, \"ok\": false, \"noise\": 0.1},"
+echo "{\"name\": \"wrong\", \"value\": 1, \"unit\": \"x\", \"baseline\": 2, \"ratio\": 0.98,\
+ \"bar\": 0.97, \"ok\": false, \"failed\": true, \"noise\": 0.1},"
 echo "{\"name\": \"free\", \"value\": 17, \"ratio\": null, \"bar\": null, \"ok\": true}"; exit 1'
 steps=('within|600|20' "gpu|$made/gpu|" "beside|KVB_REPLAY|$made/elf"
     "step|test|elf|60|1|tests.txt|$made/elf|")
@@ -108,6 +110,7 @@ says '^checked +ok '
 says '^after +ok '
 says '^ +bench +quick +0\.98 \(bar 0\.97\) met$'
 says '^ +bench +slow +17 \(bar 15\) MISSED$'
+says '^ +bench +wrong +0\.98 \(bar 0\.97\) FAILED$'
 grep -q free "$said" && wrong 'a row without a bar is among the bars'
 grep -q '^with arguments elf$' "$work/results/tests.txt" || wrong 'arguments or variables are lost'
 grep -q '^sanitized: .*--error-exitcode 9 .*/good' "$work/results/sanitizer.txt" ||
