@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "block/ticket.h"
+#include "transfer/copy_queue.h"
 #include "transfer/engines.h"
 
 #define A 1u
@@ -291,6 +292,68 @@ static void test_only_what_is_awaited_now_wakes(void **state)
     kvbi_joint_fini(&engines.joint);
 }
 
+/* ---- Copies that wait ------------------------------------------------------------------------ */
+
+struct waiting {
+    struct kvbi_memory memory;
+    struct kvbi_lines lines;
+    struct kvbi_copy_queue queue;
+};
+
+static int waiting_setup(void **state)
+{
+    static const struct kvbi_tier tier = {.block_bytes = 8, .block_count = 1};
+    const struct kvbi_copy copy = {
+        .from = &tier, .to = &tier, .tickets = {kvbi_ticket(A, 1), kvbi_ticket(B, 1)}};
+    struct waiting *w = calloc(1, sizeof *w);
+    if (w == NULL || kvbi_memory_init(&w->memory, NULL) != 0 ||
+        kvbi_copy_queue_create(&w->queue, &w->memory, &w->lines, 1) != 0)
+        return -1;
+    *state = w;
+    return kvbi_copy_queue_submit(&w->queue, &copy, 1, false);
+}
+
+static int waiting_teardown(void **state)
+{
+    struct waiting *w = *state;
+    kvbi_copy_queue_destroy(&w->queue);
+    free(w);
+    return 0;
+}
+
+static uint32_t promote(struct waiting *w)
+{
+    kvbi_lock_take(&w->queue.lock);
+    kvbi_copy_promote_locked(&w->queue);
+    uint32_t ready = w->queue.ready[0].count;
+    kvbi_lock_release(&w->queue.lock);
+    return ready;
+}
+
+static void test_copy_waits_for_both_of_its_tickets(void **state)
+{
+    struct waiting *w = *state;
+    kvbi_lines_advance(&w->lines, A, 1);
+    assert_int_equal(promote(w), 0);
+    kvbi_lines_advance(&w->lines, B, 1);
+    assert_true(kvbi_copy_queue_signal(&w->queue));
+    assert_int_equal(promote(w), 1);
+    assert_false(kvbi_copy_queue_signal(&w->queue)); /* that has been said */
+}
+
+/* A thread of the engine's looks between the line's advance and the signal. */
+static void test_signal_tells_what_a_thread_has_seen_before_it(void **state)
+{
+    struct waiting *w = *state;
+    kvbi_lines_advance(&w->lines, A, 1);
+    (void)kvbi_copy_queue_signal(&w->queue);
+    (void)promote(w);
+    kvbi_lines_advance(&w->lines, B, 1);
+    assert_int_equal(promote(w), 1);
+    assert_true(kvbi_copy_queue_signal(&w->queue));
+    assert_false(kvbi_copy_queue_signal(&w->queue));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +369,8 @@ int main(void)
         TEST(scene, test_joint_ticket_with_a_captured_point_is_captured),
         cmocka_unit_test(test_joint_line_goes_on_when_the_gpu_is_lost),
         cmocka_unit_test(test_only_what_is_awaited_now_wakes),
+        TEST(waiting, test_copy_waits_for_both_of_its_tickets),
+        TEST(waiting, test_signal_tells_what_a_thread_has_seen_before_it),
         cmocka_unit_test(test_engines_are_told_when_the_joint_line_advances),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,8 +40,7 @@ static int town_teardown(void **state)
         good = cudaStreamSynchronize(town->streams[i]) == cudaSuccess &&
                cudaStreamDestroy(town->streams[i]) == cudaSuccess && good;
     }
-    good = cuda_scene_end(&town->scene) && good;
-    return good ? 0 : -1;
+    return cuda_scene_teardown(state) == 0 && good ? 0 : -1;
 }
 
 /* A kernel on this stream writes the block, which is registered behind it. */

@@ -78,6 +78,8 @@ void kvbi_copy_promote_locked(struct kvbi_copy_queue *queue)
     if (!kvbi_copy_due_locked(queue))
         return;
     uint32_t count = queue->waiting.count;
+    queue->promoted |= !queue->told;
+    queue->told = false;
     kvbi_awaited_clear(&queue->awaited);
     while (count-- > 0)
         enqueue_locked(queue, kvbi_copy_pop_locked(queue, &queue->waiting));
@@ -182,9 +184,11 @@ uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
 bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue)
 {
     kvbi_lock_take(&queue->lock);
-    bool due = kvbi_copy_due_locked(queue);
+    bool due = kvbi_copy_due_locked(queue), promoted = queue->promoted;
+    queue->told |= due;
+    queue->promoted = false;
     kvbi_lock_release(&queue->lock);
-    return due;
+    return due || promoted;
 }
 
 /* ---- Create and destroy ---------------------------------------------------------------------- */

@@ -47,6 +47,8 @@ struct kvbi_copy_queue {
     struct kvbi_lock lock;
     struct kvbi_copy_list free, waiting, cancelled;
     struct kvbi_copy_list ready[2]; /* by urgent */
+    bool told;     /* signal has said so since waiting copies became ready */
+    bool promoted; /* they have become ready, and signal has not said so yet */
     struct kvbi_awaited awaited;
 };
 
@@ -97,7 +99,10 @@ uint32_t kvbi_copy_complete_cancelled_locked(struct kvbi_copy_queue *queue,
 /* kvbi_engine_ops.recall: a waiting copy with this cookie is given up. Takes the lock. */
 bool kvbi_copy_queue_recall(struct kvbi_copy_queue *queue, uint32_t index, uint64_t cookie);
 
-/* kvbi_engine_ops.signal: have waiting copies become ready? Takes the lock. */
+/*
+ * kvbi_engine_ops.signal: have waiting copies become ready, also if a thread of the engine's has
+ * seen it first? Takes the lock.
+ */
 bool kvbi_copy_queue_signal(struct kvbi_copy_queue *queue);
 /* The same. */
 bool kvbi_copy_due_locked(const struct kvbi_copy_queue *queue);
