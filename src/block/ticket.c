@@ -72,11 +72,6 @@ void kvbi_awaited_merge(struct kvbi_awaited *awaited, const struct kvbi_awaited 
         kvbi_awaited_add(awaited, kvbi_ticket(line, other->numbers[line]));
 }
 
-bool kvbi_awaited_any(const struct kvbi_awaited *awaited)
-{
-    return awaited->now || kvbi_awaited_next(awaited, 0) < KVBI_LINE_COUNT;
-}
-
 bool kvbi_awaited_due(const struct kvbi_awaited *awaited, const struct kvbi_lines *lines)
 {
     bool due = awaited->now;

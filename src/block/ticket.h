@@ -102,7 +102,6 @@ struct kvbi_awaited {
 void kvbi_awaited_clear(struct kvbi_awaited *awaited);
 void kvbi_awaited_add(struct kvbi_awaited *awaited, uint64_t ticket);
 void kvbi_awaited_merge(struct kvbi_awaited *awaited, const struct kvbi_awaited *other);
-bool kvbi_awaited_any(const struct kvbi_awaited *awaited);
 /* Has a line come to the number that is awaited there? */
 bool kvbi_awaited_due(const struct kvbi_awaited *awaited, const struct kvbi_lines *lines);
 /* The first line from `line` on that is awaited; KVBI_LINE_COUNT: none. */

@@ -87,14 +87,6 @@ void kvbi_cuda_tickets_look(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_
         look_at(tickets, scope, (uint32_t)__builtin_ctzll(busy));
 }
 
-bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets)
-{
-    kvbi_lock_take(&tickets->lock);
-    bool pending = tickets->pending > 0;
-    kvbi_lock_release(&tickets->lock);
-    return pending;
-}
-
 /* ---- Importing ------------------------------------------------------------------------------- */
 
 /* The stream's; or one that nobody uses, that of the longest time ago; or that of ours. */

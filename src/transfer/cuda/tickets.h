@@ -107,8 +107,6 @@ uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, u
 
 /* Looks, and lets the lines advance. */
 void kvbi_cuda_tickets_look(struct kvbi_cuda_tickets *tickets, struct kvbi_cuda_scope *scope);
-/* Are some not reached, as far as is known? Any thread. */
-bool kvbi_cuda_tickets_pending(struct kvbi_cuda_tickets *tickets);
 
 /* How many events there are to wait for at most, for who has waited for `waited`. No lock. */
 uint32_t kvbi_cuda_tickets_count(const struct kvbi_cuda_tickets *tickets,
