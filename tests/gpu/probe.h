@@ -77,6 +77,9 @@ bool probe_driver(const char *name, unsigned version, void *function);
 
 /* ---- What differs between the runtime and the stand-in --------------------------------------- */
 
+/* Four bytes of pinned memory that a stream writes, and with them all that was before the write. */
+uint32_t probe_read_word(const void *word);
+
 extern const bool probe_on_stand_in;
 /* A run begins, a run ends: what the stand-in reports is not asked here. */
 void probe_begin(void);

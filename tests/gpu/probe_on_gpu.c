@@ -58,3 +58,8 @@ int probe_context_is_active(void)
         return -1;
     return active;
 }
+
+uint32_t probe_read_word(const void *word)
+{
+    return atomic_load_explicit((const _Atomic uint32_t *)word, memory_order_acquire);
+}

@@ -176,7 +176,7 @@ static long long count_early_words(const struct probe_scene *scene, write_32 put
             error = (cudaError_t)put(scene->a, (uintptr_t)word, round, 0);
         if (error != cudaSuccess)
             return -(long long)error;
-        while (atomic_load_explicit(word, memory_order_acquire) != round)
+        while (probe_read_word(word) != round)
             ;
         for (size_t i = 0; i < LOAD_BYTES; i += 64) /* a byte of each line */
             wrong += down[i] != (unsigned char)round;
@@ -198,7 +198,7 @@ static void ask_cost_of_words(const struct probe_scene *scene, write_32 put,
     since = probe_us();
     for (uint32_t i = 0; i < 500 && error == 0; i++) {
         error = put(scene->a, (uintptr_t)word, 1000 + i, 0);
-        while (error == 0 && atomic_load_explicit(word, memory_order_acquire) != 1000 + i)
+        while (error == 0 && probe_read_word(word) != 1000 + i)
             ;
     }
     probe_told(147, "from the call until the host reads the word", (probe_us() - since) / 500,
