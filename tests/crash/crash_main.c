@@ -231,7 +231,7 @@ static bool live(struct run *run)
     watch.pipe = ends[0];
     watch_life(&watch);
     close(ends[0]);
-    bool good = ended_well(&watch);
+    bool good = ended_well(&watch) && ledger_good(&run->ledger);
     run->lives++;
     run->kills += watch.killed && !watch.closed;
     run->closes += watch.closed;
@@ -254,7 +254,7 @@ static bool live_all(struct run *run)
             plan_files(run);
         if (run->kills >= run->wanted && run->lives_left > QUIET_LIVES)
             run->lives_left = QUIET_LIVES;
-        if (!live(run) || !ledger_good(&run->ledger))
+        if (!live(run))
             return false;
         run->lives_left--;
     }

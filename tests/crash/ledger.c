@@ -11,6 +11,7 @@ struct ledger_entry {
     bool found;     /* by this life's check */
     bool intended;  /* announced, *stored* not delivered */
     bool forbidden; /* cleared or replaced, and not written again since */
+    bool replaced;  /* it was that */
 };
 
 int ledger_init(struct ledger *ledger)
@@ -41,8 +42,10 @@ static void forget_promises(struct ledger *ledger)
 
 static void forbid_all(struct ledger *ledger)
 {
-    for (uint32_t i = 0; i < ledger->next; i++)
+    for (uint32_t i = 0; i < ledger->next; i++) {
         ledger->entries[i].forbidden = true;
+        ledger->entries[i].replaced = false;
+    }
 }
 
 void ledger_start_empty(struct ledger *ledger)
@@ -107,7 +110,8 @@ static void compare(struct ledger *ledger, bool roomy)
         if (entry->promised && !entry->found && roomy)
             fprintf(stderr, "lost: content %u\n", i);
         if (entry->found && entry->forbidden)
-            fprintf(stderr, "came back after it had been cleared or replaced: content %u\n", i);
+            fprintf(stderr, "came back after it had been %s: content %u\n",
+                    entry->replaced ? "replaced" : "cleared", i);
         ledger->came_back += entry->found && entry->forbidden;
         entry->promised = entry->found;
     }
@@ -152,7 +156,7 @@ int ledger_note(struct ledger *ledger, const struct crash_message *message, bool
         break;
     case CRASH_REPLACED:
         entry->promised = false;
-        entry->forbidden = true;
+        entry->forbidden = entry->replaced = true;
         ledger->replaced++;
         break;
     case CRASH_IDLE:
