@@ -47,8 +47,8 @@ struct kvbi_copy_queue {
     struct kvbi_lock lock;
     struct kvbi_copy_list free, waiting, cancelled;
     struct kvbi_copy_list ready[2]; /* by urgent */
-    bool told;     /* signal has said so since waiting copies became ready */
-    bool promoted; /* they have become ready, and signal has not said so yet */
+    bool told;                      /* signal has said so since waiting copies became ready */
+    bool promoted;                  /* they have become ready, and signal has not said so yet */
     struct kvbi_awaited awaited;
 };
 
