@@ -355,14 +355,16 @@ struct kvb_hit {
  * synchronises. A call with such a fence returns KVB_EINVAL, having changed nothing, while the
  * stream is being captured into a graph, or with the legacy stream any blocking one (the log says
  * so, and the capture goes on; an event that was recorded in a capture must not be given),
- * KVB_EAGAIN if 1024 such fences are not reached, or 256 that are events, KVB_EDEVICE once the GPU
- * has failed. What waits for a fence also waits for those that were given with the same stream
- * before it, and for no others. (All events are as one stream here, and so are streams beyond 61
- * whose fences are not reached.)
+ * KVB_EAGAIN if 1024 such fences are not reached (those of pairs, below, among them), or 256 that
+ * are events, KVB_EDEVICE once the GPU has failed. What waits for a fence also waits for those that
+ * were given with the same stream before it, and for no others. (All events are as one stream here,
+ * and so are streams beyond 61 whose fences are not reached.)
  * A fence belongs to the memory: transfers out of a block's slot and into it wait for all that it
- * was given, of whatever kinds and lines, whoever has the slot by then. (A slot that was given a
- * counter's and another line's, neither reached, may wait for other such slots' as well.) A content
- * may be evicted or invalidated, and its slot taken by a lane, before its fence is reached.
+ * was given, of whatever kinds and lines, whoever has the slot by then. Where it was given
+ * two that are not reached, of different streams or lines, it may wait for other such slots' pairs
+ * as well, those of slots that are free by now among them: a server that will not signal a counter
+ * as far as it has named it signals it all the same. A content may be evicted or invalidated, and
+ * its slot taken by a lane, before its fence is reached.
  * Where a fence pointer is NULL or its kind is KVB_FENCE_NONE, the point is already reached.
  */
 enum kvb_fence_kind {

@@ -206,9 +206,91 @@ static void test_copy_whose_event_a_capture_stands_before_is_over_when_its_strea
     mv_drop(rig, &run);
 }
 
+/* Found before the block is offered; what comes without a fence names no other point. */
+static void fails_though_named_without_a_fence(struct cuda_scene *scene, bool registered_before)
+{
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run run;
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    uint32_t computed = KV_TOKENS;
+    mv_name(rig, &run, 1, 1);
+    run.blocks[0] = kv_alloc(rig, KVB_TIER_DEVICE);
+    kv_init(rig, run.blocks[0], 0, 0, NULL);
+    kv_append(rig, run.blocks[0], run.tokens, KV_TOKENS, 0);
+    kv_schedule(rig, run.blocks[0]);
+    cuda_scene_compute(scene, run.blocks[0], run.seqs[0].hash);
+    kv_ok(kvb_block_compute_done(rig->kv, run.blocks, &computed, 1, &fence, NULL));
+    if (registered_before)
+        kv_ok(kvb_block_register(rig->kv, run.blocks, 1, NULL, NULL, NULL));
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    mv_step(rig);
+    assert_true(kv_log_has(&rig->log, "what waits for it fails"));
+    if (!registered_before)
+        kv_ok(kvb_block_register(rig->kv, run.blocks, 1, NULL, NULL, NULL));
+    mv_offer(rig, run.blocks[0], 50);
+    mv_step(rig);
+    assert_int_equal(cuda_scene_down(scene).failed_transfer, 1);
+    mv_drop(rig, &run);
+}
+
+static void test_block_of_a_captured_fence_fails_though_registered_without_one(void **state)
+{
+    fails_though_named_without_a_fence(*state, false);
+}
+
+static void test_block_of_a_captured_fence_fails_though_offered_without_one(void **state)
+{
+    fails_though_named_without_a_fence(*state, true);
+}
+
+/*
+ * A slot of HOST was given two counters while a stream's point, captured, was one of the same set.
+ */
+static void test_slot_that_a_lane_takes_is_rid_of_a_captured_ticket(void **state)
+{
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run run, later;
+    struct kvb_block *slot = NULL;
+    struct kvb_fence counters[3];
+    for (uint32_t i = 0; i < 3; i++)
+        counters[i] = (struct kvb_fence){.kind = KVB_FENCE_COUNTER, .line = i, .handle = 1};
+    fake_cuda_hold(scene->server);
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    cuda_scene_store(scene, &run, 1, 1, &fence);
+    kv_ok(kvb_block_offload(rig->kv, run.blocks, 1, 50, &counters[2], NULL));
+    for (uint32_t i = 0; i < 2; i++) {
+        kv_ok(kvb_alloc(rig->kv, KVB_TIER_HOST, 1, &counters[i], &slot, NULL));
+        kv_unref(rig, slot);
+    }
+    mv_step(rig);
+    fake_cuda_release(scene->server);
+    fake_cuda_quiesce();
+    cuda_ok(cudaStreamSynchronize(scene->server));
+    fake_cuda_fail("cudaEventQuery", 1, cudaErrorCapturedEvent, FAKE_CUDA_ONCE);
+    for (uint32_t i = 0; i < 3; i++)
+        kv_ok(kvb_fence_signal(rig->kv, i, 1));
+    mv_step(rig);
+    uint64_t failed = cuda_scene_down(scene).failed_transfer;
+    assert_true(kvbi_lines_captured(&rig->kv->pipeline.engines.lines, slot->ticket));
+    mv_drop(rig, &run);
+    mv_evict_all(rig, KVB_TIER_DEVICE);
+    for (uint32_t i = 0; i < 4; i++) { /* as many as HOST has */
+        mv_store(rig, &later, KVB_TIER_DEVICE, 100 + i, 1);
+        mv_offer(rig, later.blocks[0], 50);
+        mv_step(rig);
+        mv_drop(rig, &later);
+    }
+    assert_int_equal(cuda_scene_down(scene).failed_transfer, failed);
+    assert_int_equal(slot->ticket, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(cuda_opened, test_block_of_a_captured_fence_fails_though_registered_without_one),
+        TEST(cuda_opened, test_block_of_a_captured_fence_fails_though_offered_without_one),
+        TEST(cuda_opened, test_slot_that_a_lane_takes_is_rid_of_a_captured_ticket),
         TEST(cuda_opened, test_fence_without_an_event_is_refused),
         TEST(cuda_opened, test_fence_of_the_gpu_on_a_host_block_is_unsupported),
         TEST(cuda_opened, test_counter_from_2_to_the_56_is_refused),

@@ -195,6 +195,34 @@ static void test_operations_that_wait_for_a_fence_end_with_the_context(void **st
     close_lost(scene);
 }
 
+/* In front of a lane with one place, for a counter that nobody will signal any more. */
+static void test_operation_that_waits_for_a_counter_ends_with_the_context(void **state)
+{
+    struct cuda_scene *scene = *state;
+    struct kv_rig *rig = &scene->rig;
+    struct mv_run run;
+    struct mv_done done;
+    struct kvb_block *target = NULL;
+    struct kvb_fence never = {.kind = KVB_FENCE_COUNTER, .line = 3, .handle = 7};
+    cuda_scene_init(scene, 4, 4);
+    mv_bounds(rig, 0, 1, 1, 1, 64);
+    cuda_scene_open(scene);
+    mv_park(rig, &run, KVB_TIER_HOST, 1, 1);
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &never, &target, NULL));
+    struct kvb_op *op = mv_bring_with_priority(rig, &run, target, 50, &done);
+    mv_step(rig);
+    assert_int_equal(done.calls, 0);
+    fake_cuda_break_device(0, cudaErrorLaunchFailure);
+    kv_expect(kvb_op_wait_stream(rig->kv, op, scene->server, KVB_ALL_LAYERS), KVB_EAGAIN);
+    struct kvb_fence fence = cuda_scene_fence(scene);
+    kv_expect(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &fence, &target, NULL), KVB_EDEVICE);
+    mv_step(rig);
+    assert_int_equal(done.calls, 1);
+    assert_int_equal(done.good_count, 0);
+    kv_ok(kvb_op_release(rig->kv, op));
+    close_lost(scene);
+}
+
 static void test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing(void **state)
 {
     struct cuda_scene *scene = *state;
@@ -518,6 +546,7 @@ int main(void)
         TEST(cuda_scene, test_lost_context_takes_the_tier_out_of_service_and_the_rest_goes_on),
         TEST(cuda_scene, test_offers_that_wait_for_a_fence_end_with_the_context),
         TEST(cuda_scene, test_operations_that_wait_for_a_fence_end_with_the_context),
+        TEST(cuda_scene, test_operation_that_waits_for_a_counter_ends_with_the_context),
         TEST(cuda_scene, test_context_that_breaks_in_the_middle_of_a_copy_publishes_nothing),
         TEST(cuda_scene, test_host_blocks_that_a_lost_gpu_may_still_write_are_not_used_again),
         TEST(cuda_scene, test_host_blocks_behind_buffers_are_used_on_when_the_gpu_is_lost),

@@ -140,6 +140,40 @@ static void moves_after_both(struct town *town, uint32_t first, uint32_t last)
     mv_drop(rig, &run);
 }
 
+/* All have the same two points: the driver is asked once, however many steps are under way. */
+static void test_blocks_of_one_call_have_one_ticket_for_both(void **state)
+{
+    enum { BLOCKS = 60, STEPS = 20 };
+    struct town *town = *state;
+    struct kv_rig *rig = &town->scene.rig;
+    struct kvb_fence reads = cuda_stream_fence(street(town, true)),
+                     writes = cuda_stream_fence(street(town, true));
+    struct kvb_block *blocks[BLOCKS], *step = NULL;
+    uint32_t computed[BLOCKS];
+    for (uint32_t i = 0; i < STEPS; i++) {
+        kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, 1, &reads, &step, NULL));
+        kv_unref(rig, step);
+    }
+    kv_ok(kvb_alloc(rig->kv, KVB_TIER_DEVICE, BLOCKS, &reads, blocks, NULL));
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        const uint32_t tokens[KV_TOKENS] = {i};
+        computed[i] = KV_TOKENS;
+        kv_init(rig, blocks[i], 0, 0, NULL);
+        kv_append(rig, blocks[i], tokens, KV_TOKENS, 0);
+        kv_schedule(rig, blocks[i]);
+    }
+    unsigned waits = fake_cuda_calls("cudaStreamWaitEvent"),
+             records = fake_cuda_calls("cudaEventRecord");
+    kv_ok(kvb_block_compute_done(rig->kv, blocks, computed, BLOCKS, &writes, NULL));
+    assert_int_equal(fake_cuda_calls("cudaEventRecord") - records, 2);
+    assert_int_equal(fake_cuda_calls("cudaStreamWaitEvent") - waits, STEPS + 2);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        assert_true(kvbi_ticket_is_stream(blocks[i]->ticket));
+        assert_int_equal(blocks[i]->ticket, blocks[0]->ticket);
+    }
+    kv_ok(kvb_block_unref(rig->kv, blocks, BLOCKS, NULL));
+}
+
 static void test_block_of_two_streams_waits_for_the_later_one(void **state)
 {
     moves_after_both(*state, 0, 1);
@@ -361,6 +395,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(town, test_copy_behind_one_stream_passes_those_behind_another),
         TEST(town, test_lane_full_of_copies_behind_one_stream_moves_those_of_another),
+        TEST(town, test_blocks_of_one_call_have_one_ticket_for_both),
         TEST(town, test_block_of_two_streams_waits_for_the_later_one),
         TEST(town, test_block_of_two_streams_waits_for_the_earlier_one_too),
         TEST(town, test_block_of_a_stream_and_a_counter_waits_for_the_stream),

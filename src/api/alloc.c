@@ -94,9 +94,7 @@ static int set_fences(struct kvb_manager *manager, const struct kvbi_pool *pool,
         error = kvbi_import_fence(manager, KVBI_CALL_ALLOC, fence, &ticket);
     const struct kvbi_engines *engines = kvbi_pipeline_engines(&manager->pipeline);
     for (uint32_t i = 0; error == 0 && i < count; i++) {
-        /* that of a capture, which nobody can wait for, was the former owner's */
-        if (kvbi_engines_captured(engines, blocks[i]->ticket))
-            blocks[i]->ticket = 0;
+        kvbi_engines_forget_captured(engines, &blocks[i]->ticket);
         kvbi_lanes_set_ticket(kvbi_pipeline_lanes(&manager->pipeline), blocks[i], ticket);
     }
     return error;

@@ -77,6 +77,6 @@ bool kvbi_awaited_due(const struct kvbi_awaited *awaited, const struct kvbi_line
     bool due = awaited->now;
     for (uint32_t line = kvbi_awaited_next(awaited, 0); line < KVBI_LINE_COUNT && !due;
          line = kvbi_awaited_next(awaited, line + 1))
-        due = kvbi_ticket_reached(lines, kvbi_ticket(line, awaited->numbers[line]));
+        due = awaited->numbers[line] <= atomic_load(&lines->reached[line]);
     return due;
 }

@@ -102,7 +102,10 @@ struct kvbi_awaited {
 void kvbi_awaited_clear(struct kvbi_awaited *awaited);
 void kvbi_awaited_add(struct kvbi_awaited *awaited, uint64_t ticket);
 void kvbi_awaited_merge(struct kvbi_awaited *awaited, const struct kvbi_awaited *other);
-/* Has a line come to the number that is awaited there? */
+/*
+ * Has a line come to the number that is awaited there? In one order with kvbi_lines_advance: who
+ * has said what he awaits, and looks then, misses nothing.
+ */
 bool kvbi_awaited_due(const struct kvbi_awaited *awaited, const struct kvbi_lines *lines);
 /* The first line from `line` on that is awaited; KVBI_LINE_COUNT: none. */
 uint32_t kvbi_awaited_next(const struct kvbi_awaited *awaited, uint32_t line);

@@ -55,6 +55,12 @@ void kvbi_deferred_await_room(struct kvbi_deferred *deferred, uint64_t room);
 /* All are looked at if there has been room since. */
 void kvbi_deferred_note_room(struct kvbi_deferred *deferred, uint64_t room);
 
+/* All are to be looked at, for another reason than their tickets. */
+static inline void kvbi_deferred_look(struct kvbi_deferred *deferred)
+{
+    deferred->awaited.now |= kvbi_bands_count(&deferred->list) > 0;
+}
+
 /* Is there anything to look at? */
 bool kvbi_deferred_due(const struct kvbi_deferred *deferred);
 /*

@@ -389,6 +389,7 @@ enum kvbi_aim kvbi_lane_aim_locked(struct kvbi_lane *lane, uint32_t id, struct k
         leave_without_target(lane, id, criteria.unready, now_ns);
         return KVBI_AIM_DROPPED;
     }
+    kvbi_engines_forget_captured(lane->engines, &target->ticket);
     kvbi_lane_claim_target_locked(lane, offer, target->ticket);
     target->priority = source->priority;
     target->retention_ns = source->retention_ns;

@@ -96,7 +96,8 @@ void kvbi_onboarding_resume_locked(struct kvbi_onboarding *onboarding, uint32_t 
          n < KVBI_LOCK_BATCH && (id = kvbi_deferred_next(&lane->deferred)) != KVBI_NONE; n++) {
         struct kvbi_item *item = &onboarding->items[id];
         struct kvbi_tickets tickets = kvbi_item_tickets(tier, item);
-        if (!reached(onboarding, tickets)) {
+        /* into a tier that is lost: nobody may say any more when its tickets are reached */
+        if (!reached(onboarding, tickets) && kvbi_store_serves(onboarding->store, item->tier)) {
             kvbi_deferred_keep(&lane->deferred, tickets);
             continue;
         }

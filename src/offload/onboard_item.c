@@ -119,6 +119,7 @@ static struct kvbi_item *make_carrier(struct kvbi_onboarding *onboarding, struct
         kvbi_lanes_take_target_locked(onboarding->down, pool, criteria, now_ns);
     if (target == NULL)
         return NULL;
+    kvbi_engines_forget_captured(onboarding->engines, &target->ticket);
     struct kvbi_item *carrier = kvbi_item_at(onboarding, tier, kvbi_pool_slot(pool, target));
     *carrier = (struct kvbi_item){.op = KVBI_NONE,
                                   .prev = KVBI_NONE,

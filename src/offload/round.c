@@ -60,6 +60,18 @@ static bool cut_operations(struct kvbi_progress *progress, uint64_t now_ns)
     return had || more || ended;
 }
 
+/* Who waits for tickets in front of a tier that is lost now waits in vain. */
+static bool look_at_health(struct kvbi_progress *progress)
+{
+    if (!kvbi_health_look(&progress->pipeline->health))
+        return false;
+    kvbi_lock_take(&progress->store->lock);
+    for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
+        kvbi_deferred_look(&progress->pipeline->onboard.lanes[tier].deferred);
+    kvbi_lock_release(&progress->store->lock);
+    return true;
+}
+
 static bool forget_lost(struct kvbi_progress *progress)
 {
     kvbi_lock_take(&progress->store->lock);
@@ -371,7 +383,7 @@ bool kvbi_round(struct kvbi_progress *progress, uint64_t until_ns)
     uint64_t moves = atomic_load(&lines->moves);
     bool worked = cut_operations(progress, now_ns);
     worked |= expire_pins(progress, now_ns);
-    worked |= kvbi_health_look(&progress->pipeline->health);
+    worked |= look_at_health(progress);
     worked |= forget_lost(progress);
     for (uint32_t tier = 0; tier < KVB_TIER_COUNT; tier++)
         if (kvbi_lanes_leave(&progress->pipeline->lanes, tier))

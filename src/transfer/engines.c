@@ -231,6 +231,9 @@ int kvbi_engines_import(const struct kvbi_engines *engines, const struct kvb_fen
 /* The one of the two that says as much as both; false: neither does. */
 static bool covers(const struct kvbi_lines *lines, uint64_t a, uint64_t b, uint64_t *ticket)
 {
+    *ticket = a | b;
+    if (a == 0 || b == 0) /* no point was named: what was captured stays so */
+        return true;
     bool a_reached = kvbi_ticket_reached(lines, a), b_reached = kvbi_ticket_reached(lines, b);
     bool same = kvbi_ticket_line(a) == kvbi_ticket_line(b);
     *ticket = a_reached ? b : b_reached ? a : a > b ? a : b;

@@ -77,6 +77,13 @@ static inline bool kvbi_engines_captured(const struct kvbi_engines *engines, uin
 {
     return ticket != 0 && kvbi_lines_captured(&engines->lines, ticket);
 }
+/* A slot changes hands: that of a capture, which nobody can wait for, was the former owner's. */
+static inline void kvbi_engines_forget_captured(const struct kvbi_engines *engines,
+                                                uint64_t *ticket)
+{
+    if (kvbi_engines_captured(engines, *ticket))
+        *ticket = 0;
+}
 /* A counter has come to `value`. True if progress may have something to do. Any thread. */
 bool kvbi_engines_signal(struct kvbi_engines *engines, uint32_t line, uint64_t value);
 /* The joint line, and with a lost GPU its lines. From progress, after the engines were reaped. */

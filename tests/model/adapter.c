@@ -55,9 +55,8 @@ static const struct kvb_fence *fence_of(struct kv *kv, uint64_t value, struct kv
 {
     if (value > kv->fence_given)
         kv->fence_given = value;
-    *fence = (struct kvb_fence){.kind = KVB_FENCE_COUNTER,
-                                .line = (uint32_t)(value % kv->setup.lines),
-                                .handle = value};
+    *fence = (struct kvb_fence){
+        .kind = KVB_FENCE_COUNTER, .line = (uint32_t)(value % kv->setup.lines), .handle = value};
     return value > 0 ? fence : NULL;
 }
 

@@ -309,7 +309,7 @@ static void find(struct kvbi_cuda_tickets *tickets, uint32_t line, uint64_t afte
 cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream_t stream,
                                    struct kvbi_cuda_waited *waited, uint64_t ticket)
 {
-    uint32_t line = kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
+    uint32_t line = kvbi_cuda_line_of(ticket);
     uint64_t until = kvbi_ticket_number(ticket), after = waited->numbers[line];
     cudaError_t error = cudaSuccess;
     bool gap = false;
@@ -326,42 +326,69 @@ cudaError_t kvbi_cuda_tickets_wait(struct kvbi_cuda_tickets *tickets, cudaStream
     return error;
 }
 
+static bool has_waited(const struct kvbi_cuda_waited *waited, uint64_t ticket)
+{
+    return waited->numbers[kvbi_cuda_line_of(ticket)] >= kvbi_ticket_number(ticket);
+}
+
 uint32_t kvbi_cuda_tickets_count(const struct kvbi_cuda_tickets *tickets,
                                  const struct kvbi_cuda_waited *waited, uint64_t ticket)
 {
-    if (ticket == 0)
+    if (ticket == 0 || has_waited(waited, ticket))
         return 0;
-    uint32_t line = kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
-    return waited->numbers[line] < kvbi_ticket_number(ticket)
-               ? atomic_load_explicit(&tickets->all[line].count, memory_order_relaxed)
-               : 0;
+    return atomic_load(&tickets->all[kvbi_cuda_line_of(ticket)].count);
+}
+
+/* Of both for others too; not if a ticket before them was not recorded: another may wait for it. */
+static void remember(struct kvbi_cuda_tickets *tickets, const struct kvbi_cuda_waited *waited,
+                     uint64_t a, uint64_t b, uint64_t ticket)
+{
+    if (!has_waited(waited, a) || !has_waited(waited, b))
+        return;
+    kvbi_lock_take(&tickets->lock);
+    tickets->last_both.a = a, tickets->last_both.b = b, tickets->last_both.ticket = ticket;
+    kvbi_lock_release(&tickets->lock);
+}
+
+static uint64_t remembered(struct kvbi_cuda_tickets *tickets, uint64_t a, uint64_t b)
+{
+    kvbi_lock_take(&tickets->lock);
+    bool same = tickets->last_both.a == a && tickets->last_both.b == b;
+    uint64_t ticket = same ? tickets->last_both.ticket : 0;
+    kvbi_lock_release(&tickets->lock);
+    return ticket;
+}
+
+static cudaError_t record_behind(struct kvbi_cuda_tickets *tickets, const struct place *place,
+                                 struct kvbi_cuda_waited *waited, uint64_t a, uint64_t b)
+{
+    cudaError_t error = kvbi_cuda_tickets_wait(tickets, place->stream, waited, a);
+    if (error == cudaSuccess)
+        error = kvbi_cuda_tickets_wait(tickets, place->stream, waited, b);
+    return error == cudaSuccess ? cudaEventRecord(at(tickets, place->number)->event, place->stream)
+                                : error;
 }
 
 uint64_t kvbi_cuda_tickets_both(struct kvbi_cuda_tickets *tickets, uint64_t a, uint64_t b)
 {
     struct kvbi_cuda_scope scope;
     struct kvbi_cuda_waited waited = {{0}};
-    if (kvbi_cuda_context_lost(tickets->cuda))
-        return 0;
+    uint64_t ticket = remembered(tickets, a, b);
+    if (ticket != 0 || kvbi_cuda_context_lost(tickets->cuda))
+        return ticket;
     kvbi_cuda_enter(tickets->cuda, &scope);
-    uint32_t entries = kvbi_cuda_tickets_count(tickets, &waited, a) +
-                       kvbi_cuda_tickets_count(tickets, &waited, b) + 1;
-    struct place place = take_own(tickets, KVBI_CUDA_LINE_BOTH, entries);
+    uint32_t waits =
+        kvbi_cuda_tickets_count(tickets, &waited, a) + kvbi_cuda_tickets_count(tickets, &waited, b);
+    struct place place = take_own(tickets, KVBI_CUDA_LINE_BOTH, waits + 1);
     if (place.number != 0) {
-        cudaError_t error =
-            kvbi_cuda_check(&scope, kvbi_cuda_tickets_wait(tickets, place.stream, &waited, a));
-        if (error == cudaSuccess)
-            error =
-                kvbi_cuda_check(&scope, kvbi_cuda_tickets_wait(tickets, place.stream, &waited, b));
-        if (error == cudaSuccess)
-            error = kvbi_cuda_check(
-                &scope, cudaEventRecord(at(tickets, place.number)->event, place.stream));
+        cudaError_t error = kvbi_cuda_check(&scope, record_behind(tickets, &place, &waited, a, b));
         set_recorded(tickets, place.number, error != cudaSuccess);
-        if (error != cudaSuccess)
-            place.number = 0;
+        ticket = error == cudaSuccess ? ticket_of(place.line, place.number) : 0;
     }
     kvbi_cuda_leave(&scope);
-    return place.number != 0 ? ticket_of(place.line, place.number) : 0;
+    if (ticket != 0)
+        remember(tickets, &waited, a, b, ticket);
+    return ticket;
 }
 
 /* ---- Create and destroy ---------------------------------------------------------------------- */

@@ -87,8 +87,17 @@ struct kvbi_cuda_tickets {
     struct kvbi_lock lock;
     uint64_t next;
     uint32_t pending; /* on all lines */
+    struct {
+        uint64_t a, b, ticket;
+    } last_both; /* blocks of one call have the same two */
     struct kvbi_cuda_line all[KVBI_LINE_STREAMS];
 };
+
+/* Which of the GPU's lines a ticket is on, from 0. */
+static inline uint32_t kvbi_cuda_line_of(uint64_t ticket)
+{
+    return kvbi_ticket_line(ticket) - KVBI_LINE_STREAM;
+}
 
 /* What a stream has waited for, by line. All zero: nothing. */
 struct kvbi_cuda_waited {
