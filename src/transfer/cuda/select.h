@@ -5,10 +5,10 @@
  * Owns       nothing: the lists are the engine's (dispatch.h).
  * Callers    dispatch, from progress.
  * Invariants all items of a flight wait for the same lines, or none does. A flight that waits for a
- *            ticket has no more entries than its stream has room for, and
- *            one that does not either, or it is a single block on an empty stream. So no call of
- *            progress waits in the driver for a stream to take more, but for blocks that are more
- *            than a stream takes by themselves, which then wait for copies only.
+ *            ticket has no more entries than its stream has room for, and one that does not either,
+ *            or it is a single block on an empty stream. So no call of progress waits in the driver
+ *            for a stream to take more, but for blocks that are more than a stream takes by
+ *            themselves, which then wait for copies only.
  * Lock       the queue's, for what is called ..._locked.
  * Why        a step of the server may last. What waits for it on a stream keeps its flight, its
  *            buffers and its entries meanwhile, so it gets a part of each; the rest is deferred.
