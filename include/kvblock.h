@@ -1613,18 +1613,19 @@ KVB_API KVB_NODISCARD int kvb_op_wait(struct kvb_manager *manager, struct kvb_op
 /*
  * kvb_op_wait_stream - make a CUDA stream of the server's wait for the blocks that an op brings up
  *
- * What is enqueued on `stream` after the call runs after the copies into the op's targets: all
- * of each, or up to and including `layer`, where the op was started with KVB_ONBOARD_LAYERS
- * (else it waits for whole blocks). So a server enqueues the attention of layer 0 while layer 1
- * arrives. Never synchronises and never waits. At most batch x depth blocks of the targets' tier
- * are on their way at once (64 by default), and an op of more can be waited for only when its
- * last block is one of them. Of blocks whose fence is not reached half as many are on their way
- * at once: an op of more of those can be waited for only when that fence is reached. Within each
- * 64 of those the layers arrive in order. So a server that wants layer 0 of long ops early sets
- * batch x depth to the blocks of its longest: 64 x 32 for 2,048. The wait says that copies are
- * over, not that they succeeded: take the op's result before anything computed from these blocks
- * is published, and compute the blocks past the good prefix anew. Blocks of the op that have
- * failed already are not waited for.
+ * What is enqueued on `stream` after the call runs after the copies into the op's targets: all of
+ * each, or up to and including `layer`, where the op was started with KVB_ONBOARD_LAYERS (else it
+ * waits for whole blocks). So a server enqueues the attention of layer 0 while layer 1 arrives.
+ * Never synchronises; waits only as any call on that stream would. At most batch x depth blocks of
+ * the targets' tier are on their way at once (64 by default), and an op of more can be waited for
+ * only when its last block is one of them. Of blocks whose fence is not reached half as many are on
+ * their way at once: an op of more of those can be waited for only when that fence is reached.
+ * Within each 64 of those the layers arrive in order. So a server that wants layer 0 of long ops
+ * early sets batch x depth to the blocks of its longest, as far as the streams of the library have
+ * room: with 64 x 32 that is 2,048 whole blocks, 896 by 32 layers (docs/gpu.md). The wait says that
+ * copies are over, not that they succeeded: take the op's result before anything computed from
+ * these blocks is published, and compute the blocks past the good prefix anew. Blocks of the op
+ * that have failed already are not waited for.
  *
  * A block that the op has joined may be one that the server itself computes: it is good, and handed
  * out by kvb_op_take, before the fence is reached that it was registered with. `stream` waits for
